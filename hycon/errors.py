@@ -1,0 +1,21 @@
+"""The two ways in which things go wrong on purpose."""
+
+
+class UserError(Exception):
+    """A caller's mistake, said in one sentence: what was found, what was expected, what to do. `bench` exits with 2."""
+
+
+class NonFiniteLoss(Exception):
+    """Training diverged. The run is recorded as failed with this message and never as a number."""
+
+    def __init__(self, epoch: int, step: int):
+        super().__init__(f"non-finite loss at epoch {epoch}, step {step}")
+
+
+def nearest(word: str, choices) -> str:
+    """'tfn, mfn' for 'tnf': the names to offer when `word` is none of `choices`."""
+    from difflib import get_close_matches
+
+    choices = sorted(map(str, choices))
+    close = get_close_matches(word, choices, n=3, cutoff=0.5)
+    return ", ".join(close or choices)
