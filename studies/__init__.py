@@ -1,0 +1,1 @@
+"""Many runs: search, run store, executors, tables, and the `bench` command."""
