@@ -1,0 +1,227 @@
+"""From a corpus to what a model reads: text front-end applied, on the device, gathered by index.
+
+A whole split is one `Batch`; a mini-batch is `split.take(index)`, which copies no row. Front-ends:
+
+    glove      words looked up in the corpus's word vectors (unknown words are zero vectors, counted in the manifest)
+    features   the text vectors that came with the source
+    bert       word pieces [CLS] w.. [SEP]; audio/vision rows repeated for each piece of a word, zero rows at the
+               special tokens (MAG-BERT's driver; facts: first 48 pieces, nominal length 50, padding on the right)
+    xlnet      pieces w.. [SEP] [CLS], nominal padding on the left
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hycon.data.corpus import SPLITS, Corpus, Split
+from hycon.data.ragged import Ragged
+from hycon.errors import UserError
+
+FRONT_ENDS = ("glove", "features", "bert", "xlnet")
+SCALES = ("none", "standard", "maxabs")
+
+
+def form_of(text: str) -> str:
+    """"tokens" (bert, xlnet: a pretrained encoder is fine-tuned) or "vectors" (glove, features)."""
+    if text not in FRONT_ENDS:
+        raise UserError(f"Unknown text front-end {text!r}; expected one of {', '.join(FRONT_ENDS)}.")
+    return "tokens" if text in ("bert", "xlnet") else "vectors"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the sequences of a batch would be padded.
+
+    lengths: modality -> nominal length T, what the reference code pads to.  side: where that padding goes.
+    tokens: text rows are token ids.  aligned: step t of the three modalities belongs to the same word (piece).
+    """
+
+    lengths: dict[str, int]
+    side: str = "right"
+    tokens: bool = False
+    aligned: bool = True
+
+
+@dataclass(frozen=True)
+class Batch:
+    """text: Ragged of token ids () or vectors (d_l,).  audio, vision: Ragged of (d_a,), (d_v,).  label: (B,) or (B, E)."""
+
+    text: Ragged
+    audio: Ragged
+    vision: Ragged
+    label: Tensor
+    layout: Layout
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def take(self, index: Tensor) -> Batch:
+        return replace(
+            self,
+            text=self.text.take(index),
+            audio=self.audio.take(index),
+            vision=self.vision.take(index),
+            label=self.label[index.to(self.label.device)],
+        )
+
+    def slice(self, start: int, stop: int) -> Batch:
+        return replace(
+            self,
+            text=self.text.slice(start, stop),
+            audio=self.audio.slice(start, stop),
+            vision=self.vision.slice(start, stop),
+            label=self.label[start:stop],
+        )
+
+    def to(self, device: torch.device | str) -> Batch:
+        return replace(
+            self,
+            text=self.text.to(device),
+            audio=self.audio.to(device),
+            vision=self.vision.to(device),
+            label=self.label.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class WordPieces:
+    """What batching needs of a tokenizer. pieces: words -> one list of ids per word."""
+
+    pieces: Callable[[Sequence[str]], list[list[int]]]
+    cls: int
+    sep: int
+    pad: int
+
+
+def prepare(
+    corpus: Corpus,
+    text: str,
+    *,
+    tokenizer: WordPieces | None = None,
+    scale: str = "none",
+    device: torch.device | str = "cpu",
+) -> dict[str, Batch]:
+    """{"train", "valid", "test"} -> Batch of the whole split, on `device`.
+
+    tokenizer: needed by bert and xlnet.  scale: audio and vision by the train split's statistics, per feature:
+    "standard" (zero mean, unit variance), "maxabs" (divided by the largest magnitude, as TFN's and MFN's code does).
+    Raises UserError where the corpus cannot serve the front-end.
+    """
+    form_of(text)
+    if scale not in SCALES:
+        raise UserError(f"Unknown scale {scale!r}; expected one of {', '.join(SCALES)}.")
+    scalers = {m: _scaler(getattr(corpus.splits["train"], m).rows, scale) for m in ("audio", "vision")}
+    look_up = _look_up(corpus, text, tokenizer)
+    batches = {}
+    for name in SPLITS:
+        split = corpus.splits[name]
+        scaled = replace(split, **{m: _apply(getattr(split, m), *scalers[m]) for m in scalers})
+        label = split.label.float() if corpus.manifest.task == "sentiment" else split.label.long()
+        batches[name] = look_up(scaled, label).to(device)
+    return batches
+
+
+def _scaler(rows: Tensor, scale: str) -> tuple[Tensor, Tensor]:
+    zero, one = torch.zeros(rows.shape[1]), torch.ones(rows.shape[1])
+    if scale == "standard":
+        deviation = rows.double().std(0, correction=0).float()
+        return rows.double().mean(0).float(), torch.where(deviation > 1e-6, deviation, one)
+    if scale == "maxabs":
+        largest = rows.abs().amax(0)
+        return zero, torch.where(largest > 0, largest, one)
+    return zero, one
+
+
+def _apply(sequences: Ragged, shift: Tensor, divisor: Tensor) -> Ragged:
+    return replace(sequences, rows=(sequences.rows - shift) / divisor)
+
+
+def _look_up(corpus: Corpus, text: str, tokenizer: WordPieces | None) -> Callable[[Split, Tensor], Batch]:
+    manifest = corpus.manifest
+    if text == "features":
+        if "text" not in manifest.dims:
+            raise UserError(f"Corpus {corpus.name!r} came without text vectors; use glove, bert or xlnet.")
+        return lambda split, label: _features(split, label, manifest)
+    if corpus.splits["train"].words is None:
+        raise UserError(f"Corpus {corpus.name!r} has no words, so {text} cannot be used; use --text features.")
+    if text == "glove":
+        vectors = corpus.vectors
+        if vectors is None:
+            raise UserError(
+                f"Corpus {corpus.name!r} has no word vectors: import it with `--text-vectors FILE` (a GloVe text file)."
+            )
+        vocabulary = {word: i + 1 for i, word in enumerate(vectors["words"])}
+        matrix = torch.cat([vectors["matrix"].new_zeros(1, vectors["matrix"].shape[1]), vectors["matrix"]])
+        return lambda split, label: _glove(split, label, manifest, vocabulary, matrix)
+    if tokenizer is None:
+        raise UserError(f"The front-end {text} needs a tokenizer.")
+    return lambda split, label: _pieces(split, label, manifest, text, tokenizer)
+
+
+def _layout(manifest: Any, **changes: Any) -> Layout:
+    return Layout(lengths=dict(manifest.lengths), aligned=manifest.aligned != "none", **changes)
+
+
+def _cropped(text: Ragged, split: Split, label: Tensor, layout: Layout) -> Batch:
+    return Batch(
+        text.crop(layout.lengths["text"]),
+        split.audio.crop(layout.lengths["audio"]),
+        split.vision.crop(layout.lengths["vision"]),
+        label,
+        layout,
+    )
+
+
+def _features(split: Split, label: Tensor, manifest: Any) -> Batch:
+    assert split.text is not None
+    layout = replace(_layout(manifest), aligned=len_equal(split.text, split.audio, split.vision))
+    return _cropped(split.text, split, label, layout)
+
+
+def _glove(split: Split, label: Tensor, manifest: Any, vocabulary: dict[str, int], matrix: Tensor) -> Batch:
+    words = split.words or []
+    index = torch.tensor([vocabulary.get(word, 0) for sentence in words for word in sentence])
+    lengths = torch.tensor([len(sentence) for sentence in words])
+    text = Ragged(matrix[index], lengths.cumsum(0) - lengths, lengths)
+    return _cropped(text, split, label, replace(_layout(manifest), aligned=manifest.aligned == "word"))
+
+
+def len_equal(*sequences: Ragged) -> bool:
+    return all(torch.equal(s.lengths, sequences[0].lengths) for s in sequences)
+
+
+def _pieces(split: Split, label: Tensor, manifest: Any, text: str, tokenizer: WordPieces) -> Batch:
+    """Sub-words, and for word-aligned corpora the row of audio and vision that each sub-word inherits."""
+    words = split.words or []
+    unique = sorted({word for sentence in words for word in sentence})
+    pieces = dict(zip(unique, tokenizer.pieces(unique), strict=True))
+    longest = manifest.lengths["text"] - 2
+    before = [tokenizer.cls] if text == "bert" else []
+    after = [tokenizer.sep] if text == "bert" else [tokenizer.sep, tokenizer.cls]
+    ids, rows = [], []
+    for sentence in words:
+        own = [(piece, i) for i, word in enumerate(sentence) for piece in pieces[word]][:longest]
+        ids.append(torch.tensor([*before, *(piece for piece, _ in own), *after]))
+        rows.append(torch.tensor([*(-1 for _ in before), *(i for _, i in own), *(-1 for _ in after)]))
+    layout = replace(
+        _layout(manifest, tokens=True, side="right" if text == "bert" else "left"), aligned=manifest.aligned == "word"
+    )
+    tokens = Ragged.from_list(ids, pad=tokenizer.pad)
+    if not layout.aligned:
+        return _cropped(tokens, split, label, layout)
+    layout = replace(layout, lengths=dict.fromkeys(layout.lengths, manifest.lengths["text"]))
+    index = Ragged.from_list(rows)
+    return Batch(tokens, _repeat(split.audio, index), _repeat(split.vision, index), label, layout)
+
+
+def _repeat(sequences: Ragged, index: Ragged) -> Ragged:
+    """Rows of `sequences` picked by `index` within each utterance; -1 gives a zero row."""
+    start = torch.repeat_interleave(sequences.starts, index.lengths)
+    source = torch.where(index.rows < 0, len(sequences.rows), start + index.rows)
+    padded = torch.cat([sequences.rows, sequences.rows.new_zeros(1, sequences.rows.shape[1])])
+    return Ragged(padded[source], index.starts, index.lengths)

@@ -1,0 +1,291 @@
+"""Unimodal encoders (HyCon sec. 3.2, eq. 1): `F^m`, and the "last time step" of what they give.
+
+The architecture is the one whose parameters count exactly to the paper's Table 8: bert-base-uncased without pooler, a
+bias-free Conv1d(k=3) to d per modality, and MulT's pre-LN Transformer encoder for audio and vision.
+
+The reference code pads every sequence to T = 50 and reads index T-1, a [PAD] position for BERT and a zero row for
+audio/vision. `PretrainedText` gives the same hidden states without the padding: a BERT layer's PAD queries attend to
+real tokens only (PAD keys are masked), so a PAD position that is read can be computed alone, given its position id, and
+one that is not read need not exist. Sentences of like length are encoded together, in a few chunks of the batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hycon.data.batching import Batch
+from hycon.data.ragged import Ragged
+
+READOUTS = ("last", "last_real", "cls", "mean")
+CHUNK = {"cpu": 8, "cuda": 64}  # sentences encoded together; on a CPU padding costs more than calls, on a GPU less
+
+
+# ---------------------------------------------------------------------------------------------------- pretrained text
+
+
+class PretrainedText(nn.Module):
+    """A BERT or XLNet (transformers) read without padding.
+
+    kind: "bert" (nominal padding on the right) or "xlnet" (on the left; its positions are relative, so where the
+    padding lies changes nothing, and its last nominal step is the real [CLS]).
+    """
+
+    def __init__(self, model: nn.Module, kind: str):
+        super().__init__()
+        self.model = model
+        self.kind = kind
+
+    @property
+    def width(self) -> int:
+        return int(self.model.config.hidden_size)  # type: ignore[union-attr]
+
+    def states(self, text: Ragged) -> Tensor:
+        """(B, T, D) hidden states of the real tokens, zeros elsewhere; T is the batch's longest sentence."""
+        longest = text.longest
+        parts = [
+            F.pad(hidden, (0, 0, 0, longest - hidden.shape[1]))
+            for hidden, _ in self._chunks(text, torch.zeros(len(text), 0, dtype=torch.long))
+        ]
+        return self._restore(torch.cat(parts), text)
+
+    def windows(self, text: Ragged, readout: str, nominal: int) -> Tensor:
+        """(B, 3, D): what a Conv1d(k=3, padding=1) sees at the read-out step of the sequence padded to `nominal`.
+
+        "mean" gives the mean over the real steps of that triple, to the same effect since the convolution is linear.
+        """
+        extra = self._extra(text, readout, nominal)
+        parts = []
+        order = self._order(text)
+        for start, (hidden, queried) in zip(
+            range(0, len(text), self._size(text)), self._chunks(text, extra), strict=True
+        ):
+            lengths = text.lengths[order[start : start + self._size(text)]].to(hidden.device)
+            parts.append(self._window(hidden, queried, lengths, readout, nominal))
+        return self._restore(torch.cat(parts), text)
+
+    def _extra(self, text: Ragged, readout: str, nominal: int) -> Tensor:
+        """(B, Q) nominal positions to compute beside the real tokens."""
+        if self.kind == "xlnet" or readout == "cls":
+            return torch.zeros(len(text), 0, dtype=torch.long)
+        if readout == "last":
+            return torch.tensor([nominal - 2, nominal - 1]).expand(len(text), 2)
+        return text.lengths.clamp(max=nominal - 1)[:, None]  # the step after the last real one
+
+    def _window(self, hidden: Tensor, queried: Tensor, lengths: Tensor, readout: str, nominal: int) -> Tensor:
+        none = hidden.new_zeros(len(hidden), hidden.shape[2])
+        row = torch.arange(len(hidden), device=hidden.device)
+        if readout == "last" and self.kind == "bert":
+            return torch.stack([queried[:, 0], queried[:, 1], none], 1)
+        if readout == "cls" and self.kind == "bert":
+            return torch.stack([none, hidden[:, 0], hidden[:, 1]], 1)
+        after = none
+        if queried.shape[1]:  # BERT's PAD after the last token, if the sentence leaves room for one
+            after = queried[:, 0] * (lengths < nominal)[:, None]
+        final = hidden[row, lengths - 1]
+        if readout == "mean":
+            total = hidden.sum(1)
+            return torch.stack([total - final, total, total - hidden[:, 0] + after], 1) / lengths[:, None, None]
+        before = hidden[row, (lengths - 2).clamp(min=0)] * (lengths > 1)[:, None]
+        return torch.stack([before, final, after], 1)
+
+    def _size(self, text: Ragged) -> int:
+        return CHUNK.get(text.rows.device.type, 64)
+
+    def _order(self, text: Ragged) -> Tensor:
+        return torch.argsort(text.lengths, descending=True, stable=True)
+
+    def _restore(self, encoded: Tensor, text: Ragged) -> Tensor:
+        return encoded[torch.argsort(self._order(text)).to(encoded.device)]
+
+    def _chunks(self, text: Ragged, extra: Tensor):
+        order = self._order(text)
+        for index in order.split(self._size(text)):
+            yield self._encode(text.take(index), extra[index].to(text.rows.device))
+
+    def _encode(self, text: Ragged, extra: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states (b, t, D), zero beyond a sentence's end, and (b, Q, D) at the nominal positions `extra`."""
+        tokens = text.padded()  # (b, t)
+        length = tokens.shape[1]
+        own = text.device_lengths()[:, None]
+        real = torch.arange(length, device=tokens.device) < own  # (b, t)
+        if self.kind == "xlnet":
+            last = torch.arange(length, device=tokens.device) == own - 1
+            hidden = self.model(
+                input_ids=tokens, attention_mask=real.long(), token_type_ids=2 * last.long(), use_mems=False
+            ).last_hidden_state
+            return hidden * real[:, :, None], hidden[:, :0]
+        known = extra < own
+        queries = torch.where(known, text.rows[torch.where(known, text.starts[:, None] + extra, 0)], int(text.pad))
+        position = torch.arange(length, device=tokens.device).expand(len(text), length)
+        hidden = self.model(
+            input_ids=torch.cat([tokens, queries], 1),
+            attention_mask=torch.cat([real.long(), torch.zeros_like(extra)], 1),
+            position_ids=torch.cat([position, extra], 1),
+        ).last_hidden_state
+        return hidden[:, :length] * real[:, :, None], hidden[:, length:]
+
+
+# ---------------------------------------------------------------------------------------------------- MulT's encoder
+
+
+def positional_encoding(length: int, d: int, device: torch.device) -> Tensor:
+    """(length, d) tensor2tensor sinusoids, sines then cosines, for positions 1, 2, ... (fairseq's padding index is 0)."""
+    half = d // 2
+    frequency = torch.exp(torch.arange(half, device=device) * (-math.log(10000.0) / max(half - 1, 1)))
+    angle = torch.arange(1, length + 1, device=device)[:, None] * frequency
+    return F.pad(torch.cat([angle.sin(), angle.cos()], 1), (0, d % 2))
+
+
+class EncoderLayer(nn.Module):
+    """Pre-LN Transformer layer: x + drop(MHA(LN x)), then x + drop(W2 drop(relu(W1 LN x))); feed-forward size 4d."""
+
+    def __init__(self, d: int, heads: int, attn_dropout: float, relu_dropout: float, res_dropout: float):
+        super().__init__()
+        self.heads, self.attn_dropout = heads, attn_dropout
+        self.in_proj_weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(3 * d, d)))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * d))
+        self.out_proj = nn.Linear(d, d)
+        self.fc1, self.fc2 = nn.Linear(d, 4 * d), nn.Linear(4 * d, d)
+        self.norm1, self.norm2 = nn.LayerNorm(d), nn.LayerNorm(d)
+        self.relu_drop, self.res_drop = nn.Dropout(relu_dropout), nn.Dropout(res_dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, read: Tensor | None = None) -> Tensor:
+        """x: (B, T, d).  mask: (B, 1, 1, T) True where attention may look.  read: (B,) the one step wanted, or None.
+
+        Returns (B, T, d), or (B, 1, d) at `read`.
+        """
+        normed = self.norm1(x)
+        query, x = (normed, x) if read is None else (_at(normed, read), _at(x, read))
+        d = x.shape[-1]
+        weight, bias = self.in_proj_weight, self.in_proj_bias
+        q = self._split(F.linear(query, weight[:d], bias[:d]))  # (B, h, T, d/h)
+        k, v = (self._split(y) for y in F.linear(normed, weight[d:], bias[d:]).chunk(2, -1))
+        dropout = self.attn_dropout if self.training else 0.0
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        x = x + self.res_drop(self.out_proj(attended.transpose(1, 2).flatten(2)))
+        return x + self.res_drop(self.fc2(self.relu_drop(F.relu(self.fc1(self.norm2(x))))))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def _at(x: Tensor, step: Tensor) -> Tensor:
+    return x[torch.arange(len(x), device=x.device), step][:, None]
+
+
+class SequenceEncoder(nn.Module):
+    """Conv1d(k=3, no bias) to d, then MulT's encoder, then the read-out step: (B, T, d_m) -> (B, d).
+
+    As in the authors' code a step whose first channel is exactly 0 gets no positional encoding, and no key is masked:
+    the zero rows of the padding take part in attention (`mask_padding=True` masks them, a deviation).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        d: int,
+        *,
+        layers: int,
+        heads: int,
+        dropouts: Mapping[str, float],
+        readout: str,
+        mask_padding: bool,
+    ):
+        super().__init__()
+        self.conv = nn.Conv1d(width, d, 3, padding=1, bias=False)
+        self.layers = nn.ModuleList(
+            EncoderLayer(d, heads, dropouts["attn"], dropouts["relu"], dropouts["res"]) for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(d)
+        self.embed_drop = nn.Dropout(dropouts["embed"])
+        self.readout, self.mask_padding = readout, mask_padding
+
+    def forward(self, sequences: Ragged, nominal: int, side: str) -> Tensor:
+        x = self.conv(sequences.padded(nominal, side).transpose(1, 2)).transpose(1, 2)  # (B, T, d)
+        d = x.shape[-1]
+        encoding = positional_encoding(nominal, d, x.device)
+        x = self.embed_drop(math.sqrt(d) * x + encoding * (x[:, :, :1] != 0))
+        lengths = sequences.device_lengths().clamp(max=nominal)
+        start = nominal - lengths if side == "left" else torch.zeros_like(lengths)
+        step = torch.arange(nominal, device=x.device)
+        real = (step >= start[:, None]) & (step < (start + lengths)[:, None])  # (B, T)
+        mask = real[:, None, None] if self.mask_padding else None
+        read = None
+        if self.readout == "last":
+            read = torch.full_like(lengths, nominal - 1)
+        elif self.readout == "last_real" or (self.readout == "cls" and side == "left"):
+            read = start + lengths - 1  # XLNet's [CLS] closes the sentence
+        elif self.readout == "cls":
+            read = start
+        for layer in self.layers[:-1]:
+            x = layer(x, mask)
+        x = self.norm(self.layers[-1](x, mask, read))  # only the step that is read leaves the last layer
+        if read is not None:
+            return x[:, 0]
+        return (x * real[:, :, None]).sum(1) / lengths[:, None]
+
+
+class TextProjection(nn.Module):
+    """Conv1d(D, d, k=3, no bias) over BERT's or XLNet's last hidden states, at the read-out step: Ragged -> (B, d)."""
+
+    def __init__(self, text: PretrainedText, d: int, readout: str):
+        super().__init__()
+        self.text, self.readout = text, readout
+        self.conv = nn.Conv1d(text.width, d, 3, padding=1, bias=False)
+
+    def forward(self, text: Ragged, nominal: int) -> Tensor:
+        window = self.text.windows(text, self.readout, nominal)  # (B, 3, D)
+        return F.conv1d(window.transpose(1, 2), self.conv.weight)[:, :, 0]
+
+
+class FrontEnd(nn.Module):
+    """The three unimodal networks shared by HyCon, TFN-BERT, LMF-BERT (and GFN-BERT): Batch -> {modality: (B, d)}."""
+
+    def __init__(self, dims: Mapping[str, int], text: PretrainedText | None, config: Any):
+        """config needs d, layers, heads, attn_dropout, relu_dropout, res_dropout, embed_dropout, readout, mask_padding."""
+        super().__init__()
+        options: dict[str, Any] = {
+            "layers": config.layers,
+            "heads": config.heads,
+            "readout": config.readout,
+            "mask_padding": config.mask_padding,
+            "dropouts": {name: getattr(config, f"{name}_dropout") for name in ("attn", "relu", "res", "embed")},
+        }
+        self.text: TextProjection | SequenceEncoder
+        if text is None:
+            self.text = SequenceEncoder(dims["text"], config.d, **options)
+        else:
+            self.text = TextProjection(text, config.d, config.readout)
+        self.audio = SequenceEncoder(dims["audio"], config.d, **options)
+        self.vision = SequenceEncoder(dims["vision"], config.d, **options)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        nominal, side = batch.layout.lengths, batch.layout.side
+        text = (
+            self.text(batch.text, nominal["text"])
+            if isinstance(self.text, TextProjection)
+            else self.text(batch.text, nominal["text"], side)
+        )
+        return {
+            "text": text,
+            "audio": self.audio(batch.audio, nominal["audio"], side),
+            "vision": self.vision(batch.vision, nominal["vision"], side),
+        }
+
+
+def init_like_authors(module: nn.Module) -> None:
+    """Every nn.Linear of the non-pretrained part ~ N(0, 0.02), bias 0, as the authors' call of `init_weights` does."""
+    for child in module.children():
+        if isinstance(child, PretrainedText):
+            continue
+        if isinstance(child, nn.Linear):
+            nn.init.normal_(child.weight, std=0.02)
+            if child.bias is not None:
+                nn.init.zeros_(child.bias)
+        init_like_authors(child)

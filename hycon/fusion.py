@@ -1,0 +1,105 @@
+"""Fusion of three (B, d) representations: the strategies of the paper's Table 5, and those that TFN and LMF need.
+
+Each is a module `{modality: (B, d)} -> (B, width)`; `width` says how wide the multimodal representation is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hycon.data.corpus import MODALITIES
+from hycon.errors import UserError, nearest
+
+
+def with_one(x: Tensor) -> Tensor:
+    """(B, d) -> (B, d + 1): a constant 1 is appended, so that products keep the lower orders (TFN sec. 4.2)."""
+    return torch.cat([x, x.new_ones(len(x), 1)], 1)
+
+
+def outer(text: Tensor, audio: Tensor, vision: Tensor) -> Tensor:
+    """(B, l), (B, a), (B, v) -> (B, l * a * v): the three-fold outer product, flattened, text slowest."""
+    pair = (text[:, :, None] * audio[:, None]).flatten(1)
+    return (pair[:, :, None] * vision[:, None]).flatten(1)
+
+
+class Addition(nn.Module):
+    """x = x^l + x^a + x^v: the paper's default; no parameter."""
+
+    def __init__(self, d: int):
+        super().__init__()
+        self.width = d
+
+    def forward(self, x: Mapping[str, Tensor]) -> Tensor:
+        return x["text"] + x["audio"] + x["vision"]
+
+
+class Concatenation(nn.Module):
+    """relu(Linear(3d -> d)) of the concatenation."""
+
+    def __init__(self, d: int):
+        super().__init__()
+        self.width = d
+        self.mix = nn.Linear(3 * d, d)
+
+    def forward(self, x: Mapping[str, Tensor]) -> Tensor:
+        return F.relu(self.mix(torch.cat([x[m] for m in MODALITIES], 1)))
+
+
+class TensorFusion(nn.Module):
+    """Outer product of [x, 1] -> dropout -> tanh Linear(., hidden) -> tanh Linear(hidden, hidden) -> tanh Linear(., d)."""
+
+    def __init__(self, d: int, hidden: int = 50, dropout: float = 0.5):
+        super().__init__()
+        self.width = d
+        self.drop = nn.Dropout(dropout)
+        self.layers = nn.ModuleList([nn.Linear((d + 1) ** 3, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, d)])
+
+    def forward(self, x: Mapping[str, Tensor]) -> Tensor:
+        y = self.drop(outer(*(with_one(x[m]) for m in MODALITIES)))
+        for layer in self.layers:
+            y = torch.tanh(layer(y))
+        return y
+
+
+class LowRank(nn.Module):
+    """LMF (Liu et al., ACL 2018, eq. 10): w . ((z_l F_l) o (z_a F_a) o (z_v F_v)) + b, z = [1; x].
+
+    widths: feature size per modality.  The paper sums over the rank; the code learns the weights w, as done here
+    (`learned=False` sums).
+    """
+
+    def __init__(self, widths: Mapping[str, int], out: int, rank: int, learned: bool = True):
+        super().__init__()
+        self.width = out
+        self.factors = nn.ParameterDict(
+            {m: nn.Parameter(nn.init.xavier_normal_(torch.empty(rank, widths[m] + 1, out))) for m in MODALITIES}
+        )
+        weights = nn.init.xavier_normal_(torch.empty(1, rank)) if learned else torch.ones(1, rank)
+        self.weights = nn.Parameter(weights, requires_grad=learned)
+        self.bias = nn.Parameter(torch.zeros(1, out))
+
+    def forward(self, x: Mapping[str, Tensor]) -> Tensor:
+        product: Tensor | None = None
+        for m in MODALITIES:
+            factor = self.factors[m]  # (r, d_m + 1, out); its first row meets the constant 1
+            flat = factor[:, 1:].transpose(0, 1).flatten(1)  # (d_m, r * out)
+            projected = torch.addmm(factor[:, 0].flatten(), x[m], flat).unflatten(1, (len(factor), -1))  # (B, r, out)
+            product = projected if product is None else product * projected
+        assert product is not None
+        return (product * self.weights[0, :, None]).sum(1) + self.bias
+
+
+FUSIONS = {"addition": Addition, "concatenation": Concatenation, "tensor": TensorFusion}
+
+
+def build_fusion(name: str, d: int) -> nn.Module:
+    """One of the fusions of Table 5 over three d-wide representations."""
+    if name == "low-rank":
+        return LowRank(dict.fromkeys(MODALITIES, d), d, rank=5)  # rank: the authors' sibling code
+    if name not in FUSIONS:
+        raise UserError(f"Unknown fusion {name!r}; nearest: {nearest(name, [*FUSIONS, 'low-rank'])}.")
+    return FUSIONS[name](d)
