@@ -1,0 +1,188 @@
+"""Metrics of sentiment regression and of emotion recognition, in numpy, as fractions (0.85, not 85).
+
+The same five numbers mean different things in different papers. Each lineage is a named protocol (facts: the public
+evaluation code of MAG-BERT/MIB/MCL, MulT and MMSA), and a record carries all of them:
+
+    protocol   Acc7         Acc2 and F1 on          positive is    F1 weighted by      MAE, Corr on
+    paper      all samples  labels other than 0     >= 0           true supports       labels other than 0
+    all        all samples  all samples             >= 0           true supports       all samples
+    mult       all samples  labels other than 0     > 0            predicted supports  all samples
+    mmsa       all samples  labels other than 0     > 0            true supports       all samples
+
+Acc7 clips prediction and label to [-3, 3] and rounds half to even (numpy's rounding). A correlation with a constant
+side is undefined; it is reported as 0.0, so that no record ever holds a NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hycon.errors import UserError, nearest
+
+PROTOCOLS = {
+    "paper": "Acc2, F1, MAE and Corr on labels other than 0, prediction >= 0 counts as positive (MAG-BERT, MIB, MCL)",
+    "all": "every metric on all samples, >= 0 counts as positive (negative / non-negative)",
+    "mult": "Acc2 and F1 on labels other than 0, > 0 is positive, F1 weighted by predicted supports; MAE, Corr on all",
+    "mmsa": "Acc2 and F1 on labels other than 0, > 0 is positive (MMSA's Non0); MAE and Corr on all samples",
+}
+
+
+@dataclass(frozen=True)
+class _Rules:
+    neutral_counts_in_acc2: bool
+    neutral_counts_in_mae: bool
+    zero_is_positive: bool
+    swapped_f1: bool = False  # MulT calls f1_score(prediction, truth)
+
+
+_RULES = {
+    "paper": _Rules(False, False, True),
+    "all": _Rules(True, True, True),
+    "mult": _Rules(False, True, False, swapped_f1=True),
+    "mmsa": _Rules(False, True, False),
+}
+
+
+def sentiment_metrics(prediction: Any, label: Any, protocol: str = "paper") -> dict[str, float]:
+    """Acc7, Acc2, F1, MAE and Corr of sentiment scores.
+
+    prediction, label: N numbers each, as list, array or tensor of any shape with N elements (N,), (N, 1), ...;
+    labels in [-3, 3].  protocol: a name in PROTOCOLS.
+    Returns {"acc7", "acc2", "f1", "mae", "corr"} as floats: fractions, MAE in units of the label.
+    Raises UserError for unknown protocols, unequal or empty inputs, non-finite values, and where the protocol needs
+    labels other than 0 and there are none.
+    """
+    if protocol not in _RULES:
+        raise UserError(f"No protocol {protocol!r} (nearest: {nearest(protocol, PROTOCOLS)}).")
+    rules = _RULES[protocol]
+    predicted, true = _scores(prediction, "prediction"), _scores(label, "label")
+    if len(predicted) != len(true):
+        raise UserError(f"{len(predicted)} predictions for {len(true)} labels: give one prediction for each label.")
+    everywhere, polar = np.ones(len(true), bool), true != 0
+    if not polar.any() and not rules.neutral_counts_in_acc2:
+        raise UserError(
+            f"All {len(true)} labels are 0 and protocol {protocol!r} leaves those out: use protocol 'all' here."
+        )
+    keep = everywhere if rules.neutral_counts_in_acc2 else polar
+    positive = np.greater_equal if rules.zero_is_positive else np.greater
+    binary_true, binary_predicted = positive(true[keep], 0), positive(predicted[keep], 0)
+    f1_arguments = (binary_predicted, binary_true) if rules.swapped_f1 else (binary_true, binary_predicted)
+    keep = everywhere if rules.neutral_counts_in_mae else polar
+    return {
+        "acc7": float(np.mean(seven_classes(predicted) == seven_classes(true))),
+        "acc2": float(np.mean(binary_true == binary_predicted)),
+        "f1": weighted_f1(*f1_arguments),
+        "mae": float(np.mean(np.abs(predicted[keep] - true[keep]))),
+        "corr": correlation(predicted[keep], true[keep]),
+    }
+
+
+def all_protocols(prediction: Any, label: Any) -> dict[str, dict[str, float]]:
+    """{protocol: sentiment_metrics(prediction, label, protocol)} for every protocol."""
+    return {name: sentiment_metrics(prediction, label, name) for name in PROTOCOLS}
+
+
+def emotion_metrics(prediction: Any, label: Any, emotions: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Accuracy and weighted F1 of each emotion and their plain averages (Table 3; MulT's evaluation).
+
+    prediction: (N, E, 2) logits (no, yes) of which the larger counts, or (N, E) of 0 and 1.  label: (N, E) of 0 and 1.
+    emotions: E names in the label's order.
+    Returns {emotion: {"acc", "f1"}, ..., "average": {"acc", "f1"}}.  Raises UserError where shapes or values are off.
+    """
+    true = _binary(label, emotions, "label")
+    raw = _array(prediction)
+    if raw.ndim == 3:
+        _refuse_nonfinite(raw, "prediction")
+        if raw.shape != (*true.shape, 2):
+            raise UserError(f"Emotion logits have shape {raw.shape}: expected {(*true.shape, 2)} for these labels.")
+        predicted = raw.argmax(-1) == 1
+    else:
+        predicted = _binary(raw, emotions, "prediction")
+    if predicted.shape != true.shape:
+        raise UserError(f"{len(predicted)} predictions for {len(true)} labels: give one prediction for each label.")
+    scores = {
+        emotion: {"acc": float(np.mean(t == p)), "f1": weighted_f1(t, p)}
+        for emotion, t, p in zip(emotions, true.T, predicted.T, strict=True)
+    }
+    average = {key: float(np.mean([score[key] for score in scores.values()])) for key in ("acc", "f1")}
+    return {**scores, "average": average}
+
+
+def majority_metrics(label: Any, emotions: Sequence[str]) -> dict[str, dict[str, float]]:
+    """What answering each emotion's more frequent value gives: the line to read emotion accuracies against.
+
+    The more frequent value is taken from `label` (N, E) itself; a tie counts as "no".  Returns as `emotion_metrics`.
+    """
+    true = _binary(label, emotions, "label")
+    return emotion_metrics(np.broadcast_to(true.mean(0) > 0.5, true.shape), true, emotions)
+
+
+def seven_classes(score: np.ndarray) -> np.ndarray:
+    """(N,) scores -> -3 ... 3: clipped, then rounded half to even, so 0.5 is class 0 and 1.5 is class 2."""
+    return np.round(np.clip(score, -3, 3))
+
+
+def weighted_f1(true: np.ndarray, predicted: np.ndarray) -> float:
+    """F1 of both classes, weighted by how often each occurs in `true`; both (N,) bool. 0 for a class never predicted."""
+    total = 0.0
+    for value in (False, True):
+        actual, answered = true == value, predicted == value
+        both = actual.sum() + answered.sum()  # 2 TP + FP + FN
+        if both:
+            total += actual.sum() * 2 * (actual & answered).sum() / both
+    return float(total / len(true))
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's correlation of two (N,) arrays; 0.0 where a side is constant (undefined) or N = 1."""
+    if np.ptp(a) == 0 or np.ptp(b) == 0:  # the variance of a constant can round to something above 0
+        return 0.0
+    a, b = _unit(a), _unit(b)
+    return float(np.clip(a @ b, -1.0, 1.0))
+
+
+def _unit(a: np.ndarray) -> np.ndarray:
+    """Centred and of length 1; scaled by the largest value first, so that tiny spreads do not underflow."""
+    a = a - a.mean()
+    a = a / np.abs(a).max()
+    return a / np.sqrt(a @ a)
+
+
+def _array(value: Any) -> np.ndarray:
+    """A numpy array of a list, an array, or a tensor on any device, of any dtype, with or without gradient."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().double().numpy()  # double: numpy has no bfloat16
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise UserError(f"Expected an array of numbers, found a ragged sequence ({error}).") from error
+
+
+def _refuse_nonfinite(array: np.ndarray, what: str) -> None:
+    if array.dtype.kind not in "fiub":
+        raise UserError(f"Every {what} must be a number, found an array of type {array.dtype}.")
+    bad = int((~np.isfinite(array)).sum())
+    if bad:
+        raise UserError(f"{bad} of {array.size} {what} values are not finite: metrics need finite numbers.")
+
+
+def _scores(value: Any, what: str) -> np.ndarray:
+    array = _array(value).reshape(-1)
+    if not array.size:
+        raise UserError(f"No {what} was given: metrics need at least one sample.")
+    _refuse_nonfinite(array, what)
+    return array.astype(np.float64)
+
+
+def _binary(value: Any, emotions: Sequence[str], what: str) -> np.ndarray:
+    array = _array(value)
+    if array.ndim != 2 or array.shape[1] != len(emotions) or not len(array):
+        raise UserError(f"Emotion {what} has shape {array.shape}: expected (N, {len(emotions)}), one column an emotion.")
+    _refuse_nonfinite(array, what)
+    if not np.isin(array, (0, 1)).all():
+        raise UserError(f"Emotion {what} holds values other than 0 and 1: expected 1 where the emotion is present.")
+    return array == 1

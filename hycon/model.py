@@ -1,0 +1,137 @@
+"""HyCon and HyCon-v2: hybrid contrastive learning of tri-modal representation (Mai et al., IEEE TAFFC 2022).
+
+In: a Batch. Out: `Output` with prediction (B,) or (B, E, 2), and the three unimodal representations (B, d).
+
+    eq. 1        encoders, "last time step"         hycon/encoders.py
+    eq. 2        fusion by addition, Linear(d, 1)   hycon/fusion.py, here
+    eqs. 6-12    SCL, IAMCL, IEMCL                  hycon/losses.py
+    eqs. 13-15   pair selection (HyCon-v2)          hycon/pairs.py
+    eqs. 16-17   total loss                         hycon/losses.py, here
+
+HyCon-v2 is HyCon with `beta=0.2`. With text="bert" and dims 768/74/47 the parameters count 109,209,149 (Table 8).
+IEMOCAP (text="glove"): the text goes through a Transformer encoder like the others, the loss is a cross-entropy per
+emotion (MulT's head: two logits each), and pairs are made by the 4-way emotion.
+
+Deviates from the paper: none known. What it leaves open is in Config, each line with its source; "lineage" is the code
+of the same authors' MIB (TMM 2022), which shares this framework: its parameter count with concatenation is exact too.
+Reference implementation: none is public.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from torch import Tensor, nn
+
+from hycon.data.batching import Batch
+from hycon.encoders import READOUTS, FrontEnd, PretrainedText, init_like_authors
+from hycon.errors import UserError
+from hycon.fusion import build_fusion
+from hycon.losses import HybridConfig, emotion_classes, hybrid_loss, sentiment_classes
+from hycon.output import Output, as_prediction, outputs, task_loss
+from hycon.train import Training
+
+VERSION = 1
+FRONT_ENDS = ("bert", "xlnet", "glove", "features")
+
+
+@dataclass(frozen=True)
+class Config:
+    d: int = 50  # sec. 4.4(3)
+    layers: int = 3  # exact count of Table 8
+    heads: int = 5  # lineage
+    attn_dropout: float = 0.5  # lineage, as the next three
+    relu_dropout: float = 0.3
+    res_dropout: float = 0.3
+    embed_dropout: float = 0.2
+    readout: str = "last"  # lineage: index T-1, a padding step; options last_real, cls, mean
+    mask_padding: bool = False  # lineage: audio/vision attend to the padding too
+    fusion: str = "addition"  # sec. 3.2; Table 5: concatenation, tensor, (low-rank)
+    iamcl: float = 1.0  # lambda 1, sec. 4.4(3)
+    iemcl: float = 1.0  # lambda 2
+    scl: float = 1.0  # lambda 3
+    margin: float = 0.8  # alpha, sec. 4.4(3)
+    refinement: bool = True  # eqs. 8, 11
+    beta: float | None = None  # None: HyCon. 0.2: HyCon-v2, sec. 4.4(3)
+    gamma: float = 1.0  # eq. 14; paper silent, see facts A9
+    select_positives: bool = True  # only with beta
+    select_negatives: bool = True  # only with beta
+    reduction: str = "sample"  # A2: mean over samples, sum over modalities; options mean, sum
+    log: bool = False  # A1: eqs. 7 and 10 are printed without a logarithm
+    zero: str = "positive"  # A3: class of a label of exactly 0; options exclude, third
+    inter_h: str = "same"  # A8: h of IEMCL; option double
+    refine: str = "weighted"  # A10: refinement over selected pairs; options literal, mean
+    contrastive: str = "hycon"  # Table 7: classical, triplet, hard-triplet, n-pair
+    hinge: bool = True  # A15: max(0, .) around eq. 19
+
+
+TRAINING = {
+    "tokens": Training(lr=2e-5, batch_size=48, epochs=50),  # lr: sec. 4.4(3); batch and epochs: lineage
+    "vectors": Training(lr=1e-3, batch_size=48, epochs=50),  # IEMOCAP: lineage
+}
+# What the paper leaves open. What it states (d, alpha, beta, lambda, Adam, lr) stays fixed.
+SEARCH_SPACE = {
+    "tokens": {
+        "batch_size": (32, 35, 40, 48),  # lineage: 32 and 48 (MIB), 35 and 40 (MCL)
+        "attn_dropout": (0.1, 0.3, 0.5),  # around the lineage's value, as the next three
+        "relu_dropout": (0.1, 0.3),
+        "res_dropout": (0.1, 0.3),
+        "embed_dropout": (0.2, 0.3),
+        "gamma": (0.1, 1.0),  # A9
+        "reduction": ("sample", "mean", "sum"),  # A2
+    },
+    "vectors": {
+        "batch_size": (32, 48, 64),
+        "lr": (5e-4, 1e-3, 2e-3),  # stated for BERT only
+        "attn_dropout": (0.1, 0.3, 0.5),
+        "relu_dropout": (0.1, 0.3),
+        "res_dropout": (0.1, 0.3),
+        "embed_dropout": (0.2, 0.3),
+        "gamma": (0.1, 1.0),
+        "reduction": ("sample", "mean", "sum"),
+        "scale": ("none", "standard"),
+    },
+}
+ABLATIONS = {  # Table 4: name -> override of Config
+    "contrast": {"iamcl": 0.0, "iemcl": 0.0, "scl": 0.0},
+    "refinement": {"refinement": False},
+    "margin": {"margin": 1.0},
+    "iamcl": {"iamcl": 0.0},
+    "iemcl": {"iemcl": 0.0},
+    "scl": {"scl": 0.0},
+    "positive-selection": {"select_positives": False},
+    "negative-selection": {"select_negatives": False},
+}
+
+
+def without_effect(config: Config) -> set[str]:
+    """Hyper-parameters that this configuration does not read; a search over them would only repeat itself."""
+    if config.iamcl == config.iemcl == config.scl == 0:
+        return {"gamma", "reduction"}
+    return {"gamma"} if config.beta is None else set()
+
+
+class Model(nn.Module):
+    def __init__(self, config: Config, dims: Mapping[str, int], text: PretrainedText | None = None, emotions: int = 0):
+        super().__init__()
+        if config.readout not in READOUTS:
+            raise UserError(f"Unknown readout {config.readout!r}; expected one of {', '.join(READOUTS)}.")
+        self.config, self.emotions = config, emotions
+        self.hybrid = HybridConfig(**{f.name: getattr(config, f.name) for f in fields(HybridConfig)})
+        self.front = FrontEnd(dims, text, config)
+        self.fusion = build_fusion(config.fusion, config.d)
+        self.predictor = nn.Linear(self.fusion.width, outputs(emotions))
+        init_like_authors(self)
+
+    def forward(self, batch: Batch) -> Output:
+        x = self.front(batch)  # {modality: (B, d)}, raw: softmax happens inside the losses only (A7)
+        multimodal = self.fusion(x)  # (B, d)
+        return Output(as_prediction(self.predictor(multimodal), self.emotions), x, multimodal)
+
+    def loss(self, output: Output, batch: Batch) -> Tensor:
+        """eq. 17: task loss plus the hybrid contrastive loss."""
+        assert output.representations is not None
+        classes = emotion_classes(batch.label) if self.emotions else sentiment_classes(batch.label, self.config.zero)
+        hybrid = hybrid_loss(output.representations, classes, self.hybrid)
+        return task_loss(output.prediction, batch.label) + hybrid.total

@@ -1,0 +1,188 @@
+"""The only training loop.
+
+`fit` sees the train and validation splits, never the test split. The best epoch is chosen by the task loss over the
+whole validation split, evaluated at once, so that it depends neither on the order nor on the size of batches.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hycon.data.batching import SCALES, Batch
+from hycon.errors import NonFiniteLoss, UserError
+from hycon.output import task_loss
+
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "rmsprop": torch.optim.RMSprop}
+EVAL_ROWS = 128  # utterances per forward pass in evaluation; no number depends on it beyond rounding
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a model is trained. Together with the model's Config it is a run's whole configuration."""
+
+    lr: float
+    batch_size: int = 32
+    epochs: int = 50
+    patience: int = 8  # epochs without a better validation loss before stopping; chosen here, as MMSA's
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
+    clip: float | None = None  # largest gradient norm
+    warmup: float = 0.0  # share of all steps over which the learning rate rises; then it falls linearly to 0
+    loss: str = "l1"  # eq. 2; "mse"
+    selection: str = "loss"  # the task loss on validation; "mse" as in the authors' sibling code
+    scale: str = "none"  # of audio and vision by train statistics: "standard", "maxabs"
+    precision: str = "fp32"  # "bf16": autocast
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("optimizer", tuple(OPTIMIZERS)),
+            ("loss", ("l1", "mse")),
+            ("selection", ("loss", "mse")),
+            ("scale", SCALES),
+            ("precision", ("fp32", "bf16")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise UserError(f"training.{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}.")
+        if self.batch_size < 1 or self.epochs < 1 or self.lr <= 0:
+            raise UserError("training needs batch_size >= 1, epochs >= 1 and lr > 0.")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What `fit` found; the model is left with the weights of `best_epoch`. curve: one dict an epoch, from 1."""
+
+    best_epoch: int
+    valid_loss: float
+    curve: list[dict[str, float]]
+    seconds: float
+
+
+def fit(
+    model: nn.Module,
+    train: Batch,
+    valid: Batch,
+    training: Training,
+    *,
+    seed: int,
+    on_epoch: Callable[[dict[str, float]], Any] | None = None,
+) -> Fitted:
+    """Train `model` (on the batches' device) and leave it with its best epoch's weights.
+
+    seed: of the batch order; the caller seeds initialisation and dropout (`seed_everything`).
+    Raises NonFiniteLoss at the end of the first epoch that has one.
+    """
+    optimizer = _optimizer(model, training, train.label.device)
+    steps = -(-len(train) // training.batch_size)
+    schedule = _schedule(optimizer, training, steps * training.epochs)
+    order = torch.Generator().manual_seed(seed)
+    best: tuple[float, int, dict[str, Tensor]] = (float("inf"), 0, {})
+    curve: list[dict[str, float]] = []
+    started = time.perf_counter()
+    for epoch in range(1, training.epochs + 1):
+        shuffled = train.take(torch.randperm(len(train), generator=order))
+        train_loss = _train_epoch(model, shuffled, training, optimizer, schedule, epoch)
+        loss = validation_loss(model, valid, training)
+        curve.append({"epoch": epoch, "train_loss": train_loss, "valid_loss": loss})
+        if not torch.isfinite(torch.tensor(loss)):
+            raise NonFiniteLoss(epoch, steps)
+        if loss < best[0]:
+            best = (loss, epoch, copy.deepcopy(model.state_dict()))
+        if on_epoch:
+            on_epoch(curve[-1])
+        if epoch - best[1] >= training.patience:
+            break
+    model.load_state_dict(best[2])
+    return Fitted(best[1], best[0], curve, time.perf_counter() - started)
+
+
+def _train_epoch(model, shuffled: Batch, training: Training, optimizer, schedule, epoch: int) -> float:
+    """Mean loss of the epoch. The host waits for the device once, at its end."""
+    model.train()
+    losses: list[Tensor] = []
+    compute_loss = getattr(model, "loss", None)
+    for start in range(0, len(shuffled), training.batch_size):
+        batch = shuffled.slice(start, min(start + training.batch_size, len(shuffled)))
+        with _autocast(training, batch.label.device):
+            output = model(batch)
+            if compute_loss:
+                loss = compute_loss(output, batch)
+            else:
+                loss = task_loss(output.prediction, batch.label, training.loss)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if training.clip is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), training.clip)
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.detach())
+    values = torch.stack(losses).float().cpu()
+    bad = torch.nonzero(~torch.isfinite(values))
+    if len(bad):
+        raise NonFiniteLoss(epoch, int(bad[0]) + 1)
+    return float(values.mean())
+
+
+def validation_loss(model: nn.Module, valid: Batch, training: Training) -> float:
+    """The task loss over the whole split at once: repeatable to the bit, whatever the order of batches."""
+    kind = "mse" if training.selection == "mse" else training.loss
+    return float(task_loss(predict(model, valid, training.precision).double(), valid.label, kind))
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, split: Batch, precision: str = "fp32") -> Tensor:
+    """(N,) or (N, E, 2) predictions of a whole split, in its order; sentences of like length are computed together."""
+    model.eval()
+    order = torch.argsort(split.text.lengths, descending=True, stable=True)
+    ordered = split.take(order)
+    parts = []
+    for start in range(0, len(split), EVAL_ROWS):
+        batch = ordered.slice(start, min(start + EVAL_ROWS, len(split)))
+        with _autocast(precision, batch.label.device):
+            parts.append(model(batch).prediction.float())
+    return torch.cat(parts)[torch.argsort(order).to(split.label.device)]
+
+
+def seed_everything(seed: int, device: torch.device | str = "cpu") -> None:
+    """Seed initialisation and dropout, and ask for deterministic kernels."""
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=torch.device(device).type != "cpu")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a check that costs a pass over every new tensor
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def _autocast(training: Training | str, device: torch.device):
+    precision = training if isinstance(training, str) else training.precision
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def _optimizer(model: nn.Module, training: Training, device: torch.device) -> torch.optim.Optimizer:
+    """Adam and its family in their fused form; a model may group its parameters by `param_groups(training)`."""
+    groups = model.param_groups(training) if hasattr(model, "param_groups") else _trainable(model)
+    options: dict[str, Any] = {"lr": training.lr, "weight_decay": training.weight_decay}
+    if training.optimizer != "rmsprop":
+        options["fused"] = True
+    return OPTIMIZERS[training.optimizer](groups, **options)
+
+
+def _trainable(model: nn.Module) -> list[nn.Parameter]:
+    return [p for p in model.parameters() if p.requires_grad]
+
+
+def _schedule(optimizer: torch.optim.Optimizer, training: Training, total: int):
+    rise = max(1, int(training.warmup * total))
+
+    def factor(step: int) -> float:
+        if training.warmup == 0:
+            return 1.0
+        return (step + 1) / rise if step < rise else max(0.0, (total - step) / max(1, total - rise))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
