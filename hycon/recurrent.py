@@ -6,25 +6,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from hycon.data.ragged import Ragged
-
 SEGMENTS = 5  # pieces the time axis is cut into on a CPU; each is one library call, so a few are enough
 
 
-def last_hidden(lstm: nn.LSTM, sequences: Ragged) -> Tensor:
+def last_hidden(lstm: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
     """(B, h): the top layer's hidden state at each sequence's own last step; no compute on padding.
 
+    x: (B, T, d), padded on the right.  lengths: (B,) on the CPU.
     On a GPU the batch is packed. On a CPU the packed kernel is the slow one; there the sequences are sorted by length
     and the time axis is cut at a few lengths: each piece runs the rows that are still alive, with carried state.
     """
-    order = torch.argsort(sequences.lengths, descending=True, stable=True)
-    back = torch.argsort(order).to(sequences.rows.device)
-    ordered = sequences.take(order)
-    x = ordered.padded().transpose(0, 1)  # (T, B, d), time first
+    order = torch.argsort(lengths, descending=True, stable=True)
+    back = torch.argsort(order).to(x.device)
+    ordered = x[order.to(x.device), : int(lengths.max())].transpose(0, 1)  # (T, B, d), time first
     if x.is_cuda:
-        packed = pack_padded_sequence(x, ordered.lengths)
+        packed = pack_padded_sequence(ordered, lengths[order])
         return lstm(packed)[1][0][-1][back]
-    return torch.cat(_staircase(lstm, x, ordered.lengths.tolist()))[back]
+    return torch.cat(_staircase(lstm, ordered, lengths[order].tolist()))[back]
 
 
 def _staircase(lstm: nn.LSTM, x: Tensor, lengths: list[int]) -> list[Tensor]:

@@ -1,0 +1,116 @@
+"""EF-LSTM: early fusion. Words' text, audio and vision features are concatenated and read by one LSTM.
+
+In: a word-aligned Batch. Out: prediction (B,) or (B, E, 2); no unimodal representations.
+
+    x_t = [l_t; a_t; v_t] -> LSTM -> h at the last real step -> dropout -> relu Linear -> dropout -> Linear
+
+GloVe form: the recurrent model of Gkoumas et al. (Inf. Fusion 2021), the comparison whose protocol the paper follows.
+BERT and XLNet forms: fine-tuned token states, Conv1d(k=3) to `d`, then the same LSTM over word pieces (the paper says
+only that the counterpart uses "the same" encoder as HyCon).
+
+Deviates:
+1. Reads the state at the utterance's own last step; the reference reads it after the padding.
+2. Adam; the reference trains with RMSprop.
+Reference implementations consulted: gkoumasd/MSAF (its grid never reaches the hidden size, by a misspelt key; ours
+does), thuiar/MMSA (adds a batch norm over time steps and four layers; `layers` gives the latter).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hycon.data.batching import Batch
+from hycon.encoders import PretrainedText
+from hycon.output import Output, as_prediction, outputs
+from hycon.recurrent import last_hidden
+from hycon.train import Training
+
+VERSION = 1
+FRONT_ENDS = ("glove", "features", "bert", "xlnet")
+NEEDS_ALIGNED = True
+
+
+@dataclass(frozen=True)
+class Config:
+    hidden: int = 128  # MSAF's grid: 128 for text; ours covers its other sizes
+    layers: int = 1  # MSAF; MMSA 4
+    dropout: float = 0.3
+    d: int = 50  # width that token states are projected to; GloVe form: unused
+
+
+TRAINING = {
+    "vectors": Training(lr=1e-3, batch_size=32, epochs=40),
+    "tokens": Training(lr=2e-5, batch_size=48, epochs=50),  # as HyCon's; the paper is silent on the counterparts
+}
+SEARCH_SPACE = {
+    "vectors": {
+        "hidden": (16, 32, 48, 64, 128),  # MSAF's cells
+        "dropout": (0.1, 0.15, 0.2, 0.3, 0.4, 0.5),  # MSAF
+        "lr": (0.01, 0.008, 0.005, 0.002, 0.001),  # MSAF
+        "batch_size": (16, 32, 64, 128),  # MSAF
+        "clip": (0.1, 0.3, 0.5, 0.7, 0.9),  # MSAF: .1 to .9
+        "scale": ("none", "standard"),  # chosen here: early fusion suffers from unscaled inputs
+    },
+    "tokens": {
+        "hidden": (64, 128, 256),
+        "dropout": (0.1, 0.3, 0.5),
+        "lr": (1e-5, 2e-5, 5e-5),
+        "batch_size": (32, 48),
+        "scale": ("none", "standard"),
+    },
+}
+
+
+class TokenStates(nn.Module):
+    """Text as a sequence for recurrent models: Batch -> (B, T, width), zeros beyond an utterance's end.
+
+    With a pretrained encoder: its token states, Conv1d(k=3, no bias) to `d`; without: the vectors as they are.
+    """
+
+    def __init__(self, width: int, text: PretrainedText | None, d: int):
+        super().__init__()
+        self.text = text
+        self.conv = nn.Conv1d(text.width, d, 3, padding=1, bias=False) if text else None
+        self.width = d if text else width
+
+    def forward(self, batch: Batch) -> Tensor:
+        if self.text is None or self.conv is None:
+            return batch.text.padded()
+        states = self.text.states(batch.text)
+        return self.conv(states.transpose(1, 2)).transpose(1, 2)
+
+
+class Head(nn.Module):
+    """dropout -> relu Linear(n, n) -> dropout -> Linear(n, out)."""
+
+    def __init__(self, width: int, dropout: float, out: int):
+        super().__init__()
+        self.drop = nn.Dropout(dropout)
+        self.hidden, self.out = nn.Linear(width, width), nn.Linear(width, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.drop(F.relu(self.hidden(self.drop(x)))))
+
+
+class Model(nn.Module):
+    def __init__(self, config: Config, dims: Mapping[str, int], text: PretrainedText | None = None, emotions: int = 0):
+        super().__init__()
+        self.emotions = emotions
+        self.text = TokenStates(dims["text"], text, config.d)
+        self.lstm = nn.LSTM(
+            self.text.width + dims["audio"] + dims["vision"],
+            config.hidden,
+            config.layers,
+            batch_first=False,
+            dropout=config.dropout if config.layers > 1 else 0.0,
+        )
+        self.head = Head(config.hidden, config.dropout, outputs(emotions))
+
+    def forward(self, batch: Batch) -> Output:
+        x = torch.cat([self.text(batch), batch.audio.padded(), batch.vision.padded()], 2)  # (B, T, l + a + v)
+        return Output(as_prediction(self.head(last_hidden(self.lstm, x, batch.text.lengths)), self.emotions))

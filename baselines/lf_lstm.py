@@ -1,0 +1,97 @@
+"""LF-LSTM: late fusion. One LSTM per modality, joined at the end.
+
+In: a Batch, aligned or not. Out: prediction (B,) or (B, E, 2); representations are the three last hidden states
+(unequal widths, so no contrastive loss can use them: None).
+
+    h_m = LSTM_m(x_m) at its last real step;  concat(h_l, h_a, h_v) -> dropout -> relu Linear -> dropout -> Linear
+
+GloVe form: as in Gkoumas et al. (Inf. Fusion 2021), whose protocol the paper follows. BERT and XLNet forms: fine-tuned
+token states, Conv1d(k=3) to `d`, then the text LSTM.
+
+Deviates:
+1. The paper's text says that unimodal decisions are combined "by voting mechanism"; the code of the protocol that it
+   cites concatenates hidden states. `combine="vote"` averages one decision per modality.
+2. Adam; the reference trains with RMSprop. Reads each sequence at its own last step, not after the padding.
+Reference implementation consulted: gkoumasd/MSAF. (thuiar/MMSA has LF-DNN instead.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from baselines.ef_lstm import Head, TokenStates
+from hycon.data.batching import Batch
+from hycon.data.corpus import MODALITIES
+from hycon.encoders import PretrainedText
+from hycon.errors import UserError
+from hycon.output import Output, as_prediction, outputs
+from hycon.recurrent import last_hidden
+from hycon.train import Training
+
+VERSION = 1
+FRONT_ENDS = ("glove", "features", "bert", "xlnet")
+
+
+@dataclass(frozen=True)
+class Config:
+    text_hidden: int = 128  # MSAF
+    audio_hidden: int = 32  # MSAF's grid, as the next
+    vision_hidden: int = 32
+    dropout: float = 0.3
+    combine: str = "concat"  # or "vote"
+    d: int = 50  # width that token states are projected to; GloVe form: unused
+
+
+TRAINING = {
+    "vectors": Training(lr=1e-3, batch_size=32, epochs=40),
+    "tokens": Training(lr=2e-5, batch_size=48, epochs=50),  # as HyCon's; the paper is silent on the counterparts
+}
+SEARCH_SPACE = {
+    "vectors": {
+        "text_hidden": (32, 64, 128),  # MSAF: 128; the smaller ones chosen here
+        "audio_hidden": (16, 32, 64, 80),  # MSAF
+        "vision_hidden": (16, 32, 64, 80),  # MSAF
+        "dropout": (0.1, 0.15, 0.2, 0.3, 0.4, 0.5),  # MSAF
+        "lr": (0.01, 0.008, 0.005, 0.002, 0.001),  # MSAF
+        "batch_size": (16, 32, 64, 128),  # MSAF
+        "clip": (0.1, 0.3, 0.5, 0.7, 0.9),  # MSAF: .1 to .9
+        "scale": ("none", "standard"),  # chosen here
+    },
+    "tokens": {
+        "text_hidden": (64, 128),
+        "audio_hidden": (16, 32),
+        "vision_hidden": (16, 32),
+        "dropout": (0.1, 0.3, 0.5),
+        "lr": (1e-5, 2e-5, 5e-5),
+        "batch_size": (32, 48),
+        "scale": ("none", "standard"),
+    },
+}
+
+
+class Model(nn.Module):
+    def __init__(self, config: Config, dims: Mapping[str, int], text: PretrainedText | None = None, emotions: int = 0):
+        super().__init__()
+        if config.combine not in ("concat", "vote"):
+            raise UserError(f"combine is {config.combine!r}; expected concat or vote.")
+        self.config, self.emotions = config, emotions
+        self.text = TokenStates(dims["text"], text, config.d)
+        widths = {"text": self.text.width, "audio": dims["audio"], "vision": dims["vision"]}
+        hidden = {m: getattr(config, f"{m}_hidden") for m in MODALITIES}
+        self.lstm = nn.ModuleDict({m: nn.LSTM(widths[m], hidden[m]) for m in MODALITIES})
+        out = outputs(emotions)
+        heads = hidden if config.combine == "vote" else {"all": sum(hidden.values())}
+        self.heads = nn.ModuleDict({name: Head(width, config.dropout, out) for name, width in heads.items()})
+
+    def forward(self, batch: Batch) -> Output:
+        x = {"text": self.text(batch), "audio": batch.audio.padded(), "vision": batch.vision.padded()}
+        last: dict[str, Tensor] = {m: last_hidden(self.lstm[m], x[m], getattr(batch, m).lengths) for m in MODALITIES}
+        if self.config.combine == "vote":
+            raw = torch.stack([self.heads[m](last[m]) for m in MODALITIES]).mean(0)
+        else:
+            raw = self.heads["all"](torch.cat([last[m] for m in MODALITIES], 1))
+        return Output(as_prediction(raw, self.emotions))

@@ -1,0 +1,193 @@
+"""TFN: tensor fusion network (Zadeh et al., EMNLP 2017).
+
+In: a Batch, aligned or not. Out: prediction (B,) or (B, E, 2); the BERT and XLNet forms give representations (B, d).
+
+GloVe form (the code of Liu et al., which every later comparison runs; sec. 4 of TFN's paper):
+    audio, vision   mean over time -> batch norm -> dropout -> 3 x (Linear, relu)
+    text            LSTM, last real step -> dropout -> Linear
+    fusion          [1; l] x [1; a] x [1; v] -> dropout -> relu Linear -> relu Linear -> Linear -> 6 sigmoid - 3
+BERT and XLNet forms: HyCon's front-end with d = 100, tensor fusion with three tanh layers, Linear(d, 1): exactly the
+161,409,399 parameters of the paper's Table 8 on MOSI.
+
+Deviates:
+1. The mean runs over real steps; the reference code averages the padding in.
+2. A batch of one utterance is normalised with the running statistics; the reference code fails on it.
+Reference implementations consulted: Justin1904/TensorFusionNetworks, thuiar/MMSA, and the authors' MIB for the BERT form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hycon.data.batching import Batch
+from hycon.data.corpus import MODALITIES
+from hycon.data.ragged import Ragged
+from hycon.encoders import FrontEnd, PretrainedText, init_like_authors
+from hycon.fusion import TensorFusion, outer, with_one
+from hycon.output import Output, as_prediction, outputs
+from hycon.recurrent import last_hidden
+from hycon.train import Training
+
+VERSION = 1
+FRONT_ENDS = ("glove", "features", "bert", "xlnet")
+
+
+@dataclass(frozen=True)
+class Config:
+    # GloVe form
+    text_hidden: int = 128  # official default, as the next
+    audio_hidden: int = 4
+    vision_hidden: int = 16
+    text_out: int = 64  # official
+    dropout: float = 0.3  # official: of the subnets and of the tensor
+    fusion_hidden: int = 32  # official
+    fusion_dropout: float = 0.3
+    output_range: bool = True  # 6 sigmoid - 3, official; MSAF leaves it out
+    # BERT form
+    d: int = 100  # exact count of Table 8
+    layers: int = 3
+    heads: int = 5
+    attn_dropout: float = 0.5  # the authors' sibling code, as the next three
+    relu_dropout: float = 0.3
+    res_dropout: float = 0.3
+    embed_dropout: float = 0.2
+    tensor_hidden: int = 50  # exact count of Table 8
+    tensor_dropout: float = 0.5
+    readout: str = "last"
+    mask_padding: bool = False
+
+
+TRAINING = {
+    "vectors": Training(lr=1e-3, batch_size=32, epochs=40),
+    "tokens": Training(lr=2e-5, batch_size=48, epochs=50),  # as HyCon's; the paper is silent on the counterparts
+}
+SEARCH_SPACE = {
+    "vectors": {
+        "audio_hidden": (16, 32, 64, 80),  # MSAF
+        "vision_hidden": (16, 32, 64, 80),  # MSAF
+        "text_out": (32, 64, 96, 128),  # MSAF
+        "dropout": (0.1, 0.2, 0.3, 0.4, 0.5),  # MSAF
+        "fusion_hidden": (16, 32, 64, 96, 128),  # MSAF
+        "fusion_dropout": (0.1, 0.2, 0.3, 0.4, 0.5),  # MSAF
+        "lr": (0.01, 0.008, 0.005, 0.002, 0.001),  # MSAF
+        "batch_size": (32, 64, 96, 128),  # MSAF
+        "clip": (0.1, 0.3, 0.5, 0.7, 0.9),  # MSAF: .1 to .9
+        "scale": ("none", "standard", "maxabs"),  # maxabs: official, for vision; standard chosen here
+    },
+    "tokens": {
+        "attn_dropout": (0.1, 0.3, 0.5),
+        "embed_dropout": (0.2, 0.3),
+        "tensor_dropout": (0.3, 0.5),
+        "lr": (1e-5, 2e-5, 5e-5),
+        "batch_size": (32, 48),
+    },
+}
+
+
+class MeanSubnet(nn.Module):
+    """Mean over real steps -> batch norm -> dropout -> 3 x (Linear, relu): Ragged (d_m,) -> (B, hidden)."""
+
+    def __init__(self, width: int, hidden: int, dropout: float):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(width)
+        self.drop = nn.Dropout(dropout)
+        self.layers = nn.ModuleList([nn.Linear(width, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)])
+
+    def forward(self, sequences: Ragged) -> Tensor:
+        x = sequences.padded().sum(1) / sequences.device_lengths()[:, None]
+        if self.training and len(x) == 1:
+            n = self.norm
+            x = F.batch_norm(x, n.running_mean, n.running_var, n.weight, n.bias, False, 0.0, n.eps)
+        else:
+            x = self.norm(x)
+        x = self.drop(x)
+        for layer in self.layers:
+            x = F.relu(layer(x))
+        return x
+
+
+class TextSubnet(nn.Module):
+    """LSTM, last real step -> dropout -> Linear: Ragged (d_l,) -> (B, out)."""
+
+    def __init__(self, width: int, hidden: int, out: int, dropout: float):
+        super().__init__()
+        self.lstm = nn.LSTM(width, hidden)
+        self.drop = nn.Dropout(dropout)
+        self.linear = nn.Linear(hidden, out)
+
+    def forward(self, sequences: Ragged) -> Tensor:
+        return self.linear(self.drop(last_hidden(self.lstm, sequences.padded(), sequences.lengths)))
+
+
+class Subnets(nn.Module):
+    """The unimodal networks of TFN's and LMF's original code: Batch -> {modality: (B, width_m)}."""
+
+    def __init__(self, dims: Mapping[str, int], hidden: Mapping[str, int], text_out: int, dropout: float):
+        super().__init__()
+        self.text = TextSubnet(dims["text"], hidden["text"], text_out, dropout)
+        self.audio = MeanSubnet(dims["audio"], hidden["audio"], dropout)
+        self.vision = MeanSubnet(dims["vision"], hidden["vision"], dropout)
+        self.widths = {"text": text_out, "audio": hidden["audio"], "vision": hidden["vision"]}
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return {"text": self.text(batch.text), "audio": self.audio(batch.audio), "vision": self.vision(batch.vision)}
+
+
+class VectorTFN(nn.Module):
+    """The GloVe form."""
+
+    def __init__(self, config: Config, dims: Mapping[str, int], out: int, bounded: bool):
+        super().__init__()
+        hidden = {m: getattr(config, f"{m}_hidden") for m in MODALITIES}
+        self.subnets = Subnets(dims, hidden, config.text_out, config.dropout)
+        size = 1
+        for width in self.subnets.widths.values():
+            size *= width + 1
+        p = config.fusion_hidden
+        self.drop = nn.Dropout(config.fusion_dropout)
+        self.fc1, self.fc2, self.fc3 = nn.Linear(size, p), nn.Linear(p, p), nn.Linear(p, out)
+        self.bounded = bounded
+
+    def forward(self, batch: Batch) -> tuple[Tensor, None, Tensor]:
+        x = self.subnets(batch)
+        y = F.relu(self.fc1(self.drop(outer(*(with_one(x[m]) for m in MODALITIES)))))
+        multimodal = F.relu(self.fc2(y))
+        raw = self.fc3(multimodal)
+        return (6 * torch.sigmoid(raw) - 3 if self.bounded else raw), None, multimodal
+
+
+class TokenTFN(nn.Module):
+    """The BERT and XLNet form: HyCon's front-end, tensor fusion."""
+
+    def __init__(self, config: Config, dims: Mapping[str, int], text: PretrainedText, out: int):
+        super().__init__()
+        self.front = FrontEnd(dims, text, config)
+        self.fusion = TensorFusion(config.d, config.tensor_hidden, config.tensor_dropout)
+        self.predictor = nn.Linear(config.d, out)
+        init_like_authors(self)
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        x = self.front(batch)
+        multimodal = self.fusion(x)
+        return self.predictor(multimodal), x, multimodal
+
+
+class Model(nn.Module):
+    def __init__(self, config: Config, dims: Mapping[str, int], text: PretrainedText | None = None, emotions: int = 0):
+        super().__init__()
+        self.emotions = emotions
+        out = outputs(emotions)
+        self.net: VectorTFN | TokenTFN
+        if text is None:
+            self.net = VectorTFN(config, dims, out, bounded=config.output_range and not emotions)
+        else:
+            self.net = TokenTFN(config, dims, text, out)
+
+    def forward(self, batch: Batch) -> Output:
+        raw, representations, multimodal = self.net(batch)
+        return Output(as_prediction(raw, self.emotions), representations, multimodal)

@@ -1,0 +1,104 @@
+"""What can run: model name -> module. The single list; a new model is one file and one line here."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from hycon.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hycon.train import Training
+
+MODELS = {
+    "ef_lstm": "baselines.ef_lstm",
+    "lf_lstm": "baselines.lf_lstm",
+    "tfn": "baselines.tfn",
+    "lmf": "baselines.lmf",
+    "hycon": "hycon.model",
+}
+
+
+def model_module(name: str) -> ModuleType:
+    """The module of a model. Raises UserError with the nearest names."""
+    if name not in MODELS:
+        raise UserError(f"Unknown model {name!r}; nearest: {nearest(name, MODELS)}.")
+    return importlib.import_module(MODELS[name])
+
+
+def resolve(name: str, text: str, overrides: Mapping[str, Any]) -> tuple[Any, Training]:
+    """(Config, Training) of a model with `overrides`, each of which must be a field of one of the two.
+
+    Raises UserError for an unknown option (nearest names listed), a front-end that the model does not have, or a value
+    of the wrong type.
+    """
+    from hycon.data.batching import form_of
+
+    module = model_module(name)
+    form = form_of(text)
+    if text not in module.FRONT_ENDS:
+        raise UserError(f"Model {name} has no text front-end {text!r}; it has {', '.join(module.FRONT_ENDS)}.")
+    config, training = module.Config(), module.TRAINING[form]
+    own, trained = ({f.name for f in dataclasses.fields(x)} for x in (config, training))
+    for key in overrides:
+        if key not in own | trained:
+            raise UserError(f"Model {name} has no option {key!r}; nearest: {nearest(key, own | trained)}.")
+    config = _replace(config, {k: v for k, v in overrides.items() if k in own})
+    return config, _replace(training, {k: v for k, v in overrides.items() if k in trained})
+
+
+def _replace(config: Any, changes: Mapping[str, Any]) -> Any:
+    for key, value in changes.items():
+        current = getattr(config, key)
+        if current is None or value is None:
+            continue
+        number = isinstance(current, int | float) and not isinstance(current, bool)
+        if number and isinstance(value, int | float) and not isinstance(value, bool):
+            continue
+        if type(value) is not type(current):
+            raise UserError(f"Option {key} is {value!r}; expected something like {current!r}.")
+    return dataclasses.replace(config, **changes)
+
+
+def search_space(name: str, text: str, overrides: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """The model's SEARCH_SPACE for the front-end, without what `overrides` fixes or what has no effect under them."""
+    from hycon.data.batching import form_of
+
+    module = model_module(name)
+    config, _ = resolve(name, text, overrides)
+    dropped = set(overrides)
+    if hasattr(module, "without_effect"):
+        dropped |= module.without_effect(config)
+    return {k: tuple(v) for k, v in module.SEARCH_SPACE[form_of(text)].items() if k not in dropped}
+
+
+def build_model(
+    name: str,
+    *,
+    text: str,
+    dims: Mapping[str, int],
+    encoder: dict[str, str] | None = None,
+    emotions: int = 0,
+    **overrides: Any,
+) -> nn.Module:
+    """Build a model: `build_model("tfn", text="bert", dims={"text": 768, "audio": 74, "vision": 47})`.
+
+    dims: modality -> feature size.  encoder: {"name", "sha256"} of a pretrained text model for bert/xlnet; None gives
+    the architecture of the paper's encoder with random weights.  emotions: 0 for sentiment, else how many.
+    """
+    from hycon.data.batching import form_of
+    from hycon.encoders import PretrainedText
+    from hycon.pretrained import load_model
+
+    config, _ = resolve(name, text, overrides)
+    pretrained = None
+    if form_of(text) == "tokens":
+        pretrained = PretrainedText(load_model(text, encoder), text)
+        if dims["text"] != pretrained.width:
+            raise UserError(f"dims['text'] is {dims['text']}, but the {text} encoder is {pretrained.width} wide.")
+    return model_module(name).Model(config, dims, pretrained, emotions)
