@@ -60,8 +60,8 @@ class Config:
     reduction: str = "sample"  # A2: mean over samples, sum over modalities; options mean, sum
     log: bool = False  # A1: eqs. 7 and 10 are printed without a logarithm
     zero: str = "positive"  # A3: class of a label of exactly 0; options exclude, third
-    inter_h: str = "same"  # A8: h of IEMCL; option double
-    refine: str = "weighted"  # A10: refinement over selected pairs; options literal, mean
+    h_inter: str = "same"  # A8: h of IEMCL; option double
+    weighted_refinement: str = "weighted"  # A10: refinement over selected pairs; options literal, mean
     contrastive: str = "hycon"  # Table 7: classical, triplet, hard-triplet, n-pair
     hinge: bool = True  # A15: max(0, .) around eq. 19
 
