@@ -1,0 +1,131 @@
+"""The runs still to do, shared by every engine and by every `bench` on the same results folder.
+
+The store is the meeting point. A run that is done is skipped, one that another live `bench` is busy with is waited for
+and its record taken, everything else is claimed by a lease and started. A finished run is known by its record in the
+store, never by what a worker returns, so an engine only has to start runs and to notice when they end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from studies.leases import TTL, Lease
+from studies.runs import RunRecord, RunSpec
+from studies.store import RunStore
+
+POLL = 0.25  # seconds between looks at runs that another process is busy with
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something happened to a run.
+
+    kind: start | done | failed | retry (its worker died and it is started again) | elsewhere (another process
+    finished it: `record` where it is done, `reason` where it failed).  seconds: from start to end.
+    """
+
+    kind: str
+    spec: RunSpec
+    seconds: float | None = None
+    record: RunRecord | None = None
+    reason: str | None = None
+    device: str | None = None
+
+
+@dataclass
+class Summary:
+    """What became of the specs. done: also those that another process finished meanwhile. skipped: done before."""
+
+    done: list[RunSpec] = field(default_factory=list)
+    failed: list[tuple[RunSpec, str]] = field(default_factory=list)
+    skipped: list[RunSpec] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class How:
+    """Where and how each run is executed; the same for all of them."""
+
+    workers: int
+    devices: tuple[str, ...]
+    execute: str
+    data_root: str
+    preload: tuple[str, ...]
+
+
+@dataclass
+class Backlog:
+    """The specs still to do, shared with other processes through the store. An engine claims, starts and settles.
+
+    before: run id -> failed attempts when this command started; more of them mean that another process failed it now.
+    leases: run id -> the lease held for it.
+    """
+
+    store: RunStore
+    pending: list[RunSpec]
+    before: Mapping[str, int]
+    summary: Summary
+    notify: Callable[[Event], None]
+    ttl: float = TTL
+    leases: dict[str, Lease] = field(default_factory=dict)
+
+    def claim(self, device: str) -> RunSpec | None:
+        """The next spec for `device` that nobody has done or is doing; its lease is held from here on."""
+        for spec in [s for s in self.pending if s.device == kind(device)]:
+            if not self._done_elsewhere(spec):
+                lease = self.store.claim(spec.id, self.ttl)
+                if lease is None:
+                    continue
+                self.leases[spec.id] = lease
+                # Looked at again: it may have ended between the look and the claim.
+                if not self._done_elsewhere(spec) and not self._failed_elsewhere(spec):
+                    self.pending.remove(spec)
+                    return spec
+                self.release(spec)
+            self.pending.remove(spec)
+        return None
+
+    def settle(self, spec: RunSpec, seconds: float, device: str) -> bool:
+        """Report what the store holds of a run that was tried here. False: neither a record nor a new failure."""
+        record = self.store.get(spec.id)
+        if record is not None:
+            self.summary.done.append(spec)
+            self.notify(Event("done", spec, seconds, record, device=device))
+        else:
+            failure = self.store.failed(spec.id)
+            if failure is None or failure.attempts <= self.before[spec.id]:
+                return False
+            self.fail(spec, failure.reason or "", seconds, device)
+        self.release(spec)
+        return True
+
+    def fail(self, spec: RunSpec, reason: str, seconds: float, device: str) -> None:
+        self.summary.failed.append((spec, reason))
+        self.notify(Event("failed", spec, seconds, reason=reason, device=device))
+        self.release(spec)
+
+    def release(self, spec: RunSpec) -> None:
+        lease = self.leases.pop(spec.id, None)
+        if lease is not None:
+            lease.release()
+
+    def _done_elsewhere(self, spec: RunSpec) -> bool:
+        record = self.store.get(spec.id)
+        if record is None:
+            return False
+        self.summary.done.append(spec)
+        self.notify(Event("elsewhere", spec, record.seconds, record))
+        return True
+
+    def _failed_elsewhere(self, spec: RunSpec) -> bool:
+        failure = self.store.failed(spec.id)
+        if failure is None or failure.attempts <= self.before[spec.id]:
+            return False
+        self.summary.failed.append((spec, failure.reason or ""))
+        self.notify(Event("elsewhere", spec, failure.seconds, reason=failure.reason))
+        return True
+
+
+def kind(device: str) -> str:
+    """ "cuda" for "cuda:1"."""
+    return device.partition(":")[0]

@@ -1,0 +1,103 @@
+"""Engines that run a list of specs. One contract: `run(specs, store, ...) -> Summary`, whatever the engine.
+
+An engine is a function (backlog, how): it claims specs from the backlog, has each executed by studies.worker, and
+settles it when it has ended. What all engines share (skipping, leases, other processes) is in studies.backlog.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from hycon.data.corpus import data_root as folder_of_corpora
+from hycon.errors import UserError, nearest
+from studies.backlog import POLL, Backlog, Event, How, Summary, kind
+from studies.interrupts import Interrupt
+from studies.leases import TTL, heartbeat
+from studies.local import run_local
+from studies.runs import RunSpec
+from studies.store import RunStore
+from studies.worker import attempt
+
+__all__ = ["ENGINES", "Event", "Summary", "run"]
+
+
+def run(
+    specs: Iterable[RunSpec],
+    store: RunStore,
+    *,
+    executor: str = "local",
+    workers: int = 1,
+    devices: Sequence[str] = ("cpu",),
+    execute: str = "studies.execute:execute",
+    data_root: str | os.PathLike[str] | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    preload: Sequence[str] = ("torch",),
+    ttl: float = TTL,
+) -> Summary:
+    """Bring every spec to an end, done or failed, and say which. Re-issuing it does what is missing or failed.
+
+    executor: "local" (a process per run, `workers` at a time, devices in turn) or "inline" (in this process).
+    execute: dotted path of execute(spec, *, data_root, device) -> (RunRecord, arrays).
+    preload: modules imported once for all workers.  ttl: seconds after which a silent lease may be taken over.
+    A failed run never stops the others. Raises UserError for wrong arguments and where results cannot be written,
+    KeyboardInterrupt after Ctrl-C or SIGTERM, within 2 s and with all workers stopped and leases released.
+    """
+    if executor not in ENGINES:
+        raise UserError(f"Unknown executor {executor!r}: choose one of {nearest(executor, ENGINES)}.")
+    how = How(workers, tuple(devices), execute, str(folder_of_corpora(data_root).absolute()), tuple(preload))
+    unique = list({spec.id: spec for spec in specs}.values())
+    _check(how, unique)
+    summary = Summary(skipped=[spec for spec in unique if store.has(spec.id)])
+    skipped = {spec.id for spec in summary.skipped}
+    pending = [spec for spec in unique if spec.id not in skipped]
+    if not pending:
+        return summary
+    store.check_writable()
+    before = {spec.id: _attempts(store, spec) for spec in pending}
+    backlog = Backlog(store, pending, before, summary, on_event or (lambda event: None), ttl)
+    with heartbeat(backlog.leases, ttl):
+        ENGINES[executor](backlog, how)
+    return summary
+
+
+def _check(how: How, specs: Sequence[RunSpec]) -> None:
+    if how.workers < 1:
+        raise UserError(f"{how.workers} workers were asked for: at least 1 is needed.")
+    if not how.devices:
+        raise UserError("No device was given: name at least one, such as cpu or cuda:0.")
+    for wanted in {spec.device for spec in specs}:
+        if wanted not in {kind(device) for device in how.devices}:
+            raise UserError(f"The runs are for {wanted}, but the devices given are {', '.join(how.devices)}.")
+    module = how.execute.partition(":")[0]
+    try:
+        found = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        raise UserError(f"There is no module {module!r} to execute runs with.")
+
+
+def _attempts(store: RunStore, spec: RunSpec) -> int:
+    failure = store.failed(spec.id)
+    return failure.attempts if failure else 0
+
+
+def _inline(backlog: Backlog, how: How) -> None:
+    """One run after the other in this process: for debugging and for notebooks."""
+    with Interrupt(raising=True):
+        while backlog.pending:
+            claims = ((device, backlog.claim(device)) for device in how.devices)
+            device, spec = next((claim for claim in claims if claim[1] is not None), ("", None))
+            if spec is None:
+                time.sleep(POLL if backlog.pending else 0)
+                continue
+            started = time.monotonic()
+            backlog.notify(Event("start", spec, device=device))
+            attempt(spec, backlog.store, how.execute, how.data_root, device)
+            backlog.settle(spec, time.monotonic() - started, device)
+
+
+ENGINES: dict[str, Callable[[Backlog, How], None]] = {"inline": _inline, "local": run_local}

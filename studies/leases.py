@@ -1,0 +1,200 @@
+"""Leases: which process is busy with which run, so that several `bench` processes share one results folder.
+
+A lease is a file `<folder>/<run id>.<generation>.json` that says who holds it. Its modification time is its heartbeat.
+Exclusive creation (O_EXCL) decides who wins, on a local disk and on NFSv3 or later, and no lock is ever waited for:
+
+* a run without a lease file is claimed by creating generation 0;
+* a stale lease of generation g is taken over by creating g + 1, which only one taker can. A taker that then finds a
+  file it had not seen before, or a stale one renewed meanwhile, came too late: it removes its own and gives up.
+
+A lease is stale when its holder is known to be dead (same machine, and no such process), or when its heartbeat is
+older than `ttl` by the file system's own clock: clocks of different machines are never compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hycon.errors import UserError
+
+TTL = 60.0  # seconds without a heartbeat after which a lease of another machine is stale; chosen here
+BEATS_PER_TTL = 12  # a heartbeat every 5 s: several may be late (a busy NFS server) before anything is taken over
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A claim on a run, held by this process until `release`, or until its heartbeat stops for its ttl."""
+
+    path: Path
+    inode: int
+
+    def renew(self) -> None:
+        """Beat. A disk in trouble shows when the record is written; the heartbeat need not die of it."""
+        with contextlib.suppress(OSError):
+            if self.path.stat().st_ino == self.inode:
+                os.utime(self.path)
+
+    def release(self) -> None:
+        with contextlib.suppress(OSError):
+            if self.path.stat().st_ino == self.inode:  # else it was taken over while this process was suspended
+                self.path.unlink()
+
+
+def claim(folder: Path, run_id: str, ttl: float = TTL) -> Lease | None:
+    """The lease on `run_id`, or None while another live process holds it.
+
+    Whoever gets it must look at the store once more: the run may have been finished just before.
+    Raises UserError where the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        seen = _files(folder, run_id)
+        if any(_alive(path, stat, ttl) for path, stat in seen.items()):
+            return None
+        generation = 1 + max((_generation(path) for path in seen), default=-1)
+        mine = folder / f"{run_id}.{generation}.json"
+        inode = _create(mine, ttl)
+        if inode is None:
+            return None
+        now = _files(folder, run_id)
+        now.pop(mine, None)
+        if any(seen.get(path, _GONE)[:2] != stat[:2] for path, stat in now.items()):
+            mine.unlink(missing_ok=True)
+            return None
+        for path in now:
+            path.unlink(missing_ok=True)
+        return Lease(mine, inode)
+    except OSError as error:
+        raise UserError(f"Cannot write leases in {folder}: {error.strerror or error}.") from error
+
+
+@contextlib.contextmanager
+def heartbeat(leases: dict[str, Lease], ttl: float = TTL) -> Iterator[None]:
+    """Renew all of `leases` (run id -> lease; it may change meanwhile) until the block ends, then release them."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(ttl / BEATS_PER_TTL):
+            for lease in list(leases.values()):
+                lease.renew()
+
+    thread = threading.Thread(target=beat, name="leases", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        while leases:
+            leases.popitem()[1].release()
+
+
+# ------------------------------------------------------------------------------------------------- internals
+
+_Seen = tuple[int, int, dict[str, Any] | None]  # inode, modification time in ns, holder (None: unreadable)
+_GONE: _Seen = (-1, -1, None)
+
+
+def _files(folder: Path, run_id: str) -> dict[Path, _Seen]:
+    """All generations of a lease. Opened, not only stat'ed: on NFS only opening asks the server for the time."""
+    seen: dict[Path, _Seen] = {}
+    for path in sorted(folder.glob(f"{run_id}.*.json")):
+        try:
+            with open(path, "rb") as handle:
+                stat = os.fstat(handle.fileno())
+                text = handle.read()
+        except FileNotFoundError:  # released between listing and opening
+            continue
+        try:
+            holder = json.loads(text)
+        except ValueError:  # created this instant and not yet written, or its writer was killed in between
+            holder = None
+        seen[path] = (stat.st_ino, stat.st_mtime_ns, holder if isinstance(holder, dict) else None)
+    return seen
+
+
+def _generation(path: Path) -> int:
+    part = path.name.split(".")[-2]
+    return int(part) if part.isdecimal() else 0
+
+
+def _create(path: Path, ttl: float) -> int | None:
+    """Create the lease file and return its inode, or None where another process was first."""
+    holder = {"nonce": uuid.uuid4().hex, "ttl": ttl, **_me(os.getpid())}
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileExistsError:
+        return None
+    try:
+        os.write(handle, json.dumps(holder).encode())
+        return os.fstat(handle).st_ino
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(handle)
+
+
+def _alive(path: Path, seen: _Seen, ttl: float) -> bool:
+    _, modified, holder = seen
+    if holder is not None:
+        if holder.get("machine") == _machine() and _start_time(holder.get("pid")) != holder.get("start"):
+            return False
+        own = holder.get("ttl")
+        ttl = own if isinstance(own, int | float) else ttl
+    return _clock(path.parent) - modified < ttl * 1e9
+
+
+def _clock(folder: Path) -> int:
+    """Now, in ns, by the clock that stamps the files of `folder`."""
+    probe = folder / f".clock-{uuid.uuid4().hex}"
+    handle = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    try:
+        return os.fstat(handle).st_mtime_ns
+    finally:
+        os.close(handle)
+        probe.unlink(missing_ok=True)
+
+
+def _me(pid: int) -> dict[str, Any]:
+    return {"host": socket.gethostname(), "machine": _machine(), "pid": pid, "start": _start_time(pid)}
+
+
+@cache
+def _machine() -> str:
+    """Names the space in which a pid means one process: containers may share a host name but not pids."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:  # no /proc (macOS)
+        return socket.gethostname()
+
+
+def _start_time(pid: Any) -> int | None:
+    """When process `pid` of this machine started (a pid alone may be in use again), None if it is dead."""
+    if not isinstance(pid, int):
+        return None
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else int(fields[19])  # state, field 3; starttime, field 22 of proc(5)
+    except OSError:
+        pass
+    if os.path.isdir("/proc/self"):
+        return None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except OSError:  # someone else's process: alive
+        pass
+    return 0

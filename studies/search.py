@@ -1,0 +1,187 @@
+"""Random search: all configurations are drawn before anything runs, and ranked by validation loss afterwards.
+
+The draws are hashes (studies.seeds), so a resumed search goes on with the same ones; Optuna's RandomSampler would draw
+its first points again. Optuna gets a ledger of the search, which its own tools (dashboard, importances) open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hycon.errors import UserError
+from studies.runs import RunRecord, canonical
+from studies.seeds import choose, derive_seed
+
+# ------------------------------------------------------------------------------------------------- draws
+
+
+def draw(space: Mapping[str, Sequence[Any]], n: int, *axes: object) -> list[dict[str, Any]]:
+    """The first `n` trials of the search named by `axes`: distinct configurations {parameter: value}.
+
+    Draw t takes each parameter from a hash of (axes, t, parameter, attempt); the attempt rises while the configuration
+    repeats an earlier one. A space of fewer than `n` configurations is returned whole. A larger `n` only appends, and
+    a parameter added to the space leaves the values of the others as they were (except in the few trials where it
+    resolves a repetition).
+    """
+    for name, choices in space.items():
+        if not choices:
+            raise ValueError(f"search space: {name} has no choices")
+    distinct = {name: list({canonical(c): c for c in choices}.values()) for name, choices in space.items()}
+    size = math.prod(map(len, distinct.values()))
+    drawn: dict[str, dict[str, Any]] = {}
+    for trial in range(min(n, size)):
+        for attempt in itertools.count():
+            values = {name: choose(distinct[name], *axes, trial, name, attempt) for name in distinct}
+            if canonical(values) not in drawn:
+                drawn[canonical(values)] = values
+                break
+    return list(drawn.values())
+
+
+def select(trials: Iterable[tuple[int, RunRecord | None]]) -> int | None:
+    """The index of the trial with the lowest validation loss, the lowest index among equals.
+
+    Failed and missing trials do not count; None where none is left.
+    """
+    ranked = [
+        (record.valid_loss, index)
+        for index, record in trials
+        if record is not None
+        and record.status == "done"
+        and record.valid_loss is not None
+        and math.isfinite(record.valid_loss)
+    ]
+    return min(ranked)[1] if ranked else None
+
+
+# ------------------------------------------------------------------------------------------------- the ledger
+
+
+def ledger(
+    where: Path | str,
+    study_name: str,
+    draws: Sequence[Mapping[str, Any]],
+    space: Mapping[str, Sequence[Any]],
+    finished: Mapping[int, float | None],
+) -> None:
+    """Bring the Optuna study `study_name` up to date; trial.number is the index of the draw.
+
+    where: a journal file, one per study, or the URL of a database (postgresql://...) that several machines share.
+    finished: index -> validation loss, or None for a failed run. What was told before stays told.
+    Idempotent. A journal that was torn is set aside as *.torn, a study that contradicts the store (other draws, or
+    another result) as *.old, and written anew: the store is the truth. Raises UserError where it cannot be written.
+    """
+    import optuna
+
+    losses = {i: x if x is not None and math.isfinite(x) else None for i, x in finished.items()}
+    journal = None if "://" in str(where) else Path(where)
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with _alone(journal):
+            if journal is not None and not _whole(journal):
+                os.replace(journal, journal.with_name(journal.name + ".torn"))
+            _bring_up_to_date(where, journal, study_name, draws, space, losses)
+    except OSError as error:
+        raise UserError(f"Cannot write the search's ledger {where}: {error.strerror or error}.") from error
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
+def _bring_up_to_date(where, journal: Path | None, study_name: str, draws, space, losses) -> None:
+    import optuna
+    from optuna.distributions import CategoricalDistribution
+
+    distributions = {name: CategoricalDistribution([_plain(c) for c in space[name]]) for name in space}
+    wanted = [{name: _plain(value) for name, value in values.items()} for values in draws]
+    study = _open(where, journal, study_name)
+    told = _told(study, wanted, distributions)
+    if told is None or any(told[i] != losses[i] for i in told.keys() & losses.keys()):
+        if journal is None:
+            optuna.delete_study(study_name=study_name, storage=str(where))
+        else:
+            os.replace(journal, journal.with_name(journal.name + ".old"))
+        study = _open(where, journal, study_name)
+    _mirror(study, wanted, distributions, {**(told or {}), **losses})
+
+
+def _open(where: Path | str, journal: Path | None, study_name: str):
+    import optuna
+    from optuna.storages.journal import JournalFileBackend, JournalStorage
+    from sqlalchemy.exc import SQLAlchemyError
+
+    # Named, though every trial is enqueued: Optuna's default sampler changed between versions 4 and 5.
+    sampler = optuna.samplers.RandomSampler(seed=derive_seed("ledger", study_name) % 2**32)
+    try:
+        storage = str(where) if journal is None else JournalStorage(JournalFileBackend(str(journal)))
+        return optuna.create_study(
+            storage=storage, sampler=sampler, study_name=study_name, direction="minimize", load_if_exists=True
+        )
+    except (ImportError, SQLAlchemyError) as error:  # the URL itself is not printed: it may hold a password
+        reason = str(error).splitlines()[0]
+        raise UserError(f"Cannot open the database of the search's ledger ({reason}): check its URL.") from error
+
+
+def _told(study, wanted, distributions) -> dict[int, float | None] | None:
+    """Results in the study so far; None where its trials are not the first ones of `wanted`."""
+    told: dict[int, float | None] = {}
+    for number, trial in enumerate(study.get_trials(deepcopy=False)[: len(wanted)]):
+        waiting = trial.state.name == "WAITING"
+        held = trial.system_attrs.get("fixed_params") if waiting else trial.params
+        # A ledger killed in the middle of `ask` leaves a running trial with only some of its parameters.
+        if held != wanted[number] or not (waiting or trial.distributions == distributions):
+            return None
+        if trial.state.is_finished():
+            told[number] = trial.value if trial.state.name == "COMPLETE" else None
+    return told
+
+
+def _mirror(study, wanted, distributions, losses) -> None:
+    from optuna.trial import TrialState
+
+    for values in wanted[len(study.get_trials(deepcopy=False)) :]:
+        study.enqueue_trial(values)
+    while study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        study.ask(distributions)  # takes the lowest waiting number
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial.number in losses:
+            loss = losses[trial.number]
+            study.tell(trial.number, loss, state=TrialState.FAIL if loss is None else TrialState.COMPLETE)
+
+
+def _plain(value: Any) -> Any:
+    """Optuna's choices are numbers, strings, bools and None; anything else becomes its JSON text."""
+    return value if value is None or isinstance(value, bool | int | float | str) else canonical(value)
+
+
+def _whole(journal: Path) -> bool:
+    """False where a killed writer or a full disk left a partial line: Optuna would never read past it again."""
+    try:
+        content = journal.read_bytes()
+    except FileNotFoundError:
+        return True
+    try:
+        return not content or (content.endswith(b"\n") and all(json.loads(line) for line in content.splitlines()))
+    except ValueError:
+        return False
+
+
+@contextlib.contextmanager
+def _alone(journal: Path | None) -> Iterator[None]:
+    """One `bench` at a time in a journal; two would each enqueue all trials."""
+    if journal is None:
+        yield
+        return
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    with open(journal.with_name(journal.name + ".guard"), "ab") as handle:
+        with contextlib.suppress(OSError):  # a file system without locks: the ledger is rebuilt when it disagrees
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

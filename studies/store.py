@@ -1,0 +1,252 @@
+"""The run store: a folder per run, and the only truth about what was measured.
+
+    <root>/runs/<id>/predictions.npz   written first
+    <root>/runs/<id>/record.json       written last: a run is done if and only if it is there and readable
+    <root>/runs/<id>/failed.json       the last failure and how often it was tried; removed once the run is done
+    <root>/runs/<id>/log.txt           what the run printed, for looking into failures
+    <root>/leases/                     who is busy with what, see studies.leases
+
+Every file appears whole or not at all: temporary file, fsync, atomic rename, fsync of the folder. A killed process
+leaves at most a hidden temporary file, which the next writer of that run sweeps up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import io
+import json
+import math
+import os
+import uuid
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hycon.errors import UserError
+from studies.leases import TTL, Lease, claim
+from studies.runs import RECORD_VERSION, RunRecord, RunSpec
+
+PREDICTIONS = "predictions.npz"
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """Records of runs under `root` (the results folder).
+
+    damaged: run id -> one sentence, filled while reading; such runs count as not done and are done again.
+    """
+
+    root: Path
+    damaged: dict[str, str] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root).absolute())
+
+    def folder(self, run_id: str) -> Path:
+        return self.root / "runs" / run_id
+
+    # ------------------------------------------------------------------------------------------ reading
+
+    def get(self, run_id: str) -> RunRecord | None:
+        """The record of a finished run, None where there is none. Raises UserError for a newer version's record."""
+        return self._read(run_id, "record.json", "done")
+
+    def has(self, run_id: str) -> bool:
+        return self.get(run_id) is not None
+
+    def failed(self, run_id: str) -> RunRecord | None:
+        """The last failure of a run that is not done: `reason`, and `attempts` over all commands so far."""
+        return None if self.has(run_id) else self._read(run_id, "failed.json", "failed")
+
+    def records(self) -> Iterator[RunRecord]:
+        """All finished runs, in the order of their ids. Damaged ones are left out and told in `damaged`."""
+        for run_id in self._ids():
+            record = self.get(run_id)
+            if record is not None:
+                yield record
+
+    def failures(self) -> Iterator[RunRecord]:
+        """The last failure of every run that has failed and is not done."""
+        for run_id in self._ids():
+            record = self.failed(run_id)
+            if record is not None:
+                yield record
+
+    def predictions(self, run_id: str) -> dict[str, np.ndarray]:
+        """The arrays stored with a finished run, checked against the sha256 in its record. Raises UserError."""
+        record = self.get(run_id)
+        if record is None or record.predictions is None:
+            raise UserError(f"{self.folder(run_id)} holds no finished run with predictions: run it first.")
+        path = self.folder(run_id) / PREDICTIONS
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"Cannot read {path} ({error.strerror}): delete its folder and run it again.") from error
+        if hashlib.sha256(content).hexdigest() != record.predictions.get("sha256"):
+            raise UserError(f"{path} does not have the sha256 of its record: delete its folder and run it again.")
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+
+    # ------------------------------------------------------------------------------------------ writing
+
+    def put(self, record: RunRecord, arrays: Mapping[str, np.ndarray]) -> RunRecord:
+        """Store a finished run and return what is stored: the first record wins, a second one is dropped.
+
+        `predictions` of the record is filled in here, `attempts` counts the failures before it.
+        Raises UserError where it cannot be written; the run then counts as not done.
+        """
+        content = npz_bytes(arrays)
+        with self._locked(record.id) as folder:
+            first = self.get(record.id)
+            if first is not None:
+                return first
+            failure = self._read(record.id, "failed.json", "failed")
+            digest = {"file": PREDICTIONS, "sha256": hashlib.sha256(content).hexdigest()}
+            attempts = 1 + (failure.attempts if failure else 0)
+            record = dataclasses.replace(record, status="done", predictions=digest, attempts=attempts)
+            write_atomic(folder / PREDICTIONS, content)
+            write_atomic(folder / "record.json", _to_json(record))
+            with contextlib.suppress(FileNotFoundError):
+                (folder / "failed.json").unlink()
+            self.damaged.pop(record.id, None)
+        return record
+
+    def put_failed(self, spec: RunSpec, reason: str, **known: Any) -> RunRecord:
+        """Note one more failed attempt, with whatever else is known of it (fields of RunRecord). Raises UserError."""
+        with self._locked(spec.id) as folder:
+            before = self._read(spec.id, "failed.json", "failed")
+            record = RunRecord(spec, "failed", reason, attempts=1 + (before.attempts if before else 0), **known)
+            write_atomic(folder / "failed.json", _to_json(record))
+            self.damaged.pop(spec.id, None)
+        return record
+
+    def check_writable(self) -> None:
+        """Raises UserError, before anything is trained, where results could not be stored afterwards."""
+        probe = self.root / "runs" / f".probe-{uuid.uuid4().hex}"
+        try:
+            probe.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(probe, b"x" * 4096)
+        except OSError as error:
+            raise _unwritable(self.root, error) from error
+        finally:
+            with contextlib.suppress(OSError):
+                probe.unlink()
+
+    def claim(self, run_id: str, ttl: float = TTL) -> Lease | None:
+        """The right to do a run, None while another live process has it; see studies.leases."""
+        return claim(self.root / "leases", run_id, ttl)
+
+    # ------------------------------------------------------------------------------------------ internals
+
+    def _ids(self) -> list[str]:
+        try:
+            return sorted(p.name for p in (self.root / "runs").iterdir() if not p.name.startswith("."))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise UserError(f"Cannot read {self.root / 'runs'}: {error.strerror}.") from error
+
+    def _read(self, run_id: str, name: str, status: str) -> RunRecord | None:
+        path = self.folder(run_id) / name
+        try:
+            raw = json.loads(path.read_bytes())
+            version = raw.get("record_version", 0)
+            if version > RECORD_VERSION:
+                raise UserError(
+                    f"{path} was written by a newer version of this suite (record {version}, this one reads up to "
+                    f"{RECORD_VERSION}): upgrade, or give another folder with --results."
+                )
+            record = RunRecord.from_dict(raw)
+            if not raw.get("id") == run_id == record.id or record.status != status:
+                raise ValueError("it is not the record of this run")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise UserError(f"Cannot read {path}: {error.strerror}.") from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            self.damaged[run_id] = f"{path} is damaged ({error}): the run counts as not done."
+            return None
+        return record
+
+    @contextlib.contextmanager
+    def _locked(self, run_id: str) -> Iterator[Path]:
+        """The run's folder, made and locked for writing. OSErrors inside become one UserError.
+
+        The lock serialises two writers of one run, which only a lost lease can bring about. Where the file system
+        has no locks, rename alone still keeps every single file whole.
+        """
+        folder = self.folder(run_id)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                with contextlib.suppress(OSError):
+                    fcntl.flock(handle, fcntl.LOCK_EX)
+                    for stray in folder.glob(".*.tmp"):
+                        stray.unlink(missing_ok=True)
+                yield folder
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file that is there whole or not at all, also after a power cut. Raises OSError and leaves nothing."""
+    temp = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(temp, "xb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temp, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temp.unlink()
+        raise
+    handle_of_folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems refuse to sync a folder
+            os.fsync(handle_of_folder)
+    finally:
+        os.close(handle_of_folder)
+
+
+def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """A compressed .npz as numpy.load reads it, the same bytes for the same arrays. Refuses pickles (TypeError)."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(arrays):
+            array = np.asarray(arrays[name])
+            if array.dtype.hasobject:
+                raise TypeError(f"array {name!r} holds Python objects; numbers or strings are expected")
+            member = zipfile.ZipInfo(f"{name}.npy")  # dated 1980: the time of writing must not enter the hash
+            member.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(member, "w", force_zip64=True) as handle:
+                np.lib.format.write_array(handle, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _to_json(record: RunRecord) -> bytes:
+    text = json.dumps(_finite(record.to_dict()), indent=1, ensure_ascii=False, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: an undefined metric (a correlation with a constant) is stored as null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(f"Cannot write to {path} ({error.strerror or error}): free space, or give another --results.")

@@ -1,0 +1,123 @@
+"""What happens inside a run's process: train, and write the outcome to the store. Every executor calls `attempt`."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from hycon.errors import NonFiniteLoss, UserError
+from studies.runs import RunSpec
+from studies.store import RunStore
+
+# Read when numeric libraries load. One thread per process: two on a busy machine were 15 times slower than one.
+# CUBLAS_WORKSPACE_CONFIG is what deterministic algorithms on CUDA ask for.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+}
+STORE_FAILED = 3  # exit code: the run may be fine, its outcome could not be written
+
+
+def load_function(dotted: str) -> Callable[..., Any]:
+    """The function named by "package.module:name"."""
+    module, _, name = dotted.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def attempt(spec: RunSpec, store: RunStore, execute: str, data_root: str, device: str) -> None:
+    """Run `spec` once; its record or its failure is in the store afterwards.
+
+    Raises UserError only where the store cannot be written. KeyboardInterrupt passes through.
+    """
+    started = time.monotonic()
+    try:
+        function = load_function(execute)
+        with _threads(spec.threads):
+            record, arrays = function(spec, data_root=data_root, device=device)
+        if record.spec != spec:
+            raise ValueError(f"{execute} returned the record of another run, {record.id}")
+    except (Exception, SystemExit) as error:
+        expected = isinstance(error, UserError | NonFiniteLoss)
+        reason = str(error) if expected else f"{type(error).__name__}: {error}"
+        if not expected:
+            _append(store.folder(spec.id) / "log.txt", traceback.format_exc())
+        store.put_failed(spec, reason, seconds=time.monotonic() - started, device=device)
+        return
+    store.put(record, arrays)
+
+
+def child_main(
+    spec: RunSpec, store: RunStore, execute: str, data_root: str, device: str, complaint: Connection
+) -> None:
+    """Entry of a worker process. The driver learns the outcome from the store, and from the way this process ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides what to stop
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_the_driver, name="watchdog", daemon=True).start()
+    os.environ.update(ENVIRONMENT)
+    log = store.folder(spec.id) / "log.txt"
+    _redirect_output(log)
+    try:
+        attempt(spec, store, execute, data_root, device)
+    except UserError as error:
+        complaint.send(str(error))
+        raise SystemExit(STORE_FAILED) from error
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            if log.stat().st_size == 0:
+                log.unlink()
+
+
+def _end_with_the_driver() -> None:
+    """A driver that is killed cannot stop its workers: they notice that its end of a pipe has closed."""
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        driver.join()
+        os._exit(1)
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Give torch, where it is in use, `count` intra-op threads for the block: they change the rounding."""
+    torch = importlib.import_module("torch") if "torch" in sys.modules else None
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _redirect_output(log: Path) -> None:
+    """Send what the run prints to its log, also from C, so that it cannot tear the driver's progress display."""
+    with contextlib.suppress(OSError):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o644)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        os.close(handle)
+
+
+def _append(log: Path, text: str) -> None:
+    with contextlib.suppress(OSError):  # the failure itself is recorded in any case
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with open(log, "a") as handle:
+            handle.write(text)
