@@ -1,0 +1,84 @@
+"""Statistics of one cell of a table: mean, spread and interval of the seeded runs, and a verdict beside the paper.
+
+A verdict compares the 95 % interval of our mean with the band [paper - tolerance, paper + tolerance]:
+
+    reproduced      the whole interval lies in the band
+    differs         no part of it does
+    inconclusive    it straddles an edge, or there is no interval (one run): more seeds would tell
+    not comparable  there is no number of the paper's, or what was run is not what the paper ran
+    not run         nothing was measured
+
+This is the two one-sided tests procedure with each test at 2.5 %. The paper prints no spread of its own; the tolerance
+stands for it, and is therefore no smaller than what five seeds can move a mean.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+CONFIDENCE = 0.95
+VERDICTS = ("reproduced", "differs", "inconclusive", "not comparable", "not run")
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """value: in the units the paper prints (percentage points for accuracies and F1)."""
+
+    value: float
+    reason: str
+
+
+_LIKE_ACC2 = "chosen here: over the unquoted BERT and XLNet rows of Table 1, {} of {} go with a point of Acc2"
+TOLERANCES = {
+    "acc2": Tolerance(1.0, "chosen here: a point is what maintainers in this field accept of a re-run (MMSA issue 68)"),
+    "f1": Tolerance(1.0, "as Acc2, which it follows within tenths of a point in every row of Tables 1 and 2 with BERT"),
+    "acc7": Tolerance(1.5, _LIKE_ACC2.format("1.5 points", "Acc7")),
+    "mae": Tolerance(0.03, _LIKE_ACC2.format("0.03", "MAE")),
+    "corr": Tolerance(0.015, _LIKE_ACC2.format("0.015", "Corr")),
+}
+
+
+@dataclass(frozen=True)
+class CellStat:
+    """sd: ddof 1.  low, high: the 95 % t-interval of the mean.  All three are None for a single run."""
+
+    mean: float
+    sd: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+def cell(values: Sequence[float]) -> CellStat:
+    """Mean, sd and 95 % t-interval of `values`, one per run. Raises ValueError for none, or for a non-finite one."""
+    if not values or not all(math.isfinite(v) for v in values):
+        raise ValueError(f"a cell needs finite values, one per run; got {list(values)}")
+    n = len(values)
+    mean = statistics.fmean(values)
+    if n < 2:
+        return CellStat(mean, None, None, None, n)
+    from scipy.special import stdtrit  # the t quantile without the second that scipy.stats takes to import
+
+    sd = statistics.stdev(values)
+    half = float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2)) * sd / math.sqrt(n)
+    return CellStat(mean, sd, mean - half, mean + half, n)
+
+
+def verdict(stat: CellStat | None, paper: float | None, tolerance: float | None) -> str:
+    """One of VERDICTS; see the module's docstring. All three are in the paper's units."""
+    if stat is None:
+        return "not run"
+    if paper is None or tolerance is None:
+        return "not comparable"
+    if stat.low is None or stat.high is None:
+        return "inconclusive"
+    low, high = paper - tolerance, paper + tolerance
+    slack = 1e-9  # decimal numbers on the edge of the band belong to it
+    if low - slack <= stat.low and stat.high <= high + slack:
+        return "reproduced"
+    if stat.high < low - slack or high + slack < stat.low:
+        return "differs"
+    return "inconclusive"

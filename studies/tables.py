@@ -1,0 +1,276 @@
+"""Tables as data: rows name what to run, columns name metrics; `assemble` sets measured runs beside the paper's numbers.
+
+A new model is one row here. HyCon-v2 is HyCon with beta = 0.2, not another model. Which runs belong to a row is decided
+in studies.plan; what a filled table looks like, in studies.render.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from studies.reference import PaperValue, paper_value
+from studies.runs import RunRecord
+from studies.stats import TOLERANCES, CellStat, cell, verdict
+
+if TYPE_CHECKING:
+    from hycon.data.corpus import Manifest
+
+# What the paper calls GloVe, BERT and XLNet (facts: exact parameter counts; 300-d in sec. 4.4(2)): words for the
+# caption, and the names that mean it.
+PAPER_ENCODERS = {
+    "glove": ("300-d GloVe", r".*\(300-d\)"),
+    "bert": ("bert-base-uncased", r"(google-bert/)?bert-base-uncased"),
+    "xlnet": ("xlnet-base-cased", r"(xlnet/)?xlnet-base-cased"),
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """metric: key of a record's metrics.  scale: printed value = scale * recorded value."""
+
+    metric: str
+    heading: str
+    scale: float
+    decimals: int
+    higher_is_better: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """name: the paper's.  model, text: what studies.registry builds.  config: overrides of the model's defaults.
+    quoted: the paper did not run this row but took its numbers from elsewhere."""
+
+    name: str
+    model: str
+    text: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    quoted: bool = False
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    name: str
+    title: str
+    corpus: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+
+SENTIMENT = (
+    Column("acc7", "Acc7", 100, 1, True),
+    Column("acc2", "Acc2", 100, 1, True),
+    Column("f1", "F1", 100, 1, True),
+    Column("mae", "MAE", 1, 3, False),
+    Column("corr", "Corr", 1, 3, True),
+)
+V2 = {"beta": 0.2}  # sec. 4.4(3)
+
+BASELINES_AND_HYCON = (
+    Row("EF-LSTM-GloVe", "ef_lstm", "glove"),
+    Row("EF-LSTM-BERT", "ef_lstm", "bert"),
+    Row("LF-LSTM-GloVe", "lf_lstm", "glove"),
+    Row("LF-LSTM-BERT", "lf_lstm", "bert"),
+    Row("TFN-GloVe", "tfn", "glove"),
+    Row("TFN-BERT", "tfn", "bert"),
+    Row("LMF-GloVe", "lmf", "glove"),
+    Row("LMF-BERT", "lmf", "bert"),
+    Row("MFN-GloVe", "mfn", "glove"),
+    Row("MFN-BERT", "mfn", "bert"),
+    Row("MULT-GloVe", "mult", "glove"),
+    Row("MULT-BERT", "mult", "bert"),
+    Row("QMF-GloVe", "qmf", "glove", quoted=True),
+    Row("GFN-BERT", "gfn", "bert"),
+    Row("ICCN-BERT", "iccn", "bert", quoted=True),
+    Row("RAVEN-GloVe", "raven", "glove"),
+    Row("MAG-BERT", "mag", "bert"),
+    Row("MAG-XLNet", "mag", "xlnet"),
+    Row("HyCon-BERT", "hycon", "bert"),
+    Row("HyCon-XLNet", "hycon", "xlnet"),
+    Row("HyCon-v2-BERT", "hycon", "bert", V2),
+    Row("HyCon-v2-XLNet", "hycon", "xlnet", V2),
+)
+
+TABLES = {
+    table.name: table
+    for table in (
+        TableSpec("table1", "Comparison with baselines on CMU-MOSI", "mosi", SENTIMENT, BASELINES_AND_HYCON),
+        TableSpec("table2", "Comparison with baselines on CMU-MOSEI", "mosei", SENTIMENT, BASELINES_AND_HYCON),
+    )
+}
+
+
+# ------------------------------------------------------------------------------------------------- filled tables
+
+
+@dataclass(frozen=True)
+class CorpusInfo:
+    """What a caption must say of the data. notes: one phrase per stand-in; any of them rules verdicts out.
+    encoders: front-end -> what is behind it, where the records do not say (`glove`)."""
+
+    name: str
+    notes: tuple[str, ...] = ()
+    synthetic: bool = False
+    encoders: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell. stat: None where nothing was measured.  All numbers in the paper's units."""
+
+    stat: CellStat | None
+    paper: PaperValue | None
+    verdict: str  # one of studies.stats.VERDICTS, or "quoted"
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """status: measured | quoted | missing | failed.  reason: why not measured, or what is short of a full measurement.
+    encoder: what served as the text encoder.  obstacles: why the row cannot be compared with the paper's."""
+
+    row: Row
+    status: str
+    reason: str
+    n: int
+    cells: Mapping[str, Entry]
+    encoder: str | None = None
+    obstacles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TableResult:
+    table: TableSpec
+    corpus: CorpusInfo
+    protocol: str
+    rows: tuple[RowResult, ...]
+    notes: tuple[str, ...] = ()  # the corpus's and the records'
+
+
+def corpus_info(manifest: Manifest, notes: Sequence[str] = ()) -> CorpusInfo:
+    """What captions say of an imported corpus; `notes` adds to the manifest's own (a short protocol, a subset)."""
+    vectors = manifest.vectors
+    encoders = {"glove": f"{vectors.get('file')} ({vectors.get('dim')}-d)"} if vectors else {}
+    return CorpusInfo(manifest.name, _distinct((*manifest.notes, *notes)), manifest.synthetic, encoders)
+
+
+def assemble(
+    table: TableSpec,
+    records_by_row: Mapping[str, Sequence[RunRecord]],
+    status_by_row: Mapping[str, tuple[str, str]],
+    *,
+    corpus: CorpusInfo,
+    protocol: str = "paper",
+) -> TableResult:
+    """Fill `table`.
+
+    records_by_row: row name -> its seeded runs; failed ones are not counted.  status_by_row: row name -> (status,
+    reason) for rows without a finished run, or a reason to print beside one that is short of runs.
+    Raises ValueError for a name that is no row of the table: a misspelt row would silently stay empty.
+    """
+    unknown = {*records_by_row, *status_by_row} - {row.name for row in table.rows}
+    if unknown:
+        raise ValueError(f"not rows of {table.name}: {sorted(unknown)}")
+    done = [record for records in records_by_row.values() for record in records if record.status == "done"]
+    notes = _distinct((*corpus.notes, *(note for record in done for note in record.notes)))
+    rows = [
+        _row(table, row, records_by_row.get(row.name, ()), status_by_row.get(row.name), corpus, protocol)
+        for row in table.rows
+    ]
+    return TableResult(table, corpus, protocol, _mark_best(table, rows), notes)
+
+
+def _row(
+    table: TableSpec,
+    row: Row,
+    records: Sequence[RunRecord],
+    given: tuple[str, str] | None,
+    corpus: CorpusInfo,
+    protocol: str,
+) -> RowResult:
+    done = [record for record in records if record.status == "done"]
+    status, reason = _status(row, records, given)
+    encoder = _encoder(row, done, corpus)
+    notes = _distinct((*corpus.notes, *(note for record in done for note in record.notes)))
+    obstacles = _obstacles(table, row, encoder, corpus, notes, protocol) if done else ()
+    cells = {}
+    for column in table.columns:
+        paper = paper_value(table.name, table.corpus, row.name, column.metric)
+        stat = _stat(done, protocol, column)
+        if stat is None:
+            found = "quoted" if status == "quoted" else "not run"
+        elif obstacles:
+            found = "not comparable"
+        else:
+            tolerance = TOLERANCES.get(column.metric)
+            found = verdict(stat, paper.value if paper else None, tolerance.value if tolerance else None)
+        cells[column.metric] = Entry(stat, paper, found)
+    return RowResult(row, status, reason, len(done), cells, encoder if done else None, obstacles)
+
+
+def _status(row: Row, records: Sequence[RunRecord], given: tuple[str, str] | None) -> tuple[str, str]:
+    """Finished runs decide; then what the caller knows; then what the row is. Failures among the runs are told."""
+    failures = [record for record in records if record.status != "done"]
+    first = failures[0].reason or "no reason recorded" if failures else ""
+    status, reason = given or ("", "")
+    if len(failures) < len(records):
+        return "measured", reason or (f"{len(failures)} of {len(records)} runs failed: {first}" if failures else "")
+    if status == "failed" or (failures and not status):
+        return "failed", reason or first
+    if row.quoted:
+        return "quoted", reason
+    return status or "missing", reason or "not run yet"
+
+
+def _stat(records: Sequence[RunRecord], protocol: str, column: Column) -> CellStat | None:
+    found = [record.metrics.get("test", {}).get(protocol, {}).get(column.metric) for record in records]
+    values = [column.scale * value for value in found if value is not None]
+    return cell(values) if values else None
+
+
+def _encoder(row: Row, records: Sequence[RunRecord], corpus: CorpusInfo) -> str:
+    names = _distinct(record.spec.encoder["name"] for record in records if record.spec.encoder)
+    return " and ".join(names) or corpus.encoders.get(row.text, "no pretrained encoder")
+
+
+def is_paper_encoder(text: str, name: str) -> bool:
+    return text in PAPER_ENCODERS and re.fullmatch(PAPER_ENCODERS[text][1], name) is not None
+
+
+def _obstacles(
+    table: TableSpec, row: Row, encoder: str, corpus: CorpusInfo, notes: tuple[str, ...], protocol: str
+) -> tuple[str, ...]:
+    """Why the row's numbers answer another question than the paper's do; empty where they answer the same one."""
+    found = ["synthetic data"] if corpus.synthetic else []
+    if corpus.name != table.corpus:
+        found.append(f"the corpus is {corpus.name}, not {table.corpus}")
+    if not is_paper_encoder(row.text, encoder):
+        wanted = PAPER_ENCODERS[row.text][0] if row.text in PAPER_ENCODERS else "one of the paper's"
+        found.append(f"the text encoder is {encoder}, not {wanted}")
+    if protocol != "paper":
+        found.append(f"the metrics are those of protocol {protocol}")
+    return (*found, *notes)
+
+
+def _mark_best(table: TableSpec, rows: Sequence[RowResult]) -> tuple[RowResult, ...]:
+    """The best measured mean of each column, as printed (so ties are all best); one row alone is not the best."""
+    best: dict[str, set[str]] = {}
+    for column in table.columns:
+        means = {row.row.name: _printed(row.cells[column.metric], column) for row in rows}
+        measured = {name: mean for name, mean in means.items() if mean is not None}
+        winner = (max if column.higher_is_better else min)(measured.values(), default=None)
+        best[column.metric] = {name for name, mean in measured.items() if mean == winner and len(measured) > 1}
+    return tuple(
+        replace(row, cells={m: replace(entry, best=row.row.name in best[m]) for m, entry in row.cells.items()})
+        for row in rows
+    )
+
+
+def _printed(entry: Entry, column: Column) -> float | None:
+    return round(entry.stat.mean, column.decimals) if entry.stat else None
+
+
+def _distinct(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))
