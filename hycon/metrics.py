@@ -127,7 +127,7 @@ def seven_classes(score: np.ndarray) -> np.ndarray:
 
 
 def weighted_f1(true: np.ndarray, predicted: np.ndarray) -> float:
-    """F1 of both classes, weighted by how often each occurs in `true`; both (N,) bool. 0 for a class never predicted."""
+    """F1 of both classes, weighted by how often each occurs in `true`; (N,) bool. A class never hit scores 0."""
     total = 0.0
     for value in (False, True):
         actual, answered = true == value, predicted == value
@@ -181,7 +181,7 @@ def _scores(value: Any, what: str) -> np.ndarray:
 def _binary(value: Any, emotions: Sequence[str], what: str) -> np.ndarray:
     array = _array(value)
     if array.ndim != 2 or array.shape[1] != len(emotions) or not len(array):
-        raise UserError(f"Emotion {what} has shape {array.shape}: expected (N, {len(emotions)}), one column an emotion.")
+        raise UserError(f"Emotion {what} has shape {array.shape}: expected (N, {len(emotions)}), a column each.")
     _refuse_nonfinite(array, what)
     if not np.isin(array, (0, 1)).all():
         raise UserError(f"Emotion {what} holds values other than 0 and 1: expected 1 where the emotion is present.")
