@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hycon.data.batching import Batch
+from hycon.dropout import Dropout
 from hycon.encoders import PretrainedText
 from hycon.output import Output, as_prediction, outputs
 from hycon.recurrent import last_hidden
@@ -90,7 +91,7 @@ class Head(nn.Module):
 
     def __init__(self, width: int, dropout: float, out: int):
         super().__init__()
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.hidden, self.out = nn.Linear(width, width), nn.Linear(width, out)
 
     def forward(self, x: Tensor) -> Tensor:

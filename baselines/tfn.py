@@ -12,7 +12,7 @@ BERT and XLNet forms: HyCon's front-end with d = 100, tensor fusion with three t
 Deviates:
 1. The mean runs over real steps; the reference code averages the padding in.
 2. A batch of one utterance is normalised with the running statistics; the reference code fails on it.
-Reference implementations consulted: Justin1904/TensorFusionNetworks, thuiar/MMSA, and the authors' MIB for the BERT form.
+Reference implementations consulted: Justin1904/TensorFusionNetworks, thuiar/MMSA, the authors' MIB (BERT form).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from hycon.data.batching import Batch
 from hycon.data.corpus import MODALITIES
 from hycon.data.ragged import Ragged
+from hycon.dropout import Dropout
 from hycon.encoders import FrontEnd, PretrainedText, init_like_authors
 from hycon.fusion import TensorFusion, outer, with_one
 from hycon.output import Output, as_prediction, outputs
@@ -95,7 +96,7 @@ class MeanSubnet(nn.Module):
     def __init__(self, width: int, hidden: int, dropout: float):
         super().__init__()
         self.norm = nn.BatchNorm1d(width)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.layers = nn.ModuleList([nn.Linear(width, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)])
 
     def forward(self, sequences: Ragged) -> Tensor:
@@ -117,7 +118,7 @@ class TextSubnet(nn.Module):
     def __init__(self, width: int, hidden: int, out: int, dropout: float):
         super().__init__()
         self.lstm = nn.LSTM(width, hidden)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.linear = nn.Linear(hidden, out)
 
     def forward(self, sequences: Ragged) -> Tensor:
@@ -149,7 +150,7 @@ class VectorTFN(nn.Module):
         for width in self.subnets.widths.values():
             size *= width + 1
         p = config.fusion_hidden
-        self.drop = nn.Dropout(config.fusion_dropout)
+        self.drop = Dropout(config.fusion_dropout)
         self.fc1, self.fc2, self.fc3 = nn.Linear(size, p), nn.Linear(p, p), nn.Linear(p, out)
         self.bounded = bounded
 

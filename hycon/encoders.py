@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from hycon.data.batching import Batch
 from hycon.data.ragged import Ragged
+from hycon.dropout import Dropout, dropout, replace_dropout
 
 READOUTS = ("last", "last_real", "cls", "mean")
 CHUNK = {"cpu": 8, "cuda": 64}  # sentences encoded together; on a CPU padding costs more than calls, on a GPU less
@@ -38,6 +39,7 @@ class PretrainedText(nn.Module):
 
     def __init__(self, model: nn.Module, kind: str):
         super().__init__()
+        replace_dropout(model)
         self.model = model
         self.kind = kind
 
@@ -104,29 +106,41 @@ class PretrainedText(nn.Module):
         return encoded[torch.argsort(self._order(text)).to(encoded.device)]
 
     def _chunks(self, text: Ragged, extra: Tensor):
+        """Encode the batch, longest sentences first. Words are embedded once for all chunks: the gradient of the
+        embedding table is as large as the table, so one a batch is enough."""
         order = self._order(text)
-        for index in order.split(self._size(text)):
-            yield self._encode(text.take(index), extra[index].to(text.rows.device))
-
-    def _encode(self, text: Ragged, extra: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden states (b, t, D), zero beyond a sentence's end, and (b, Q, D) at the nominal positions `extra`."""
-        tokens = text.padded()  # (b, t)
-        length = tokens.shape[1]
+        text, extra = text.take(order), extra[order].to(text.rows.device)
+        owner = torch.repeat_interleave(torch.arange(len(text)), text.lengths).to(text.rows.device)
+        first = text.lengths.cumsum(0) - text.lengths
+        within = torch.arange(len(owner), device=owner.device) - first.to(owner.device)[owner]
+        tokens = text.rows[text.starts[owner] + within]  # (R,) the real tokens of this batch, one after the other
         own = text.device_lengths()[:, None]
-        real = torch.arange(length, device=tokens.device) < own  # (b, t)
+        known = extra < own
+        queries = text.rows[torch.where(known, text.starts[:, None] + extra, 0)].masked_fill(~known, int(text.pad))
+        embedded = self.model.get_input_embeddings()(torch.cat([tokens, queries.flatten()]))  # type: ignore[operator]
+        real, queried = embedded[: len(tokens)], embedded[len(tokens) :].unflatten(0, extra.shape)
+        words = Ragged(real, first.to(owner.device), text.lengths)
+        for start in range(0, len(text), self._size(text)):
+            stop = min(start + self._size(text), len(text))
+            yield self._encode(words.slice(start, stop), queried[start:stop], extra[start:stop])
+
+    def _encode(self, words: Ragged, queries: Tensor, extra: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states (b, t, D), zero beyond a sentence's end, and (b, Q, D) at the nominal positions `extra`."""
+        embedded = words.padded()  # (b, t, D)
+        count, length = embedded.shape[:2]
+        own = words.device_lengths()[:, None]
+        step = torch.arange(length, device=embedded.device).expand(count, length)
+        real = step < own  # (b, t)
         if self.kind == "xlnet":
-            last = torch.arange(length, device=tokens.device) == own - 1
+            segments = 2 * (step == own - 1).long()  # [CLS] closes the sentence in a segment of its own
             hidden = self.model(
-                input_ids=tokens, attention_mask=real.long(), token_type_ids=2 * last.long(), use_mems=False
+                inputs_embeds=embedded, attention_mask=real.long(), token_type_ids=segments, use_mems=False
             ).last_hidden_state
             return hidden * real[:, :, None], hidden[:, :0]
-        known = extra < own
-        queries = torch.where(known, text.rows[torch.where(known, text.starts[:, None] + extra, 0)], int(text.pad))
-        position = torch.arange(length, device=tokens.device).expand(len(text), length)
         hidden = self.model(
-            input_ids=torch.cat([tokens, queries], 1),
+            inputs_embeds=torch.cat([embedded, queries], 1),
             attention_mask=torch.cat([real.long(), torch.zeros_like(extra)], 1),
-            position_ids=torch.cat([position, extra], 1),
+            position_ids=torch.cat([step, extra], 1),
         ).last_hidden_state
         return hidden[:, :length] * real[:, :, None], hidden[:, length:]
 
@@ -135,7 +149,7 @@ class PretrainedText(nn.Module):
 
 
 def positional_encoding(length: int, d: int, device: torch.device) -> Tensor:
-    """(length, d) tensor2tensor sinusoids, sines then cosines, for positions 1, 2, ... (fairseq's padding index is 0)."""
+    """(length, d) tensor2tensor sinusoids, sines then cosines, for positions 1, 2, ... (0 is the padding's)."""
     half = d // 2
     frequency = torch.exp(torch.arange(half, device=device) * (-math.log(10000.0) / max(half - 1, 1)))
     angle = torch.arange(1, length + 1, device=device)[:, None] * frequency
@@ -153,7 +167,7 @@ class EncoderLayer(nn.Module):
         self.out_proj = nn.Linear(d, d)
         self.fc1, self.fc2 = nn.Linear(d, 4 * d), nn.Linear(4 * d, d)
         self.norm1, self.norm2 = nn.LayerNorm(d), nn.LayerNorm(d)
-        self.relu_drop, self.res_drop = nn.Dropout(relu_dropout), nn.Dropout(res_dropout)
+        self.relu_drop, self.res_drop = Dropout(relu_dropout), Dropout(res_dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, read: Tensor | None = None) -> Tensor:
         """x: (B, T, d).  mask: (B, 1, 1, T) True where attention may look.  read: (B,) the one step wanted, or None.
@@ -166,10 +180,19 @@ class EncoderLayer(nn.Module):
         weight, bias = self.in_proj_weight, self.in_proj_bias
         q = self._split(F.linear(query, weight[:d], bias[:d]))  # (B, h, T, d/h)
         k, v = (self._split(y) for y in F.linear(normed, weight[d:], bias[d:]).chunk(2, -1))
-        dropout = self.attn_dropout if self.training else 0.0
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        attended = self._attend(q, k, v, mask)
         x = x + self.res_drop(self.out_proj(attended.transpose(1, 2).flatten(2)))
         return x + self.res_drop(self.fc2(self.relu_drop(F.relu(self.fc1(self.norm2(x))))))
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """Attention; where a CPU trains with dropout, torch's kernel would draw its mask the slow way."""
+        p = self.attn_dropout if self.training else 0.0
+        if q.is_cuda or p == 0:
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (B, h, t, T)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float("-inf"))
+        return dropout(scores.softmax(-1), p, True) @ v
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -203,7 +226,7 @@ class SequenceEncoder(nn.Module):
             EncoderLayer(d, heads, dropouts["attn"], dropouts["relu"], dropouts["res"]) for _ in range(layers)
         )
         self.norm = nn.LayerNorm(d)
-        self.embed_drop = nn.Dropout(dropouts["embed"])
+        self.embed_drop = Dropout(dropouts["embed"])
         self.readout, self.mask_padding = readout, mask_padding
 
     def forward(self, sequences: Ragged, nominal: int, side: str) -> Tensor:
@@ -248,7 +271,7 @@ class FrontEnd(nn.Module):
     """The three unimodal networks shared by HyCon, TFN-BERT, LMF-BERT (and GFN-BERT): Batch -> {modality: (B, d)}."""
 
     def __init__(self, dims: Mapping[str, int], text: PretrainedText | None, config: Any):
-        """config needs d, layers, heads, attn_dropout, relu_dropout, res_dropout, embed_dropout, readout, mask_padding."""
+        """config needs d, layers, heads, readout, mask_padding and {attn,relu,res,embed}_dropout."""
         super().__init__()
         options: dict[str, Any] = {
             "layers": config.layers,

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hycon.data.corpus import MODALITIES
+from hycon.dropout import Dropout
 from hycon.errors import UserError, nearest
 
 
@@ -50,12 +51,12 @@ class Concatenation(nn.Module):
 
 
 class TensorFusion(nn.Module):
-    """Outer product of [x, 1] -> dropout -> tanh Linear(., hidden) -> tanh Linear(hidden, hidden) -> tanh Linear(., d)."""
+    """Outer product of [x, 1] -> dropout -> three tanh Linear: to hidden, hidden, d."""
 
     def __init__(self, d: int, hidden: int = 50, dropout: float = 0.5):
         super().__init__()
         self.width = d
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.layers = nn.ModuleList([nn.Linear((d + 1) ** 3, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, d)])
 
     def forward(self, x: Mapping[str, Tensor]) -> Tensor:

@@ -26,7 +26,15 @@ if TYPE_CHECKING:
 
 DEFAULT = {"bert": "bert-base-uncased", "xlnet": "xlnet-base-cased"}  # sec. 4.4(2), [12], [13]
 DEMO = "demo"
-FILES = ("config.json", "*.safetensors", "*.bin", "vocab.txt", "spiece.model", "tokenizer.json", "tokenizer_config.json")
+FILES = ("config.json", "*.safetensors", "*.bin", "vocab.txt", "spiece.model", "tokenizer.json", "tokenizer_config.json")  # noqa: E501
+    "config.json",
+    "*.safetensors",
+    "*.bin",
+    "vocab.txt",
+    "spiece.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
 
 
 def register(name: str, folder: str | Path) -> None:

@@ -21,7 +21,6 @@ from hycon.errors import UserError
 from studies.runs import RunRecord, RunSpec
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from hycon.data import Corpus

@@ -27,7 +27,7 @@ SCALES = ("none", "standard", "maxabs")
 
 
 def form_of(text: str) -> str:
-    """"tokens" (bert, xlnet: a pretrained encoder is fine-tuned) or "vectors" (glove, features)."""
+    """ "tokens" (bert, xlnet: a pretrained encoder is fine-tuned) or "vectors" (glove, features)."""
     if text not in FRONT_ENDS:
         raise UserError(f"Unknown text front-end {text!r}; expected one of {', '.join(FRONT_ENDS)}.")
     return "tokens" if text in ("bert", "xlnet") else "vectors"

@@ -283,7 +283,9 @@ def _clean(rows, offsets, modality: str, split: str, utterances: Sequence[Uttera
         row = int(np.argwhere(forbidden)[0][0])
         utterance = utterances[int(np.searchsorted(offsets, row, side="right")) - 1]
         value = rows[row][forbidden[row]][0]
-        raise UserError(f"{where}: {modality} of utterance {utterance.id!r} ({split}) holds {value}; repair the source.")
+        raise UserError(
+            f"{where}: {modality} of utterance {utterance.id!r} ({split}) holds {value}; repair the source."
+        )
     rows[bad] = 0.0
     return int(bad.sum())
 

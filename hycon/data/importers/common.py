@@ -1,0 +1,69 @@
+"""What every importer hands over, and the checks that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hycon.data.corpus import Utterance
+from hycon.errors import UserError
+
+
+@dataclass(frozen=True)
+class Imported:
+    """splits: train, valid, test.  lengths: nominal length per modality, None for 50.  emotions: the label's names.
+
+    details: what else the manifest's source shall say (counts of dropped segments, files that were used, ...).
+    """
+
+    splits: dict[str, list[Utterance]]
+    lengths: dict[str, int] | None = None
+    emotions: list[str] | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def text_of(value: Any) -> str:
+    """Python 2 and numpy left bytes where strings are meant."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def describe(value: Any) -> str:
+    """'a dict with keys train, test' for error messages."""
+    if isinstance(value, dict):
+        keys = [text_of(key) for key in list(value)[:8]]
+        return f"a dict with keys {', '.join(keys)}" if keys else "an empty dict"
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {tuple(value.shape)}"
+    if isinstance(value, list | tuple):
+        return f"a {type(value).__name__} of {len(value)} items"
+    return f"a {type(value).__name__}"
+
+
+def numbers(value: Any, what: str, dimensions: int) -> np.ndarray:
+    """`value` as a float32 array with `dimensions` axes; UserError naming `what` where it is not one."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf" or array.ndim != dimensions:
+        raise UserError(
+            f"{what} is {describe(array)} of {array.dtype}; expected numbers in {dimensions} dimension(s)."
+        )
+    with np.errstate(over="ignore"):  # what is too large for float32 becomes inf, which convert() refuses by name
+        return array.astype(np.float32)
+
+
+def score(value: Any, what: str) -> float:
+    """A sentiment label: one number in any shape, or MOSEI's seven (sentiment first, then six emotions)."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf" or array.size not in (1, 7):
+        raise UserError(f"The label of {what} is {describe(array)} of {array.dtype}; expected one number.")
+    return float(array.reshape(-1)[0])
+
+
+def same_rows(words: Sequence[str], audio: np.ndarray, vision: np.ndarray, what: str) -> None:
+    """One audio row and one vision row per word."""
+    if not len(words) == len(audio) == len(vision):
+        raise UserError(
+            f"{what} has {len(words)} words but {len(audio)} audio and {len(vision)} vision rows; expected one per word."
+        )

@@ -1,0 +1,46 @@
+"""MAG-BERT's pickle (`mosi.pkl`, `mosei.pkl`): {"train", "dev", "test"} -> list of ((words, visual, acoustic), label, id).
+
+words: list of n strings.  visual: (n, 47) for MOSI.  acoustic: (n, 74).  label: (1, 1).  Visual comes first.
+Source: Rahman et al., ACL 2020, the authors' repository BERT_multimodal_transformer (format only).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hycon.data.corpus import Utterance
+from hycon.data.importers.common import Imported, describe, numbers, same_rows, score, text_of
+from hycon.errors import UserError
+
+SPLIT_NAMES = {"train": "train", "dev": "valid", "test": "test"}
+
+
+def recognise(content: Any) -> bool:
+    return isinstance(content, dict) and all(isinstance(content.get(name), list | tuple) for name in SPLIT_NAMES)
+
+
+def parse(content: Any, where: str) -> Imported:
+    """Utterances of an unpickled file called `where`; UserError where it is not of this format."""
+    if not recognise(content):
+        raise UserError(f"{where} is not in the mag format: expected lists under train, dev, test, found {describe(content)}.")
+    return Imported(
+        {
+            split: [_utterance(item, f"item {i} of {name} in {where}") for i, item in enumerate(content[name])]
+            for name, split in SPLIT_NAMES.items()
+        }
+    )
+
+
+def _utterance(item: Any, place: str) -> Utterance:
+    try:
+        (words, visual, acoustic), label, segment = item
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{place} is not ((words, visual, acoustic), label, id); found {describe(item)}.") from error
+    if isinstance(words, str) or not all(isinstance(word, str | bytes) for word in words):
+        raise UserError(f"{place} does not start with a list of words; if it holds word ids, the format is misa.")
+    identity = text_of(segment)
+    words = [text_of(word) for word in words]
+    vision = numbers(visual, f"{place}: vision of {identity!r}", 2)
+    audio = numbers(acoustic, f"{place}: audio of {identity!r}", 2)
+    same_rows(words, audio, vision, f"{place}: {identity!r}")
+    return Utterance(id=identity, label=score(label, f"{identity!r} ({place})"), audio=audio, vision=vision, words=words)

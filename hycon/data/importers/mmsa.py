@@ -1,0 +1,91 @@
+"""MMSA's pickles (`aligned_50.pkl`, `unaligned_50.pkl`): {"train", "valid", "test"} -> dict of arrays.
+
+raw_text: N transcripts.  text: (N, 50, 768) BERT features, [CLS] and [SEP] included.  text_bert: (N, 3, 50) ids, mask,
+segment ids.  audio, vision: (N, T, d).  audio_lengths, vision_lengths: N (unaligned).  id: "video$_$clip".
+regression_labels: N numbers in [-3, 3].
+Source: Mao et al., ACL 2022 demo, the authors' repository MMSA (format only).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hycon.data.corpus import MODALITIES, SPLITS, Utterance
+from hycon.data.importers.common import Imported, describe, numbers, text_of
+from hycon.errors import UserError
+
+
+def recognise(content: Any) -> bool:
+    return isinstance(content, dict) and all(
+        isinstance(content.get(split), dict) and ("regression_labels" in content[split] or "raw_text" in content[split])
+        for split in SPLITS
+    )
+
+
+def parse(content: Any, where: str) -> Imported:
+    """Utterances of an unpickled file called `where`; UserError where it is not of this format."""
+    if not recognise(content):
+        raise UserError(
+            f"{where} is not in the mmsa format: expected train, valid, test, each with raw_text, text, audio, vision, id "
+            f"and regression_labels; found {describe(content)}."
+        )
+    splits = {split: _split(content[split], f"{split} of {where}") for split in SPLITS}
+    lengths = {m: int(np.shape(content["train"][m])[1]) for m in MODALITIES}
+    return Imported(splits, lengths=lengths)
+
+
+def _split(raw: dict[str, Any], place: str) -> list[Utterance]:
+    missing = [key for key in (*MODALITIES, "raw_text", "id", "regression_labels") if key not in raw]
+    if missing:
+        raise UserError(f"{place} has no {' and no '.join(missing)}; found {describe(raw)}.")
+    arrays = {m: numbers(raw[m], f"{m} in {place}", 3) for m in MODALITIES}
+    labels = numbers(raw["regression_labels"], f"regression_labels in {place}", np.ndim(raw["regression_labels"]))
+    labels = labels.reshape(-1)
+    counts = {key: len(value) for key, value in {**arrays, "regression_labels": labels}.items()}
+    counts |= {key: len(raw[key]) for key in ("raw_text", "id")}
+    if len(set(counts.values())) != 1:
+        raise UserError(f"{place} has different numbers of utterances: {counts}.")
+    lengths = _lengths(raw, arrays, place)
+    return [
+        Utterance(
+            id=text_of(raw["id"][i]),
+            label=float(labels[i]),
+            words=text_of(raw["raw_text"][i]).split(),
+            **{m: arrays[m][i, : lengths[m][i]] for m in MODALITIES},
+        )
+        for i in range(len(labels))
+    ]
+
+
+def _lengths(raw: dict[str, Any], arrays: dict[str, np.ndarray], place: str) -> dict[str, np.ndarray]:
+    """Rows that are no padding, at least one: text by BERT's mask; audio and vision as text where all three are
+    aligned, else by the file's own lengths. Zero rows inside a sequence are kept."""
+    steps = {m: arrays[m].shape[1] for m in MODALITIES}
+    if "text_bert" in raw:
+        bert = numbers(raw["text_bert"], f"text_bert in {place}", 3)
+        if bert.shape != (len(arrays["text"]), 3, steps["text"]):
+            expected = (len(arrays["text"]), 3, steps["text"])
+            raise UserError(f"text_bert in {place} has shape {bert.shape}; expected {expected}.")
+        text = bert[:, 1].sum(1).astype(int)
+    else:
+        text = _last_used(arrays["text"])
+    lengths = {"text": text}
+    for modality in ("audio", "vision"):
+        own = raw.get(f"{modality}_lengths")
+        if len(set(steps.values())) == 1:
+            lengths[modality] = text
+        elif own is None:
+            lengths[modality] = _last_used(arrays[modality])
+        else:
+            lengths[modality] = np.asarray(own).reshape(-1).astype(int)
+        if len(lengths[modality]) != len(text):
+            raise UserError(f"{modality}_lengths in {place} has {len(lengths[modality])} entries, expected {len(text)}.")
+    return {m: lengths[m].clip(1, steps[m]) for m in MODALITIES}
+
+
+def _last_used(array: np.ndarray) -> np.ndarray:
+    """(N,) index after the last row that is not zero."""
+    used = (array != 0).any(2)
+    return np.where(used.any(1), used.shape[1] - used[:, ::-1].argmax(1), 1)
