@@ -6,6 +6,7 @@ A worker that is killed is tried once more. Workers end with their driver, whate
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -19,7 +20,7 @@ from studies.backlog import POLL, Backlog, Event, How
 from studies.interrupts import Interrupt, sigint_ignored
 from studies.runs import RunSpec
 from studies.store import RunStore
-from studies.worker import ENVIRONMENT, STORE_FAILED, child_main
+from studies.worker import ENVIRONMENT, child_main
 
 GRACE = 1.0  # seconds between SIGTERM and SIGKILL; Ctrl-C must be over within 2 s
 DEATHS = 2  # a worker that is killed is tried once more, the second death is a failure
@@ -68,6 +69,7 @@ def run_local(backlog: Backlog, how: How) -> None:
                         start(child.spec, child.device, child.deaths + 1)
         except KeyboardInterrupt:
             interrupted = True
+            _kill_forkserver()
         finally:
             _stop(children.values())
     if interrupted or interrupt.caught:
@@ -92,6 +94,17 @@ def _start_forkserver(context, how: How) -> None:
                 os.environ[name] = value
 
 
+def _kill_forkserver() -> None:
+    """It may go on importing for seconds, and whoever reads our output through a pipe would wait for it as well."""
+    from multiprocessing import forkserver
+
+    pid = getattr(forkserver._forkserver, "_forkserver_pid", None)  # type: ignore[attr-defined]
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # dead, and left for the next start to notice
+
+
 def _spawn(context, store: RunStore, how: How, spec: RunSpec, device: str) -> _Child:
     receiver, sender = context.Pipe(duplex=False)
     arguments = (spec, RunStore(store.root), how.execute, how.data_root, device, sender)
@@ -112,8 +125,8 @@ def _end(backlog: Backlog, child: _Child) -> bool:
     child.process.join()
     code = child.process.exitcode
     child.process.close()  # also ends the worker, should it have outlived a killed fork server
-    with child.complaint as complaint:
-        if code == STORE_FAILED:
+    with child.complaint as complaint, contextlib.suppress(EOFError):
+        if code != 0 and complaint.poll():
             raise UserError(complaint.recv())
     if (code == 0 or backlog.store.has(spec.id)) and backlog.settle(spec, seconds, device):
         return True

@@ -29,7 +29,6 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
 }
-STORE_FAILED = 3  # exit code: the run may be fine, its outcome could not be written
 
 
 def load_function(dotted: str) -> Callable[..., Any]:
@@ -63,7 +62,10 @@ def attempt(spec: RunSpec, store: RunStore, execute: str, data_root: str, device
 def child_main(
     spec: RunSpec, store: RunStore, execute: str, data_root: str, device: str, complaint: Connection
 ) -> None:
-    """Entry of a worker process. The driver learns the outcome from the store, and from the way this process ends."""
+    """Entry of a worker process. The driver learns the outcome from the store, and from the way this process ends.
+
+    complaint: where the store cannot be written, takes the sentence that ends the whole command.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides what to stop
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_the_driver, name="watchdog", daemon=True).start()
@@ -74,7 +76,7 @@ def child_main(
         attempt(spec, store, execute, data_root, device)
     except UserError as error:
         complaint.send(str(error))
-        raise SystemExit(STORE_FAILED) from error
+        raise SystemExit(1) from error
     finally:
         with contextlib.suppress(OSError):
             sys.stdout.flush()

@@ -1,0 +1,65 @@
+"""Stands in for studies.execute in the executors' tests: what a run does is written in its config.
+
+Every execution appends "<run id> <pid>" to the file `executed` in data_root, so that tests can count them.
+"""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from hycon.errors import NonFiniteLoss, UserError
+from studies.runs import RunRecord, RunSpec
+
+
+def spec(number: int = 0, **config) -> RunSpec:
+    return RunSpec("fake", 1, "glove", "toy", "0" * 64, {"number": number, **config}, {}, seed=number)
+
+
+def executed(data_root) -> list[str]:
+    """Ids in the order of their execution."""
+    return [line.split()[0] for line in _lines(data_root)]
+
+
+def pids(data_root) -> list[int]:
+    return [int(line.split()[1]) for line in _lines(data_root)]
+
+
+def _lines(data_root) -> list[str]:
+    path = Path(data_root) / "executed"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def execute(spec: RunSpec, *, data_root: str, device: str = "cpu") -> tuple[RunRecord, dict[str, np.ndarray]]:
+    config = spec.config
+    with open(Path(data_root) / "executed", "a") as handle:
+        handle.write(f"{spec.id} {os.getpid()}\n")
+    deadline = time.monotonic() + config.get("sleep", 0.0)
+    while time.monotonic() < deadline:
+        time.sleep(0.01)
+    times = executed(data_root).count(spec.id)
+    if times <= config.get("killed", 0):
+        os.kill(os.getpid(), config.get("signal", signal.SIGKILL))
+    if times <= config.get("vanishes", 0):
+        os._exit(config.get("code", 0))
+    if times <= config.get("diverges", 0):
+        raise NonFiniteLoss(3, 17)
+    if times <= config.get("breaks", 0):
+        print("about to break", file=sys.stderr)
+        raise KeyError("weights")
+    if times <= config.get("refuses", 0):
+        raise UserError("No corpus 'toy' here.")
+    if config.get("exits"):
+        sys.exit("bye")
+    if config.get("foreign"):
+        return RunRecord(RunSpec("other", 1, "glove", "toy", "0", {}, {}, seed=0), "done"), {}
+    if config.get("says"):
+        print(config["says"])
+    loss = 1.0 / (1 + spec.seed)
+    record = RunRecord(
+        spec, "done", metrics={"valid": {"paper": {"mae": loss}}}, valid_loss=loss, seconds=0.5, device=device
+    )
+    return record, {"valid_prediction": np.full(3, loss, np.float32), "valid_id": np.array(["a", "b", "c"])}
