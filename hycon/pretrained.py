@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DEFAULT = {"bert": "bert-base-uncased", "xlnet": "xlnet-base-cased"}  # sec. 4.4(2), [12], [13]
 DEMO = "demo"
-FILES = ("config.json", "*.safetensors", "*.bin", "vocab.txt", "spiece.model", "tokenizer.json", "tokenizer_config.json")  # noqa: E501
+FILES = (
     "config.json",
     "*.safetensors",
     "*.bin",

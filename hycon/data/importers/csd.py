@@ -1,0 +1,227 @@
+"""The CMU-MultimodalSDK's own form: a folder of computational sequences (`.csd`, HDF5), read through `mmsdk`.
+
+Needed in the folder, told apart by their root name or else their file name:
+
+    words    "words", not word vectors             intervals (n, 2) s, features (n, 1) bytes
+    audio    "COVAREP" | "OpenSMILE"               intervals (n, 2) s, features (n, d)
+    vision   "FACET" | "OpenFace"                  intervals (n, 2) s, features (n, d)
+    labels   "label", not emotions                 intervals (n, 2) s, features (n, 1), or (n, 7) sentiment first
+
+The SDK's recipe: audio and vision are averaged within each word, words are assigned to the label segment that they
+overlap, "sp" (silence) is dropped, the splits are the SDK's standard folds, an utterance is "video[k]" for the k-th
+label segment. The averaging is numpy's here: `mmsdk.mmdataset.align` compares every id with every other one for each
+sequence (hours for MOSEI) and lets a video match any other whose name begins with its own. Unlike
+the SDK a word without a single frame keeps its place, with a zero row, and is counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hycon.data.corpus import SPLITS, Utterance
+from hycon.data.importers.common import Imported, text_of
+from hycon.errors import UserError
+
+EPSILON = 1e-3  # seconds; the SDK's 10e-4: a shorter overlap is none
+SILENCE = "sp"
+CORPORA = ("mosei", "mosi", "pom")  # those for which the SDK has standard folds
+ROLES = {
+    "words": (("words",), ("vector", "glove", "bert")),
+    "audio": (("covarep", "opensmile"), ()),
+    "vision": (("facet", "openface"), ()),
+    "labels": (("label", "sentiment", "opinion"), ("emotion",)),
+}
+
+
+def recognise(folder: Path) -> bool:
+    return any(folder.glob("*.csd"))
+
+
+def read(folder: Path, name: str) -> Imported:
+    """Utterances of the sequences in `folder`; `name` says which standard folds where the labels' metadata does not.
+
+    Raises UserError where a sequence is missing, ambiguous or damaged, or no standard folds are known.
+    """
+    if not folder.is_dir() or not recognise(folder):
+        raise UserError(f"{folder} is not in the csd format: expected a folder with .csd files.")
+    mmsdk = import_mmsdk()
+    opened = {path: _open(mmsdk, path) for path in sorted(folder.glob("*.csd"))}
+    try:
+        roles = _roles(opened)
+        corpus = _corpus_of(opened[roles["labels"]], name)
+        folds = standard_folds(mmsdk, corpus)
+        splits, counts = _align({role: (opened[path].data, path.name) for role, path in roles.items()}, folds)
+    except (KeyError, ValueError, OSError, RuntimeError, IndexError) as error:
+        raise UserError(f"The .csd files in {folder.name} are damaged or not aligned ({error}).") from error
+    finally:
+        for sequence in opened.values():
+            sequence.h5handle.close()
+    return Imported(
+        splits, details={"sequences": {r: p.name for r, p in roles.items()}, "folds": f"mmsdk {corpus}", "counts": counts}
+    )
+
+
+def import_mmsdk() -> Any:
+    """`mmsdk.mmdatasdk`, without what it prints. Imports torch."""
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            from mmsdk import mmdatasdk
+    except ImportError as error:
+        raise UserError(f"mmsdk cannot be imported ({error}); install cmu-multimodal-sdk==0.0.6.") from error
+    return mmdatasdk
+
+
+def standard_folds(mmsdk: Any, corpus: str) -> dict[str, str]:
+    """video -> split. A video that the SDK lists twice is refused, since it could be trained and tested on."""
+    folds = getattr(mmsdk, corpus if corpus == "pom" else f"cmu_{corpus}").standard_folds
+    videos: dict[str, str] = {}
+    for split in SPLITS:
+        for video in getattr(folds, f"standard_{split}_fold"):
+            if videos.setdefault(video, split) != split:
+                raise UserError(f"mmsdk's standard folds of {corpus} have {video!r} in {videos[video]} and in {split}.")
+    return videos
+
+
+def _open(mmsdk: Any, path: Path) -> Any:
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            return mmsdk.computational_sequence(str(path))
+    except Exception as error:  # mmsdk raises None, RuntimeError, KeyError ... for a file that is none of its own
+        raise UserError(f"{path.name} is not a readable computational sequence (HDF5 with data and metadata).") from error
+
+
+def _title(sequence: Any) -> str:
+    return text_of(sequence.metadata.get("root name", "")).strip('"')
+
+
+def _roles(opened: dict[Path, Any]) -> dict[str, Path]:
+    titles = {path: (_title(sequence).lower(), path.stem.lower()) for path, sequence in opened.items()}
+    roles = {}
+    for role, (wanted, unwanted) in ROLES.items():
+        found = [
+            path
+            for path, names in titles.items()
+            if any(_matches(one, wanted) for one in names) and not any(_matches(one, unwanted) for one in names)
+        ]
+        if len(found) != 1:
+            have = ", ".join(path.name for path in found or opened)
+            problem = "more than one is there" if found else "none is there"
+            raise UserError(
+                f"A csd folder needs exactly one sequence of {role} (named like {' or '.join(wanted)}), {problem}: {have}."
+            )
+        roles[role] = found[0]
+    return roles
+
+
+def _matches(name: str, parts: tuple[str, ...]) -> bool:
+    return any(part in name for part in parts)
+
+
+def _corpus_of(labels: Any, name: str) -> str:
+    """The metadata's corpus where it names one ("CMU-MOSI"), else what the corpus is imported as (mosi, mosi_facet)."""
+    declared = text_of(labels.metadata.get("dataset name", "")).strip('"').lower().removeprefix("cmu-")
+    for candidate in (declared, name.lower()):
+        for corpus in CORPORA:
+            if candidate == corpus or candidate.startswith((f"{corpus}_", f"{corpus}-")):
+                return corpus
+    raise UserError(
+        f"The SDK has standard folds for {', '.join(CORPORA)}, not for {declared or name!r}: "
+        "name the corpus after one of them, or bring your own splits in the plain format."
+    )
+
+
+def _align(sequences: dict[str, tuple[Any, str]], folds: dict[str, str]) -> tuple[dict[str, list[Utterance]], dict[str, int]]:
+    """All label segments of the folds' videos as utterances, and counts of what was left out or filled."""
+    splits: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
+    counts = dict.fromkeys(
+        ("segments", "videos without a fold", "videos without words, audio or vision", "segments without words",
+         "words without audio frames", "words without vision frames"), 0
+    )  # fmt: skip
+    labels = sequences["labels"][0]
+    for video in labels:
+        if video not in folds:
+            counts["videos without a fold"] += 1
+            continue
+        if any(video not in sequences[role][0] for role in ("words", "audio", "vision")):
+            counts["videos without words, audio or vision"] += 1
+            continue
+        data = {role: _frames(sequence[video], role, video, file) for role, (sequence, file) in sequences.items()}
+        splits[folds[video]] += _video(video, data, counts)
+    return splits, counts
+
+
+def _frames(entry: Any, role: str, video: str, file: str) -> tuple[np.ndarray, np.ndarray]:
+    """intervals (n, 2) float64 and features (n, d) of one video, by their start."""
+    intervals, features = np.asarray(entry["intervals"], dtype=np.float64), np.asarray(entry["features"])
+    if intervals.ndim != 2 or intervals.shape[1] != 2 or features.ndim != 2 or len(features) != len(intervals):
+        raise UserError(
+            f"{file}: {video!r} has intervals {intervals.shape} and features {features.shape}; expected (n, 2) and (n, d)."
+        )
+    if not np.isfinite(intervals).all():
+        raise UserError(f"{file}: {video!r} has intervals that are not finite.")
+    if role != "words" and features.dtype.kind not in "biuf":
+        raise UserError(f"{file}: {video!r} has features of {features.dtype}; expected numbers.")
+    if role == "labels":  # the k of "video[k]" is the place in the file
+        return intervals, features
+    order = np.argsort(intervals[:, 0], kind="stable")
+    return intervals[order], features[order]
+
+
+def _video(video: str, data: dict[str, tuple[np.ndarray, np.ndarray]], counts: dict[str, int]) -> list[Utterance]:
+    times, raw = data["words"]
+    words = [text_of(word) for word in raw[:, 0]]
+    keep = [i for i, word in enumerate(words) if word != SILENCE and times[i, 1] - times[i, 0] >= EPSILON]
+    times, words = times[keep], [words[i] for i in keep]
+    means, empty = {}, {}
+    for modality in ("audio", "vision"):
+        means[modality], empty[modality] = average(*data[modality], times)
+    utterances = []
+    for k, (segment, label) in enumerate(zip(*data["labels"], strict=True)):
+        counts["segments"] += 1
+        inside = np.flatnonzero(_overlap(times, segment) > EPSILON)
+        if len(inside) == 0:
+            counts["segments without words"] += 1
+            continue
+        for modality in means:
+            counts[f"words without {modality} frames"] += int(empty[modality][inside].sum())
+        utterances.append(
+            Utterance(
+                id=f"{video}[{k}]",
+                label=float(label[0]),
+                words=[words[i] for i in inside],
+                **{modality: rows[inside] for modality, rows in means.items()},
+            )
+        )
+    return utterances
+
+
+def _overlap(intervals: np.ndarray, span: np.ndarray) -> np.ndarray:
+    """(n,) seconds that each interval (n, 2) shares with `span` (2,); negative where they are apart."""
+    return np.minimum(intervals[:, 1], span[1]) - np.maximum(intervals[:, 0], span[0])
+
+
+def average(intervals: np.ndarray, features: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of the frames that overlap each word by more than EPSILON seconds, unweighted as in the SDK's examples.
+
+    intervals: (n, 2), sorted by start.  features: (n, d).  words: (w, 2).
+    Returns (w, d) float32 and (w,) bool: the words without a frame, whose row is zero.
+    """
+    rows = np.zeros((len(words), features.shape[1]), dtype=np.float32)
+    empty = np.ones(len(words), dtype=bool)
+    latest = np.maximum.accumulate(intervals[:, 1]) if len(intervals) else np.zeros(0)
+    first = np.searchsorted(latest, words[:, 0], side="right")
+    last = np.searchsorted(intervals[:, 0], words[:, 1], side="left")
+    with np.errstate(invalid="ignore", over="ignore"):  # COVAREP's -inf and NaN go on to convert(), which counts them
+        for i, (low, high) in enumerate(zip(first, last, strict=True)):
+            inside = _overlap(intervals[low:high], words[i]) > EPSILON
+            if inside.any():
+                rows[i] = features[low:high][inside].mean(0, dtype=np.float64)
+                empty[i] = False
+    return rows, empty

@@ -1,0 +1,133 @@
+"""Our own form, for someone's own data: a table of utterances and arrays beside it. Described in docs/data.md.
+
+    utterances.csv       columns id, split (train | valid | test), text, and label, or one `emotion:NAME` column each
+    audio.npz            one array (T, d) per utterance, named by its id; or a folder audio/ of <id>.npy
+    vision.npz           the same
+    text.npz             optional: text vectors; then the column text may be left out
+
+Nothing is unpickled (`allow_pickle=False`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hycon.data.corpus import MODALITIES, SPLITS, Utterance
+from hycon.data.importers.common import Imported, numbers
+from hycon.errors import UserError
+
+TABLE = "utterances.csv"
+EMOTION = "emotion:"
+SPLIT_NAMES = {"train": "train", "valid": "valid", "val": "valid", "dev": "valid", "test": "test"}
+
+
+def recognise(folder: Path) -> bool:
+    return (folder / TABLE).is_file()
+
+
+def read(folder: Path) -> Imported:
+    """Utterances of the folder; UserError where the table or an array is missing or damaged."""
+    if not folder.is_dir() or not recognise(folder):
+        raise UserError(f"{folder} is not in the plain format: expected a folder with {TABLE}, audio.npz and vision.npz.")
+    rows, columns = _table(folder / TABLE)
+    emotions = [c.removeprefix(EMOTION) for c in columns if c.startswith(EMOTION)]
+    if bool(emotions) == ("label" in columns):
+        raise UserError(f"{TABLE} needs either a column label or columns {EMOTION}NAME; it has {', '.join(columns)}.")
+    splits: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
+    with contextlib.ExitStack() as stack:
+        arrays = {m: stack.enter_context(_arrays(folder, m)) for m in MODALITIES if _has(folder, m)}
+        missing = [m for m in ("audio", "vision") if m not in arrays]
+        if missing:
+            raise UserError(f"{folder} has no {' and no '.join(f'{m}.npz' for m in missing)}; see docs/data.md.")
+        for line, row in rows:
+            split = SPLIT_NAMES.get((row["split"] or "").strip().lower())
+            if split is None:
+                raise UserError(f"{TABLE}, line {line}: split is {row['split']!r}; expected train, valid or test.")
+            splits[split].append(_utterance(row, line, arrays, emotions))
+    every = [u for split in SPLITS for u in splits[split]]
+    lengths = {m: max([50, *(_steps(u, m) for u in every)]) for m in MODALITIES}
+    return Imported(splits, lengths=lengths, emotions=emotions or None)
+
+
+def _steps(utterance: Utterance, modality: str) -> int:
+    value = getattr(utterance, modality)
+    return len(value) if value is not None else len(utterance.words or ())
+
+
+def _table(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as handle:
+            reader = csv.DictReader(handle, strict=True)
+            columns = list(reader.fieldnames or [])
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path.name} is not a readable UTF-8 comma-separated table ({error}).") from error
+    if not {"id", "split"} <= set(columns):
+        raise UserError(f"{path.name} needs the columns id and split; it has {', '.join(columns) or 'none'}.")
+    for line, row in rows:
+        if None in row or None in row.values():
+            raise UserError(f"{path.name}, line {line} does not have the header's {len(columns)} columns.")
+    return rows, columns
+
+
+def _utterance(row: dict[str, str], line: int, arrays: dict[str, Callable[[str], Any]], emotions: list[str]) -> Utterance:
+    identity = row["id"]
+    place = f"{TABLE}, line {line}"
+    try:
+        if emotions:
+            label: Any = np.array([int(row[EMOTION + emotion]) for emotion in emotions])
+        else:
+            label = float(row["label"])
+    except ValueError as error:
+        raise UserError(f"{place}: the label of {identity!r} is not a number ({error}).") from error
+    values = {m: numbers(get(identity), f"{m} of {identity!r} ({place})", 2) for m, get in arrays.items()}
+    words = row["text"].split() if "text" in row else None
+    return Utterance(id=identity, label=label, words=words, **values)
+
+
+def _has(folder: Path, modality: str) -> bool:
+    return (folder / f"{modality}.npz").is_file() or (folder / modality).is_dir()
+
+
+@contextlib.contextmanager
+def _arrays(folder: Path, modality: str) -> Iterator[Callable[[str], Any]]:
+    """id -> array, from MODALITY.npz or MODALITY/<id>.npy."""
+    packed = folder / f"{modality}.npz"
+    if not packed.is_file():
+        yield lambda identity: _load(folder / modality, identity)
+        return
+    try:
+        archive = np.load(packed, allow_pickle=False)
+        names = set(archive.files)
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{packed.name} is not a readable .npz file ({error}).") from error
+
+    def get(identity: str) -> Any:
+        if identity not in names:
+            raise UserError(f"{packed.name} has no array for utterance {identity!r}.")
+        try:
+            return archive[identity]
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+            raise UserError(f"{packed.name}: the array of {identity!r} is damaged or not numeric ({error}).") from error
+
+    with archive:
+        yield get
+
+
+def _load(folder: Path, identity: str) -> Any:
+    path = folder / f"{identity}.npy"
+    if Path(identity).name != identity:
+        raise UserError(f"The id {identity!r} cannot name a file; use {folder.name}.npz, or ids without slashes.")
+    if not path.is_file():
+        raise UserError(f"{folder.name}/{path.name} is missing: utterance {identity!r} has no {folder.name}.")
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{folder.name}/{path.name} is damaged or not numeric ({error}).") from error
