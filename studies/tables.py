@@ -1,4 +1,4 @@
-"""Tables as data: rows name what to run, columns name metrics; `assemble` sets measured runs beside the paper's numbers.
+"""Tables as data: rows name what to run, columns name metrics; `assemble` sets our runs beside the paper's numbers.
 
 A new model is one row here. HyCon-v2 is HyCon with beta = 0.2, not another model. Which runs belong to a row is decided
 in studies.plan; what a filled table looks like, in studies.render.
@@ -96,8 +96,8 @@ BASELINES_AND_HYCON = (
 TABLES = {
     table.name: table
     for table in (
-        TableSpec("table1", "Comparison with baselines on CMU-MOSI", "mosi", SENTIMENT, BASELINES_AND_HYCON),
-        TableSpec("table2", "Comparison with baselines on CMU-MOSEI", "mosei", SENTIMENT, BASELINES_AND_HYCON),
+        TableSpec("table1", "Comparison with baselines", "mosi", SENTIMENT, BASELINES_AND_HYCON),
+        TableSpec("table2", "Comparison with baselines", "mosei", SENTIMENT, BASELINES_AND_HYCON),
     )
 }
 
