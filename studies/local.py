@@ -11,12 +11,12 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 
 from hycon.errors import UserError
-from studies.backlog import POLL, Backlog, Event, How
+from studies.backlog import POLL, Backlog, Event, How, kind
 from studies.interrupts import Interrupt, sigint_ignored
 from studies.runs import RunSpec
 from studies.store import RunStore
@@ -53,15 +53,14 @@ def run_local(backlog: Backlog, how: How) -> None:
         try:
             _start_forkserver(context, how)
             while (backlog.pending or children) and not interrupt.caught:
-                for device in list(free):
-                    spec = backlog.claim(device)
-                    if spec is not None:
-                        free.remove(device)
-                        backlog.notify(Event("start", spec, device=device))
-                        start(spec, device)
+                for spec, device in _fill(backlog, free):
+                    backlog.notify(Event("start", spec, device=device))
+                    start(spec, device)
                 if not backlog.pending and not children:
                     break
                 for sentinel in wait([*children, interrupt.reader], POLL if backlog.pending and free else None):
+                    if interrupt.caught:  # workers may have got the signal too: that is no failure of theirs
+                        break
                     child = children.pop(sentinel, None) if isinstance(sentinel, int) else None
                     if child is not None and _end(backlog, child):
                         free.append(child.device)
@@ -74,6 +73,18 @@ def run_local(backlog: Backlog, how: How) -> None:
             _stop(children.values())
     if interrupted or interrupt.caught:
         raise KeyboardInterrupt
+
+
+def _fill(backlog: Backlog, free: list[str]) -> Iterator[tuple[RunSpec, str]]:
+    """Claim a run for each free slot as far as there are any; the slot is free no longer."""
+    exhausted: set[str] = set()
+    for device in list(free):
+        spec = None if kind(device) in exhausted else backlog.claim(device)
+        if spec is None:
+            exhausted.add(kind(device))
+        else:
+            free.remove(device)
+            yield spec, device
 
 
 def _start_forkserver(context, how: How) -> None:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -44,9 +44,7 @@ def attempt(spec: RunSpec, store: RunStore, execute: str, data_root: str, device
     """
     started = time.monotonic()
     try:
-        function = load_function(execute)
-        with _threads(spec.threads):
-            record, arrays = function(spec, data_root=data_root, device=device)
+        record, arrays = load_function(execute)(spec, data_root=data_root, device=device)
         if record.spec != spec:
             raise ValueError(f"{execute} returned the record of another run, {record.id}")
     except (Exception, SystemExit) as error:
@@ -91,21 +89,6 @@ def _end_with_the_driver() -> None:
     if driver is not None:
         driver.join()
         os._exit(1)
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Give torch, where it is in use, `count` intra-op threads for the block: they change the rounding."""
-    torch = importlib.import_module("torch") if "torch" in sys.modules else None
-    if torch is None:
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _redirect_output(log: Path) -> None:

@@ -196,6 +196,12 @@ def test_slots_are_bound_to_devices_in_turn(go, runs):
     assert sorted(runs.get(s.id).device for s in specs) == ["cuda:0", "cuda:0", "cuda:1"]
 
 
+def test_a_slot_of_another_kind_stays_idle(go, runs):
+    specs = [dataclasses.replace(spec(n), device="cuda") for n in range(2)]
+    assert len(go(specs, workers=2, devices=("cpu", "cuda:0")).done) == 2
+    assert {runs.get(s.id).device for s in specs} == {"cuda:0"}
+
+
 def test_at_most_as_many_at_once_as_workers(go):
     running, most = set(), 0
 
@@ -238,12 +244,14 @@ def test_unwritable_results_stop_before_anything_runs(go, runs, tmp_path, execut
 
 @both
 def test_a_disk_that_fills_up_ends_the_command_with_a_sentence(go, runs, tmp_path, executor):
-    """A folder where the record belongs makes the final rename fail, as a full disk would."""
-    broken = spec(0)
-    (runs.folder(broken.id) / "failed.json" / "x").mkdir(parents=True)
-    (runs.folder(broken.id) / "predictions.npz" / "x").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"Cannot (read|write)"):
-        go([broken, spec(1, sleep=20)], executor, workers=2)
+    """A folder where the predictions belong makes the worker's rename fail, as a full disk would."""
+    (runs.folder(spec(0).id) / "predictions.npz" / "x").mkdir(parents=True)
+    began = time.monotonic()
+    with pytest.raises(UserError, match="Cannot write to"):
+        go([spec(0), spec(1, sleep=60)], executor, workers=2)
+    assert time.monotonic() - began < 10
+    assert kinds(go.events)["done"] == 0
+    assert not any(map(alive, set(pids(tmp_path)) - {os.getpid()}))
     assert leases(runs) == []
 
 
