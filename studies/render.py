@@ -57,7 +57,7 @@ def body(result: TableResult) -> list[list[Cell]]:
     """One list of cells per row, as long as `headings`."""
     lines = []
     for row in result.rows:
-        line = [Cell(row.row.name)]
+        line = [Cell(one_line(row.row.name))]
         for column in result.table.columns:
             entry = row.cells[column.metric]
             line += [Cell(measured(entry, column), entry.best), Cell(printed(entry), hint=entry.verdict)]
@@ -91,7 +91,7 @@ def state(row: RowResult) -> str:
 
 def notes(result: TableResult) -> list[str]:
     """The reasons that did not fit into the last column."""
-    return [f"{row.row.name}: {_reason(row)}" for row in result.rows if len(_reason(row)) > SHORT]
+    return [one_line(f"{row.row.name}: {_reason(row)}") for row in result.rows if len(_reason(row)) > SHORT]
 
 
 def _reason(row: RowResult) -> str:
@@ -111,7 +111,7 @@ def text(result: TableResult) -> str:
     rows = [[cell.text + ("*" if cell.best else "") for cell in line] for line in body(result)]
     said = " ".join(caption(result)).replace("Bold: best", "* best")
     grid = tabulate(rows, headings(result), "simple", disable_numparse=True, colalign=_align(result))
-    above = textwrap.fill(said, WIDTH)
+    above = textwrap.fill(said, WIDTH, break_on_hyphens=False)
     below = "".join(f"\n{textwrap.fill(note, WIDTH, subsequent_indent='  ')}" for note in notes(result))
     return f"{above}\n\n{_strip(grid)}\n{below}" + ("\n" if below else "")
 
@@ -127,6 +127,9 @@ def markdown(result: TableResult) -> str:
     return f"{_markdown(' '.join(caption(result)))}\n\n{grid}\n{below}" + ("\n" if below else "")
 
 
+SHRINK = "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}"  # wide tables only
+
+
 def latex(result: TableResult, *, standalone: bool = False) -> str:
     """A table environment; it needs \\usepackage{booktabs,graphicx} and nothing else."""
     columns = len(result.table.columns)
@@ -137,7 +140,7 @@ def latex(result: TableResult, *, standalone: bool = False) -> str:
         "% needs \\usepackage{booktabs,graphicx}\n"
         "\\begin{table}[htbp]\n\\centering\n"
         f"\\caption{{{_latex(' '.join(caption(result)))}}}\n\\label{{tab:{result.table.name}}}\n"
-        f"\\resizebox{{\\linewidth}}{{!}}{{%\n\\begin{{tabular}}{{l{'rl' * columns}l}}\n\\toprule\n"
+        f"{SHRINK}{{%\n\\begin{{tabular}}{{l{'rl' * columns}l}}\n\\toprule\n"
         f"{' & '.join(map(_latex, headings(result)))} \\\\\n\\midrule\n{rows}\\bottomrule\n\\end{{tabular}}}}\n"
         + (f"\\par\\smallskip\n{{\\footnotesize\\raggedright\n{below}}}\n" if below else "")
         + "\\end{table}\n"
@@ -186,11 +189,11 @@ def comma_separated(result: TableResult) -> str:
     for row in result.rows:
         for metric, numbers in _metrics(row).items():
             line: dict[str, Any] = {"table": result.table.name, "corpus": result.corpus.name}
-            line |= {"synthetic": "yes" if result.corpus.synthetic else "no", "protocol": result.protocol}
-            line |= {"row": row.row.name, "status": row.status, "reason": one_line(row.reason)}
-            line |= {"encoder": row.encoder, "metric": metric} | numbers
-            line |= {key: "yes" if line[key] else "no" for key in ("quoted", "best")}
-            line["notes"] = "; ".join(result.notes)
+            line |= {"synthetic": _yes(result.corpus.synthetic), "protocol": result.protocol}
+            line |= {"row": one_line(row.row.name), "status": row.status, "reason": one_line(row.reason)}
+            line |= {"encoder": one_line(row.encoder or ""), "metric": metric} | numbers
+            line |= {key: _yes(line[key]) for key in ("quoted", "best")}
+            line["notes"] = one_line("; ".join(result.notes))
             if writer is None:
                 writer = csv.DictWriter(out, list(line), lineterminator="\n")
                 writer.writeheader()
@@ -252,6 +255,10 @@ def _metrics(row: RowResult) -> dict[str, dict[str, Any]]:
     return found
 
 
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
 def _round(value: float | None) -> float | None:
     return None if value is None else round(value, 6)  # below anything that is printed: drops 85.10000000000001
 
@@ -265,7 +272,7 @@ def _strip(grid: str) -> str:
 
 
 def _markdown(text: str) -> str:
-    return re.sub(r"([\\`*_{}\[\]<>|~&])", r"\\\1", text)
+    return re.sub(r"([\\`*_{}\[\]<>|~&$])", r"\\\1", text)
 
 
 def _html(cell: Cell, index: int) -> str:
