@@ -17,11 +17,12 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 
-from hycon.data.corpus import SPLITS, Manifest, corpus_folder, read_manifest, rewrite, sha256_file
+from hycon.data.corpus import SPLITS, Manifest, corpus_folder, read_manifest, sha256_file
+from hycon.data.writing import rewrite
 from hycon.errors import UserError
 
 PAPER_MEMBER = "300d"  # of a zip with several files: 300 dimensions are the paper's (section 4.4(2))
@@ -52,7 +53,9 @@ def read_vectors(
             words.append(word)
             rows.append(found[spelling])
     if not words:
-        raise UserError(f"{path.name} has a vector for none of the corpus's {len(counts)} words; is it a GloVe text file?")
+        raise UserError(
+            f"{path.name} has a vector for none of the corpus's {len(counts)} words; is it a GloVe text file?"
+        )
     description = {
         "file": path.name,
         "sha256": sha256_file(path),
@@ -121,7 +124,7 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
                 yield io.BufferedReader(unpacked, 1 << 20)
         elif start == b"PK\x03\x04":
             with zipfile.ZipFile(raw) as archive, archive.open(_member(archive, path)) as member:
-                yield io.BufferedReader(member, 1 << 20)
+                yield io.BufferedReader(cast(io.RawIOBase, member), 1 << 20)
         else:
             yield raw
 

@@ -45,8 +45,8 @@ class _Dtype:
         if subdtype is not None or names is not None or fields is not None:
             raise _Refused("a structured numpy dtype")
         order = order.decode("latin1") if isinstance(order, bytes) else order
-        if order in ("<", ">"):
-            self.dtype = self.dtype.newbyteorder(order)
+        if order == "<" or order == ">":
+            self.dtype = self.dtype.newbyteorder(order)  # type: ignore[arg-type]
 
 
 class _Array(np.ndarray):
@@ -56,14 +56,14 @@ class _Array(np.ndarray):
         shape, kind, fortran, content = state[-4:]
         dtype = _real(kind)
         count = _count(shape)
-        if dtype == object:
+        if dtype.kind == "O":
             fits = isinstance(content, list) and len(content) == count
         else:
             content = content.encode("latin1") if isinstance(content, str) else content
             fits = isinstance(content, bytes | bytearray) and len(content) == count * dtype.itemsize
         if not fits:
             raise _Refused("a numpy array whose contents do not fit its shape")
-        super().__setstate__((1, tuple(shape), dtype, bool(fortran), content))
+        super().__setstate__((1, tuple(shape), dtype, bool(fortran), content))  # type: ignore[arg-type]
 
 
 def _count(shape: Any) -> int:
@@ -84,7 +84,7 @@ def _reconstruct(*_ignored: Any) -> np.ndarray:
 
 def _scalar(kind: Any, content: Any) -> Any:
     dtype = _real(kind)
-    if dtype == object:
+    if dtype.kind == "O":
         return content
     content = content.encode("latin1") if isinstance(content, str) else content
     if len(content) != dtype.itemsize:
@@ -94,7 +94,7 @@ def _scalar(kind: Any, content: Any) -> Any:
 
 def _frombuffer(content: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
     dtype = _real(kind)
-    if dtype == object or order not in ("C", "F") or len(content) != _count(shape) * dtype.itemsize:
+    if dtype.kind == "O" or order not in ("C", "F") or len(content) != _count(shape) * dtype.itemsize:
         raise _Refused("a numpy array whose contents do not fit its shape")
     return np.frombuffer(bytes(content), dtype).reshape(shape, order=order)
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hycon.data.corpus import Manifest, Utterance, convert
+from hycon.data.corpus import Manifest, Utterance
+from hycon.data.writing import convert
 from hycon.pretrained import demo_vocabulary
 
 SIZES = {"train": 160, "valid": 48, "test": 64}

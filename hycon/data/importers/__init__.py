@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hycon.data.corpus import SPLITS, Manifest, convert, corpus_folder, sha256_file
+from hycon.data.corpus import SPLITS, Manifest, corpus_folder, sha256_file
 from hycon.data.importers import csd, mag, misa, mmsa, mult, plain
 from hycon.data.importers.common import Imported, describe
 from hycon.data.pickles import load_pickle
+from hycon.data.writing import convert
 from hycon.errors import UserError, nearest
 
 PICKLES: dict[str, Any] = {"mag": mag, "mmsa": mmsa, "mult": mult}  # the order in which contents are recognised
@@ -77,7 +78,9 @@ def _read(path: Path, name: str, format: str) -> tuple[str, Imported]:
             raise UserError(f"{path} is a folder; the {format} format is one pickle file.")
         return format, FOLDERS[format](path, name)
     if format in FOLDERS or path.suffix in (".csd", ".csv"):
-        raise UserError(f"{path} is a file; give the folder that holds it (the formats misa, csd and plain are folders).")
+        raise UserError(
+            f"{path} is a file; give the folder that holds it (the formats misa, csd and plain are folders)."
+        )
     content = load_pickle(path)
     format = _format_of(content, path) if format == "auto" else format
     return format, PICKLES[format].parse(content, path.name)
@@ -99,7 +102,7 @@ def _format_of(content: Any, path: Path) -> str:
             return format
     hint = "; a list is one split of the misa format: give its folder" if isinstance(content, list) else ""
     raise UserError(
-        f"{path.name} is of no known format: expected {', '.join(PICKLES)} (a pickle with train, dev or valid, and test), "
+        f"{path.name} is of no known format: expected {', '.join(PICKLES)} (a pickle with train, dev or valid, test), "
         f"found {describe(content)}{hint}."
     )
 

@@ -26,8 +26,10 @@ class Imported:
 
 
 def text_of(value: Any) -> str:
-    """Python 2 and numpy left bytes where strings are meant."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    """A string, also where Python 2 left bytes; half surrogate pairs, which no UTF-8 file can hold, become "?"."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
 def describe(value: Any) -> str:
@@ -46,9 +48,7 @@ def numbers(value: Any, what: str, dimensions: int) -> np.ndarray:
     """`value` as a float32 array with `dimensions` axes; UserError naming `what` where it is not one."""
     array = np.asarray(value)
     if array.dtype.kind not in "biuf" or array.ndim != dimensions:
-        raise UserError(
-            f"{what} is {describe(array)} of {array.dtype}; expected numbers in {dimensions} dimension(s)."
-        )
+        raise UserError(f"{what} is {describe(array)} of {array.dtype}; expected numbers in {dimensions} dimension(s).")
     with np.errstate(over="ignore"):  # what is too large for float32 becomes inf, which convert() refuses by name
         return array.astype(np.float32)
 
@@ -65,5 +65,5 @@ def same_rows(words: Sequence[str], audio: np.ndarray, vision: np.ndarray, what:
     """One audio row and one vision row per word."""
     if not len(words) == len(audio) == len(vision):
         raise UserError(
-            f"{what} has {len(words)} words but {len(audio)} audio and {len(vision)} vision rows; expected one per word."
+            f"{what} has {len(words)} words but {len(audio)} audio and {len(vision)} vision rows; expected one each."
         )

@@ -63,7 +63,8 @@ def read(folder: Path, name: str) -> Imported:
         for sequence in opened.values():
             sequence.h5handle.close()
     return Imported(
-        splits, details={"sequences": {r: p.name for r, p in roles.items()}, "folds": f"mmsdk {corpus}", "counts": counts}
+        splits,
+        details={"sequences": {r: p.name for r, p in roles.items()}, "folds": f"mmsdk {corpus}", "counts": counts},
     )
 
 
@@ -94,7 +95,9 @@ def _open(mmsdk: Any, path: Path) -> Any:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             return mmsdk.computational_sequence(str(path))
     except Exception as error:  # mmsdk raises None, RuntimeError, KeyError ... for a file that is none of its own
-        raise UserError(f"{path.name} is not a readable computational sequence (HDF5 with data and metadata).") from error
+        raise UserError(
+            f"{path.name} is not a readable computational sequence (HDF5 with data and metadata)."
+        ) from error
 
 
 def _title(sequence: Any) -> str:
@@ -114,7 +117,7 @@ def _roles(opened: dict[Path, Any]) -> dict[str, Path]:
             have = ", ".join(path.name for path in found or opened)
             problem = "more than one is there" if found else "none is there"
             raise UserError(
-                f"A csd folder needs exactly one sequence of {role} (named like {' or '.join(wanted)}), {problem}: {have}."
+                f"A csd folder needs one sequence of {role} (named like {' or '.join(wanted)}), {problem}: {have}."
             )
         roles[role] = found[0]
     return roles
@@ -137,7 +140,9 @@ def _corpus_of(labels: Any, name: str) -> str:
     )
 
 
-def _align(sequences: dict[str, tuple[Any, str]], folds: dict[str, str]) -> tuple[dict[str, list[Utterance]], dict[str, int]]:
+def _align(
+    sequences: dict[str, tuple[Any, str]], folds: dict[str, str]
+) -> tuple[dict[str, list[Utterance]], dict[str, int]]:
     """All label segments of the folds' videos as utterances, and counts of what was left out or filled."""
     splits: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
     counts = dict.fromkeys(
@@ -162,7 +167,7 @@ def _frames(entry: Any, role: str, video: str, file: str) -> tuple[np.ndarray, n
     intervals, features = np.asarray(entry["intervals"], dtype=np.float64), np.asarray(entry["features"])
     if intervals.ndim != 2 or intervals.shape[1] != 2 or features.ndim != 2 or len(features) != len(intervals):
         raise UserError(
-            f"{file}: {video!r} has intervals {intervals.shape} and features {features.shape}; expected (n, 2) and (n, d)."
+            f"{file}: {video!r} has intervals {intervals.shape} and features {features.shape}; expected (n, 2), (n, d)."
         )
     if not np.isfinite(intervals).all():
         raise UserError(f"{file}: {video!r} has intervals that are not finite.")

@@ -1,4 +1,4 @@
-"""MAG-BERT's pickle (`mosi.pkl`, `mosei.pkl`): {"train", "dev", "test"} -> list of ((words, visual, acoustic), label, id).
+"""MAG-BERT's pickle (`mosi.pkl`, `mosei.pkl`): {"train", "dev", "test"} -> ((words, visual, acoustic), label, id), ...
 
 words: list of n strings.  visual: (n, 47) for MOSI.  acoustic: (n, 74).  label: (1, 1).  Visual comes first.
 Source: Rahman et al., ACL 2020, the authors' repository BERT_multimodal_transformer (format only).
@@ -22,7 +22,9 @@ def recognise(content: Any) -> bool:
 def parse(content: Any, where: str) -> Imported:
     """Utterances of an unpickled file called `where`; UserError where it is not of this format."""
     if not recognise(content):
-        raise UserError(f"{where} is not in the mag format: expected lists under train, dev, test, found {describe(content)}.")
+        raise UserError(
+            f"{where} is not in the mag format: expected lists under train, dev, test, found {describe(content)}."
+        )
     return Imported(
         {
             split: [_utterance(item, f"item {i} of {name} in {where}") for i, item in enumerate(content[name])]
@@ -43,4 +45,6 @@ def _utterance(item: Any, place: str) -> Utterance:
     vision = numbers(visual, f"{place}: vision of {identity!r}", 2)
     audio = numbers(acoustic, f"{place}: audio of {identity!r}", 2)
     same_rows(words, audio, vision, f"{place}: {identity!r}")
-    return Utterance(id=identity, label=score(label, f"{identity!r} ({place})"), audio=audio, vision=vision, words=words)
+    return Utterance(
+        id=identity, label=score(label, f"{identity!r} ({place})"), audio=audio, vision=vision, words=words
+    )

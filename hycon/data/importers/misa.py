@@ -30,7 +30,9 @@ def read(folder: Path) -> Imported:
     for file, split in FILES.items():
         content = load_pickle(folder / file)
         if not isinstance(content, list | tuple):
-            raise UserError(f"{file} is not in the misa format: expected a list of utterances, found {describe(content)}.")
+            raise UserError(
+                f"{file} is not in the misa format: expected a list of utterances, found {describe(content)}."
+            )
         splits[split] = [_utterance(item, f"item {i} of {file}") for i, item in enumerate(content)]
     return Imported(splits)
 
@@ -55,4 +57,6 @@ def _utterance(item: Any, place: str) -> Utterance:
     vision = numbers(visual, f"{place}: vision of {identity!r}", 2)
     audio = numbers(acoustic, f"{place}: audio of {identity!r}", 2)
     same_rows(words, audio, vision, f"{place}: {identity!r}")
-    return Utterance(id=identity, label=score(label, f"{identity!r} ({place})"), audio=audio, vision=vision, words=words)
+    return Utterance(
+        id=identity, label=score(label, f"{identity!r} ({place})"), audio=audio, vision=vision, words=words
+    )

@@ -28,8 +28,8 @@ def parse(content: Any, where: str) -> Imported:
     """Utterances of an unpickled file called `where`; UserError where it is not of this format."""
     if not recognise(content):
         raise UserError(
-            f"{where} is not in the mmsa format: expected train, valid, test, each with raw_text, text, audio, vision, id "
-            f"and regression_labels; found {describe(content)}."
+            f"{where} is not in the mmsa format: expected train, valid, test, each with raw_text, text, audio, vision, "
+            f"id and regression_labels; found {describe(content)}."
         )
     splits = {split: _split(content[split], f"{split} of {where}") for split in SPLITS}
     lengths = {m: int(np.shape(content["train"][m])[1]) for m in MODALITIES}
@@ -81,7 +81,9 @@ def _lengths(raw: dict[str, Any], arrays: dict[str, np.ndarray], place: str) -> 
         else:
             lengths[modality] = np.asarray(own).reshape(-1).astype(int)
         if len(lengths[modality]) != len(text):
-            raise UserError(f"{modality}_lengths in {place} has {len(lengths[modality])} entries, expected {len(text)}.")
+            raise UserError(
+                f"{modality}_lengths in {place} has {len(lengths[modality])} entries, expected {len(text)}."
+            )
     return {m: lengths[m].clip(1, steps[m]) for m in MODALITIES}
 
 

@@ -29,23 +29,33 @@ def parse(content: Any, where: str) -> Imported:
     """Utterances of an unpickled file called `where`; UserError where it is not of this format."""
     if not recognise(content):
         raise UserError(
-            f"{where} is not in the mult format: expected train, valid, test, each with text, audio, vision and labels; "
+            f"{where} is not in the mult format: expected train, valid, test, each with text, audio, vision, labels; "
             f"found {describe(content)}."
         )
     arrays = {split: _arrays(content[split], f"{split} of {where}") for split in SPLITS}
-    labels = {split: _labels(content[split]["labels"], len(arrays[split]["text"]), f"{split} of {where}") for split in SPLITS}
-    ids = _ids({split: content[split].get("id") for split in SPLITS}, {s: len(arrays[s]["text"]) for s in SPLITS}, where)
-    lengths = {m: arrays["train"][m].shape[1] for m in MODALITIES}
+    counts = {split: len(arrays[split]["text"]) for split in SPLITS}
+    steps = {split: tuple(arrays[split][m].shape[1] for m in MODALITIES) for split in SPLITS}
+    if len(set(steps.values())) != 1:
+        raise UserError(
+            f"{where} has sequences of different padded lengths in its splits (text, audio, vision): {steps}."
+        )
+    labels = {split: _labels(content[split]["labels"], counts[split], f"{split} of {where}") for split in SPLITS}
+    kinds = {emotional for _, emotional in labels.values()}
+    if len(kinds) != 1:
+        raise UserError(f"{where} has sentiment labels in one split and emotion labels in another.")
+    ids = _ids({split: content[split].get("id") for split in SPLITS}, counts, where)
+    lengths = dict(zip(MODALITIES, steps["train"], strict=True))
     aligned = len(set(lengths.values())) == 1
     splits = {
-        split: [
-            Utterance(id=ids[split][i], label=labels[split][i], **_trim({m: arrays[split][m][i] for m in MODALITIES}, aligned))
-            for i in range(len(ids[split]))
-        ]
+        split: [_utterance(ids[split][i], labels[split][0][i], arrays[split], i, aligned) for i in range(counts[split])]
         for split in SPLITS
     }
-    emotional = isinstance(labels["train"][0], np.ndarray) if labels["train"] else False
-    return Imported(splits, lengths=lengths, emotions=EMOTIONS if emotional else None)
+    return Imported(splits, lengths=lengths, emotions=EMOTIONS if True in kinds else None)
+
+
+def _utterance(identity: str, label: Any, arrays: dict[str, np.ndarray], i: int, aligned: bool) -> Utterance:
+    rows = _trim({m: array[i] for m, array in arrays.items()}, aligned)
+    return Utterance(id=identity, label=label, text=rows["text"], audio=rows["audio"], vision=rows["vision"])
 
 
 def _arrays(split: dict[str, Any], place: str) -> dict[str, np.ndarray]:
@@ -59,23 +69,23 @@ def _arrays(split: dict[str, Any], place: str) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _labels(raw: Any, count: int, place: str) -> list[Any]:
+def _labels(raw: Any, count: int, place: str) -> tuple[list[Any], bool]:
+    """One label per utterance, and whether they are emotions."""
     labels = np.asarray(raw)
     if labels.dtype.kind not in "biuf" or len(labels.shape) == 0 or len(labels) != count:
         raise UserError(f"The labels in {place} are {describe(labels)} of {labels.dtype}; expected {count} of numbers.")
     if labels.shape[1:] == (len(EMOTIONS), 2):
         if not np.isin(labels, (0, 1)).all() or not (labels.sum(-1) == 1).all():
             raise UserError(f"The labels in {place} are not one-hot pairs (absent, present) per emotion.")
-        return list(labels.argmax(-1).astype(np.int64))
+        return list(labels.argmax(-1).astype(np.int64)), True
     if labels.size != count:
-        raise UserError(
-            f"The labels in {place} have shape {labels.shape}; expected ({count}, 1, 1) or ({count}, {len(EMOTIONS)}, 2)."
-        )
-    return [score(label, f"utterance {i} in {place}") for i, label in enumerate(labels)]
+        expected = f"({count}, 1, 1) or ({count}, {len(EMOTIONS)}, 2)"
+        raise UserError(f"The labels in {place} have shape {labels.shape}; expected {expected}.")
+    return [score(label, f"utterance {i} in {place}") for i, label in enumerate(labels)], False
 
 
 def _ids(raw: dict[str, Any], counts: dict[str, int], where: str) -> dict[str, list[str]]:
-    """"video[k]" from rows of video, start, end: k is the rank of the start among the video's segments in this file."""
+    """Rows of video, start, end become "video[k]": k is the rank of the start among the video's segments here."""
     known = {split: np.asarray(value) for split, value in raw.items() if value is not None}
     for split, value in known.items():
         if value.shape[:1] != (counts[split],):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,9 @@ def recognise(folder: Path) -> bool:
 def read(folder: Path) -> Imported:
     """Utterances of the folder; UserError where the table or an array is missing or damaged."""
     if not folder.is_dir() or not recognise(folder):
-        raise UserError(f"{folder} is not in the plain format: expected a folder with {TABLE}, audio.npz and vision.npz.")
+        raise UserError(
+            f"{folder} is not in the plain format: expected a folder with {TABLE}, audio.npz and vision.npz."
+        )
     rows, columns = _table(folder / TABLE)
     emotions = [c.removeprefix(EMOTION) for c in columns if c.startswith(EMOTION)]
     if bool(emotions) == ("label" in columns):
@@ -77,7 +80,9 @@ def _table(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
     return rows, columns
 
 
-def _utterance(row: dict[str, str], line: int, arrays: dict[str, Callable[[str], Any]], emotions: list[str]) -> Utterance:
+def _utterance(
+    row: dict[str, str], line: int, arrays: dict[str, Callable[[str], Any]], emotions: list[str]
+) -> Utterance:
     identity = row["id"]
     place = f"{TABLE}, line {line}"
     try:
@@ -114,7 +119,7 @@ def _arrays(folder: Path, modality: str) -> Iterator[Callable[[str], Any]]:
             raise UserError(f"{packed.name} has no array for utterance {identity!r}.")
         try:
             return archive[identity]
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"{packed.name}: the array of {identity!r} is damaged or not numeric ({error}).") from error
 
     with archive:
