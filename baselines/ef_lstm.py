@@ -32,7 +32,6 @@ from hycon.recurrent import last_hidden
 from hycon.train import Training
 
 VERSION = 1
-FRONT_ENDS = ("glove", "features", "bert", "xlnet")
 NEEDS_ALIGNED = True
 
 

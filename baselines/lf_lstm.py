@@ -33,7 +33,6 @@ from hycon.recurrent import last_hidden
 from hycon.train import Training
 
 VERSION = 1
-FRONT_ENDS = ("glove", "features", "bert", "xlnet")
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,6 @@ from hycon.output import Output, as_prediction, outputs
 from hycon.train import Training
 
 VERSION = 1
-FRONT_ENDS = ("glove", "features", "bert", "xlnet")
 
 
 @dataclass(frozen=True)

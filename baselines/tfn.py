@@ -35,7 +35,6 @@ from hycon.recurrent import last_hidden
 from hycon.train import Training
 
 VERSION = 1
-FRONT_ENDS = ("glove", "features", "bert", "xlnet")
 
 
 @dataclass(frozen=True)
@@ -88,6 +87,7 @@ SEARCH_SPACE = {
         "batch_size": (32, 48),
     },
 }
+DEMO = {"tokens": {"d": 20}}  # sizes for the demo profile: (d + 1)^3 weights a unit are too many for a laptop
 
 
 class MeanSubnet(nn.Module):

@@ -33,7 +33,6 @@ from hycon.output import Output, as_prediction, outputs, task_loss
 from hycon.train import Training
 
 VERSION = 1
-FRONT_ENDS = ("bert", "xlnet", "glove", "features")
 
 
 @dataclass(frozen=True)
@@ -94,14 +93,14 @@ SEARCH_SPACE = {
     },
 }
 ABLATIONS = {  # Table 4: name -> override of Config
-    "contrast": {"iamcl": 0.0, "iemcl": 0.0, "scl": 0.0},
+    "contrast": {"iamcl": 0.0, "iemcl": 0.0, "scl": 0.0},  # "W/O Contrast Learning"
     "refinement": {"refinement": False},
-    "margin": {"margin": 1.0},
+    "margin": {"margin": 1.0},  # "where alpha is set to 1", in SCL and IEMCL
     "iamcl": {"iamcl": 0.0},
     "iemcl": {"iemcl": 0.0},
     "scl": {"scl": 0.0},
-    "positive-selection": {"select_positives": False},
-    "negative-selection": {"select_negatives": False},
+    "positive-selection": {"beta": 0.2, "select_positives": False},  # of HyCon-v2
+    "negative-selection": {"beta": 0.2, "select_negatives": False},
 }
 
 

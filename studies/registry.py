@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,22 @@ if TYPE_CHECKING:
 
     from hycon.train import Training
 
+
+@dataclass(frozen=True)
+class Entry:
+    """module: where Config, SEARCH_SPACE and Model are.  text: the front-ends that the model takes."""
+
+    module: str
+    title: str
+    text: tuple[str, ...] = ("glove", "bert", "xlnet", "features")
+
+
 MODELS = {
-    "ef_lstm": "baselines.ef_lstm",
-    "lf_lstm": "baselines.lf_lstm",
-    "tfn": "baselines.tfn",
-    "lmf": "baselines.lmf",
-    "hycon": "hycon.model",
+    "ef_lstm": Entry("baselines.ef_lstm", "Early Fusion LSTM"),
+    "lf_lstm": Entry("baselines.lf_lstm", "Late Fusion LSTM"),
+    "tfn": Entry("baselines.tfn", "Tensor Fusion Network (Zadeh et al., EMNLP 2017)"),
+    "lmf": Entry("baselines.lmf", "Low-rank Multimodal Fusion (Liu et al., ACL 2018)"),
+    "hycon": Entry("hycon.model", "HyCon; HyCon-v2 with beta=0.2 (Mai et al., TAFFC 2022)"),
 }
 
 
@@ -28,7 +39,7 @@ def model_module(name: str) -> ModuleType:
     """The module of a model. Raises UserError with the nearest names."""
     if name not in MODELS:
         raise UserError(f"Unknown model {name!r}; nearest: {nearest(name, MODELS)}.")
-    return importlib.import_module(MODELS[name])
+    return importlib.import_module(MODELS[name].module)
 
 
 def resolve(name: str, text: str, overrides: Mapping[str, Any]) -> tuple[Any, Training]:
@@ -41,8 +52,8 @@ def resolve(name: str, text: str, overrides: Mapping[str, Any]) -> tuple[Any, Tr
 
     module = model_module(name)
     form = form_of(text)
-    if text not in module.FRONT_ENDS:
-        raise UserError(f"Model {name} has no text front-end {text!r}; it has {', '.join(module.FRONT_ENDS)}.")
+    if text not in MODELS[name].text:
+        raise UserError(f"Model {name} has no text front-end {text!r}; it has {', '.join(MODELS[name].text)}.")
     config, training = module.Config(), module.TRAINING[form]
     own, trained = ({f.name for f in dataclasses.fields(x)} for x in (config, training))
     for key in overrides:

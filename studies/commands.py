@@ -1,0 +1,281 @@
+"""What the commands do, without parsing or printing: each function is a command's body, usable from a notebook too."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hycon.data.corpus import Manifest, corpus_folder, list_corpora, read_manifest
+from hycon.errors import UserError, nearest
+from studies.plan import PROFILES, Profile, Setting, Study, load_studies, run_rows, study_of, trial_specs
+from studies.registry import MODELS
+from studies.runs import RunRecord, RunSpec
+from studies.store import RunStore
+from studies.tables import TABLES, Row, TableResult, TableSpec, assemble, corpus_info
+
+if TYPE_CHECKING:
+    import pandas
+
+DEMO_CORPUS = "synthetic"
+
+
+def results_root(root: str | os.PathLike | None = None) -> Path:
+    """Where runs live: the argument, else $BENCH_RESULTS, else ./results."""
+    return Path(root or os.environ.get("BENCH_RESULTS") or "results")
+
+
+def table_spec(name: str) -> TableSpec:
+    if name not in TABLES:
+        raise UserError(f"Unknown table {name!r}; nearest: {nearest(name, TABLES)}.")
+    return TABLES[name]
+
+
+def profile_of(name: str, **changes: Any) -> Profile:
+    """A named profile with trials, seeds or epochs replaced where given."""
+    if name not in PROFILES:
+        raise UserError(f"Unknown profile {name!r}; nearest: {nearest(name, PROFILES)}.")
+    for key, value in changes.items():
+        if value is not None and value < 1:
+            raise UserError(f"--{key} is {value}; expected at least 1.")
+    return dataclasses.replace(PROFILES[name], **{k: v for k, v in changes.items() if v is not None})
+
+
+def pick_rows(table: TableSpec, names: Sequence[str] | None) -> list[Row]:
+    """The rows of a table by the paper's names (case does not matter), all of them by default."""
+    by_name = {row.name.lower(): row for row in table.rows}
+    if names is None:
+        return list(table.rows)
+    for name in names:
+        if name.lower() not in by_name:
+            known = [row.name for row in table.rows]
+            raise UserError(f"{table.name} has no row {name!r}; nearest: {nearest(name, known)}.")
+    return [by_name[name.lower()] for name in dict.fromkeys(names)]
+
+
+def corpus_for(name: str, data: str | os.PathLike | None) -> Manifest:
+    """The manifest of a corpus; the demo corpus is made where it is missing."""
+    if name == DEMO_CORPUS and not (corpus_folder(name, data) / "manifest.json").exists():
+        from hycon.data.synthetic import synthesize
+
+        return synthesize(name, data)
+    return read_manifest(name, data)
+
+
+def setting_for(
+    table: TableSpec,
+    rows: Sequence[Row],
+    profile: Profile,
+    *,
+    corpus: str | None = None,
+    data: str | os.PathLike | None = None,
+    encoders: Mapping[str, str] | None = None,
+    device: str = "cpu",
+    options: Mapping[str, Any] | None = None,
+) -> Setting:
+    """What a command fixes for all rows. encoders: front-end -> name or folder; only those that a row needs are read."""
+    from hycon.pretrained import DEFAULT, identify
+
+    manifest = corpus_for(corpus or profile.corpus or table.corpus, data)
+    names = {**DEFAULT, **profile.encoders, **(encoders or {})}
+    needed = {row.text for row in rows if row.model in MODELS} & set(DEFAULT)
+    identified = {kind: identify(kind, names[kind]) for kind in sorted(needed)}
+    return Setting(manifest, profile, identified, device.split(":")[0], dict(options or {}))
+
+
+def built(rows: Sequence[Row]) -> list[Row]:
+    """The rows whose model exists."""
+    return [row for row in rows if row.model in MODELS]
+
+
+def run_table(
+    rows: Sequence[Row],
+    setting: Setting,
+    store: RunStore,
+    *,
+    data: str | os.PathLike | None = None,
+    executor: str = "local",
+    workers: int = 1,
+    devices: Sequence[str] = ("cpu",),
+    progress: Callable[[list[RunSpec]], Any] | None = None,
+) -> list[tuple[RunSpec, str]]:
+    """Run the studies of `rows`; returns the failed runs with their reasons. progress: specs -> context manager that
+    takes events."""
+    from contextlib import nullcontext
+
+    from studies.executors import run
+
+    failed: list[tuple[RunSpec, str]] = []
+
+    def execute(specs: list[RunSpec]) -> None:
+        pending = [spec for spec in specs if not store.has(spec.id)]
+        with progress(pending) if progress else nullcontext() as on_event:
+            summary = run(
+                specs,
+                store,
+                executor=executor,
+                workers=workers,
+                devices=devices,
+                data_root=data,
+                on_event=on_event,
+                preload=("torch", "studies.preload"),
+            )
+        failed.extend(summary.failed)
+
+    run_rows(built(rows), setting, store, execute)
+    return failed
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a row still needs. seconds: of the runs that have a measured like.  unknown: how many have none."""
+
+    row: str
+    trials: int
+    seeds: int
+    seconds: float
+    unknown: int
+    text: str
+
+
+def forecast(rows: Sequence[Row], setting: Setting, store: RunStore) -> list[Forecast]:
+    """For --dry-run: the runs still to do, row by row, with times from the store's own records."""
+    from studies.progress import duration, estimate
+
+    records = list(store.records())
+    known = {study.id: study for study in load_studies(store)}
+    found = []
+    for row in rows:
+        if row.model not in MODELS:
+            found.append(Forecast(row.name, 0, 0, 0.0, 0, "not built yet"))
+            continue
+        study, specs = trial_specs(row, setting)
+        pending = [spec for spec in specs if not store.has(spec.id)]
+        runs = known[study.id].runs[: setting.profile.seeds] if study.id in known else []
+        seeds = setting.profile.seeds - sum(store.has(run) for run in runs)
+        guess = estimate([*pending, *[specs[0]] * seeds], records)
+        text = "unknown: nothing like it was run yet" if guess.unknown else duration(guess.seconds)
+        found.append(Forecast(row.name, len(pending), seeds, guess.seconds, guess.unknown, text))
+    return found
+
+
+# ------------------------------------------------------------------------------------------------- reading results
+
+
+def table_result(
+    table: TableSpec,
+    store: RunStore,
+    *,
+    corpus: str | None = None,
+    data: str | os.PathLike | None = None,
+    profile: str | None = None,
+    encoders: Mapping[str, str] | None = None,
+    rows: Sequence[Row] | None = None,
+    protocol: str = "paper",
+) -> TableResult:
+    """The table as the results folder has it now. Trains nothing and imports no torch."""
+    name = corpus or (PROFILES[profile].corpus if profile else None) or table.corpus
+    studies = load_studies(store)
+    records: dict[str, list[RunRecord]] = {}
+    status: dict[str, tuple[str, str]] = {}
+    budgets: dict[str, str] = {}
+    for row in rows or table.rows:
+        study = study_of(row, studies, name, profile, encoders or {})
+        if row.model not in MODELS:
+            status[row.name] = ("missing", f"model {row.model} is not built yet")
+        elif study is None:
+            status[row.name] = ("missing", "not run yet")
+        else:
+            records[row.name], status[row.name] = _runs_of(study, store)
+            budgets[row.name] = f"{len(study.trials)} trials" + _epochs(study)
+    shown = table if rows is None else dataclasses.replace(table, rows=tuple(rows))
+    found = [r for rs in records.values() for r in rs]
+    info = corpus_info(_manifest(name, data, found), _budget_notes(budgets, studies, profile))
+    return assemble(shown, records, {k: v for k, v in status.items() if v[0]}, corpus=info, protocol=protocol)
+
+
+def _runs_of(study: Study, store: RunStore) -> tuple[list[RunRecord], tuple[str, str]]:
+    records = [record for run in study.runs if (record := store.get(run) or store.failed(run))]
+    if study.selected is None:
+        done = sum(store.has(trial) for trial in study.trials)
+        failures = [f for trial in study.trials if (f := store.failed(trial))]
+        if failures and done == 0 and len(failures) == len(study.trials):
+            return records, ("failed", failures[0].reason or "every trial failed")
+        return records, ("missing", f"search under way: {done} of {len(study.trials)} trials done")
+    missing = len(study.runs) - len(records)
+    return records, ("missing", f"{missing} of {len(study.runs)} seeded runs to do") if missing else ("", "")
+
+
+def _epochs(study: Study) -> str:
+    epochs = study.options.get("epochs")
+    return f", at most {epochs} epochs" if epochs else ""
+
+
+def _budget_notes(budgets: Mapping[str, str], studies: Sequence[Study], profile: str | None) -> list[str]:
+    """One phrase per budget that is not the paper's 50 trials, naming its rows unless all share it."""
+    unusual = {name: text for name, text in budgets.items() if text != "50 trials"}
+    notes = []
+    for text in dict.fromkeys(unusual.values()):
+        names = [name for name, budget in budgets.items() if budget == text]
+        whose = "" if len(names) == len(budgets) else f" for {', '.join(names)}"
+        notes.append(f"search of {text}{whose} (the paper: 50 trials)")
+    return notes
+
+
+def _manifest(name: str, data: str | os.PathLike | None, records: Sequence[RunRecord]) -> Manifest:
+    """The corpus's manifest; where only results are at hand, what the records say of it."""
+    try:
+        return read_manifest(name, data)
+    except UserError:
+        if name not in {m.name for m in list_corpora(data)} and not records and name not in TABLE_CORPORA:
+            raise
+    notes = list(dict.fromkeys(note for record in records for note in record.notes))
+    return Manifest(name, "sentiment", {}, {}, {}, {}, "word", {}, {}, notes, synthetic=name == DEMO_CORPUS)
+
+
+TABLE_CORPORA = {table.corpus for table in TABLES.values()} | {DEMO_CORPUS}
+
+
+def results(
+    table: str,
+    *,
+    corpus: str | None = None,
+    profile: str | None = None,
+    root: str | os.PathLike | None = None,
+    protocol: str = "paper",
+) -> pandas.DataFrame:
+    """One row per seeded run of a table, for notebooks: row, run, seed, metrics of the test split, epochs, seconds."""
+    import pandas
+
+    store = RunStore(results_root(root))
+    spec = table_spec(table)
+    name = corpus or (PROFILES[profile].corpus if profile else None) or spec.corpus
+    studies = load_studies(store)
+    lines: list[dict[str, Any]] = []
+    for row in spec.rows:
+        study = study_of(row, studies, name, profile, {})
+        for run in study.runs if study else []:
+            record = store.get(run)
+            if record is None:
+                continue
+            lines.append(
+                {
+                    "row": row.name,
+                    "run": record.id,
+                    "model": row.model,
+                    "text": row.text,
+                    "corpus": name,
+                    "seed": record.spec.seed,
+                    "encoder": (record.spec.encoder or {}).get("name"),
+                    **record.metrics["test"].get(protocol, {}),
+                    "valid_loss": record.valid_loss,
+                    "best_epoch": record.best_epoch,
+                    "parameters": record.parameters,
+                    "seconds": record.seconds,
+                    "notes": "; ".join(record.notes),
+                }
+            )
+    return pandas.DataFrame(lines)

@@ -1,0 +1,89 @@
+"""What there is to run and to read, for `bench list`. Imports no torch, but for the ablations."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from studies.registry import MODELS
+
+
+def inventory(
+    what: str, *, data: str | os.PathLike | None = None, results: str | os.PathLike | None = None
+) -> list[dict[str, Any]]:
+    """A list of plain dicts: models, corpora, tables, ablations or runs."""
+    without_folder = {"models": models, "tables": tables, "ablations": ablations}
+    if what in without_folder:
+        return without_folder[what]()
+    return corpora(data) if what == "corpora" else runs(results)
+
+
+def columns(items: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(key for item in items for key in item))
+
+
+def models() -> list[dict[str, Any]]:
+    return [{"name": name, "title": entry.title, "text": list(entry.text)} for name, entry in MODELS.items()]
+
+
+def corpora(data: str | os.PathLike | None) -> list[dict[str, Any]]:
+    from hycon.data.corpus import list_corpora
+
+    return [
+        {
+            "name": m.name,
+            "task": m.task,
+            **m.sizes,
+            "dims": [f"{modality} {size}" for modality, size in m.dims.items()],
+            "vectors": m.vectors and m.vectors.get("dim"),
+            "aligned": m.aligned,
+            "notes": m.notes,
+        }
+        for m in list_corpora(data)
+    ]
+
+
+def tables() -> list[dict[str, Any]]:
+    from studies.tables import TABLES
+
+    return [
+        {
+            "name": table.name,
+            "title": table.title,
+            "corpus": table.corpus,
+            "rows": len(table.rows),
+            "built": sum(row.model in MODELS for row in table.rows),
+        }
+        for table in TABLES.values()
+    ]
+
+
+def ablations() -> list[dict[str, Any]]:
+    from studies.registry import model_module  # the one listing that needs torch: the parts are the models' own
+
+    return [
+        {"model": model, "name": name, "sets": [f"{k}={v}" for k, v in changes.items()]}
+        for model in MODELS
+        for name, changes in getattr(model_module(model), "ABLATIONS", {}).items()
+    ]
+
+
+def runs(results: str | os.PathLike | None) -> list[dict[str, Any]]:
+    from studies.commands import results_root
+    from studies.store import RunStore
+
+    store = RunStore(results_root(results))
+    return [
+        {
+            "id": record.id,
+            "status": record.status,
+            "model": record.spec.model,
+            "text": record.spec.text,
+            "corpus": record.spec.corpus,
+            "valid_loss": record.valid_loss,
+            "best_epoch": record.best_epoch,
+            "seconds": record.seconds and round(record.seconds, 1),
+            "reason": record.reason,
+        }
+        for record in [*store.records(), *store.failures()]
+    ]

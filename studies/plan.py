@@ -1,0 +1,243 @@
+"""From "run this row" to runs: a study is one search plus the seeded runs of its winner.
+
+A study is written to results/studies/<id>.json before it starts, and again when its winner is known, so that tables
+can be assembled later without asking again how many trials or which encoder there were. Validation chooses; the test
+split is measured in every run and read by tables only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hycon.data.corpus import Manifest
+from hycon.errors import UserError
+from studies.runs import RunRecord, RunSpec, canonical
+from studies.store import RunStore, write_atomic
+from studies.tables import Row
+
+STUDY_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much is run. epochs: None keeps each model's own."""
+
+    name: str
+    trials: int
+    seeds: int
+    epochs: int | None = None
+    corpus: str | None = None
+    encoders: Mapping[str, str] = field(default_factory=dict)
+
+
+PROFILES = {
+    "paper": Profile("paper", trials=50, seeds=5),  # sec. 4.4(1)
+    "demo": Profile("demo", 2, 2, epochs=5, corpus="synthetic", encoders={"bert": "demo", "xlnet": "demo"}),
+}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A search over one model in one setting, and its winner's seeded runs.
+
+    row: the options that make the row what it is (HyCon-v2: beta).  options: what else was fixed, by the user or by
+    the demo profile, epochs included.  draws: the configurations of the trials.
+    trials: run ids, one a draw.  selected: index of the winner once it is known.  runs: the seeded runs' ids.
+    """
+
+    model: str
+    text: str
+    corpus: str
+    data: str
+    row: dict[str, Any]
+    options: dict[str, Any]
+    encoder: dict[str, str] | None
+    device: str
+    profile: str
+    draws: list[dict[str, Any]]
+    trials: list[str]
+    selected: int | None = None
+    runs: list[str] = field(default_factory=list)
+    version: int = STUDY_VERSION
+
+    @property
+    def id(self) -> str:
+        key = [
+            self.model,
+            self.text,
+            self.data,
+            self.row,
+            self.options,
+            self.encoder and self.encoder["sha256"],
+            self.trials,
+        ]
+        return hashlib.sha256(canonical(key).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a command fixes for all rows of a table."""
+
+    manifest: Manifest
+    profile: Profile
+    encoders: Mapping[str, dict[str, str]]  # "bert"/"xlnet" -> {"name", "sha256"}
+    device: str = "cpu"
+    options: Mapping[str, Any] = field(default_factory=dict)  # --set
+
+
+def trial_specs(row: Row, setting: Setting) -> tuple[Study, list[RunSpec]]:
+    """The study of a row as planned, and the specs of its trials."""
+    from studies.registry import search_space
+    from studies.search import draw
+
+    options = {**demo_options(row, setting), **setting.options}
+    if setting.profile.epochs:
+        options["epochs"] = setting.profile.epochs
+    overrides = {**row.config, **options}
+    space = search_space(row.model, row.text, overrides)
+    axes = (row.model, setting.manifest.name, row.text)
+    draws = draw(space, setting.profile.trials, *axes, "search")
+    specs = [_spec(row, setting, {**overrides, **d}, (*axes, "trial", i)) for i, d in enumerate(draws)]
+    study = Study(
+        model=row.model,
+        text=row.text,
+        corpus=setting.manifest.name,
+        data=setting.manifest.sha256,
+        row=dict(row.config),
+        options=options,
+        encoder=setting.encoders.get(row.text),
+        device=setting.device,
+        profile=setting.profile.name,
+        draws=draws,
+        trials=[spec.id for spec in specs],
+    )
+    return study, specs
+
+
+def repeat_specs(row: Row, setting: Setting, study: Study) -> list[RunSpec]:
+    """The seeded runs of the study's winner."""
+    assert study.selected is not None
+    overrides = {**study.row, **study.options, **study.draws[study.selected]}
+    axes = (row.model, setting.manifest.name, row.text)
+    return [_spec(row, setting, overrides, (*axes, "repeat", i)) for i in range(setting.profile.seeds)]
+
+
+def _spec(row: Row, setting: Setting, overrides: Mapping[str, Any], axes: Sequence[object]) -> RunSpec:
+    from studies.registry import model_module, resolve
+    from studies.seeds import derive_seed
+
+    config, training = resolve(row.model, row.text, overrides)
+    return RunSpec(
+        model=row.model,
+        version=model_module(row.model).VERSION,
+        text=row.text,
+        corpus=setting.manifest.name,
+        data=setting.manifest.sha256,
+        config=dataclasses.asdict(config),
+        training=dataclasses.asdict(training),
+        seed=derive_seed(*axes),
+        encoder=setting.encoders.get(row.text),
+        device=setting.device,
+    )
+
+
+def demo_options(row: Row, setting: Setting) -> dict[str, Any]:
+    """The demo profile's tiny, untrained encoders learn nothing at the paper's learning rate in five epochs."""
+    if setting.profile.name != "demo":
+        return {}
+    from hycon.data.batching import form_of
+    from studies.registry import model_module
+
+    form = form_of(row.text)
+    sizes = getattr(model_module(row.model), "DEMO", {}).get(form, {})
+    return {**sizes, **({"lr": 1e-3} if form == "tokens" else {})}
+
+
+# ------------------------------------------------------------------------------------------------- on disk
+
+
+def save_study(store: RunStore, study: Study) -> None:
+    folder = store.root / "studies"
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"id": study.id, **dataclasses.asdict(study)}, indent=1, ensure_ascii=False)
+    write_atomic(folder / f"{study.id}.json", text.encode())
+
+
+def load_studies(store: RunStore) -> list[Study]:
+    """All studies of a results folder. Raises UserError for one of a newer version; damaged ones are skipped."""
+    known = {f.name for f in dataclasses.fields(Study)}
+    studies = []
+    for path in sorted((store.root / "studies").glob("*.json")):
+        try:
+            raw = json.loads(path.read_text())
+            if raw.get("version", 0) > STUDY_VERSION:
+                raise UserError(f"{path} was written by a newer version of this suite: upgrade.")
+            studies.append(Study(**{k: v for k, v in raw.items() if k in known}))
+        except (ValueError, TypeError, AttributeError):
+            continue
+    return studies
+
+
+def study_of(
+    row: Row, studies: Iterable[Study], corpus: str, profile: str | None, encoders: Mapping[str, str]
+) -> Study | None:
+    """The study that fills a row: of the asked profile and encoder where asked, then the most thorough one."""
+    fitting = [
+        s
+        for s in studies
+        if (s.model, s.text, s.corpus, s.row) == (row.model, row.text, corpus, dict(row.config))
+        and (profile is None or s.profile == profile)
+        and (row.text not in encoders or (s.encoder or {}).get("name") == encoders[row.text])
+    ]
+    return max(fitting, key=lambda s: (len(s.runs), len(s.trials), s.id), default=None)
+
+
+# ------------------------------------------------------------------------------------------------- doing it
+
+
+def run_rows(
+    rows: Sequence[Row],
+    setting: Setting,
+    store: RunStore,
+    execute: Callable[[list[RunSpec]], Any],
+) -> list[Study]:
+    """Search every row, choose on validation, run the winners' seeds. execute: brings specs to an end.
+
+    Safe to repeat: what is done is not done again.
+    """
+    planned = [(row, *trial_specs(row, setting)) for row in rows]
+    for _, study, _ in planned:
+        save_study(store, study)
+    execute([spec for _, _, specs in planned for spec in specs])
+    chosen = []
+    for row, study, specs in planned:
+        study = choose_winner(store, study, row, setting, specs)
+        if study.selected is not None:
+            chosen.append((row, study))
+    execute([spec for row, study in chosen for spec in repeat_specs(row, setting, study)])
+    return [study for _, study in chosen]
+
+
+def choose_winner(store: RunStore, study: Study, row: Row, setting: Setting, specs: Sequence[RunSpec]) -> Study:
+    """The study with its winner by validation loss (None where every trial failed), saved and entered in the ledger."""
+    from studies.registry import search_space
+    from studies.search import ledger, select
+
+    records: dict[int, RunRecord | None] = {i: store.get(spec.id) for i, spec in enumerate(specs)}
+    selected = select(records.items())
+    study = dataclasses.replace(study, selected=selected)
+    if selected is not None:
+        study = dataclasses.replace(study, runs=[spec.id for spec in repeat_specs(row, setting, study)])
+    save_study(store, study)
+    space = search_space(row.model, row.text, {**study.row, **study.options})
+    losses = {i: r.valid_loss if r else None for i, r in records.items()}
+    name = f"{study.model}-{study.text}-{study.corpus}-{study.id}"
+    where = os.environ.get("BENCH_STORAGE") or store.root / "studies" / f"{study.id}.journal"
+    ledger(where, name, study.draws, space, losses)
+    return study
