@@ -306,7 +306,8 @@ def markdown(result: dict[str, Any]) -> str:
     torch = " / ".join(result["rows"][0][side]["torch"] for side in ("ours", "mmsa"))
     lines.append(
         f"{result['date']}, {result['cpu']}, {result['cores']} cores, load at the end {result['load'][0]}, "
-        f"{result['threads']} thread(s), {result['epochs']} epochs, Python {result['python']}, MMSA 2.2.1, torch {torch}."
+        f"{result['threads']} thread(s), {result['epochs']} epochs, Python {result['python']}, MMSA 2.2.1, "
+        f"torch {torch}."
     )
     return "\n".join(lines)
 
