@@ -103,8 +103,9 @@ def test_a_command_is_refused_and_not_run(tmp_path: Path, protocol: int) -> None
 @pytest.mark.parametrize(
     "name",
     [
-        "builtins eval", "builtins exec", "builtins getattr", "__builtin__ eval", "builtins __import__", "builtins object",
-        "copyreg _reconstructor", "copy_reg _reconstructor", "copyreg add_extension", "os system", "subprocess Popen",
+        "builtins eval", "builtins exec", "builtins getattr", "__builtin__ eval", "builtins __import__",
+        "builtins object",        "copyreg _reconstructor", "copy_reg _reconstructor", "copyreg add_extension", "os system",
+        "subprocess Popen",
         "numpy load", "numpy.testing._private.utils runstring", "numpy.core.multiarray array", "functools partial",
         "operator attrgetter", "torch._utils _rebuild_tensor_v2", "pandas.core.frame DataFrame", "numpy ndarray.tofile",
         "collections namedtuple", "_codecs decode", "__main__ Own",
@@ -155,7 +156,8 @@ def dtype(spec: str, names: bytes = b"N", fields: bytes = b"N") -> bytes:
         RECONSTRUCT + b"(I1\n(I9\nt" + dtype("f8") + b"I00\nS'AAAAAAAA'\ntb.",
         RECONSTRUCT + b"(I1\n(I-1\nt" + dtype("f8") + b"I00\nS''\ntb.",
         RECONSTRUCT + b"(I1\n(I1000000000000\nt" + dtype("f8") + b"I00\nS''\ntb.",
-        RECONSTRUCT + b"(I1\n(I1\nt" + dtype("V8", b"(S'a'\nt", b"(dS'a'\n(cnumpy\ndtype\nI0\ntst") + b"I00\nS'AAAAAAAA'\ntb.",
+        RECONSTRUCT + b"(I1\n(I1\nt" + dtype("V8") + b"I00\nS'AAAAAAAA'\ntb.",
+        RECONSTRUCT + b"(I1\n(I1\nt" + dtype("f8", b"(S'a'\nt", b"(dS'a'\nI0\ns") + b"I00\nS'AAAAAAAA'\ntb.",
         RECONSTRUCT + b"(I1\n(I1\ntNI00\nS'AAAAAAAA'\ntb.",
         b"cnumpy._core.multiarray\nscalar\n(" + dtype("f8") + b"S'AA'\ntR.",
         b"cbuiltins\nbytearray\n(I100000000000\ntR.",

@@ -83,7 +83,10 @@ def _read(path: Path, name: str, format: str) -> tuple[str, Imported]:
         )
     content = load_pickle(path)
     format = _format_of(content, path) if format == "auto" else format
-    return format, PICKLES[format].parse(content, path.name)
+    try:
+        return format, PICKLES[format].parse(content, path.name)
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:  # a shape that nobody foresaw
+        raise UserError(f"{path.name} is not in the {format} format, or is damaged ({error}).") from error
 
 
 def _format_of_folder(folder: Path) -> str:

@@ -47,6 +47,8 @@ def _split(raw: dict[str, Any], place: str) -> list[Utterance]:
     counts |= {key: len(raw[key]) for key in ("raw_text", "id")}
     if len(set(counts.values())) != 1:
         raise UserError(f"{place} has different numbers of utterances: {counts}.")
+    if not all(isinstance(text, str | bytes) for text in raw["raw_text"]):
+        raise UserError(f"raw_text in {place} does not hold strings.")
     lengths = _lengths(raw, arrays, place)
     return [
         Utterance(
@@ -79,7 +81,7 @@ def _lengths(raw: dict[str, Any], arrays: dict[str, np.ndarray], place: str) -> 
         elif own is None:
             lengths[modality] = _last_used(arrays[modality])
         else:
-            lengths[modality] = np.asarray(own).reshape(-1).astype(int)
+            lengths[modality] = numbers(own, f"{modality}_lengths in {place}", 1).astype(int)
         if len(lengths[modality]) != len(text):
             raise UserError(
                 f"{modality}_lengths in {place} has {len(lengths[modality])} entries, expected {len(text)}."
