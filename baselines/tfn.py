@@ -29,7 +29,7 @@ from hycon.data.corpus import MODALITIES
 from hycon.data.ragged import Ragged
 from hycon.dropout import Dropout
 from hycon.encoders import FrontEnd, PretrainedText, init_like_authors
-from hycon.fusion import TensorFusion, outer, with_one
+from hycon.fusion import TensorFusion, outer_dropout, with_one
 from hycon.output import Output, as_prediction, outputs
 from hycon.recurrent import last_hidden
 from hycon.train import Training
@@ -150,13 +150,13 @@ class VectorTFN(nn.Module):
         for width in self.subnets.widths.values():
             size *= width + 1
         p = config.fusion_hidden
-        self.drop = Dropout(config.fusion_dropout)
+        self.fusion_dropout = config.fusion_dropout
         self.fc1, self.fc2, self.fc3 = nn.Linear(size, p), nn.Linear(p, p), nn.Linear(p, out)
         self.bounded = bounded
 
     def forward(self, batch: Batch) -> tuple[Tensor, None, Tensor]:
         x = self.subnets(batch)
-        y = F.relu(self.fc1(self.drop(outer(*(with_one(x[m]) for m in MODALITIES)))))
+        y = F.relu(self.fc1(outer_dropout(*(with_one(x[m]) for m in MODALITIES), self.fusion_dropout, self.training)))
         multimodal = F.relu(self.fc2(y))
         raw = self.fc3(multimodal)
         return (6 * torch.sigmoid(raw) - 3 if self.bounded else raw), None, multimodal

@@ -7,6 +7,9 @@ probability that was realised, so the expectation is exact). On an accelerator t
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,11 +21,16 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
         return x
     if x.device.type != "cpu" or p >= 1:
         return F.dropout(x, p)
-    count = x.numel()
+    kept, scale = keep_mask(x.shape, p)
+    return x * kept.to(x.dtype).mul_(scale)
+
+
+def keep_mask(shape: Sequence[int], p: float) -> tuple[Tensor, float]:
+    """On the CPU: a boolean mask that is False with probability p (exact to 1/65536), and 1 / (share kept)."""
+    count = math.prod(shape)
     dropped = round(p * 65536)
     bits = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[:count]
-    kept = bits.view(x.shape) >= dropped - 32768
-    return x * kept.to(x.dtype).mul_(65536 / (65536 - dropped))
+    return bits.view(shape) >= dropped - 32768, 65536 / (65536 - dropped)
 
 
 class Dropout(nn.Dropout):

@@ -6,13 +6,14 @@ Each is a module `{modality: (B, d)} -> (B, width)`; `width` says how wide the m
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hycon.data.corpus import MODALITIES
-from hycon.dropout import Dropout
+from hycon.dropout import Dropout, keep_mask
 from hycon.errors import UserError, nearest
 
 
@@ -25,6 +26,34 @@ def outer(text: Tensor, audio: Tensor, vision: Tensor) -> Tensor:
     """(B, l), (B, a), (B, v) -> (B, l * a * v): the three-fold outer product, flattened, text slowest."""
     pair = (text[:, :, None] * audio[:, None]).flatten(1)
     return (pair[:, :, None] * vision[:, None]).flatten(1)
+
+
+def outer_dropout(text: Tensor, audio: Tensor, vision: Tensor, p: float, training: bool) -> Tensor:
+    """`dropout(outer(text, audio, vision), p)` in one pass: on a CPU the tensor is TFN's largest by far."""
+    if not training or p <= 0 or text.device.type != "cpu":
+        return F.dropout(outer(text, audio, vision), p, training)
+    return _OuterDropout.apply((text[:, :, None] * audio[:, None]).flatten(1), vision, p)
+
+
+class _OuterDropout(torch.autograd.Function):
+    """(B, m), (B, n) -> (B, m * n): outer product, dropped in place; the backward pass never makes its transpose."""
+
+    @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
+    def forward(ctx: Any, pair: Tensor, vision: Tensor, p: float) -> Tensor:
+        kept, scale = keep_mask((len(pair), pair.shape[1], vision.shape[1]), p)
+        product = torch.bmm((pair * scale)[:, :, None], vision[:, None]).mul_(kept)
+        ctx.save_for_backward(pair, vision, kept)
+        ctx.scale = scale
+        return product.flatten(1)
+
+    @staticmethod
+    @torch.amp.custom_bwd(device_type="cpu")
+    def backward(ctx: Any, grad: Tensor):  # type: ignore[override]
+        pair, vision, kept = ctx.saved_tensors
+        grad = grad.view(kept.shape) * kept
+        d_pair = torch.bmm(grad, vision[:, :, None])[:, :, 0] * ctx.scale
+        return d_pair, torch.bmm((pair * ctx.scale)[:, None], grad)[:, 0], None
 
 
 class Addition(nn.Module):

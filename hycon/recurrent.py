@@ -1,68 +1,136 @@
-"""LSTMs over sequences of unequal length: an utterance's prediction never depends on how far its batch is padded."""
+"""LSTMs over sequences of unequal length: an utterance's prediction never depends on how far its batch is padded.
+
+On a CPU an LSTM runs over packed rows by our own autograd function: the input products of all steps in one matrix
+product, then one small product a step over the sequences still alive; the backward pass is written out, and the
+gradient of an input that nobody asks for is not computed. On a GPU the batch is packed and cuDNN does the same.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-SEGMENTS = 5  # pieces the time axis is cut into on a CPU; each is one library call, so a few are enough
+from hycon.dropout import dropout
 
 
 def last_hidden(lstm: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
     """(B, h): the top layer's hidden state at each sequence's own last step; no compute on padding.
 
-    x: (B, T, d), padded on the right.  lengths: (B,) on the CPU.
-    On a GPU the batch is packed. On a CPU the packed kernel is the slow one; there the sequences are sorted by length
-    and the time axis is cut at a few lengths: each piece runs the rows that are still alive, with carried state.
+    x: (B, T, d), padded on the right.  lengths: (B,) on the CPU.  `lstm` is unidirectional and has biases.
+    """
+    if x.is_cuda:
+        order = torch.argsort(lengths, descending=True, stable=True)
+        packed = pack_padded_sequence(x[order.to(x.device)], lengths[order], batch_first=True)
+        # a packed sequence carries its own layout, so batch_first of the module does not matter
+        return lstm(packed)[1][0][-1][torch.argsort(order).to(x.device)]
+    sizes, sequence, step, last = packed_order(lengths)
+    return packed_lstm(lstm, x[sequence, step], sizes)[last]
+
+
+def packed_order(lengths: Tensor) -> tuple[list[int], Tensor, Tensor, Tensor]:
+    """Rows in packed order: all first steps, all second steps, ..., longer sequences first.
+
+    lengths: (B,). Returns sizes (sequences alive at each step), sequence (R,) and step (R,) of each packed row, and
+    last (B,), the packed row where each sequence ends.
     """
     order = torch.argsort(lengths, descending=True, stable=True)
-    back = torch.argsort(order).to(x.device)
-    ordered = x[order.to(x.device), : int(lengths.max())].transpose(0, 1)  # (T, B, d), time first
-    if x.is_cuda:
-        packed = pack_padded_sequence(ordered, lengths[order])
-        return lstm(packed)[1][0][-1][back]
-    return torch.cat(_staircase(lstm, ordered, lengths[order].tolist()))[back]
+    ordered = lengths[order]
+    alive = torch.arange(int(ordered[0]))[:, None] < ordered  # (T, B)
+    step, rank = alive.nonzero(as_tuple=True)
+    sizes = alive.sum(1)
+    last = torch.empty_like(order)
+    last[order] = (sizes.cumsum(0) - sizes)[ordered - 1] + torch.arange(len(ordered))
+    return sizes.tolist(), order[rank], step, last
 
 
-def _staircase(lstm: nn.LSTM, x: Tensor, lengths: list[int]) -> list[Tensor]:
-    """`lengths` descend. Every cut ends where some sequences end; between cuts shorter ones run on, unread."""
-    state: tuple[Tensor, Tensor] | None = None
-    done: list[Tensor] = []
-    alive, start = len(lengths), 0
-    for cut in _cuts(lengths):
-        ending = sum(1 for n in lengths[:alive] if n <= cut)
-        out, state = lstm(x[start:cut, :alive], state)  # out: (t, alive, h)
-        first = alive - ending
-        rows = torch.arange(first, alive)
-        steps = torch.tensor([n - 1 - start for n in lengths[first:alive]])
-        done.insert(0, out[steps, rows])
-        state = (state[0][:, :first].contiguous(), state[1][:, :first].contiguous())
-        alive, start = first, cut
-    return done
+def packed_lstm(lstm: nn.LSTM, rows: Tensor, sizes: list[int]) -> Tensor:
+    """(R, h): the top layer's hidden state at every step, in packed order. rows: (R, d)."""
+    for layer in range(lstm.num_layers):
+        weights = (getattr(lstm, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+        w_ih, w_hh, b_ih, b_hh = weights
+        if layer:
+            rows = dropout(rows, lstm.dropout, lstm.training)
+        rows = _Layer.apply(rows, w_ih, w_hh, b_ih + b_hh, sizes)
+    return rows
 
 
-def _cuts(lengths: list[int]) -> list[int]:
-    """At most SEGMENTS of the lengths that occur, the longest last, chosen so that the least padding is computed.
+class _Layer(torch.autograd.Function):
+    """One LSTM layer over packed rows: x (R, d) -> hidden states (R, h). Gates as nn.LSTM orders them: i, f, g, o."""
 
-    Cost of a choice: sum over pieces of (piece's steps) x (rows alive in it); solved exactly by dynamic programming
-    over the distinct lengths (at most 50 of them).
-    """
-    distinct = sorted(set(lengths))
-    alive = [sum(1 for n in lengths if n > t) for t in [0, *distinct]]  # rows alive after each distinct length
-    edges = [0, *distinct]
-    best = [[float("inf")] * (SEGMENTS + 1) for _ in edges]
-    came = [[0] * (SEGMENTS + 1) for _ in edges]
-    best[0][0] = 0.0
-    for j in range(1, len(edges)):
-        for k in range(1, SEGMENTS + 1):
-            for i in range(j):
-                cost = best[i][k - 1] + (edges[j] - edges[i]) * alive[i]
-                if cost < best[j][k]:
-                    best[j][k], came[j][k] = cost, i
-    k = min(range(1, SEGMENTS + 1), key=lambda k: best[-1][k])
-    cuts, j = [], len(edges) - 1
-    while j:
-        cuts.append(edges[j])
-        j, k = came[j][k], k - 1
-    return cuts[::-1]
+    @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
+    def forward(ctx: Any, x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor, sizes: list[int]) -> Tensor:
+        h = w_hh.shape[1]
+        gates = torch.addmm(bias, x, w_ih.t())  # (R, 4h): becomes the activations in place
+        cell, tanh, out = (gates.new_empty(len(x), h) for _ in range(3))
+        recurrent = w_hh.t().contiguous()
+        blocks = (gates, gates[:, : 2 * h], *gates.split(h, 1), cell, tanh, out)
+        h_before = c_before = None
+        for n, own, i_f, i, f, g, o, c, t, y in zip(sizes, *(b.split(sizes) for b in blocks), strict=True):
+            if h_before is not None:
+                own.addmm_(h_before[:n], recurrent)
+            i_f.sigmoid_()
+            g.tanh_()
+            o.sigmoid_()
+            torch.mul(i, g, out=c)
+            if c_before is not None:
+                c.addcmul_(f, c_before[:n])
+            torch.tanh(c, out=t)
+            torch.mul(o, t, out=y)
+            h_before, c_before = y, c
+        ctx.save_for_backward(x, w_ih, w_hh, gates, cell, tanh, out)
+        ctx.sizes = sizes
+        return out
+
+    @staticmethod
+    @torch.amp.custom_bwd(device_type="cpu")
+    def backward(ctx: Any, grad: Tensor):  # type: ignore[override]
+        x, w_ih, w_hh, gates, cell, tanh, out = ctx.saved_tensors
+        sizes, first, h = ctx.sizes, ctx.sizes[0], cell.shape[1]
+        before = _rows_before(sizes)
+        k, a = _local_derivatives(gates, cell, tanh, before, first)
+        dc, dh = cell.new_zeros(first, h), cell.new_zeros(first, h)
+        blocks = (grad, a, k, k[:, : 3 * h].unflatten(1, (3, h)), k[:, 3 * h :], gates[:, h : 2 * h])
+        steps = list(zip(sizes, *(b.split(sizes) for b in blocks), strict=True))
+        for step in range(len(sizes) - 1, -1, -1):
+            n, grad_t, a_t, k_t, k_ifg, k_o, f_t = steps[step]
+            dh_t, dc_t = dh[:n], dc[:n]
+            dh_t.add_(grad_t)
+            dc_t.addcmul_(dh_t, a_t)
+            k_ifg.mul_(dc_t[:, None])
+            k_o.mul_(dh_t)
+            if step:
+                dc_t.mul_(f_t)
+                torch.mm(k_t, w_hh, out=dh_t)
+        dx = k @ w_ih if ctx.needs_input_grad[0] else None
+        return dx, k.t() @ x, k[first:].t() @ out[before], k.sum(0), None
+
+
+def _local_derivatives(gates: Tensor, cell: Tensor, tanh: Tensor, before: Tensor, first: int) -> tuple[Tensor, Tensor]:
+    """k (R, 4h): d(loss)/d(pre-activation) but for the factor d(cell) (i, f, g) or d(hidden) (o); a (R, h):
+    d(cell)/d(hidden)."""
+    h = cell.shape[1]
+    i, f, g, o = gates.split(h, 1)
+    k = torch.empty_like(gates)
+    k_i, k_f, k_g, k_o = k.split(h, 1)
+    torch.mul(i, g, out=k_i)  # i (1 - i) g
+    k_i.addcmul_(k_i, i, value=-1)
+    k_f[:first].zero_()
+    torch.mul(cell[before], f[first:], out=k_f[first:])  # f (1 - f) c_before
+    k_f.addcmul_(k_f, f, value=-1)
+    torch.mul(g, g, out=k_g)  # i (1 - g^2)
+    torch.addcmul(i, i, k_g, value=-1, out=k_g)
+    torch.mul(tanh, o, out=k_o)
+    a = torch.addcmul(o, k_o, tanh, value=-1)  # o (1 - tanh^2)
+    k_o.addcmul_(k_o, o, value=-1)  # o (1 - o) tanh
+    return k, a
+
+
+def _rows_before(sizes: list[int]) -> Tensor:
+    """(R - sizes[0],): the row of the same sequence's step before, for all rows but the first step's."""
+    counts = torch.tensor(sizes)
+    rows = torch.arange(sizes[0], int(counts.sum()))
+    return rows - torch.repeat_interleave(counts[:-1], counts[1:])

@@ -2,8 +2,6 @@
 
 import importlib
 
-import hycon.data.batching
-import hycon.train
 import studies.execute  # noqa: F401
 from studies.registry import MODELS
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hycon.errors import NonFiniteLoss, UserError
+from hycon.memory import keep_freed_memory
 from studies.runs import RunSpec
 from studies.store import RunStore
 
@@ -68,6 +69,7 @@ def child_main(
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_the_driver, name="watchdog", daemon=True).start()
     os.environ.update(ENVIRONMENT)
+    keep_freed_memory()
     log = store.folder(spec.id) / "log.txt"
     _redirect_output(log)
     try:

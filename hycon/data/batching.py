@@ -49,7 +49,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Batch:
-    """text: Ragged of token ids () or vectors (d_l,).  audio, vision: Ragged of (d_a,), (d_v,).  label: (B,) or (B, E)."""
+    """text: Ragged of token ids () or vectors (d_l,).  audio, vision: Ragged of (d_m,).  label: (B,) or (B, E)."""
 
     text: Ragged
     audio: Ragged
