@@ -34,7 +34,7 @@ CHECKSUMS: dict[
 ] = {}  # file name -> sha256; CMU publishes none, so none is known until someone vouches for one
 TIMEOUT = (10.0, 30.0)  # seconds to connect, and between two pieces of data
 ATTEMPTS = 4  # requests per address without any progress between them
-PIECE = 1 << 18  # bytes
+PIECE = 1 << 14  # bytes; what a cut connection loses at most
 
 
 class _Unusable(Exception):

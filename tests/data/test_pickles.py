@@ -104,7 +104,7 @@ def test_a_command_is_refused_and_not_run(tmp_path: Path, protocol: int) -> None
     "name",
     [
         "builtins eval", "builtins exec", "builtins getattr", "__builtin__ eval", "builtins __import__",
-        "builtins object",        "copyreg _reconstructor", "copy_reg _reconstructor", "copyreg add_extension", "os system",
+        "builtins object", "copyreg _reconstructor", "copy_reg _reconstructor", "copyreg add_extension", "os system",
         "subprocess Popen",
         "numpy load", "numpy.testing._private.utils runstring", "numpy.core.multiarray array", "functools partial",
         "operator attrgetter", "torch._utils _rebuild_tensor_v2", "pandas.core.frame DataFrame", "numpy ndarray.tofile",

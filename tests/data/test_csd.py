@@ -1,0 +1,245 @@
+"""Computational sequences, written as the SDK writes them, read through mmsdk, averaged like its own alignment."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hycon.data import load
+from hycon.data.importers import import_corpus
+from hycon.data.importers.csd import average, import_mmsdk, standard_folds
+from hycon.errors import UserError
+
+h5py = pytest.importorskip("h5py")
+METADATA = (
+    "computational sequence description", "computational sequence version", "alignment compatible", "dataset name",
+    "dataset version", "creator", "contact", "featureset bib citation", "dataset bib citation",
+)  # fmt: skip
+# One video of each standard fold of MOSI.
+VIDEOS = {"train": "2iD-tVS8NPw", "valid": "WKA5OygbEKI", "test": "tmZoasNr4rU"}
+# Seconds of each word; "sp" is silence. Segments: words 0-1, words 3-4.
+WORDS = [("hello", 0.0, 0.5), ("there", 0.5, 1.0), ("sp", 1.0, 1.5), ("good", 2.0, 2.4), ("bye", 2.4, 3.0)]
+SEGMENTS = [(0.0, 1.0, 2.5), (1.8, 3.1, -1.5)]
+
+
+def write_csd(path: Path, title: str, data: dict[str, tuple], dataset: str = '"CMU-MOSI"') -> Path:
+    with h5py.File(path, "w") as handle:
+        root = handle.create_group(title)
+        for video, (intervals, features) in data.items():
+            group = (
+                root.create_group("data").create_group(video)
+                if "data" not in root
+                else root["data"].create_group(video)
+            )
+            group.create_dataset("intervals", data=np.asarray(intervals, dtype=np.float32))
+            group.create_dataset("features", data=features)
+        metadata = root.create_group("metadata")
+        for key in ("root name", *METADATA):
+            value = {"root name": f'"{title}"', "dataset name": dataset}.get(key, "x")
+            metadata.create_dataset(key, data=np.array([value.encode()], dtype=h5py.string_dtype()))
+    return path
+
+
+def frames(rate: float, width: int, base: float) -> tuple[np.ndarray, np.ndarray]:
+    """Frames of 1/rate s from 0 to 3 s; frame k holds base + k + 0.5 * column, so that columns differ."""
+    starts = np.arange(0, 3, 1 / rate)
+    intervals = np.stack([starts, starts + 1 / rate], 1)
+    return intervals, (base + np.arange(len(starts))[:, None] + 0.5 * np.arange(width)).astype(np.float32)
+
+
+def folder_of(path: Path, skip: str = "", **changes) -> Path:
+    path.mkdir()
+    videos = {v: 1000.0 * k for k, v in enumerate((*VIDEOS.values(), "unknown_video"))}
+    words = ([w[1:] for w in WORDS], np.array([[w[0].encode()] for w in WORDS]))
+    labels = ([s[:2] for s in SEGMENTS], np.array([[s[2]] for s in SEGMENTS], dtype=np.float32))
+    sequences = {
+        "words": {v: words for v in videos},
+        "COVAREP": {v: frames(20, 74, base) for v, base in videos.items()},
+        "FACET 4.1": {v: frames(10, 47, -base) for v, base in videos.items()},
+        "Opinion Segment Labels": {v: labels for v in videos},
+        "glove_vectors": {v: (words[0], np.zeros((len(WORDS), 300))) for v in videos},
+        "phones": {v: words for v in videos},
+    }
+    for title, data in sequences.items():
+        if title != skip:
+            data = changes.get(title.split(" ")[0], lambda d: d)(dict(data))
+            write_csd(path / f"{title.replace(' ', '_')}.csd", title, data)
+    return path
+
+
+def rows_of(corpus, split: str, modality: str, i: int) -> np.ndarray:
+    ragged = getattr(corpus.splits[split], modality)
+    return ragged.rows[int(ragged.starts[i]) : int(ragged.starts[i] + ragged.lengths[i])].numpy()
+
+
+def test_csd(root: Path, tmp_path: Path, capsys) -> None:
+    manifest = import_corpus("mosi", folder_of(tmp_path / "in"), root=root)
+    assert capsys.readouterr().out == ""  # mmsdk's own chatter is kept off the screen
+    assert manifest.source["sequences"] == {
+        "words": "words.csd",
+        "audio": "COVAREP.csd",
+        "vision": "FACET_4.1.csd",
+        "labels": "Opinion_Segment_Labels.csd",
+    }
+    assert manifest.source["counts"] == {
+        "segments": 6,
+        "videos without a fold": 1,
+        "videos without words, audio or vision": 0,
+        "segments without words": 0,
+        "words without audio frames": 0,
+        "words without vision frames": 0,
+    }
+    assert (manifest.aligned, manifest.dims, manifest.lengths["text"]) == ("word", {"audio": 74, "vision": 47}, 50)
+    corpus = load("mosi", root)
+    for k, (split, video) in enumerate(VIDEOS.items()):
+        data = corpus.splits[split]
+        assert data.ids == [f"{video}[0]", f"{video}[1]"]
+        assert data.words == [["hello", "there"], ["good", "bye"]]
+        np.testing.assert_allclose(data.label.numpy(), [2.5, -1.5])
+        # "there", 0.5 to 1 s: audio frames 10..19 at 20 per second, vision frames 5..9 at 10 per second
+        np.testing.assert_allclose(rows_of(corpus, split, "audio", 0)[1, :2], 1000 * k + np.array([14.5, 15.0]))
+        np.testing.assert_allclose(rows_of(corpus, split, "vision", 0)[1, :2], -1000 * k + np.array([7.0, 7.5]))
+        # "good", 2 to 2.4 s: 40..47 and 20..23
+        np.testing.assert_allclose(rows_of(corpus, split, "audio", 1)[0, :2], 1000 * k + np.array([43.5, 44.0]))
+        np.testing.assert_allclose(rows_of(corpus, split, "vision", 1)[0, 0], -1000 * k + 21.5)
+
+
+def test_the_average_is_mmsdks(tmp_path: Path) -> None:
+    """Random, overlapping, gappy frames: the same numbers as mmdataset.align with an averaging collapse function."""
+    rng = np.random.default_rng(3)
+    mmsdk = import_mmsdk()
+    starts = np.sort(rng.uniform(0, 10, 60))
+    intervals = np.stack([starts, starts + rng.uniform(0.0005, 0.6, 60)], 1).astype(np.float32)
+    features = rng.normal(size=(60, 3)).astype(np.float32)
+    edges = np.sort(rng.uniform(0, 12, 21)).astype(np.float32)
+    words = np.stack([edges[:-1], edges[1:]], 1)
+    words = words[words[:, 1] - words[:, 0] > 2e-3]
+    write_csd(tmp_path / "w.csd", "words", {"v": (words, np.zeros((len(words), 1)))})
+    write_csd(tmp_path / "a.csd", "audio", {"v": (intervals, features)})
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        data = mmsdk.mmdataset({"words": str(tmp_path / "w.csd"), "audio": str(tmp_path / "a.csd")})
+        for sequence in data.computational_sequences.values():  # numpy, not HDF5, as align() slices with masks
+            sequence.data = {k: {n: np.asarray(d[n]) for n in d} for k, d in sequence.data.items()}
+        data.align("words", collapse_functions=[lambda intervals, features: features.mean(0)])
+    expected = data["audio"].data
+    rows, empty = average(intervals.astype(np.float64), features, words.astype(np.float64))
+    assert set(expected) == {f"v[{i}]" for i in np.flatnonzero(~empty)}
+    assert 0 < empty.sum() < len(words)
+    for i in np.flatnonzero(~empty):
+        np.testing.assert_allclose(rows[i], np.asarray(expected[f"v[{i}]"]["features"])[0], rtol=1e-5, atol=1e-6)
+    assert (rows[empty] == 0).all()
+
+
+def test_the_standard_folds_have_the_papers_sizes() -> None:
+    folds = standard_folds(import_mmsdk(), "mosi")
+    assert [list(folds.values()).count(split) for split in ("train", "valid", "test")] == [52, 10, 31]
+
+
+def test_what_is_left_out_and_filled_is_counted(root: Path, tmp_path: Path) -> None:
+    train, valid = VIDEOS["train"], VIDEOS["valid"]
+
+    def late(data):  # the first two seconds of train, and its first two words, have no frame
+        intervals, features = data[train]
+        return data | {train: (intervals[20:], features[20:])}
+
+    def extra_segment(data):
+        intervals, features = data[valid]
+        return data | {valid: ([*intervals, (50.0, 51.0)], np.concatenate([features, [[1.0]]]))}
+
+    def also_infinite(data):
+        intervals, features = data[train]
+        features = features.copy()
+        features[45, 0] = -np.inf
+        return data | {train: (intervals, features)}
+
+    folder = folder_of(tmp_path / "in", FACET=lambda d: late(d), Opinion=extra_segment, COVAREP=also_infinite)
+    manifest = import_corpus("mosi", folder, root=root)
+    counts = manifest.source["counts"]
+    assert counts["segments"] == 7 and counts["segments without words"] == 1
+    assert counts["words without vision frames"] == 2 and counts["words without audio frames"] == 0
+    assert manifest.nonfinite["train"] == {"audio": 1, "vision": 0}
+    corpus = load("mosi", root)
+    assert (rows_of(corpus, "train", "vision", 0) == 0).all()
+    assert len(corpus.splits["valid"].ids) == 2
+
+
+def test_seven_labels_and_unsorted_words(root: Path, tmp_path: Path) -> None:
+    def seven(data):
+        return {v: (t, np.concatenate([x, np.full((2, 6), 9.0)], 1)) for v, (t, x) in data.items()}
+
+    def backwards(data):
+        return {v: (t[::-1], x[::-1]) for v, (t, x) in data.items()}
+
+    import_corpus("mosi", folder_of(tmp_path / "in", Opinion=seven, words=backwards), root=root)
+    data = load("mosi", root).splits["test"]
+    assert data.words == [["hello", "there"], ["good", "bye"]]
+    np.testing.assert_allclose(data.label.numpy(), [2.5, -1.5])
+
+
+@pytest.mark.parametrize("skip", ["words", "COVAREP", "FACET 4.1", "Opinion Segment Labels"])
+def test_a_missing_sequence_is_named(root: Path, tmp_path: Path, skip: str) -> None:
+    role = {"words": "words", "COVAREP": "audio", "FACET 4.1": "vision"}.get(skip, "labels")
+    with pytest.raises(UserError, match=f"one sequence of {role} .*none is there"):
+        import_corpus("mosi", folder_of(tmp_path / "in", skip=skip), root=root)
+    assert not root.exists()
+
+
+def test_two_candidates_are_listed(root: Path, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "in")
+    write_csd(folder / "of2.csd", "OpenFace_2", {v: frames(10, 8, 0) for v in VIDEOS.values()})
+    with pytest.raises(UserError, match=r"of vision .*more than one is there: FACET_4\.1\.csd, of2\.csd"):
+        import_corpus("mosi", folder, root=root)
+
+
+def test_folds_by_metadata_then_name(root: Path, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "in")
+    labels = {v: ([s[:2] for s in SEGMENTS], np.zeros((2, 1))) for v in VIDEOS.values()}
+    write_csd(folder / "Opinion_Segment_Labels.csd", "Opinion Segment Labels", labels, dataset='"my corpus"')
+    assert import_corpus("mosi_own", folder, root=root).source["folds"] == "mmsdk mosi"
+    with pytest.raises(UserError, match="standard folds for mosei, mosi, pom, not for 'my corpus'"):
+        import_corpus("own", folder, root=root)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "no metadata", "not a sequence"])
+def test_damaged_files(root: Path, tmp_path: Path, damage: str) -> None:
+    folder = folder_of(tmp_path / "in")
+    path = folder / "COVAREP.csd"
+    whole = path.read_bytes()
+    if damage == "truncated":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif damage in ("empty", "text"):
+        path.write_bytes(b"" if damage == "empty" else b"<html>not found</html>")
+    else:
+        with h5py.File(path, "w") as handle:
+            if damage == "no metadata":
+                handle.create_group("COVAREP/data")
+    with pytest.raises(UserError, match=r"COVAREP\.csd is not a readable computational sequence"):
+        import_corpus("mosi", folder, root=root)
+    assert not root.exists()
+
+
+@pytest.mark.parametrize(
+    ("title", "change", "reason"),
+    [
+        ("COVAREP", lambda t, x: (t, x[:-1]), r"COVAREP\.csd is not a readable"),
+        ("COVAREP", lambda t, x: (t, x[:, 0]), r"COVAREP\.csd is not a readable"),
+        ("COVAREP", lambda t, x: (np.full_like(t, np.nan), x), "intervals that are not finite"),
+        ("COVAREP", lambda t, x: (t, np.full(x.shape, b"x")), "expected numbers"),
+        ("COVAREP", lambda t, x: (t, x[:, :5]), r"has 5 features per row|had? 74"),
+        ("FACET", lambda t, x: (t, np.full(x.shape, np.nan)), r"vision of utterance '.*\[0\]' \(test\) holds nan"),
+        ("FACET", lambda t, x: (t, np.full(x.shape, np.inf)), r"vision of utterance '.*\[0\]' \(test\) holds inf"),
+        ("Opinion", lambda t, x: (t, x * np.nan), r"label of '.*\[0\]' \(test\) is nan"),
+        ("words", lambda t, x: (np.asarray(t) + 100, x), "test split is missing or empty"),
+    ],
+)
+def test_damaged_videos(root: Path, tmp_path: Path, title: str, change, reason: str) -> None:
+    def damage(data):
+        return data | {VIDEOS["test"]: change(*data[VIDEOS["test"]])}
+
+    with pytest.raises(UserError, match=reason):
+        import_corpus("mosi", folder_of(tmp_path / "in", **{title: damage}), root=root)
+    assert not root.exists()
