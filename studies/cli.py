@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hycon.errors import UserError, nearest
+from studies.arguments import Parser, Version, parse_encoders, parse_values
 
 DESCRIPTION = """Reproduce HyCon (Mai et al., IEEE TAFFC 2022): run a table, read a table, look after corpora.
 
@@ -39,28 +40,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 # ------------------------------------------------------------------------------------------------- parsing
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse whose mistakes are UserErrors with the nearest names."""
-
-    def error(self, message: str):
-        if "unrecognized arguments: " in message:
-            given = message.split(": ", 1)[1].split()[0]
-            known = [o for action in self._actions for o in action.option_strings if o.startswith("--")]
-            message = f"unknown option {given}; nearest: {nearest(given, known)}"
-        raise UserError(f"{message[0].upper()}{message[1:]} (see `{self.prog} --help`).")
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None and value not in action.choices:
-            what = action.metavar or action.dest
-            raise UserError(f"Unknown {what} {value!r}; nearest: {nearest(str(value), action.choices)}.")
-
-    def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
-        namespace, rest = super().parse_known_args(args, namespace)
-        if rest:
-            self.error("unrecognized arguments: " + " ".join(rest))
-        return namespace, rest
-
-
 def parser() -> argparse.ArgumentParser:
     root = Parser(prog="bench", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     root.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
@@ -72,14 +51,6 @@ def parser() -> argparse.ArgumentParser:
     _add_table(commands)
     _add_status(commands)
     return root
-
-
-class Version(argparse.Action):
-    def __call__(self, *_: Any) -> None:
-        from importlib.metadata import version
-
-        print(f"hycon-bench {version('hycon-bench')}")
-        raise SystemExit(0)
 
 
 def _command(commands, name: str, function: Callable[[Any], int | None], text: str) -> argparse.ArgumentParser:
@@ -178,34 +149,6 @@ def _add_data(commands) -> None:
     command.add_argument("--json", action="store_true", help="as JSON")
     command = _command(actions, "synthesize", do_synthesize, "make the demo corpus")
     command.add_argument("name", nargs="?", default="synthetic")
-
-
-def parse_pairs(pairs: Sequence[str], what: str) -> dict[str, str]:
-    """["bert=FOLDER"] -> {"bert": "FOLDER"}."""
-    for pair in pairs:
-        if "=" not in pair:
-            raise UserError(f"{what} is {pair!r}; expected KEY=VALUE.")
-    return dict(pair.split("=", 1) for pair in pairs)
-
-
-def parse_values(pairs: Sequence[str]) -> dict[str, Any]:
-    """["margin=0.5", "fusion=tensor"] -> numbers, booleans and None as JSON has them, the rest as text."""
-
-    def value(text: str) -> Any:
-        try:
-            return json.loads({"None": "null", "True": "true", "False": "false"}.get(text, text))
-        except ValueError:
-            return text
-
-    return {key: value(text) for key, text in parse_pairs(pairs, "--set").items()}
-
-
-def parse_encoders(pairs: Sequence[str]) -> dict[str, str]:
-    encoders = parse_pairs(pairs, "--encoder")
-    for kind in encoders:
-        if kind not in ("bert", "xlnet"):
-            raise UserError(f"--encoder names {kind!r}; expected bert=NAME_OR_FOLDER or xlnet=NAME_OR_FOLDER.")
-    return encoders
 
 
 # ------------------------------------------------------------------------------------------------- commands
@@ -312,9 +255,10 @@ def _dry_run(rows, setting, store, workers: int) -> int:
     runs, seconds = sum(f.trials + f.seeds for f in forecasts), sum(f.seconds for f in forecasts)
     unknown = sum(f.unknown for f in forecasts)
     print(
-        f"{runs} runs: {seconds / 3600:.2f} {setting.device}-hours, {duration(seconds / workers)} with {workers} workers"
-        + (f"; {unknown} runs have no measured like yet and are not counted" if unknown else "")
+        f"{runs} runs: {seconds / 3600:.2f} {setting.device}-hours, {duration(seconds / workers)} on {workers} workers"
     )
+    if unknown:
+        print(f"{unknown} of them have no measured like yet and are not counted")
     return 0
 
 

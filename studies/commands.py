@@ -76,7 +76,7 @@ def setting_for(
     device: str = "cpu",
     options: Mapping[str, Any] | None = None,
 ) -> Setting:
-    """What a command fixes for all rows. encoders: front-end -> name or folder; only those that a row needs are read."""
+    """What a command fixes for all rows. encoders: front-end -> name or folder; only those that rows need are read."""
     from hycon.pretrained import DEFAULT, identify
 
     manifest = corpus_for(corpus or profile.corpus or table.corpus, data)
@@ -190,10 +190,10 @@ def table_result(
             status[row.name] = ("missing", "not run yet")
         else:
             records[row.name], status[row.name] = _runs_of(study, store)
-            budgets[row.name] = f"{len(study.trials)} trials" + _epochs(study)
+            budgets[row.name] = _budget(study)
     shown = table if rows is None else dataclasses.replace(table, rows=tuple(rows))
     found = [r for rs in records.values() for r in rs]
-    info = corpus_info(_manifest(name, data, found), _budget_notes(budgets, studies, profile))
+    info = corpus_info(_manifest(name, data, found), _budget_notes(budgets))
     return assemble(shown, records, {k: v for k, v in status.items() if v[0]}, corpus=info, protocol=protocol)
 
 
@@ -209,16 +209,22 @@ def _runs_of(study: Study, store: RunStore) -> tuple[list[RunRecord], tuple[str,
     return records, ("missing", f"{missing} of {len(study.runs)} seeded runs to do") if missing else ("", "")
 
 
-def _epochs(study: Study) -> str:
-    epochs = study.options.get("epochs")
-    return f", at most {epochs} epochs" if epochs else ""
+def _budget(study: Study) -> str:
+    """ "50 trials", and what else was not left to the model's own settings and the search."""
+    fixed = dict(study.options)
+    epochs = fixed.pop("epochs", None)
+    parts = [f"{len(study.trials)} trials"]
+    if epochs:
+        parts.append(f"at most {epochs} epochs")
+    if fixed:
+        parts.append("with " + ", ".join(f"{key} = {value}" for key, value in fixed.items()) + " set by hand")
+    return ", ".join(parts)
 
 
-def _budget_notes(budgets: Mapping[str, str], studies: Sequence[Study], profile: str | None) -> list[str]:
+def _budget_notes(budgets: Mapping[str, str]) -> list[str]:
     """One phrase per budget that is not the paper's 50 trials, naming its rows unless all share it."""
-    unusual = {name: text for name, text in budgets.items() if text != "50 trials"}
     notes = []
-    for text in dict.fromkeys(unusual.values()):
+    for text in dict.fromkeys(text for text in budgets.values() if text != "50 trials"):
         names = [name for name, budget in budgets.items() if budget == text]
         whose = "" if len(names) == len(budgets) else f" for {', '.join(names)}"
         notes.append(f"search of {text}{whose} (the paper: 50 trials)")

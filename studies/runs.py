@@ -1,4 +1,4 @@
-"""A run is one training. `RunSpec` says completely what to train; `spec.id` is its hash; a record says what came out."""
+"""A run is one training. `RunSpec` says completely what to train, `spec.id` is its hash; `RunRecord`: what came out."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from hycon.pretrained import demo_vocabulary
 SIZES = {"train": 160, "valid": 48, "test": 64}
 DIMS = {"audio": 8, "vision": 6}
 VECTOR_DIM = 24
+LENGTH = 16  # nominal; the longest utterance has 12 words
 SUFFIXES = ("", "", "", "ly", "ness", "ish")  # some words split into two pieces
 
 
@@ -48,7 +49,7 @@ def synthesize(
         splits,
         source={"file": "generated", "format": "synthetic", "seed": seed, "informative": list(informative)},
         root=root,
-        lengths={"text": 24, "audio": 24, "vision": 24},
+        lengths=dict.fromkeys(("text", "audio", "vision"), LENGTH),
         vectors=(description, words, matrix),
         notes=["synthetic data made by this suite"],
         synthetic=True,
@@ -76,7 +77,7 @@ _LEXICON = {*POSITIVE, *NEGATIVE}
 
 
 def _utterance(rng: np.random.Generator, id: str, informative: Sequence[str]) -> Utterance:
-    length = int(np.clip(rng.lognormal(2.0, 0.5), 3, 20))
+    length = int(np.clip(rng.lognormal(1.8, 0.5), 3, 12))
     label = float(np.round(np.clip(rng.normal(0, 1.6), -3, 3) * 5) / 5)
     lean = label if "text" in informative else float(rng.normal(0, 1.6))
     words = [_word(rng, lean) for _ in range(length)]

@@ -1,0 +1,68 @@
+"""Command-line arguments: mistakes as UserErrors with the nearest names, and KEY=VALUE pairs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from hycon.errors import UserError, nearest
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose mistakes are UserErrors with the nearest names."""
+
+    def error(self, message: str):
+        if "unrecognized arguments: " in message:
+            given = message.split(": ", 1)[1].split()[0]
+            known = [o for action in self._actions for o in action.option_strings if o.startswith("--")]
+            message = f"unknown option {given}; nearest: {nearest(given, known)}"
+        raise UserError(f"{message[0].upper()}{message[1:]} (see `{self.prog} --help`).")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            what = action.metavar or action.dest
+            raise UserError(f"Unknown {what} {value!r}; nearest: {nearest(str(value), action.choices)}.")
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
+        namespace, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error("unrecognized arguments: " + " ".join(rest))
+        return namespace, rest
+
+
+class Version(argparse.Action):
+    def __call__(self, *_: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"hycon-bench {version('hycon-bench')}")
+        raise SystemExit(0)
+
+
+def parse_pairs(pairs: Sequence[str], what: str) -> dict[str, str]:
+    """["bert=FOLDER"] -> {"bert": "FOLDER"}."""
+    for pair in pairs:
+        if "=" not in pair:
+            raise UserError(f"{what} is {pair!r}; expected KEY=VALUE.")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def parse_values(pairs: Sequence[str]) -> dict[str, Any]:
+    """["margin=0.5", "fusion=tensor"] -> numbers, booleans and None as JSON has them, the rest as text."""
+
+    def value(text: str) -> Any:
+        try:
+            return json.loads({"None": "null", "True": "true", "False": "false"}.get(text, text))
+        except ValueError:
+            return text
+
+    return {key: value(text) for key, text in parse_pairs(pairs, "--set").items()}
+
+
+def parse_encoders(pairs: Sequence[str]) -> dict[str, str]:
+    encoders = parse_pairs(pairs, "--encoder")
+    for kind in encoders:
+        if kind not in ("bert", "xlnet"):
+            raise UserError(f"--encoder names {kind!r}; expected bert=NAME_OR_FOLDER or xlnet=NAME_OR_FOLDER.")
+    return encoders
