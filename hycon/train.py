@@ -132,7 +132,7 @@ def _train_epoch(model, shuffled: Batch, training: Training, optimizer, schedule
 def validation_loss(model: nn.Module, valid: Batch, training: Training) -> float:
     """The task loss over the whole split at once: repeatable to the bit, whatever the order of batches."""
     kind = "mse" if training.selection == "mse" else training.loss
-    return float(task_loss(predict(model, valid, training.precision).double(), valid.label, kind))
+    return float(task_loss(predict(model, valid, training.precision), valid.label, kind))
 
 
 @torch.inference_mode()

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hycon.data.corpus import Manifest, corpus_folder, list_corpora, read_manifest
+from hycon.data.corpus import Manifest, corpus_folder, read_manifest
 from hycon.errors import UserError, nearest
 from studies.plan import PROFILES, Profile, Setting, Study, load_studies, run_rows, study_of, trial_specs
 from studies.registry import MODELS
 from studies.runs import RunRecord, RunSpec
-from studies.store import RunStore
+from studies.store import RunStore, write_atomic
 from studies.tables import TABLES, Row, TableResult, TableSpec, assemble, corpus_info
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ def run_table(
     from studies.executors import run
 
     failed: list[tuple[RunSpec, str]] = []
+    _remember(setting.manifest, store)
 
     def execute(specs: list[RunSpec]) -> None:
         pending = [spec for spec in specs if not store.has(spec.id)]
@@ -192,8 +194,7 @@ def table_result(
             records[row.name], status[row.name] = _runs_of(study, store)
             budgets[row.name] = _budget(study)
     shown = table if rows is None else dataclasses.replace(table, rows=tuple(rows))
-    found = [r for rs in records.values() for r in rs]
-    info = corpus_info(_manifest(name, data, found), _budget_notes(budgets))
+    info = corpus_info(_manifest(name, data, store), _budget_notes(budgets))
     return assemble(shown, records, {k: v for k, v in status.items() if v[0]}, corpus=info, protocol=protocol)
 
 
@@ -231,15 +232,25 @@ def _budget_notes(budgets: Mapping[str, str]) -> list[str]:
     return notes
 
 
-def _manifest(name: str, data: str | os.PathLike | None, records: Sequence[RunRecord]) -> Manifest:
-    """The corpus's manifest; where only results are at hand, what the records say of it."""
+def _remember(manifest: Manifest, store: RunStore) -> None:
+    """Keep the corpus's manifest beside the results, so that tables can be captioned where the corpus is not."""
+    folder = store.root / "corpora" / manifest.name
     try:
-        return read_manifest(name, data)
-    except UserError:
-        if name not in {m.name for m in list_corpora(data)} and not records and name not in TABLE_CORPORA:
-            raise
-    notes = list(dict.fromkeys(note for record in records for note in record.notes))
-    return Manifest(name, "sentiment", {}, {}, {}, {}, "word", {}, {}, notes, synthetic=name == DEMO_CORPUS)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"Cannot write to {store.root}: {error.strerror or error}.") from error
+    text = json.dumps(dataclasses.asdict(manifest), indent=1, ensure_ascii=False)
+    write_atomic(folder / "manifest.json", text.encode())
+
+
+def _manifest(name: str, data: str | os.PathLike | None, store: RunStore) -> Manifest:
+    """The corpus's manifest, from the data or from what the results remember; a blank one where nothing was run."""
+    for root in (data, store.root / "corpora"):
+        if (corpus_folder(name, root) / "manifest.json").exists():
+            return read_manifest(name, root)
+    if name in TABLE_CORPORA:
+        return Manifest(name, "sentiment", {}, {}, {}, {}, "word", {}, {}, synthetic=name == DEMO_CORPUS)
+    return read_manifest(name, data)
 
 
 TABLE_CORPORA = {table.corpus for table in TABLES.values()} | {DEMO_CORPUS}
