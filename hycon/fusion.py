@@ -1,4 +1,4 @@
-"""Fusion of three (B, d) representations: the strategies of the paper's Table 5, and those that TFN and LMF need.
+"""Fusion of three (B, d) representations: the strategies of the paper's Table 5, and those that TFN, LMF and GFN need.
 
 Each is a module `{modality: (B, d)} -> (B, width)`; `width` says how wide the multimodal representation is.
 """
@@ -123,7 +123,76 @@ class LowRank(nn.Module):
         return (product * self.weights[0, :, None]).sum(1) + self.bias
 
 
-FUSIONS = {"addition": Addition, "concatenation": Concatenation, "tensor": TensorFusion}
+# Vertices of the graph in the authors' order: audio, vision, text; then the pairs av, al, vl.
+FIRST, SECOND = [0, 0, 1], [1, 2, 2]  # who meets in a pair
+LEFT, RIGHT = [3, 3, 5, 3, 4, 5], [5, 4, 4, 2, 1, 0]  # in the six triples: av-vl av-al vl-al av-l al-v vl-a
+GRAPH_FUNCTIONS = {"argf": (torch.sigmoid, F.elu), "mib": (torch.tanh, torch.tanh)}  # of importances, of vertices
+
+
+class GraphFusion(nn.Module):
+    """ARGF's graph fusion (Mai et al., AAAI 2020): the graph of HyCon's Table 5, and GFN.
+
+    Vertices are the three representations, their pairs, and six pairs of those. Two vertices of importance w meet over
+    an edge (w_i + w_j) / (s_i . s_j + 0.5), s = softmax of the vertex: the less they resemble each other, the more their
+    fusion counts. The edges of a layer are normalised by a softmax, and an edge is the importance of what it makes.
+
+        unimodal    w_m = sigmoid(w . x_m + b);  U = sum of w_m x_m / 3
+        bimodal     elu(softmax(edge) * G1([x_i; x_j])), compared by softmax(G1(.));  B = sum of the 3
+        trimodal    elu(softmax(edge) * G2([x_i; x_j]));  T = sum of the 6
+        out         tanh Linear(3d -> hidden) of the batch-normed [U; B; T]
+
+    G = Linear(2d, middle), leaky relu 0.2, Linear(middle, d), tanh.  functions: "argf" as above, "mib" has tanh for the
+    sigmoid and the elu, as the same authors' port.  With every size d = 50 and `norm_vertices` GFN-BERT has exactly the
+    parameters of Table 8: the authors' code defines a batch norm of width d that it never applies; here it normalises
+    the unimodal vertices.
+    """
+
+    def __init__(self, d: int, middle: int = 0, hidden: int = 0, functions: str = "argf", norm_vertices: bool = True):
+        super().__init__()
+        if functions not in GRAPH_FUNCTIONS:
+            raise UserError(f"Unknown graph functions {functions!r}; expected one of {', '.join(GRAPH_FUNCTIONS)}.")
+        self.importance, self.phi = GRAPH_FUNCTIONS[functions]
+        middle, self.width = middle or d, hidden or d
+        self.attention = nn.Linear(d, 1)
+        self.pairs, self.triples = _mixer(d, middle), _mixer(d, middle)
+        self.vertex_norm = nn.BatchNorm1d(d) if norm_vertices else None
+        self.norm = nn.BatchNorm1d(3 * d)
+        self.out = nn.Linear(3 * d, self.width)
+
+    def forward(self, x: Mapping[str, Tensor]) -> Tensor:
+        one = torch.stack([x["audio"], x["vision"], x["text"]])  # (3, B, d)
+        if self.vertex_norm is not None:
+            one = batch_norm(self.vertex_norm, one.flatten(0, 1), one.shape[1]).view_as(one)
+        weight = self.importance(self.attention(one))[..., 0]  # (3, B)
+        alike = one.softmax(-1)
+        edge = _edge(weight, alike, FIRST, SECOND)
+        mixed = self.pairs(torch.cat([one[FIRST], one[SECOND]], -1))  # (3, B, d)
+        two = self.phi(edge.softmax(0)[..., None] * mixed)
+        vertices = torch.cat([one, two])  # (6, B, d)
+        above = _edge(torch.cat([weight, edge]), torch.cat([alike, mixed.softmax(-1)]), LEFT, RIGHT)  # (6, B)
+        mixed = self.triples(torch.cat([vertices[LEFT], vertices[RIGHT]], -1))
+        three = self.phi(above.softmax(0)[..., None] * mixed)
+        layers = [(weight[..., None] * one).mean(0), two.sum(0), three.sum(0)]
+        return torch.tanh(self.out(batch_norm(self.norm, torch.cat(layers, 1), one.shape[1])))
+
+
+def _mixer(d: int, middle: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(2 * d, middle), nn.LeakyReLU(0.2), nn.Linear(middle, d), nn.Tanh())
+
+
+def _edge(weight: Tensor, alike: Tensor, left: list[int], right: list[int]) -> Tensor:
+    """Importances (V, B) and softmaxed vertices (V, B, d) -> edges (E, B), not yet normalised."""
+    return (weight[left] + weight[right]) / ((alike[left] * alike[right]).sum(-1) + 0.5)
+
+
+def batch_norm(norm: nn.BatchNorm1d, x: Tensor, utterances: int) -> Tensor:
+    """`norm(x)`; a batch of one utterance has no spread, so it is normalised by the running statistics."""
+    if not norm.training or utterances > 1:
+        return norm(x)
+    return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
+
+
+FUSIONS = {"addition": Addition, "concatenation": Concatenation, "tensor": TensorFusion, "graph": GraphFusion}
 
 
 def build_fusion(name: str, d: int) -> nn.Module:

@@ -1,0 +1,89 @@
+"""GFN: the graph fusion network of ARGF (Mai, Hu and Xing, "Modality to modality translation", AAAI 2020), alone.
+
+In: a Batch, aligned or not. Out: prediction (B,) or (B, E, 2), and the three unimodal representations (B, d).
+
+    unimodal representations         HyCon's front-end                  hycon/encoders.py
+    sec. 3.3, graph fusion           three layers of vertices           hycon/fusion.py
+    prediction                       Linear(d, 1)                       here
+
+Every size is 50, which gives exactly the 109,232,350 parameters of the paper's Table 8 on MOSI with text="bert". The
+paper takes GFN without ARGF's adversarial encoders and decoders, and so does this.
+
+Deviates:
+1. The authors' code defines a batch norm of width d that it never applies, and Table 8 counts it; here it normalises the
+   unimodal vertices (`norm_vertices=False` leaves it out). A batch of one uses the running statistics.
+2. The authors' code for classification has 64 units inside each mixing network and one more tanh layer before the
+   output (that is 109,239,128 parameters); Table 8 has neither.
+3. The paper has no GFN-GloVe; that form reads word vectors with the same Transformer encoder as audio and vision.
+Reference implementations consulted: TmacMai/ARGF_multimodal_fusion, and its port in the same authors' MIB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from hycon.data.batching import Batch
+from hycon.encoders import FrontEnd, PretrainedText, init_like_authors
+from hycon.fusion import GraphFusion
+from hycon.output import Output, as_prediction, outputs
+from hycon.train import Training
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Config:
+    d: int = 50  # exact count of Table 8, as the next two
+    middle: int = 50  # inside the networks that mix two vertices; the authors' code 64
+    hidden: int = 50
+    functions: str = "argf"  # sigmoid importances, elu vertices; "mib": tanh for both
+    norm_vertices: bool = True  # Table 8 counts it
+    layers: int = 3  # exact count of Table 8
+    heads: int = 5  # the authors' sibling code, as the dropouts
+    attn_dropout: float = 0.5
+    relu_dropout: float = 0.3
+    res_dropout: float = 0.3
+    embed_dropout: float = 0.2
+    readout: str = "last"
+    mask_padding: bool = False
+
+
+TRAINING = {
+    "vectors": Training(lr=1e-3, batch_size=32, epochs=40),
+    "tokens": Training(lr=2e-5, batch_size=48, epochs=50),  # as HyCon's; the paper is silent on the counterparts
+}
+SEARCH_SPACE = {
+    "vectors": {
+        "attn_dropout": (0.1, 0.3, 0.5),
+        "embed_dropout": (0.2, 0.3),
+        "functions": ("argf", "mib"),
+        "lr": (5e-4, 1e-3, 2e-3),
+        "batch_size": (16, 32, 64),
+        "scale": ("none", "standard"),
+    },
+    "tokens": {
+        "attn_dropout": (0.1, 0.3, 0.5),
+        "embed_dropout": (0.2, 0.3),
+        "functions": ("argf", "mib"),
+        "lr": (1e-5, 2e-5, 5e-5),
+        "batch_size": (32, 48),
+    },
+}
+
+
+class Model(nn.Module):
+    def __init__(self, config: Config, dims: Mapping[str, int], text: PretrainedText | None = None, emotions: int = 0):
+        super().__init__()
+        self.emotions = emotions
+        self.front = FrontEnd(dims, text, config)
+        self.fusion = GraphFusion(config.d, config.middle, config.hidden, config.functions, config.norm_vertices)
+        self.predictor = nn.Linear(config.hidden, outputs(emotions))
+        init_like_authors(self)
+
+    def forward(self, batch: Batch) -> Output:
+        x = self.front(batch)  # {modality: (B, d)}
+        multimodal = self.fusion(x)  # (B, hidden)
+        return Output(as_prediction(self.predictor(multimodal), self.emotions), x, multimodal)
