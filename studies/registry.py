@@ -31,6 +31,7 @@ MODELS = {
     "lf_lstm": Entry("baselines.lf_lstm", "Late Fusion LSTM"),
     "tfn": Entry("baselines.tfn", "Tensor Fusion Network (Zadeh et al., EMNLP 2017)"),
     "lmf": Entry("baselines.lmf", "Low-rank Multimodal Fusion (Liu et al., ACL 2018)"),
+    "mult": Entry("baselines.mult", "Multimodal Transformer (Tsai et al., ACL 2019)"),
     "gfn": Entry("baselines.gfn", "Graph Fusion Network (Mai et al., AAAI 2020)"),
     "mfn": Entry("baselines.mfn", "Memory Fusion Network (Zadeh et al., AAAI 2018)"),
     "graph_mfn": Entry("baselines.graph_mfn", "Graph Memory Fusion Network (Zadeh et al., ACL 2018)"),
@@ -38,7 +39,9 @@ MODELS = {
     "qmf": Entry("baselines.qmf", "Quantum-inspired Multimodal Fusion (Li et al., Inf. Fusion 2021)"),
     "iccn": Entry("baselines.iccn", "Interaction Canonical Correlation Network, reconstructed (Sun et al., AAAI 2020)"),
     "hffn": Entry(
-        "baselines.hffn", "Hierarchical Feature Fusion Network, reconstructed (Mai et al., ACL 2019)", ("glove", "features")
+        "baselines.hffn",
+        "Hierarchical Feature Fusion Network, reconstructed (Mai et al., ACL 2019)",
+        ("glove", "features"),
     ),
     "tcm_lstm": Entry("baselines.tcm_lstm", "TCM-LSTM, reconstructed from its abstract (Mai et al., TASLP 2021)"),
     "hycon": Entry("hycon.model", "HyCon; HyCon-v2 with beta=0.2 (Mai et al., TAFFC 2022)"),
