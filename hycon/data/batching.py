@@ -20,6 +20,7 @@ from torch import Tensor
 
 from hycon.data.corpus import SPLITS, Corpus, Split
 from hycon.data.ragged import Ragged
+from hycon.data.videos import Videos, find_videos
 from hycon.errors import UserError
 
 FRONT_ENDS = ("glove", "features", "bert", "xlnet")
@@ -49,13 +50,18 @@ class Layout:
 
 @dataclass(frozen=True)
 class Batch:
-    """text: Ragged of token ids () or vectors (d_l,).  audio, vision: Ragged of (d_m,).  label: (B,) or (B, E)."""
+    """text: Ragged of token ids () or vectors (d_l,).  audio, vision: Ragged of (d_m,).  label: (B,) or (B, E).
+
+    videos: the utterances' videos, for the models that read an utterance among its neighbours; None where a batch was
+    not made by `prepare`.
+    """
 
     text: Ragged
     audio: Ragged
     vision: Ragged
     label: Tensor
     layout: Layout
+    videos: Videos | None = None
 
     def __len__(self) -> int:
         return len(self.label)
@@ -67,6 +73,7 @@ class Batch:
             audio=self.audio.take(index),
             vision=self.vision.take(index),
             label=self.label[index.to(self.label.device)],
+            videos=self.videos and self.videos.take(index),
         )
 
     def slice(self, start: int, stop: int) -> Batch:
@@ -76,6 +83,7 @@ class Batch:
             audio=self.audio.slice(start, stop),
             vision=self.vision.slice(start, stop),
             label=self.label[start:stop],
+            videos=self.videos and self.videos.slice(start, stop),
         )
 
     def to(self, device: torch.device | str) -> Batch:
@@ -85,6 +93,7 @@ class Batch:
             audio=self.audio.to(device),
             vision=self.vision.to(device),
             label=self.label.to(device),
+            videos=self.videos and replace(self.videos, whole=self.videos.whole.to(device)),
         )
 
 
@@ -122,7 +131,8 @@ def prepare(
         split = corpus.splits[name]
         scaled = replace(split, **{m: _apply(getattr(split, m), *scalers[m]) for m in scalers})
         label = split.label.float() if corpus.manifest.task == "sentiment" else split.label.long()
-        batches[name] = look_up(scaled, label).to(device)
+        whole = look_up(scaled, label).to(device)
+        batches[name] = replace(whole, videos=find_videos(split.ids, name, whole))
     return batches
 
 
