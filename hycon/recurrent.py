@@ -2,7 +2,8 @@
 
 On a CPU an LSTM runs over packed rows by our own autograd function: the input products of all steps in one matrix
 product, then one small product a step over the sequences still alive; the backward pass is written out, and the
-gradient of an input that nobody asks for is not computed. On a GPU the batch is packed and cuDNN does the same.
+gradient of an input that nobody asks for is not computed. On a GPU the batch is packed and cuDNN does the same, except
+where cell states are asked for, which cuDNN keeps to itself: then the same packed rows run there.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from hycon.data.ragged import Ragged
 from hycon.dropout import dropout
 
 
@@ -46,23 +48,39 @@ def packed_order(lengths: Tensor) -> tuple[list[int], Tensor, Tensor, Tensor]:
     return sizes.tolist(), order[rank], step, last
 
 
+def packed_rows(sequences: Ragged, sequence: Tensor, step: Tensor) -> Tensor:
+    """(R, ...): the rows of `sequences` in packed order; `sequence` and `step` as `packed_order` gives them."""
+    device = sequences.rows.device
+    return sequences.rows[sequences.starts[sequence.to(device)] + step.to(device)]
+
+
 def packed_lstm(lstm: nn.LSTM, rows: Tensor, sizes: list[int]) -> Tensor:
     """(R, h): the top layer's hidden state at every step, in packed order. rows: (R, d)."""
+    return packed_states(lstm, rows, sizes)[0]
+
+
+def packed_states(lstm: nn.LSTM, rows: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
+    """(R, h), (R, h): the top layer's hidden and cell state at every step, in packed order. rows: (R, d).
+
+    float32 under autocast too: a recurrence over many steps gathers rounding errors.
+    """
+    device = rows.device.type
+    cells = rows
     for layer in range(lstm.num_layers):
         weights = (getattr(lstm, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
         w_ih, w_hh, b_ih, b_hh = weights
         if layer:
             rows = dropout(rows, lstm.dropout, lstm.training)
-        rows = _Layer.apply(rows, w_ih, w_hh, b_ih + b_hh, sizes)
-    return rows
+        with torch.autocast(device, enabled=False):
+            rows, cells = _Layer.apply(rows.float(), w_ih, w_hh, b_ih + b_hh, sizes)
+    return rows, cells
 
 
 class _Layer(torch.autograd.Function):
-    """One LSTM layer over packed rows: x (R, d) -> hidden states (R, h). Gates as nn.LSTM orders them: i, f, g, o."""
+    """One LSTM layer over packed rows: x (R, d) -> hidden and cell states (R, h). Gates as in nn.LSTM: i, f, g, o."""
 
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
-    def forward(ctx: Any, x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor, sizes: list[int]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor, sizes: list[int]):
         h = w_hh.shape[1]
         gates = torch.addmm(bias, x, w_ih.t())  # (R, 4h): becomes the activations in place
         cell, tanh, out = (gates.new_empty(len(x), h) for _ in range(3))
@@ -83,22 +101,26 @@ class _Layer(torch.autograd.Function):
             h_before, c_before = y, c
         ctx.save_for_backward(x, w_ih, w_hh, gates, cell, tanh, out)
         ctx.sizes = sizes
-        return out
+        ctx.set_materialize_grads(False)
+        return out, cell
 
     @staticmethod
-    @torch.amp.custom_bwd(device_type="cpu")
-    def backward(ctx: Any, grad: Tensor):  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor | None, grad_cell: Tensor | None):  # type: ignore[override]
         x, w_ih, w_hh, gates, cell, tanh, out = ctx.saved_tensors
         sizes, first, h = ctx.sizes, ctx.sizes[0], cell.shape[1]
-        before = _rows_before(sizes)
+        before = rows_before(sizes, cell.device)
         k, a = _local_derivatives(gates, cell, tanh, before, first)
         dc, dh = cell.new_zeros(first, h), cell.new_zeros(first, h)
-        blocks = (grad, a, k, k[:, : 3 * h].unflatten(1, (3, h)), k[:, 3 * h :], gates[:, h : 2 * h])
+        blocks = (a, k, k[:, : 3 * h].unflatten(1, (3, h)), k[:, 3 * h :], gates[:, h : 2 * h])
         steps = list(zip(sizes, *(b.split(sizes) for b in blocks), strict=True))
+        from_hidden, from_cell = (g.split(sizes) if g is not None else None for g in (grad, grad_cell))
         for step in range(len(sizes) - 1, -1, -1):
-            n, grad_t, a_t, k_t, k_ifg, k_o, f_t = steps[step]
+            n, a_t, k_t, k_ifg, k_o, f_t = steps[step]
             dh_t, dc_t = dh[:n], dc[:n]
-            dh_t.add_(grad_t)
+            if from_hidden is not None:
+                dh_t.add_(from_hidden[step])
+            if from_cell is not None:
+                dc_t.add_(from_cell[step])
             dc_t.addcmul_(dh_t, a_t)
             k_ifg.mul_(dc_t[:, None])
             k_o.mul_(dh_t)
@@ -129,8 +151,8 @@ def _local_derivatives(gates: Tensor, cell: Tensor, tanh: Tensor, before: Tensor
     return k, a
 
 
-def _rows_before(sizes: list[int]) -> Tensor:
+def rows_before(sizes: list[int], device: torch.device | str = "cpu") -> Tensor:
     """(R - sizes[0],): the row of the same sequence's step before, for all rows but the first step's."""
     counts = torch.tensor(sizes)
     rows = torch.arange(sizes[0], int(counts.sum()))
-    return rows - torch.repeat_interleave(counts[:-1], counts[1:])
+    return (rows - torch.repeat_interleave(counts[:-1], counts[1:])).to(device)
