@@ -1,0 +1,150 @@
+"""RAVEN: recurrent attended variation embedding network (Wang et al., AAAI 2019).
+
+In: a word-aligned Batch. Out: prediction (B,) or (B, E, 2); no unimodal representations; multimodal (B, hidden).
+
+    Nonverbal Sub-networks        audio, vision: frames of a word -> LSTM -> h_a, h_v
+    Gated Modality-mixing Network w_m = sigmoid(W [h_m; e] + b), one number; h = w_v W_v h_v + w_a W_a h_a + b_h
+    Multimodal Shifting           e' = e + alpha h, alpha = min(beta |e| / |h|, 1)
+    output                        LSTM over e', last real step -> Linear
+
+e is a word's vector (GloVe form) or its piece's fine-tuned token state (BERT and XLNet forms). All but the last LSTM is
+computed for all words of all utterances at once.
+
+A word-aligned corpus has one frame of audio and vision per word, so the non-verbal LSTMs take one step from a zero
+state: their forget gates and recurrent weights would never be read, and do not exist here.
+
+Deviates:
+1. One frame per word (as the MSAF port has it); the paper's sub-networks read about 20.
+2. Audio is batch-normalised per feature over the batch's words, with running statistics for evaluation and for a single
+   word; the code normalises per position in the sentence, with the batch's statistics in evaluation too.
+3. L1, the comparison's protocol; the code trains with the squared error.
+4. `rule="code"` gives the official code's version: gates without sigmoid, e' = e + beta |e| h / max(|h|, 1).
+5. `detach=True` cuts the gradient of the shift, as both public codes do (by `.data`), so that no non-verbal parameter
+   is ever trained. Off: the paper trains them.
+Reference implementations consulted: victorywys/RAVEN, gkoumasd/MSAF.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hycon.data.batching import Batch
+from hycon.dropout import Dropout
+from hycon.encoders import PretrainedText
+from hycon.errors import UserError
+from hycon.output import Output, as_prediction, outputs
+from hycon.recurrent import packed_lstm, packed_order, packed_rows
+from hycon.train import Training
+
+VERSION = 1
+NEEDS_ALIGNED = True
+RULES = ("paper", "code")
+
+
+@dataclass(frozen=True)
+class Config:
+    norm: int = 150  # official: width of the non-verbal LSTMs' inputs
+    cell: int = 150  # official: of the non-verbal LSTMs
+    hidden: int = 300  # official: of the words' LSTM
+    beta: float = 0.2  # official: the shift's largest share of the word's norm
+    dropout: float = 0.2  # official
+    rule: str = "paper"
+    detach: bool = False
+
+
+TRAINING = {
+    "vectors": Training(lr=1e-3, batch_size=20, epochs=50),  # lr, batch: official (which trains for 500 epochs)
+    "tokens": Training(lr=2e-5, batch_size=48, epochs=50),  # as HyCon's; the paper is silent on the counterparts
+}
+SEARCH_SPACE = {
+    "vectors": {
+        "norm": (50, 150),  # MSAF, official
+        "cell": (50, 150),  # MSAF, official
+        "hidden": (100, 200, 300),  # from MSAF's to the official one
+        "beta": (0.1, 0.2, 0.5, 1.0),  # chosen here, around the official one
+        "dropout": (0.1, 0.2, 0.3, 0.5),  # chosen here, around the official one
+        "lr": (0.005, 0.002, 0.001, 0.0005),  # around the official one
+        "batch_size": (16, 20, 32, 64, 128),  # MSAF's, and the official one
+        "clip": (0.1, 0.3, 0.5, 0.7, 0.9),  # MSAF: .1 to .9
+        "scale": ("none", "standard"),  # chosen here: vision has no normalisation of its own
+    },
+    "tokens": {
+        "hidden": (100, 300),
+        "beta": (0.1, 0.2, 0.5),
+        "dropout": (0.1, 0.2, 0.5),
+        "lr": (1e-5, 2e-5, 5e-5),
+        "batch_size": (32, 48),
+        "scale": ("none", "standard"),
+    },
+}
+
+
+class Nonverbal(nn.Module):
+    """Dropout -> Linear -> one step of an LSTM from a zero state, gated: rows (R, d_m), words (R, d_l) -> (R, cell).
+
+    The gate is one number that reads the state and the word.
+    """
+
+    def __init__(self, width: int, word: int, config: Config):
+        super().__init__()
+        self.drop = Dropout(config.dropout)
+        self.resize = nn.Linear(width, config.norm)
+        self.step = nn.Linear(config.norm, 3 * config.cell)  # gates i, g, o
+        self.gate = nn.Linear(config.cell + word, 1)
+        self.bounded = config.rule == "paper"
+
+    def forward(self, rows: Tensor, words: Tensor) -> Tensor:
+        i, g, o = self.step(self.resize(self.drop(rows))).chunk(3, 1)
+        state = torch.sigmoid(o) * torch.tanh(torch.sigmoid(i) * torch.tanh(g))
+        gate = self.gate(torch.cat([state, words], 1))
+        return state * (torch.sigmoid(gate) if self.bounded else gate)
+
+
+class Model(nn.Module):
+    def __init__(self, config: Config, dims: Mapping[str, int], text: PretrainedText | None = None, emotions: int = 0):
+        super().__init__()
+        if config.rule not in RULES:
+            raise UserError(f"rule is {config.rule!r}; expected one of {', '.join(RULES)}.")
+        self.config, self.emotions, self.text = config, emotions, text
+        word = text.width if text else dims["text"]
+        self.norm = nn.BatchNorm1d(dims["audio"])
+        self.audio = Nonverbal(dims["audio"], word, config)
+        self.vision = Nonverbal(dims["vision"], word, config)
+        self.mix = nn.Linear(2 * config.cell, word)
+        self.drop = Dropout(config.dropout)
+        self.lstm = nn.LSTM(word, config.hidden)
+        self.out = nn.Linear(config.hidden, outputs(emotions))
+
+    def forward(self, batch: Batch) -> Output:
+        sizes, sequence, step, last = packed_order(batch.text.lengths)
+        sequence, step = sequence.to(batch.label.device), step.to(batch.label.device)
+        if self.text is None:
+            words = packed_rows(batch.text, sequence, step)  # (R, d_l)
+        else:
+            words = self.text.states(batch.text)[sequence, step]
+        audio = self._normalised(packed_rows(batch.audio, sequence, step))
+        vision = packed_rows(batch.vision, sequence, step)
+        shift = self.shift(words, self.mix(torch.cat([self.audio(audio, words), self.vision(vision, words)], 1)))
+        if self.config.detach:
+            shift = shift.detach()
+        final = packed_lstm(self.lstm, self.drop(words + shift), sizes)[last.to(words.device)]  # (B, hidden)
+        return Output(as_prediction(self.out(final), self.emotions), multimodal=final)
+
+    def shift(self, words: Tensor, mixed: Tensor) -> Tensor:
+        """Multimodal Shifting: (R, d_l) words and what is to be added, scaled so that it is at most beta |word|."""
+        beta, length, size = self.config.beta, words.norm(dim=1, keepdim=True), mixed.norm(dim=1, keepdim=True)
+        if self.config.rule == "code":
+            return beta * length * mixed / size.clamp(min=1)
+        return (beta * length / (size + 1e-6)).clamp(max=1) * mixed  # 1e-6: a shift of exactly 0 has no direction
+
+    def _normalised(self, rows: Tensor) -> Tensor:
+        """Batch norm that takes a single word too."""
+        n = self.norm
+        if self.training and len(rows) == 1:
+            return F.batch_norm(rows, n.running_mean, n.running_var, n.weight, n.bias, False, 0.0, n.eps)
+        return n(rows)
