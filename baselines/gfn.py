@@ -10,8 +10,8 @@ Every size is 50, which gives exactly the 109,232,350 parameters of the paper's 
 paper takes GFN without ARGF's adversarial encoders and decoders, and so does this.
 
 Deviates:
-1. The authors' code defines a batch norm of width d that it never applies, and Table 8 counts it; here it normalises the
-   unimodal vertices (`norm_vertices=False` leaves it out). A batch of one uses the running statistics.
+1. The authors' code defines a batch norm of width d that it never applies, and Table 8 counts it; here it normalises
+   the unimodal vertices (`norm_vertices=False` leaves it out). A batch of one uses the running statistics.
 2. The authors' code for classification has 64 units inside each mixing network and one more tanh layer before the
    output (that is 109,239,128 parameters); Table 8 has neither.
 3. The paper has no GFN-GloVe; that form reads word vectors with the same Transformer encoder as audio and vision.

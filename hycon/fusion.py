@@ -133,8 +133,8 @@ class GraphFusion(nn.Module):
     """ARGF's graph fusion (Mai et al., AAAI 2020): the graph of HyCon's Table 5, and GFN.
 
     Vertices are the three representations, their pairs, and six pairs of those. Two vertices of importance w meet over
-    an edge (w_i + w_j) / (s_i . s_j + 0.5), s = softmax of the vertex: the less they resemble each other, the more their
-    fusion counts. The edges of a layer are normalised by a softmax, and an edge is the importance of what it makes.
+    an edge (w_i + w_j) / (s_i . s_j + 0.5), s = softmax of the vertex: the less they resemble each other, the more
+    their fusion counts. The edges of a layer are normalised by a softmax; an edge is the importance of what it makes.
 
         unimodal    w_m = sigmoid(w . x_m + b);  U = sum of w_m x_m / 3
         bimodal     elu(softmax(edge) * G1([x_i; x_j])), compared by softmax(G1(.));  B = sum of the 3

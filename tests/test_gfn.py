@@ -1,4 +1,4 @@
-"""GFN and the graph fusion of Table 5, against a slow evaluation of the equations, one utterance and one edge a time."""
+"""GFN and Table 5's graph fusion, against a slow evaluation of the equations: one utterance, one edge at a time."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_count(model, config):
 
 def batch(lengths: list[int]) -> Batch:
     generator = torch.Generator().manual_seed(1)
-    rows = {m: [torch.randn(n, w, generator=generator) for n in lengths] for m, w in zip(MODALITIES, (9, 4, 3))}
+    rows = {m: [torch.randn(n, w, generator=generator) for n in lengths] for m, w in zip(MODALITIES, (9, 4, 3), strict=True)}
     layout = Layout(dict.fromkeys(MODALITIES, 8))
     return Batch(*(Ragged.from_list(rows[m]) for m in MODALITIES), torch.linspace(-2, 2, len(lengths)), layout)
 
