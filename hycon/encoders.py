@@ -12,7 +12,8 @@ one that is not read need not exist. Sentences of like length are encoded togeth
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from hycon.data.ragged import Ragged
 from hycon.dropout import Dropout, dropout, replace_dropout
 
 READOUTS = ("last", "last_real", "cls", "mean")
+Injection = Callable[[Tensor, Tensor], Tensor]  # (b, t, D) hidden states, (b,) their utterances -> (b, t, D)
 CHUNK = {"cpu": 8, "cuda": 64}  # sentences encoded together; on a CPU padding costs more than calls, on a GPU less
 
 
@@ -47,12 +49,16 @@ class PretrainedText(nn.Module):
     def width(self) -> int:
         return int(self.model.config.hidden_size)  # type: ignore[union-attr]
 
-    def states(self, text: Ragged) -> Tensor:
-        """(B, T, D) hidden states of the real tokens, zeros elsewhere; T is the batch's longest sentence."""
+    def states(self, text: Ragged, inject: Injection | None = None, before: int = 0) -> Tensor:
+        """(B, T, D) hidden states of the real tokens, zeros elsewhere; T is the batch's longest sentence.
+
+        inject: layer `before` reads what it makes of that layer's input (b, t, D), given whose it is (b,), on the CPU:
+        indices into the batch.
+        """
         longest = text.longest
         parts = [
             F.pad(hidden, (0, 0, 0, longest - hidden.shape[1]))
-            for hidden, _ in self._chunks(text, torch.zeros(len(text), 0, dtype=torch.long))
+            for hidden, _ in self._chunks(text, torch.zeros(len(text), 0, dtype=torch.long), inject, before)
         ]
         return self._restore(torch.cat(parts), text)
 
@@ -105,7 +111,7 @@ class PretrainedText(nn.Module):
     def _restore(self, encoded: Tensor, text: Ragged) -> Tensor:
         return encoded[torch.argsort(self._order(text)).to(encoded.device)]
 
-    def _chunks(self, text: Ragged, extra: Tensor):
+    def _chunks(self, text: Ragged, extra: Tensor, inject: Injection | None = None, before: int = 0):
         """Encode the batch, longest sentences first. Words are embedded once for all chunks: the gradient of the
         embedding table is as large as the table, so one a batch is enough."""
         order = self._order(text)
@@ -122,7 +128,29 @@ class PretrainedText(nn.Module):
         words = Ragged(real, first.to(owner.device), text.lengths)
         for start in range(0, len(text), self._size(text)):
             stop = min(start + self._size(text), len(text))
-            yield self._encode(words.slice(start, stop), queried[start:stop], extra[start:stop])
+            with self._injected(inject, before, order[start:stop]):
+                encoded = self._encode(words.slice(start, stop), queried[start:stop], extra[start:stop])
+            yield encoded
+
+    @contextmanager
+    def _injected(self, inject: Injection | None, before: int, utterances: Tensor) -> Iterator[None]:
+        """Within it, layer `before` reads inject(its input, utterances); XLNet keeps time first inside."""
+        if inject is None:
+            yield
+            return
+
+        def replace_input(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+            hidden, *rest = inputs
+            if self.kind == "xlnet":
+                return (inject(hidden.transpose(0, 1), utterances).transpose(0, 1), *rest)
+            return (inject(hidden, utterances), *rest)
+
+        layers: Any = self.model.layer if self.kind == "xlnet" else self.model.encoder.layer  # type: ignore[union-attr]
+        handle = layers[before].register_forward_pre_hook(replace_input)
+        try:
+            yield
+        finally:
+            handle.remove()
 
     def _encode(self, words: Ragged, queries: Tensor, extra: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden states (b, t, D), zero beyond a sentence's end, and (b, Q, D) at the nominal positions `extra`."""

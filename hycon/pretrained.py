@@ -95,19 +95,20 @@ def _from_hub(kind: str, name: str) -> Path:
         ) from error
 
 
-def load_model(kind: str, encoder: dict[str, str] | None) -> nn.Module:
-    """The encoder without pooler. None: the architecture of bert-base-uncased or xlnet-base-cased, random weights."""
+def load_model(kind: str, encoder: dict[str, str] | None, pooler: bool = False) -> nn.Module:
+    """The encoder, BERT's without its pooler unless asked for. None: the architecture of bert-base-uncased or
+    xlnet-base-cased, random weights."""
     from transformers import BertConfig, BertModel, XLNetConfig, XLNetModel
 
     if encoder is None or encoder["name"] == DEMO:
         sizes = _demo_sizes(kind) if encoder else {}
         if kind == "bert":
-            return BertModel(BertConfig(**sizes), add_pooling_layer=False)
+            return BertModel(BertConfig(**sizes), add_pooling_layer=pooler)
         base = {"vocab_size": 32000, "d_model": 768, "n_layer": 12, "n_head": 12, "d_inner": 3072}
         return XLNetModel(XLNetConfig(**(sizes or base)))
     folder = locate(kind, encoder["name"])
     if kind == "bert":
-        return BertModel.from_pretrained(folder, add_pooling_layer=False)
+        return BertModel.from_pretrained(folder, add_pooling_layer=pooler)
     return XLNetModel.from_pretrained(folder)
 
 

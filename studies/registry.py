@@ -44,6 +44,7 @@ MODELS = {
         ("glove", "features"),
     ),
     "tcm_lstm": Entry("baselines.tcm_lstm", "TCM-LSTM, reconstructed from its abstract (Mai et al., TASLP 2021)"),
+    "mag": Entry("baselines.mag", "Multimodal Adaptation Gate (Rahman et al., ACL 2020)", ("bert", "xlnet")),
     "hycon": Entry("hycon.model", "HyCon; HyCon-v2 with beta=0.2 (Mai et al., TAFFC 2022)"),
 }
 
@@ -122,7 +123,8 @@ def build_model(
     config, _ = resolve(name, text, overrides)
     pretrained = None
     if form_of(text) == "tokens":
-        pretrained = PretrainedText(load_model(text, encoder), text)
+        pooler = getattr(model_module(name), "NEEDS_POOLER", False)
+        pretrained = PretrainedText(load_model(text, encoder, pooler), text)
         if dims["text"] != pretrained.width:
             raise UserError(f"dims['text'] is {dims['text']}, but the {text} encoder is {pretrained.width} wide.")
     return model_module(name).Model(config, dims, pretrained, emotions)

@@ -123,7 +123,8 @@ def test_count(model, config):
 
 def batch(lengths: list[int]) -> Batch:
     generator = torch.Generator().manual_seed(1)
-    rows = {m: [torch.randn(n, w, generator=generator) for n in lengths] for m, w in zip(MODALITIES, (9, 4, 3), strict=True)}
+    widths = dict(zip(MODALITIES, (9, 4, 3), strict=True))
+    rows = {m: [torch.randn(n, w, generator=generator) for n in lengths] for m, w in widths.items()}
     layout = Layout(dict.fromkeys(MODALITIES, 8))
     return Batch(*(Ragged.from_list(rows[m]) for m in MODALITIES), torch.linspace(-2, 2, len(lengths)), layout)
 

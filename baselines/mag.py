@@ -1,0 +1,132 @@
+"""MAG: multimodal adaptation gate inside BERT or XLNet (Rahman et al., "Integrating multimodal information in large
+pretrained transformers", ACL 2020).
+
+In: a word-aligned Batch of tokens; audio and vision rows are those of each piece's word, zeros at special tokens.
+Out: prediction (B,) or (B, E, 2); no unimodal representations.
+
+    gates         g_v = relu(W_gv [v; z] + b_gv), g_a alike                      (B, T, D)
+    displacement  h = g_v o (W_v v + b_v) + g_a o (W_a a + b_a)
+    shift         alpha = min(beta |z| / |h|, 1); z + alpha h -> layer norm -> dropout -> the next layer
+                  z: BERT's embeddings, or what XLNet's second layer reads
+    head          BERT: pooler of [CLS] -> dropout -> Linear.  XLNet: [CLS] -> tanh Linear -> dropout -> Linear
+
+On MOSI 110,853,121 parameters with BERT (Table XI of the same authors' MIB paper) and 118,679,809 with XLNet, which is
+what the paper's Table 8 prints beside "MAG-BERT".
+
+Deviates:
+1. Weight decay spares every bias and layer norm; the reference, which tells them by name, decays XLNet's own norms.
+2. W_v and W_a have a bias each, as in the reference code (exact counts); the paper's displacement has one for both.
+Reference implementations consulted: WasifurRahman/BERT_multimodal_transformer, thuiar/MMSA (Adam and L1 in place of
+AdamW and MSE). Both copy transformers' model files; here the gate is hooked before a layer of the untouched model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hycon.data.batching import Batch
+from hycon.dropout import Dropout
+from hycon.encoders import PretrainedText, init_like_authors
+from hycon.output import Output, as_prediction, outputs
+from hycon.train import Training
+
+VERSION = 1
+NEEDS_ALIGNED = True
+NEEDS_POOLER = True
+BEFORE = {"bert": 0, "xlnet": 1}  # the layer that reads the shifted states; reference code
+EPSILON = 1e-6  # added to |h|; reference code
+
+
+@dataclass(frozen=True)
+class Config:
+    beta_shift: float = 1.0  # reference code, as the next
+    dropout: float = 0.5
+    head_dropout: float = 0.1  # of BERT and of XLNet's sequence summary
+
+
+TRAINING = {
+    "tokens": Training(
+        lr=1e-5,  # reference code, as all
+        batch_size=48,
+        epochs=40,
+        optimizer="adamw",
+        weight_decay=0.01,
+        warmup=0.1,
+        loss="mse",
+    ),
+}
+SEARCH_SPACE = {
+    "tokens": {
+        "beta_shift": (0.5, 1.0, 2.0),  # the paper tunes it; these values chosen here
+        "dropout": (0.1, 0.2, 0.3, 0.4, 0.5),  # MMSA .1 to .4; reference .5
+        "lr": (1e-5, 2e-5, 5e-5, 1e-4),  # MMSA
+        "batch_size": (32, 48, 64),  # MMSA
+        "scale": ("none", "standard"),  # chosen here
+    },
+}
+
+
+class Gate(nn.Module):
+    """Gates, displacement and shift: z (..., D), audio (..., d_a), vision (..., d_v) -> (..., D)."""
+
+    def __init__(self, width: int, audio: int, vision: int, beta_shift: float, dropout: float):
+        super().__init__()
+        self.gate_audio, self.gate_vision = nn.Linear(audio + width, width), nn.Linear(vision + width, width)
+        self.audio, self.vision = nn.Linear(audio, width), nn.Linear(vision, width)
+        self.beta_shift = beta_shift
+        self.norm, self.drop = nn.LayerNorm(width), Dropout(dropout)
+
+    def forward(self, z: Tensor, audio: Tensor, vision: Tensor) -> Tensor:
+        gate_audio = F.relu(self.gate_audio(torch.cat([audio, z], -1)))
+        gate_vision = F.relu(self.gate_vision(torch.cat([vision, z], -1)))
+        h = gate_vision * self.vision(vision) + gate_audio * self.audio(audio)
+        length = h.norm(dim=-1, keepdim=True)
+        length = length.masked_fill(length == 0, 1.0)
+        alpha = (self.beta_shift * z.norm(dim=-1, keepdim=True) / (length + EPSILON)).clamp(max=1.0)
+        return self.drop(self.norm(z + alpha * h))
+
+
+class Model(nn.Module):
+    def __init__(self, config: Config, dims: Mapping[str, int], text: PretrainedText, emotions: int = 0):
+        super().__init__()
+        self.emotions = emotions
+        width = text.width
+        self.gate = Gate(width, dims["audio"], dims["vision"], config.beta_shift, config.dropout)
+        self.drop = Dropout(config.head_dropout)
+        self.predictor = nn.Linear(width, outputs(emotions))
+        self.summary = nn.Linear(width, width) if text.kind == "xlnet" else None
+        init_like_authors(self)
+        self.text = text
+        # BERT's own pooler, pretrained, at the end of the whole batch instead of in each of the encoder's calls
+        self.pooler: Any = None
+        if text.kind == "bert":
+            self.pooler, text.model.pooler = text.model.pooler, None
+
+    def forward(self, batch: Batch) -> Output:
+        def shift(z: Tensor, utterances: Tensor) -> Tensor:
+            audio, vision = (m.take(utterances).padded(z.shape[1]) for m in (batch.audio, batch.vision))
+            return self.gate(z, audio, vision)
+
+        states = self.text.states(batch.text, shift, BEFORE[self.text.kind])  # (B, T, D)
+        if self.summary is None:
+            pooled = self.pooler(states)
+        else:
+            last = batch.text.device_lengths() - 1  # [CLS] closes the sentence
+            pooled = torch.tanh(self.summary(states[torch.arange(len(states), device=states.device), last]))
+        pooled = self.drop(pooled)
+        return Output(as_prediction(self.predictor(pooled), self.emotions), None, pooled)
+
+    def param_groups(self, training: Training) -> list[dict[str, Any]]:
+        """Weight decay for all but biases and layer norms."""
+        norms = {id(p) for module in self.modules() if isinstance(module, nn.LayerNorm) for p in module.parameters()}
+        decayed: list[nn.Parameter] = []
+        spared: list[nn.Parameter] = []
+        for name, p in self.named_parameters():
+            (spared if "bias" in name or id(p) in norms else decayed).append(p)
+        return [{"params": decayed, "weight_decay": training.weight_decay}, {"params": spared, "weight_decay": 0.0}]
