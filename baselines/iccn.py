@@ -87,10 +87,10 @@ def canonical_correlation(one: Tensor, other: Tensor, ridge: float = 1e-3) -> Te
 
 class _Correlation(torch.autograd.Function):
     """The gradient in closed form (Andrew et al., eqs. 11-13). Differentiating an eigendecomposition would divide by
-    differences of eigenvalues, which vanish when spectra are degenerate: few rows, constant or identical columns."""
+    differences of eigenvalues, which vanish when spectra are degenerate: few rows, constant or identical columns.
+    Inputs are float64, which autocast leaves alone."""
 
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu")
     def forward(ctx: Any, one: Tensor, other: Tensor, ridge: float) -> Tensor:
         one, other = one - one.mean(0), other - other.mean(0)
         n = len(one) - 1
@@ -101,7 +101,6 @@ class _Correlation(torch.autograd.Function):
         return s.sum()
 
     @staticmethod
-    @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx: Any, grad: Tensor):  # type: ignore[override]
         one, other, root1, root2, u, s, vh = ctx.saved_tensors
         cross = root1 @ u @ vh @ root2  # d(sum)/d(S12)

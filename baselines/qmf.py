@@ -85,7 +85,8 @@ SEARCH_SPACE = {
         "lr": (0.01, 0.008, 0.005, 0.002, 0.001),
         "batch_size": (32, 64),
         "clip": (0.6, 0.7, 0.8, 0.9),
-        "scale": ("none", "standard"),  # chosen here
+        "scale": ("none", "standard"),  # chosen here, as the next
+        "projectors": ("unit", "orthonormal"),
     },
     "tokens": {**_SIZES, "lr": (1e-5, 2e-5, 5e-5), "batch_size": (32, 48)},
 }
