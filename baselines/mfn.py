@@ -37,11 +37,12 @@ from hycon.data.corpus import MODALITIES
 from hycon.dropout import Dropout, dropout
 from hycon.encoders import PretrainedText
 from hycon.output import Output, as_prediction, outputs
-from hycon.recurrent import packed_order, packed_rows, packed_states, rows_before
+from hycon.recurrent import packed_order, packed_rows, packed_states, step_before
 from hycon.train import Training
 
 VERSION = 1
 NEEDS_ALIGNED = True
+CHUNK = 256  # rows that fit a core's cache, a few times over
 
 
 @dataclass(frozen=True)
@@ -103,17 +104,16 @@ SEARCH_SPACE = {
 
 @dataclass(frozen=True)
 class Packing:
-    """How packed rows lie: sizes, utterances alive at each step; before (R - B,), each row's row of the step before
-    (none for the first step's); last (B,), where each utterance ends; order (B,), the utterance of each first row."""
+    """How packed rows lie: sizes, utterances alive at each step; last (B,), the row where each utterance ends; order
+    (B,), the utterance of each row of the first step."""
 
     sizes: list[int]
-    before: Tensor
     last: Tensor
     order: Tensor
 
     def shifted(self, rows: Tensor) -> Tensor:
         """(R, d) -> (R, d): each row's row of the step before, zeros at first steps."""
-        return F.pad(rows.index_select(0, self.before), (0, 0, self.sizes[0], 0))
+        return F.pad(step_before(rows, self.sizes), (0, 0, self.sizes[0], 0))
 
 
 class LSTMs(nn.Module):
@@ -135,7 +135,7 @@ class LSTMs(nn.Module):
         else:
             rows["text"] = self.text.states(batch.text)[sequence, step]
         states = {m: packed_states(self.lstms[m], rows[m], sizes) for m in MODALITIES}  # type: ignore[arg-type]
-        return states, Packing(sizes, rows_before(sizes, device), last.to(device), sequence[: sizes[0]])
+        return states, Packing(sizes, last.to(device), sequence[: sizes[0]])
 
 
 class TwoLayer(nn.Module):
@@ -147,11 +147,66 @@ class TwoLayer(nn.Module):
         self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.after_first(self.fc1(x))
+        return self.fc2(self.hidden(self.fc1(x)))
 
-    def after_first(self, x: Tensor) -> Tensor:
-        """The rest of the network, given what the first layer gives."""
-        return self.fc2(self.drop(F.relu(x)))
+    def hidden(self, x: Tensor) -> Tensor:
+        """What the second layer reads, given what the first one gives."""
+        return self.drop(F.relu(x))
+
+
+class DeltaAttention(TwoLayer):
+    """Delta-memory Attention Network: c* (R, 2h) -> softmax(NN(c*)) o c*."""
+
+    def __init__(self, width: int, hidden: int, dropout: float):
+        super().__init__(width, hidden, width, dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.hidden(self.fc1(x))
+        with torch.autocast(x.device.type, enabled=False):
+            return _Attend.apply(hidden.float(), self.fc2.weight, self.fc2.bias, x.float())
+
+
+class _Attend(torch.autograd.Function):
+    """softmax(Linear(hidden)) o x, a few rows at a time: on a CPU they stay in cache from one operation to the next.
+
+    hidden (R, k), weight (n, k), bias (n,), x (R, n) -> (R, n).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden, weight, bias, x):  # type: ignore[override]
+        attention, attended = torch.empty_like(x), torch.empty_like(x)
+        up = weight.t()
+        for z, x_c, a, out in zip(*(t.split(_chunk(x)) for t in (hidden, x, attention, attended)), strict=True):
+            torch.addmm(bias, z, up, out=a)
+            a.sub_(a.amax(1, keepdim=True)).exp_()
+            a.div_(a.sum(1, keepdim=True))
+            torch.mul(a, x_c, out=out)
+        ctx.save_for_backward(hidden, weight, x, attention)
+        return attended
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor):  # type: ignore[override]
+        hidden, weight, x, attention = ctx.saved_tensors
+        dx, dz, dw, db = (
+            torch.empty_like(x),
+            torch.empty_like(hidden),
+            torch.zeros_like(weight),
+            x.new_zeros(x.shape[1]),
+        )
+        chunks = (t.split(_chunk(x)) for t in (grad, hidden, x, attention, dx, dz))
+        for g, z, x_c, a, dx_c, dz_c in zip(*chunks, strict=True):
+            torch.mul(g, a, out=dx_c)
+            d = dx_c * x_c  # g o x o a: of the softmax, a (g x - sum(a g x))
+            d.addcmul_(a, d.sum(1, keepdim=True), value=-1)
+            torch.mm(d, weight, out=dz_c)
+            dw.addmm_(d.t(), z)
+            db += d.sum(0)
+        return dz, dw, db, dx
+
+
+def _chunk(x: Tensor) -> int:
+    """Rows to work on at once."""
+    return CHUNK if x.device.type == "cpu" else len(x)
 
 
 class GatedMemory(nn.Module):
@@ -174,7 +229,7 @@ class GatedMemory(nn.Module):
         biases: list[Tensor] = [proposal.fc1.bias, *(gate.fc1.bias for gate in gates)]
         first = F.linear(x, torch.cat(weights), torch.cat(biases))  # one product for all that reads x
         proposed, inputs = first.split([len(weights[0]), len(weights[1]) + len(weights[2])], 1)
-        u = torch.tanh(proposal.after_first(proposed))
+        u = torch.tanh(proposal.fc2(proposal.hidden(proposed)))
         kept = [dropout(inputs.new_ones(len(x), gate.fc1.out_features), gate.drop.p, self.training) for gate in gates]
         recurrent = torch.cat([gate.fc1.weight[:, self.width :] for gate in gates])
         second = [p for gate in gates for p in (gate.fc2.weight, gate.fc2.bias)]
@@ -232,7 +287,7 @@ class _Memory(torch.autograd.Function):
             z.mul_(slope_t)
             if step:
                 d.mul_(a).addmm_(z, recurrent)
-        d_recurrent = dz[first:].t() @ memory[packing.before]
+        d_recurrent = dz[first:].t() @ step_before(memory, sizes)
         dw1, dw2 = d1.t() @ hidden[:, :k1], d2.t() @ hidden[:, k1:]
         return dz, du, None, d_recurrent, dw1, d1.sum(0), dw2, d2.sum(0), None
 
@@ -242,7 +297,7 @@ def _gate_derivatives(g1: Tensor, g2: Tensor, u: Tensor, memory: Tensor, packing
     first = packing.sizes[0]
     d1 = torch.empty_like(g1)
     d1[:first].zero_()
-    torch.mul(memory[packing.before], g1[first:], out=d1[first:])  # u_{t-1} g1 (1 - g1)
+    torch.mul(step_before(memory, packing.sizes), g1[first:], out=d1[first:])  # u_{t-1} g1 (1 - g1)
     d1.addcmul_(d1, g1, value=-1)
     d2 = u * g2
     return d1, d2.addcmul_(d2, g2, value=-1)
@@ -255,7 +310,7 @@ class Model(nn.Module):
         hidden = {m: getattr(config, f"{m}_hidden") for m in MODALITIES}
         total = sum(hidden.values())
         self.lstms = LSTMs(dims, hidden, text)
-        self.attention = TwoLayer(2 * total, config.attention_hidden, 2 * total, config.attention_dropout)
+        self.attention = DeltaAttention(2 * total, config.attention_hidden, config.attention_dropout)
         self.memory = GatedMemory(2 * total, config)
         self.out = TwoLayer(total + config.memory, config.out_hidden, outputs(emotions), config.out_dropout)
 
@@ -263,6 +318,6 @@ class Model(nn.Module):
         states, packing = self.lstms(batch)
         cells = torch.cat([states[m][1] for m in MODALITIES], 1)  # (R, h)
         window = torch.cat([packing.shifted(cells), cells], 1)  # c*: (R, 2h)
-        memory = self.memory(torch.softmax(self.attention(window), 1) * window, packing)
+        memory = self.memory(self.attention(window), packing)
         final = torch.cat([*(states[m][0][packing.last] for m in MODALITIES), memory], 1)  # (B, h + m)
         return Output(as_prediction(self.out(final), self.emotions), multimodal=final)

@@ -51,7 +51,7 @@ def packed_order(lengths: Tensor) -> tuple[list[int], Tensor, Tensor, Tensor]:
 def packed_rows(sequences: Ragged, sequence: Tensor, step: Tensor) -> Tensor:
     """(R, ...): the rows of `sequences` in packed order; `sequence` and `step` as `packed_order` gives them."""
     device = sequences.rows.device
-    return sequences.rows[sequences.starts[sequence.to(device)] + step.to(device)]
+    return sequences.rows.index_select(0, sequences.starts[sequence.to(device)] + step.to(device))
 
 
 def packed_lstm(lstm: nn.LSTM, rows: Tensor, sizes: list[int]) -> Tensor:
@@ -108,8 +108,7 @@ class _Layer(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None, grad_cell: Tensor | None):  # type: ignore[override]
         x, w_ih, w_hh, gates, cell, tanh, out = ctx.saved_tensors
         sizes, first, h = ctx.sizes, ctx.sizes[0], cell.shape[1]
-        before = rows_before(sizes, cell.device)
-        k, a = _local_derivatives(gates, cell, tanh, before, first)
+        k, a = _local_derivatives(gates, cell, tanh, step_before(cell, sizes), first)
         dc, dh = cell.new_zeros(first, h), cell.new_zeros(first, h)
         blocks = (a, k, k[:, : 3 * h].unflatten(1, (3, h)), k[:, 3 * h :], gates[:, h : 2 * h])
         steps = list(zip(sizes, *(b.split(sizes) for b in blocks), strict=True))
@@ -128,7 +127,7 @@ class _Layer(torch.autograd.Function):
                 dc_t.mul_(f_t)
                 torch.mm(k_t, w_hh, out=dh_t)
         dx = k @ w_ih if ctx.needs_input_grad[0] else None
-        return dx, k.t() @ x, k[first:].t() @ out[before], k.sum(0), None
+        return dx, k.t() @ x, k[first:].t() @ step_before(out, sizes), k.sum(0), None
 
 
 def _local_derivatives(gates: Tensor, cell: Tensor, tanh: Tensor, before: Tensor, first: int) -> tuple[Tensor, Tensor]:
@@ -141,7 +140,7 @@ def _local_derivatives(gates: Tensor, cell: Tensor, tanh: Tensor, before: Tensor
     torch.mul(i, g, out=k_i)  # i (1 - i) g
     k_i.addcmul_(k_i, i, value=-1)
     k_f[:first].zero_()
-    torch.mul(cell[before], f[first:], out=k_f[first:])  # f (1 - f) c_before
+    torch.mul(before, f[first:], out=k_f[first:])  # f (1 - f) c_before
     k_f.addcmul_(k_f, f, value=-1)
     torch.mul(g, g, out=k_g)  # i (1 - g^2)
     torch.addcmul(i, i, k_g, value=-1, out=k_g)
@@ -151,8 +150,11 @@ def _local_derivatives(gates: Tensor, cell: Tensor, tanh: Tensor, before: Tensor
     return k, a
 
 
-def rows_before(sizes: list[int], device: torch.device | str = "cpu") -> Tensor:
-    """(R - sizes[0],): the row of the same sequence's step before, for all rows but the first step's."""
+def step_before(rows: Tensor, sizes: list[int]) -> Tensor:
+    """(R, ...) -> (R - sizes[0], ...): the same sequence's row of the step before, for all rows but the first steps."""
+    first = sizes[0]
+    if first == sizes[-1]:  # nothing ends early: the rows lie as they should
+        return rows[: len(rows) - first]
     counts = torch.tensor(sizes)
-    rows = torch.arange(sizes[0], int(counts.sum()))
-    return (rows - torch.repeat_interleave(counts[:-1], counts[1:])).to(device)
+    own = torch.arange(first, len(rows)) - torch.repeat_interleave(counts[:-1], counts[1:])
+    return rows.index_select(0, own.to(rows.device))

@@ -6,10 +6,10 @@ from recorded import GOLDEN, compare
 from safetensors.torch import load_file
 from torch import nn
 
-from baselines.mfn import Config, GatedMemory, Packing
+from baselines.mfn import CHUNK, Config, DeltaAttention, GatedMemory, Packing
 from hycon.data.batching import Batch, Layout
 from hycon.data.ragged import Ragged
-from hycon.recurrent import last_hidden, packed_order, packed_states, rows_before
+from hycon.recurrent import last_hidden, packed_order, packed_states
 from studies.registry import build_model
 
 GLOVE = {"text": 300, "audio": 74, "vision": 47}
@@ -31,7 +31,7 @@ def batch_of(lengths, seed=0, dims=DIMS):
 
 def packing_of(lengths):
     sizes, sequence, _, last = packed_order(torch.tensor(lengths))
-    return Packing(sizes, rows_before(sizes), last, sequence[: sizes[0]]), sequence
+    return Packing(sizes, last, sequence[: sizes[0]]), sequence
 
 
 def test_same_numbers_as_mmsa():
@@ -118,6 +118,19 @@ def test_gated_memory_and_its_gradient(lengths):
     ours, theirs = (torch.autograd.grad((m * goal).sum(), weights) for m in (found, expected))
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_attention_and_its_gradient():
+    """Over more rows than are worked on at once."""
+    torch.manual_seed(0)
+    net = DeltaAttention(6, 3, 0.0)
+    x = (3 * torch.randn(CHUNK + 5, 6)).requires_grad_()
+    weights, goal = [x, *net.parameters()], torch.randn(CHUNK + 5, 6)
+    found, expected = net(x), torch.softmax(net.fc2(torch.relu(net.fc1(x))), 1) * x
+    torch.testing.assert_close(found, expected)
+    ours, theirs = (torch.autograd.grad((y * goal).sum(), weights) for y in (found, expected))
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
 def test_gradient_under_dropout():
