@@ -106,7 +106,8 @@ class Model(nn.Module):
         # BERT's own pooler, pretrained, at the end of the whole batch instead of in each of the encoder's calls
         self.pooler: Any = None
         if text.kind == "bert":
-            self.pooler, text.model.pooler = text.model.pooler, None
+            bert: Any = text.model
+            self.pooler, bert.pooler = bert.pooler, None
 
     def forward(self, batch: Batch) -> Output:
         def shift(z: Tensor, utterances: Tensor) -> Tensor:

@@ -9,9 +9,8 @@ In: a Batch, aligned or not. Out: prediction (B,) or (B, E, 2); no unimodal repr
               the last step of each, concatenated                      (B, 6d)
               h + W2 drop(relu(W1 h)), Linear                          (B,) or (B, 2E)
 
-The six crossmodal encoders are one stack of parameters and, where their lengths agree, run as one; so do the three
-self-attention encoders. Of their last layer only the step that is read is computed. Utterances of like length are
-encoded together.
+The six crossmodal encoders are one stack of parameters and, where the modalities are aligned, run as one; so do the
+three self-attention encoders (baselines/crossmodal.py). Of their last layer only the step that is read is computed.
 
 BERT and XLNet forms: fine-tuned token states, d = 50, three layers, kernels 3, 1, 1: exactly the 110,838,399 parameters
 of the paper's Table 8 on MOSI, and no other choice of sizes in a wide grid gives them.
@@ -30,26 +29,31 @@ Reference implementations consulted: yaohungt/Multimodal-Transformer, thuiar/MMS
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from baselines.crossmodal import Encoders, Plan, first_rows, last_step, make_plan
 from hycon.data.batching import Batch
 from hycon.data.corpus import MODALITIES
 from hycon.data.ragged import Ragged
-from hycon.dropout import Dropout, dropout
+from hycon.dropout import Dropout
 from hycon.encoders import PretrainedText, positional_encoding
-from hycon.errors import UserError
 from hycon.output import Output, as_prediction, outputs
 from hycon.train import Training
 
 VERSION = 1
-CHUNK = {"cpu": 4, "cuda": 64}  # utterances encoded together; on a CPU padding costs more than calls, on a GPU less
-Groups = list[tuple[slice, list[dict[str, Tensor]]]]  # encoders that run as one, and their weights by layer
-PAIRS = ((0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1))  # (target, source), in the order of MODALITIES
+PAIRS: tuple[tuple[int, int], ...] = (
+    (0, 1),
+    (0, 2),
+    (1, 0),
+    (1, 2),
+    (2, 0),
+    (2, 1),
+)  # (target, source), in the order of MODALITIES
 
 
 @dataclass(frozen=True)
@@ -109,163 +113,17 @@ SEARCH_SPACE = {
 }
 
 
-class Encoders(nn.Module):
-    """P Transformer encoders of one shape side by side: pre-LN layers as hycon.encoders.EncoderLayer, and a final norm.
-
-    Every weight is (layers, P, in, out). attn_dropout: one probability per encoder.
-    """
-
-    def __init__(
-        self, d: int, heads: int, layers: int, *, attn_dropout: Sequence[float], relu_dropout: float, res_dropout: float
-    ):
-        super().__init__()
-        if d % heads:
-            raise UserError(f"MulT's width {d} is not divisible by {heads} heads; choose heads that divide d.")
-        self.heads, self.attn_dropout = heads, tuple(attn_dropout)
-        self.relu_drop, self.res_drop = Dropout(relu_dropout), Dropout(res_dropout)
-        shape = (layers, len(self.attn_dropout))
-        self.qkv, self.qkv_bias = _xavier(shape, d, 3 * d)  # queries, keys, values
-        self.out, self.out_bias = _xavier(shape, d, d)
-        self.fc1, self.fc1_bias = _xavier(shape, d, 4 * d)
-        self.fc2, self.fc2_bias = _xavier(shape, 4 * d, d)
-        self.norm1, self.norm1_bias = _norm(*shape, d)
-        self.norm2, self.norm2_bias = _norm(*shape, d)
-        self.norm, self.norm_bias = _norm(shape[1], d)
-
-    def layer_weights(self, which: slice = slice(None)) -> list[dict[str, Tensor]]:
-        """The weights of encoders `which`, by layer: each layer norm's scale and shift are part of what follows it."""
-        both = {name: p[:, which] for name, p in self.named_parameters() if p.dim() > 2}
-        for norm, linear in (("norm1", "qkv"), ("norm2", "fc1")):
-            scale, shift = both.pop(norm)[..., None], both.pop(f"{norm}_bias")[:, :, None]
-            both[f"{linear}_bias"] = both[f"{linear}_bias"][:, :, None] + shift @ both[linear]
-            both[linear] = scale * both[linear]
-        both = {name: p[:, :, None] if p.dim() == 3 else p for name, p in both.items()}  # biases: (layers, P, 1, out)
-        split = {name: p.unbind(0) for name, p in both.items()}
-        return [{name: p[layer] for name, p in split.items()} for layer in range(len(self.qkv))]
-
-    def forward(
-        self,
-        x: Tensor,
-        mask: Tensor,
-        weights: list[dict[str, Tensor]],
-        which: slice = slice(None),
-        source: Tensor | None = None,
-        read: Tensor | None = None,
-    ) -> Tensor:
-        """x: (P, B, T, d).  mask: (P, B, T, S), True where a query may look.  weights: layer_weights(which).
-        source: (2, P, B, S, d) what keys and values come from, or None for x itself.  read: (P, B) the one step wanted.
-
-        Returns (P, B, T, d), or (P, B, 1, d) at `read`.
-        """
-        d = x.shape[-1]
-        p = [p if self.training else 0.0 for p in self.attn_dropout[which]]
-        attend = _Attend(mask, self.heads, p)
-        other = None if source is None else _keys_values(source, weights)
-        for layer, w in enumerate(weights):
-            at = read if layer == len(weights) - 1 else None
-            rows = F.layer_norm(x, (d,))
-            if other is None:
-                keys, values = _linear(rows, w["qkv"][..., d:], w["qkv_bias"][..., d:]).chunk(2, -1)
-            else:
-                keys, values = other[layer]
-            if at is not None:
-                rows, x = _at(rows, at), _at(x, at)
-            queries = _linear(rows, w["qkv"][..., :d], w["qkv_bias"][..., :d])
-            x = x + self.res_drop(_linear(attend(queries, keys, values, at), w["out"], w["out_bias"]))
-            hidden = self.relu_drop(_linear(F.layer_norm(x, (d,)), w["fc1"], w["fc1_bias"]).relu_())
-            x = x + self.res_drop(_linear(hidden, w["fc2"], w["fc2_bias"]))
-        return F.layer_norm(x, (d,)) * self.norm[which, None, None] + self.norm_bias[which, None, None]
-
-
-class _Attend:
-    """Multi-head attention of P encoders. mask: (P, B, T, S).  p: dropout of each encoder's attention weights."""
-
-    def __init__(self, mask: Tensor, heads: int, p: Sequence[float]):
-        self.heads, self.p = heads, p
-        mask = mask.flatten(0, 1)[:, None]  # (P * B, 1, T, S)
-        self.bias = torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, float("-inf"))
-
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor, at: Tensor | None) -> Tensor:
-        """q: (P, B, t, d).  k, v: (P, B, S, d).  at: (P, B) the step of each query where t = 1, or None."""
-        bias = self.bias
-        if at is not None:
-            bias = bias[torch.arange(len(bias), device=bias.device), :, at.flatten()][:, :, None]
-        parts = [x.flatten(0, 1).unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v)]
-        if max(self.p) == 0:
-            mixed = F.scaled_dot_product_attention(*parts, attn_mask=bias.to(q.dtype))
-        else:
-            scores = (parts[0] * parts[0].shape[-1] ** -0.5) @ parts[1].transpose(-1, -2)  # (P * B, h, t, S)
-            mixed = self._dropped(scores.add_(bias).softmax(-1)) @ parts[2]
-        return mixed.transpose(1, 2).flatten(2).view_as(q)
-
-    def _dropped(self, weights: Tensor) -> Tensor:
-        if len(set(self.p)) == 1:
-            return dropout(weights, self.p[0], True)
-        parts = weights.chunk(len(self.p))
-        return torch.cat([dropout(w, p, True) for w, p in zip(parts, self.p, strict=True)])
-
-
-def _xavier(shape: tuple[int, ...], inputs: int, out: int) -> tuple[nn.Parameter, nn.Parameter]:
-    bound = math.sqrt(6 / (inputs + out))
-    return nn.Parameter(torch.empty(*shape, inputs, out).uniform_(-bound, bound)), nn.Parameter(
-        torch.zeros(*shape, out)
-    )
-
-
-def _norm(*shape: int) -> tuple[nn.Parameter, nn.Parameter]:
-    return nn.Parameter(torch.ones(shape)), nn.Parameter(torch.zeros(shape))
-
-
-def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """(P, B, T, in), (P, in, out), (P, 1, out) -> (P, B, T, out)."""
-    return torch.baddbmm(bias, x.flatten(1, 2), weight).unflatten(1, x.shape[1:3])
-
-
-def _at(x: Tensor, step: Tensor) -> Tensor:
-    """(P, B, T, d), (P, B) -> (P, B, 1, d)."""
-    return x.flatten(0, 1)[torch.arange(step.numel(), device=x.device), step.flatten()].unflatten(0, step.shape)[
-        :, :, None
-    ]
-
-
-def _keys_values(source: Tensor, weights: list[dict[str, Tensor]]) -> list[tuple[Tensor, Tensor]]:
-    """Every layer's keys and values (P, B, S, d) of a source (2, P, B, S, d) that is the same for all layers."""
-    two, count, *rest, d = source.shape
-    weight = torch.stack([y for w in weights for y in w["qkv"].split(d, -1)[1:]]).flatten(
-        0, 1
-    )  # (2 * layers * P, d, d)
-    bias = torch.stack([y for w in weights for y in w["qkv_bias"].split(d, -1)[1:]]).flatten(0, 1)
-    rows = F.layer_norm(source, (d,)).flatten(2, 3).expand(len(weights), two, count, -1, d).flatten(0, 2)
-    both = torch.baddbmm(bias, rows, weight).view(len(weights), two, count, *rest, d)
-    return [(layer[0], layer[1]) for layer in both.unbind(0)]
-
-
-def _visible(queries: Tensor, keys: Tensor, steps: int, others: int, future_mask: bool) -> Tensor:
-    """Lengths (B,), (B,) -> (B, steps, others): which keys a query may look at."""
-    key, query = torch.arange(others, device=keys.device), torch.arange(steps, device=keys.device)[:, None]
-    visible = key < keys[:, None, None]
-    if future_mask:
-        visible = visible & (key <= query + (keys - queries).abs()[:, None, None])
-    return visible.expand(len(keys), steps, others)
-
-
-def _with_padding(sequences: Ragged, nominal: int, side: str) -> Ragged:
-    """The same sequences, the padding to `nominal` being rows like any others."""
-    rows = sequences.padded(nominal, side)
-    lengths = torch.full_like(sequences.lengths, nominal)
-    return Ragged(rows.flatten(0, 1), torch.arange(len(rows), device=rows.device) * nominal, lengths)
-
-
 class Model(nn.Module):
     def __init__(self, config: Config, dims: Mapping[str, int], text: PretrainedText | None = None, emotions: int = 0):
         super().__init__()
         self.config, self.emotions, self.text = config, emotions, text
         d, layers = (config.d, config.layers) if text is None else (config.token_d, config.token_layers)
         kernels = (config.text_kernel, config.audio_kernel, config.vision_kernel)
-        self.kernels = kernels if text is None else (config.token_kernel, 1, 1)
+        if text is not None:
+            kernels = (config.token_kernel, 1, 1)
         self.convs = nn.ModuleList(
             nn.Conv1d(dims[m], d, k, padding="same" if config.same_length else 0, bias=False)
-            for m, k in zip(MODALITIES, self.kernels, strict=True)
+            for m, k in zip(MODALITIES, kernels, strict=True)
         )
         drops = (config.attn_dropout, config.attn_dropout_audio, config.attn_dropout_vision)
         shared = {"relu_dropout": config.relu_dropout, "res_dropout": config.res_dropout}
@@ -279,18 +137,51 @@ class Model(nn.Module):
     def forward(self, batch: Batch) -> Output:
         sequences = self._sequences(batch)
         order = torch.argsort(torch.stack([s.lengths for s in sequences]).sum(0), descending=True, stable=True)
-        sequences = [s.take(order) for s in sequences]
-        longest = [s.longest for s in sequences]
-        together = 4 * max(longest) <= 5 * min(longest)  # padding all three to one length costs less than calls do
-        cross, within = (_groups(encoders, together) for encoders in (self.cross, self.within))
-        size = CHUNK.get(batch.label.device.type, 64)
-        parts = []
-        for start in range(0, len(batch), size):
-            chunk = [s.slice(start, min(start + size, len(batch))) for s in sequences]
-            parts.append(self._last_steps(chunk, together, cross, within))
-        h = torch.cat(parts)[torch.argsort(order).to(batch.label.device)]  # (B, 6d)
+        rows, lengths = self._low_level([s.take(order) for s in sequences])
+        low = [self._embed(x, n) for x, n in zip(rows, lengths, strict=True)]
+        plans = self._plans(lengths, batch.label.device)
+        mixed = self._crossmodal(low, plans)
+        both = [self._embed(torch.cat(mixed[2 * m : 2 * m + 2], -1), n) for m, n in enumerate(lengths)]  # (R_m, 2d)
+        h = torch.cat(self._last_steps(both, lengths, plans), -1)[
+            torch.argsort(order).to(batch.label.device)
+        ]  # (B, 6d)
         multimodal = h + self.proj2(self.out_drop(F.relu(self.proj1(h))))
         return Output(as_prediction(self.out(multimodal), self.emotions), None, multimodal)
+
+    def _plans(self, lengths: list[Tensor], device: torch.device) -> dict[tuple[int, int], Plan]:
+        """How each (target, source) attends; one entry where the modalities are aligned and all do alike."""
+        aligned = all(torch.equal(n, lengths[0]) for n in lengths)
+        pairs = PAIRS[:1] if aligned else (*PAIRS, (0, 0), (1, 1), (2, 2))
+        return {(t, s): make_plan(lengths[t], lengths[s], self.config.future_mask, device) for t, s in pairs}
+
+    def _crossmodal(self, low: list[Tensor], plans: dict[tuple[int, int], Plan]) -> list[Tensor]:
+        """(R_target, d) of each pair."""
+        groups = [PAIRS] if len(plans) == 1 else [(pair,) for pair in PAIRS]
+        mixed: list[Tensor] = []
+        for group in groups:
+            which = slice(len(mixed), len(mixed) + len(group))
+            targets = self.embed_drop(torch.stack([low[t] for t, _ in group]))
+            sources = torch.stack([low[s] for _, s in group])
+            # keys and values have a dropout of their own, as the reference has it
+            sources = self.embed_drop(sources.expand(2, *sources.shape))
+            mixed += self.cross(targets, plans[group[0]], which, sources).unbind(0)
+        return mixed
+
+    def _last_steps(
+        self, both: list[Tensor], lengths: list[Tensor], plans: dict[tuple[int, int], Plan]
+    ) -> list[Tensor]:
+        """(B, 2d) of each target modality."""
+        aligned = len(plans) == 1
+        groups: list[tuple[int, ...]] = [(0, 1, 2)] if aligned else [(0,), (1,), (2,)]
+        last: list[Tensor] = []
+        for group in groups:
+            first = group[0]
+            plan = plans[PAIRS[0] if aligned else (first, first)]
+            own = lengths[first]
+            read = ((own.cumsum(0) - 1).to(both[first].device), last_step(plan, own))
+            states = self.embed_drop(torch.stack([both[m] for m in group]))
+            last += self.within(states, plan, slice(first, first + len(group)), read=read).unbind(0)
+        return last
 
     def _sequences(self, batch: Batch) -> list[Ragged]:
         text = batch.text
@@ -303,68 +194,57 @@ class Model(nn.Module):
             return list(sequences.values())
         return [_with_padding(s, batch.layout.lengths[m], batch.layout.side) for m, s in sequences.items()]
 
-    def _last_steps(self, chunk: list[Ragged], together: bool, cross: Groups, within: Groups) -> Tensor:
-        """(B, 6d): the last step of each target modality's self-attention encoder."""
-        x, lengths = self._low_level(chunk, together)
-        low = [self._embed(y) for y in x]
-        targets, sources = [low[t] for t, _ in PAIRS], [low[s] for _, s in PAIRS]
-        masks = [self._mask(lengths[t], lengths[s], low[t], low[s]) for t, s in PAIRS]
-        mixed = self._run(self.cross, cross, targets, masks, sources)
-        both = [self._embed(torch.cat([mixed[2 * m], mixed[2 * m + 1]], -1)) for m in range(3)]  # (B, T_m, 2d)
-        masks = [self._mask(n, n, y, y) for n, y in zip(lengths, both, strict=True)]
-        last = self._run(self.within, within, both, masks, read=[n - 1 for n in lengths])
-        return torch.cat(last, -1)[:, 0]
-
-    def _low_level(self, chunk: list[Ragged], together: bool) -> tuple[list[Tensor], list[Tensor]]:
-        """Convolved sequences (B, T_m, d), of one length where `together`, and how long each is."""
+    def _low_level(self, sequences: list[Ragged]) -> tuple[list[Tensor], list[Tensor]]:
+        """Each modality's convolved rows (R, d), and each utterance's length (B,) there."""
         x, lengths = [], []
-        for i, (sequences, conv) in enumerate(zip(chunk, self.convs, strict=True)):
-            shorter = 0 if self.config.same_length else self.kernels[i] - 1
-            rows = sequences.padded(max(sequences.longest, shorter + 1))
+        for i, (sequence, conv) in enumerate(zip(sequences, self.convs, strict=True)):
+            rows = sequence.rows[_places(sequence)]  # (R, d_m)
             if i == 0:
                 rows = self.text_drop(rows)
-            x.append(conv(rows.transpose(1, 2)).transpose(1, 2))
-            lengths.append((sequences.device_lengths() - shorter).clamp(min=1))
-        if together:
-            longest = max(y.shape[1] for y in x)
-            x = [F.pad(y, (0, 0, 0, longest - y.shape[1])) for y in x]
+            convolved, own = _convolve(rows, sequence.lengths, conv.get_parameter("weight"), self.config.same_length)
+            x.append(convolved)
+            lengths.append(own)
         return x, lengths
 
-    def _embed(self, x: Tensor) -> Tensor:
-        """As the reference: a step whose first channel is exactly 0 has no position."""
-        scaled = math.sqrt(x.shape[-1]) * x
+    def _embed(self, rows: Tensor, lengths: Tensor) -> Tensor:
+        """sqrt(d) x and a position; as in the reference a step whose first channel is exactly 0 has none."""
+        scaled = math.sqrt(rows.shape[1]) * rows
         if not self.config.positions:
             return scaled
-        return scaled + positional_encoding(x.shape[1], x.shape[2], x.device) * (x[..., :1] != 0)
-
-    def _mask(self, queries: Tensor, keys: Tensor, target: Tensor, source: Tensor) -> Tensor:
-        return _visible(queries, keys, target.shape[1], source.shape[1], self.config.future_mask)
-
-    def _run(
-        self,
-        encoders: Encoders,
-        groups: Groups,
-        x: list[Tensor],
-        masks: list[Tensor],
-        sources: list[Tensor] | None = None,
-        read: list[Tensor] | None = None,
-    ) -> list[Tensor]:
-        """One (B, T, d) per encoder. Targets, keys and values have a dropout of their own in each encoder."""
-        out: list[Tensor] = []
-        for which, weights in groups:
-            source = None
-            if sources is not None:
-                one = torch.stack(sources[which])
-                source = self.embed_drop(one.expand(2, *one.shape))
-            at = None if read is None else torch.stack(read[which])
-            out += encoders(
-                self.embed_drop(torch.stack(x[which])), torch.stack(masks[which]), weights, which, source, at
-            )
-        return out
+        encoding = positional_encoding(int(lengths.max()), rows.shape[1], rows.device)
+        return scaled + encoding[_steps(lengths).to(rows.device)] * (rows[:, :1] != 0)
 
 
-def _groups(encoders: Encoders, together: bool) -> Groups:
-    """All encoders as one group, or each by itself."""
-    count = len(encoders.attn_dropout)
-    slices = [slice(0, count)] if together else [slice(i, i + 1) for i in range(count)]
-    return [(which, encoders.layer_weights(which)) for which in slices]
+def _steps(lengths: Tensor) -> Tensor:
+    """(R,): 0, 1, ... for each utterance."""
+    return torch.arange(int(lengths.sum())) - torch.repeat_interleave(first_rows(lengths), lengths)
+
+
+def _places(sequences: Ragged) -> Tensor:
+    """(R,): where the utterances' rows are among sequences.rows, one utterance after the other."""
+    device = sequences.rows.device
+    return torch.repeat_interleave(sequences.starts, sequences.device_lengths()) + _steps(sequences.lengths).to(device)
+
+
+def _convolve(rows: Tensor, lengths: Tensor, weight: Tensor, same_length: bool) -> tuple[Tensor, Tensor]:
+    """Conv1d without bias over each utterance by itself: rows (R, in), weight (d, in, k) -> (R', d), lengths (B,).
+
+    same_length: zeros on both sides. Otherwise k - 1 steps fewer, and one at least.
+    """
+    kernel = weight.shape[2]
+    if kernel == 1:
+        return rows @ weight[:, :, 0].t(), lengths
+    out = lengths if same_length else (lengths - kernel + 1).clamp(min=1)
+    place = _steps(out)[:, None] + torch.arange(kernel) - ((kernel - 1) // 2 if same_length else 0)  # (R', k)
+    own, start = (torch.repeat_interleave(x, out)[:, None] for x in (lengths, first_rows(lengths)))
+    index = (start + place).where((place >= 0) & (place < own), torch.tensor(len(rows))).to(rows.device)
+    # what each row gives to each of k places, and a row of zeros for what is beyond the ends
+    given = F.pad(rows @ weight.permute(1, 2, 0).flatten(1), (0, 0, 0, 1)).unflatten(1, (kernel, -1))  # (R + 1, k, d)
+    return given[index, torch.arange(kernel, device=rows.device)].sum(1), out
+
+
+def _with_padding(sequences: Ragged, nominal: int, side: str) -> Ragged:
+    """The same sequences, the padding to `nominal` being rows like any others."""
+    rows = sequences.padded(nominal, side)
+    lengths = torch.full_like(sequences.lengths, nominal)
+    return Ragged(rows.flatten(0, 1), torch.arange(len(rows), device=rows.device) * nominal, lengths)

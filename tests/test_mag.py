@@ -1,6 +1,7 @@
 """MAG: parity with MMSA as recorded; the gate by hand; what is injected where; what weight decay spares."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -128,7 +129,8 @@ def test_the_gate_stands_before_its_layer(text, layer, batches):
         z = z.transpose(0, 1) if text == "xlnet" else z
         assert torch.equal(z, was) and len(who) == was.shape[text == "xlnet"]
     assert sorted(torch.cat([who for _, who in seen]).tolist()) == list(range(12))
-    assert all(torch.equal(x, was) for x, was in zip(inputs[0], before[0], strict=True)) == (layer == 1)
+    assert all(torch.equal(x, was) for x, was in zip(inputs[0], before[0], strict=True))  # as they come to the layer
+    assert all(torch.equal(x, was) for x, was in zip(inputs[1], before[1], strict=True)) == (layer == 1)
     assert not any(module._forward_pre_hooks for module in layers)
     assert torch.equal(model.text.states(batch.text), plain)
     longest_first = torch.argsort(batch.text.lengths, descending=True, stable=True)
@@ -139,16 +141,16 @@ def test_the_gate_stands_before_its_layer(text, layer, batches):
 def test_both_modalities_reach_the_prediction(modality, batches):
     model, batch = model_and_batch("bert", batches)
     model.eval()
+    for p in model.parameters():  # as large as after training
+        nn.init.normal_(p, std=0.3)
     own = getattr(batch, modality)
     start, length = int(own.starts[3]), int(own.lengths[3])
     rows = own.rows.clone()
     rows[start + 1 : start + length - 1] += 1
-    from dataclasses import replace
-
     changed = replace(batch, **{modality: replace(own, rows=rows)})
     difference = (model(changed).prediction - model(batch).prediction).abs()
-    assert difference[3] > 1e-5
-    assert difference[torch.arange(12) != 3].max() < 1e-6
+    assert difference[3] > 1e-3
+    assert difference[torch.arange(12) != 3].max() < 1e-5
 
 
 def test_weight_decay_spares_biases_and_norms(batches):

@@ -1,16 +1,19 @@
 """MulT: parity with MMSA as recorded, and that neither padding nor the other utterances of a batch change anything."""
 
+import itertools
+
 import pytest
 import torch
 from recorded import DIMS, GOLDEN, compare
 from safetensors.torch import load_file
 
+from baselines.crossmodal import attention, feed_forward, fused_attention, last_step, make_plan
 from hycon.data.batching import Batch, Layout
 from hycon.data.ragged import Ragged
 from hycon.encoders import PretrainedText
 from hycon.errors import UserError
 from hycon.pretrained import DEMO, identify, load_model
-from studies.registry import build_model, model_module
+from studies.registry import build_model
 
 RECORDED = {"d": 5, "heads": 5, "layers": 2, "text_kernel": 3, "audio_kernel": 1, "vision_kernel": 3}
 RECORDED |= {"same_length": False}
@@ -100,25 +103,78 @@ def test_every_parameter_learns(lengths, attn_dropout_audio):
     assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
 
-def test_future_mask_hides_what_is_to_come():
-    """With it the first of two steps cannot see the second, so only the last one's own path feels a change there."""
-    visible = model_module("mult")._visible(torch.tensor([2, 3]), torch.tensor([4, 3]), 3, 4, True)
-    assert visible[0].int().tolist() == [[1, 1, 1, 0], [1, 1, 1, 1], [1, 1, 1, 1]]  # up to |4 - 2| further
-    assert visible[1].int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0]]  # the fourth key is padding
+def attended(lengths, future_mask, p, sizes=(2, 6), heads=2, seed=0):
+    """(q, k, v, plan) of P encoders over rows of utterances whose queries and keys have these lengths."""
+    torch.manual_seed(seed)
+    queries, keys = (torch.tensor(x) for x in lengths)
+    q, k, v = (torch.randn(len(p), int(n.sum()), sizes[1], dtype=torch.float64) for n in (queries, keys, keys))
+    return q, k, v, make_plan(queries, keys, future_mask, torch.device("cpu"))
 
 
-def test_attention_dropout_keeps_the_mean():
-    """Attention with dropout, written out, has on average what the fused kernel gives without."""
-    attend = model_module("mult")._Attend
+CASES = [([5, 3, 3, 2, 1], [5, 3, 3, 2, 1]), ([30, 26, 9], [30, 26, 9]), ([30, 4, 1], [26, 9, 1]), ([7, 7], [7, 7])]
+
+
+@pytest.mark.parametrize("lengths", CASES)
+@pytest.mark.parametrize("future_mask", [True, False])
+def test_attention_one_utterance_one_step_at_a_time(lengths, future_mask):
+    q, k, v, plan = attended(lengths, future_mask, (0.0, 0.0))
+    expected, row, key = torch.zeros_like(q), 0, 0
+    for steps, others in zip(*lengths, strict=True):
+        for i in range(steps):
+            seen = min(others, i + abs(others - steps) + 1) if future_mask else others
+            for e, head in itertools.product(range(2), (slice(0, 3), slice(3, 6))):
+                scores = k[e, key : key + seen, head] @ q[e, row + i, head] / 3**0.5
+                expected[e, row + i, head] = scores.softmax(0) @ v[e, key : key + seen, head]
+        row, key = row + steps, key + others
+    torch.testing.assert_close(attention(q, k, v, plan, 2, (0.0, 0.0)), expected)
+    torch.testing.assert_close(fused_attention(q, k, v, plan, 2, (0.0, 0.0)), expected)
+    rows = torch.tensor(lengths[0]).cumsum(0) - 1
+    last = last_step(plan, torch.tensor(lengths[0]))
+    torch.testing.assert_close(attention(q[:, rows], k, v, last, 2, (0.0, 0.0)), expected[:, rows])
+
+
+@pytest.mark.parametrize("lengths", CASES)
+@pytest.mark.parametrize("p", [(0.0, 0.0), (0.4, 0.0), (0.3, 0.3)])
+def test_attention_gradient(lengths, p):
+    """The backward pass that is written out, with the same random mask each time."""
+    *qkv, plan = attended(lengths, True, p, sizes=(2, 2))
+
+    def seeded(*x):
+        torch.manual_seed(1)
+        return attention(*x, plan, 2, p)
+
+    assert torch.autograd.gradcheck(seeded, [x.requires_grad_() for x in qkv], fast_mode=True)
+
+
+@pytest.mark.parametrize("attend", [attention, fused_attention])
+def test_attention_dropout_keeps_the_mean(attend):
+    """The first encoder drops nothing, the second half of its weights: on average it gives what it would without."""
+    q, k, v, plan = attended(([4, 3], [4, 3]), False, (0.0, 0.5))
+    exact = attention(q, k, v, plan, 2, (0.0, 0.0))
+    draws = torch.stack([attend(q, k, v, plan, 2, (0.0, 0.5)) for _ in range(600)])
+    torch.testing.assert_close(draws[:, 0], exact[0].expand(600, -1, -1))
+    error = (draws[:, 1].mean(0) - exact[1]).abs() / (draws[:, 1].std(0) / 600**0.5)
+    assert draws[:, 1].std(0).min() > 0 and error.max() < 4.5
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3])
+def test_feed_forward(p):
+    """Against the plain expression, with the mask that dropout drew; and its gradient."""
     torch.manual_seed(0)
-    q, k, v = torch.randn(3, 2, 3, 4, 6).unbind(0)
-    mask = torch.rand(2, 3, 4, 4) > 0.3
-    mask[..., 0] = True
-    exact = attend(mask, 2, (0.0, 0.0))(q, k, v, None)
-    draws = torch.stack([attend(mask, 2, (0.0, 0.5))(q, k, v, None) for _ in range(400)])
-    torch.testing.assert_close(draws[:, 0], exact[0].expand(400, -1, -1, -1))
-    assert draws[:, 1].std(0).min() > 0
-    torch.testing.assert_close(draws[:, 1].mean(0), exact[1], atol=0.25, rtol=0)
+    x = torch.randn(3, 5, 4, dtype=torch.float64, requires_grad=True)
+    shapes = {"fc1": (3, 4, 6), "fc1_bias": (3, 6), "fc2": (3, 6, 4), "fc2_bias": (3, 4)}
+    w = {name: torch.randn(shape, dtype=torch.float64, requires_grad=True) for name, shape in shapes.items()}
+    hidden = (x @ w["fc1"] + w["fc1_bias"][:, None]).relu()
+    plain = hidden @ w["fc2"] + w["fc2_bias"][:, None]
+    draws = torch.stack([feed_forward(x, w, p) for _ in range(400 if p else 1)])
+    torch.testing.assert_close(draws.mean(0), plain, atol=0.8 if p else 1e-9, rtol=0)
+    assert (draws.std(0).min() > 0) if p else True
+
+    def seeded(*tensors):
+        torch.manual_seed(1)
+        return feed_forward(tensors[0], dict(zip(shapes, tensors[1:], strict=True)), p)
+
+    assert torch.autograd.gradcheck(seeded, (x, *w.values()))
 
 
 @pytest.mark.parametrize("text", ["bert", "xlnet"])
@@ -137,5 +193,5 @@ def test_tokens(text, batches):
 
 
 def test_heads_must_divide():
-    with pytest.raises(UserError, match="width 6 is not divisible by 4 heads"):
+    with pytest.raises(UserError, match="width of 6 is not divisible by 4 heads"):
         small(heads=4)
