@@ -88,7 +88,10 @@ class Model(nn.Module):
 
     def forward(self, batch: Batch) -> Output:
         x = {"text": self.text(batch), "audio": batch.audio.padded(), "vision": batch.vision.padded()}
-        last: dict[str, Tensor] = {m: last_hidden(self.lstm[m], x[m], getattr(batch, m).lengths) for m in MODALITIES}
+        last: dict[str, Tensor] = {
+            m: last_hidden(self.lstm[m], x[m], getattr(batch, m).lengths)  # type: ignore[arg-type]
+            for m in MODALITIES
+        }
         if self.config.combine == "vote":
             raw = torch.stack([self.heads[m](last[m]) for m in MODALITIES]).mean(0)
         else:

@@ -156,7 +156,8 @@ class VectorTFN(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, None, Tensor]:
         x = self.subnets(batch)
-        y = F.relu(self.fc1(outer_dropout(*(with_one(x[m]) for m in MODALITIES), self.fusion_dropout, self.training)))
+        text, audio, vision = (with_one(x[m]) for m in MODALITIES)
+        y = F.relu(self.fc1(outer_dropout(text, audio, vision, self.fusion_dropout, self.training)))
         multimodal = F.relu(self.fc2(y))
         raw = self.fc3(multimodal)
         return (6 * torch.sigmoid(raw) - 3 if self.bounded else raw), None, multimodal

@@ -45,7 +45,7 @@ class PretrainedText(nn.Module):
 
     @property
     def width(self) -> int:
-        return int(self.model.config.hidden_size)  # type: ignore[union-attr]
+        return int(self.model.config.hidden_size)  # type: ignore[union-attr, arg-type]
 
     def states(self, text: Ragged) -> Tensor:
         """(B, T, D) hidden states of the real tokens, zeros elsewhere; T is the batch's longest sentence."""

@@ -53,7 +53,7 @@ class Config:
     margin: float = 0.8  # alpha, sec. 4.4(3)
     refinement: bool = True  # eqs. 8, 11
     beta: float | None = None  # None: HyCon. 0.2: HyCon-v2, sec. 4.4(3)
-    gamma: float = 1.0  # eq. 14; paper silent, see facts A9
+    gamma: float = 1.0  # eq. 14; paper silent, see docs/protocol.md, A9
     select_positives: bool = True  # only with beta
     select_negatives: bool = True  # only with beta
     reduction: str = "sample"  # A2: mean over samples, sum over modalities; options mean, sum
@@ -120,7 +120,7 @@ class Model(nn.Module):
         self.hybrid = HybridConfig(**{f.name: getattr(config, f.name) for f in fields(HybridConfig)})
         self.front = FrontEnd(dims, text, config)
         self.fusion = build_fusion(config.fusion, config.d)
-        self.predictor = nn.Linear(self.fusion.width, outputs(emotions))
+        self.predictor = nn.Linear(int(self.fusion.width), outputs(emotions))  # type: ignore[arg-type]
         init_like_authors(self)
 
     def forward(self, batch: Batch) -> Output:

@@ -153,7 +153,8 @@ def seed_everything(seed: int, device: torch.device | str = "cpu") -> None:
     """Seed initialisation and dropout, and ask for deterministic kernels."""
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=torch.device(device).type != "cpu")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a check that costs a pass over every new tensor
+    # a check that costs a pass over every new tensor
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
@@ -166,7 +167,8 @@ def _autocast(training: Training | str, device: torch.device):
 
 def _optimizer(model: nn.Module, training: Training, device: torch.device) -> torch.optim.Optimizer:
     """Adam and its family in their fused form; a model may group its parameters by `param_groups(training)`."""
-    groups = model.param_groups(training) if hasattr(model, "param_groups") else _trainable(model)
+    grouped = getattr(model, "param_groups", None)
+    groups = grouped(training) if grouped else _trainable(model)
     options: dict[str, Any] = {"lr": training.lr, "weight_decay": training.weight_decay}
     if training.optimizer != "rmsprop":
         options["fused"] = True

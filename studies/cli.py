@@ -142,13 +142,13 @@ def _add_data(commands) -> None:
     command = _command(actions, "download", do_download, "fetch CMU-MOSI or CMU-MOSEI from the CMU server; resumes")
     command.add_argument("name", help="mosi or mosei")
     command = _command(actions, "check", do_check, "set a corpus beside what the paper says of it")
-    command.add_argument("name")
+    command.add_argument("name", help="an imported corpus, see `bench data list`")
     command.add_argument("--json", action="store_true", help="as JSON")
     command = _command(actions, "list", do_list, "list the corpora")
     command.set_defaults(what="corpora")
     command.add_argument("--json", action="store_true", help="as JSON")
     command = _command(actions, "synthesize", do_synthesize, "make the demo corpus")
-    command.add_argument("name", nargs="?", default="synthetic")
+    command.add_argument("name", nargs="?", default="synthetic", help="its name (default: synthetic)")
 
 
 # ------------------------------------------------------------------------------------------------- commands
@@ -328,8 +328,7 @@ def do_import(options) -> None:
 def do_download(options) -> None:
     from hycon.data.download import download
 
-    for path in download(options.name, options.data):
-        print(path)
+    print(download(options.name, options.data))
 
 
 def do_check(options) -> None:

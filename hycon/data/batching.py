@@ -120,7 +120,8 @@ def prepare(
     batches = {}
     for name in SPLITS:
         split = corpus.splits[name]
-        scaled = replace(split, **{m: _apply(getattr(split, m), *scalers[m]) for m in scalers})
+        audio, vision = (_apply(getattr(split, m), *scalers[m]) for m in ("audio", "vision"))
+        scaled = replace(split, audio=audio, vision=vision)
         label = split.label.float() if corpus.manifest.task == "sentiment" else split.label.long()
         batches[name] = look_up(scaled, label).to(device)
     return batches
