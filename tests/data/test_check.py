@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import mag_content
+from samples import mag_content
 
 from hycon.data.check import check, render
 from hycon.data.importers import import_corpus

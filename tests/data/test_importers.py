@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SIZES, assert_aligned_corpus, count, label_of, mag_content, sequence, words_of
+from samples import SIZES, assert_aligned_corpus, count, label_of, mag_content, sequence, words_of
 
 from hycon.data import load
 from hycon.data.importers import import_corpus
