@@ -59,3 +59,15 @@ def assert_aligned_corpus(corpus: Any, ids: Any = lambda split, i: f"{split}_{i}
                 start, length = int(ragged.starts[i]), int(ragged.lengths[i])
                 rows = ragged.rows[start : start + length].numpy()
                 np.testing.assert_array_equal(rows, sequence(i, count(split, i), rows.shape[1], offset))
+
+
+def rows_of(corpus: Any, split: str, modality: str, i: int) -> np.ndarray:
+    ragged = getattr(corpus.splits[split], modality)
+    start = int(ragged.starts[i])
+    return ragged.rows[start : start + int(ragged.lengths[i])].numpy()
+
+
+def padded(split: str, i: int, steps: int, width: int, offset: float, length: int, front: int) -> np.ndarray:
+    out = np.zeros((steps, width), dtype=np.float32)
+    out[front : front + length] = sequence(i, length, width, offset)
+    return out
