@@ -7,6 +7,7 @@ whole validation split, evaluated at once, so that it depends neither on the ord
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,8 +51,17 @@ class Training:
         ):
             if getattr(self, name) not in allowed:
                 raise UserError(f"training.{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}.")
-        if self.batch_size < 1 or self.epochs < 1 or self.lr <= 0:
-            raise UserError("training needs batch_size >= 1, epochs >= 1 and lr > 0.")
+        for name, holds, expected in (
+            ("lr", 0 < self.lr < math.inf, "a number above 0"),
+            ("batch_size", self.batch_size >= 1, "at least 1"),
+            ("epochs", self.epochs >= 1, "at least 1"),
+            ("patience", self.patience >= 1, "at least 1"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "a number of at least 0"),
+            ("clip", self.clip is None or self.clip > 0, "a number above 0, or None"),
+            ("warmup", 0 <= self.warmup <= 1, "a share of all steps, from 0 to 1"),
+        ):
+            if not holds:
+                raise UserError(f"training.{name} is {getattr(self, name)}; expected {expected}.")
 
 
 @dataclass(frozen=True)
