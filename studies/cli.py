@@ -61,11 +61,12 @@ def _command(commands, name: str, function: Callable[[Any], int | None], text: s
     return command
 
 
-def _choosing(command: argparse.ArgumentParser) -> None:
+def _choosing(command: argparse.ArgumentParser, rows: bool = True) -> None:
     """Options of every command that picks results or runs."""
     command.add_argument("--corpus", metavar="NAME", help="corpus (default: the table's, or the profile's)")
     command.add_argument("--profile", metavar="NAME", help="paper (default) or demo")
-    command.add_argument("--rows", metavar="A,B", help="rows by the paper's names, e.g. TFN-BERT,HyCon-BERT")
+    if rows:
+        command.add_argument("--rows", metavar="A,B", help="rows by the paper's names, e.g. TFN-BERT,HyCon-BERT")
     command.add_argument(
         "--encoder",
         metavar="KIND=NAME",
@@ -109,7 +110,7 @@ def _add_ablate(commands) -> None:
     command.add_argument("--remove", metavar="PART", action="append", default=[], help="see `bench list ablations`")
     command.add_argument("--model", default="hycon", metavar="NAME", help="the model (default: hycon)")
     command.add_argument("--text", default="bert", metavar="NAME", help="its text front-end (default: bert)")
-    _choosing(command)
+    _choosing(command, rows=False)
     _running(command)
     command.add_argument("--format", default="text", metavar="FORMAT", help="of the table printed at the end")
 
@@ -201,6 +202,8 @@ def _run(options, table, rows) -> int:
     profile = commands.profile_of(
         options.profile or "paper", trials=options.trials, seeds=options.seeds, epochs=options.epochs
     )
+    if options.workers < 1:
+        raise UserError(f"--workers is {options.workers}; expected at least 1.")
     devices = options.devices.split(",")
     setting = commands.setting_for(
         table,
@@ -216,7 +219,7 @@ def _run(options, table, rows) -> int:
     if options.dry_run:
         return _dry_run(rows, setting, store, options.workers)
     records = list(store.records())
-    failed = commands.run_table(
+    studies, failed = commands.run_table(
         rows,
         setting,
         store,
@@ -234,6 +237,7 @@ def _run(options, table, rows) -> int:
         profile=profile.name,
         encoders={kind: encoder["name"] for kind, encoder in setting.encoders.items()},
         rows=rows,
+        studies=studies,
     )
     print(render(result, options.format))
     for spec, reason in failed:
@@ -275,7 +279,10 @@ def do_table(options) -> None:
 
         from studies.store import write_atomic
 
-        write_atomic(Path(options.output), (text.rstrip("\n") + "\n").encode())
+        try:
+            write_atomic(Path(options.output), (text.rstrip("\n") + "\n").encode())
+        except OSError as error:
+            raise UserError(f"Cannot write {options.output}: {error.strerror or error}.") from error
     else:
         print(text)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from hycon.data.corpus import Manifest, corpus_folder, read_manifest
 from hycon.errors import UserError, nearest
-from studies.plan import PROFILES, Profile, Setting, Study, load_studies, run_rows, study_of, trial_specs
+from studies.plan import PROFILES, Profile, Setting, Study, load_studies, run_rows, study_of, trial_specs, write_result
 from studies.registry import MODELS
 from studies.runs import RunRecord, RunSpec
-from studies.store import RunStore, write_atomic
+from studies.store import RunStore
 from studies.tables import TABLES, Row, TableResult, TableSpec, assemble, corpus_info
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def pick_rows(table: TableSpec, names: Sequence[str] | None) -> list[Row]:
     by_name = {row.name.lower(): row for row in table.rows}
     if names is None:
         return list(table.rows)
+    names = [name.strip() for name in names]
     for name in names:
         if name.lower() not in by_name:
             known = [row.name for row in table.rows]
@@ -102,13 +104,18 @@ def run_table(
     workers: int = 1,
     devices: Sequence[str] = ("cpu",),
     progress: Callable[[list[RunSpec]], Any] | None = None,
-) -> list[tuple[RunSpec, str]]:
-    """Run the studies of `rows`; returns the failed runs with their reasons. progress: specs -> context manager that
-    takes events."""
+) -> tuple[list[Study], list[tuple[RunSpec, str]]]:
+    """Run the studies of `rows`; returns them, and the failed runs with their reasons.
+
+    progress: specs -> context manager that takes events.  Raises UserError before anything is written or run where
+    devices or executor do not exist.
+    """
     from contextlib import nullcontext
 
     from studies.executors import run
 
+    _check_devices(devices)
+    run([], store, executor=executor, workers=workers, devices=devices)  # checks the arguments
     failed: list[tuple[RunSpec, str]] = []
     _remember(setting.manifest, store)
 
@@ -127,8 +134,19 @@ def run_table(
             )
         failed.extend(summary.failed)
 
-    run_rows(built(rows), setting, store, execute)
-    return failed
+    return run_rows(built(rows), setting, store, execute), failed
+
+
+def _check_devices(devices: Sequence[str]) -> None:
+    for device in devices:
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+            raise UserError(f"Unknown device {device!r}; expected cpu, or a list such as cuda:0,cuda:1.")
+    wanted = [int(device.partition(":")[2] or 0) for device in devices if device != "cpu"]
+    if wanted:
+        import torch
+
+        if max(wanted) >= torch.cuda.device_count():
+            raise UserError(f"--devices names cuda:{max(wanted)}, but PyTorch finds {torch.cuda.device_count()} GPUs.")
 
 
 @dataclass(frozen=True)
@@ -177,15 +195,21 @@ def table_result(
     encoders: Mapping[str, str] | None = None,
     rows: Sequence[Row] | None = None,
     protocol: str = "paper",
+    studies: Sequence[Study] | None = None,
 ) -> TableResult:
-    """The table as the results folder has it now. Trains nothing and imports no torch."""
+    """The table as the results folder has it now, or of the given studies. Trains nothing and imports no torch."""
+    from hycon.metrics import PROTOCOLS
+
+    if protocol not in PROTOCOLS:
+        raise UserError(f"Unknown protocol {protocol!r}; nearest: {nearest(protocol, PROTOCOLS)}.")
     name = corpus or (PROFILES[profile].corpus if profile else None) or table.corpus
-    studies = load_studies(store)
+    studies = load_studies(store) if studies is None else studies
+    manifest = _manifest(name, data, store)
     records: dict[str, list[RunRecord]] = {}
     status: dict[str, tuple[str, str]] = {}
     budgets: dict[str, str] = {}
     for row in rows or table.rows:
-        study = study_of(row, studies, name, profile, encoders or {})
+        study = study_of(row, studies, name, profile, encoders or {}, manifest.sha256)
         if row.model not in MODELS:
             status[row.name] = ("missing", f"model {row.model} is not built yet")
         elif study is None:
@@ -194,7 +218,7 @@ def table_result(
             records[row.name], status[row.name] = _runs_of(study, store)
             budgets[row.name] = _budget(study)
     shown = table if rows is None else dataclasses.replace(table, rows=tuple(rows))
-    info = corpus_info(_manifest(name, data, store), _budget_notes(budgets))
+    info = corpus_info(manifest, _budget_notes(budgets))
     return assemble(shown, records, {k: v for k, v in status.items() if v[0]}, corpus=info, protocol=protocol)
 
 
@@ -234,13 +258,8 @@ def _budget_notes(budgets: Mapping[str, str]) -> list[str]:
 
 def _remember(manifest: Manifest, store: RunStore) -> None:
     """Keep the corpus's manifest beside the results, so that tables can be captioned where the corpus is not."""
-    folder = store.root / "corpora" / manifest.name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"Cannot write to {store.root}: {error.strerror or error}.") from error
     text = json.dumps(dataclasses.asdict(manifest), indent=1, ensure_ascii=False)
-    write_atomic(folder / "manifest.json", text.encode())
+    write_result(store, f"corpora/{manifest.name}/manifest.json", text.encode())
 
 
 def _manifest(name: str, data: str | os.PathLike | None, store: RunStore) -> Manifest:
