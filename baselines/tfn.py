@@ -29,12 +29,12 @@ from hycon.data.corpus import MODALITIES
 from hycon.data.ragged import Ragged
 from hycon.dropout import Dropout
 from hycon.encoders import FrontEnd, PretrainedText, init_like_authors
-from hycon.fusion import TensorFusion, outer_dropout, with_one
+from hycon.fusion import TensorFusion, tensor_linear, with_one
 from hycon.output import Output, as_prediction, outputs
 from hycon.recurrent import last_hidden
 from hycon.train import Training
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class VectorTFN(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, None, Tensor]:
         x = self.subnets(batch)
         text, audio, vision = (with_one(x[m]) for m in MODALITIES)
-        y = F.relu(self.fc1(outer_dropout(text, audio, vision, self.fusion_dropout, self.training)))
+        y = F.relu(tensor_linear(text, audio, vision, self.fc1, self.fusion_dropout, self.training))
         multimodal = F.relu(self.fc2(y))
         raw = self.fc3(multimodal)
         return (6 * torch.sigmoid(raw) - 3 if self.bounded else raw), None, multimodal

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hycon.data.corpus import MODALITIES
-from hycon.dropout import Dropout, keep_mask
+from hycon.dropout import keep_mask
 from hycon.errors import UserError, nearest
 
 
@@ -28,32 +28,65 @@ def outer(text: Tensor, audio: Tensor, vision: Tensor) -> Tensor:
     return (pair[:, :, None] * vision[:, None]).flatten(1)
 
 
-def outer_dropout(text: Tensor, audio: Tensor, vision: Tensor, p: float, training: bool) -> Tensor:
-    """`dropout(outer(text, audio, vision), p)` in one pass: on a CPU the tensor is TFN's largest by far."""
-    if not training or p <= 0 or text.device.type != "cpu":
-        return F.dropout(outer(text, audio, vision), p, training)
-    return _OuterDropout.apply((text[:, :, None] * audio[:, None]).flatten(1), vision, p)
+def tensor_linear(
+    text: Tensor, audio: Tensor, vision: Tensor, linear: nn.Linear, p: float = 0.0, training: bool = False
+) -> Tensor:
+    """`linear(dropout(outer(text, audio, vision), p))`: (B, l), (B, a), (B, v) -> (B, out).
+
+    On a CPU the outer product, TFN's largest tensor by far, is never made: it is built, dropped and multiplied in
+    blocks of one text feature, which stay in the cache.
+    """
+    p = p if training else 0.0
+    if text.device.type != "cpu" or p >= 1:
+        return linear(F.dropout(outer(text, audio, vision), p))
+    return _TensorLinear.apply(text, audio, vision, linear.weight, linear.bias, p)
 
 
-class _OuterDropout(torch.autograd.Function):
-    """(B, m), (B, n) -> (B, m * n): outer product, dropped in place; the backward pass never makes its transpose."""
+class _TensorLinear(torch.autograd.Function):
+    """text (B, l), audio (B, a), vision (B, v), weight (o, l * a * v), bias (o,), p -> (B, o)."""
 
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
-    def forward(ctx: Any, pair: Tensor, vision: Tensor, p: float) -> Tensor:
-        kept, scale = keep_mask((len(pair), pair.shape[1], vision.shape[1]), p)
-        product = torch.bmm((pair * scale)[:, :, None], vision[:, None]).mul_(kept)
-        ctx.save_for_backward(pair, vision, kept)
-        ctx.scale = scale
-        return product.flatten(1)
+    def forward(
+        ctx: Any, text: Tensor, audio: Tensor, vision: Tensor, weight: Tensor, bias: Tensor, p: float
+    ) -> Tensor:
+        width = audio.shape[1] * vision.shape[1]
+        kept, ctx.scale = keep_mask((text.shape[1], len(text), width), p) if p else (None, 1.0)
+        out = bias.repeat(len(text), 1)
+        block, mask = text.new_empty(2, len(text), width)
+        for i, part in enumerate(weight.split(width, 1)):
+            pair = text[:, i : i + 1] * ctx.scale * audio
+            torch.bmm(pair[:, :, None], vision[:, None], out=block.unflatten(1, (audio.shape[1], -1)))
+            if kept is not None:
+                block.mul_(mask.copy_(kept[i]))
+            out.addmm_(block, part.t())
+        ctx.save_for_backward(text, audio, vision, weight, kept)
+        return out
 
     @staticmethod
     @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx: Any, grad: Tensor):  # type: ignore[override]
-        pair, vision, kept = ctx.saved_tensors
-        grad = grad.view(kept.shape) * kept
-        d_pair = torch.bmm(grad, vision[:, :, None])[:, :, 0] * ctx.scale
-        return d_pair, torch.bmm((pair * ctx.scale)[:, None], grad)[:, 0], None
+        text, audio, vision, weight, kept = ctx.saved_tensors
+        width = audio.shape[1] * vision.shape[1]
+        scaled = text * ctx.scale
+        d_weight, d_text = torch.empty_like(weight), torch.empty_like(text)
+        d_audio, d_vision = torch.zeros_like(audio), torch.zeros_like(vision)
+        block, mask = text.new_empty(2, len(text), width)
+        cube = block.unflatten(1, (audio.shape[1], -1))
+        for i, (part, d_part) in enumerate(zip(weight.split(width, 1), d_weight.split(width, 1), strict=True)):
+            pair = scaled[:, i : i + 1] * audio
+            torch.bmm(pair[:, :, None], vision[:, None], out=cube)
+            if kept is not None:
+                block.mul_(mask.copy_(kept[i]))
+            d_part.copy_(grad.t() @ block)
+            torch.mm(grad, part, out=block)
+            if kept is not None:
+                block.mul_(mask)
+            d_pair = torch.bmm(cube, vision[:, :, None])[:, :, 0]
+            d_vision += torch.bmm(pair[:, None], cube)[:, 0]
+            d_audio.addcmul_(d_pair, scaled[:, i : i + 1])
+            d_text[:, i] = (d_pair * audio).sum(1)
+        return d_text * ctx.scale, d_audio, d_vision, d_weight, grad.sum(0), None
 
 
 class Addition(nn.Module):
@@ -85,12 +118,13 @@ class TensorFusion(nn.Module):
     def __init__(self, d: int, hidden: int = 50, dropout: float = 0.5):
         super().__init__()
         self.width = d
-        self.drop = Dropout(dropout)
+        self.dropout = dropout
         self.layers = nn.ModuleList([nn.Linear((d + 1) ** 3, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, d)])
 
     def forward(self, x: Mapping[str, Tensor]) -> Tensor:
-        y = self.drop(outer(*(with_one(x[m]) for m in MODALITIES)))
-        for layer in self.layers:
+        first, *others = self.layers
+        y = torch.tanh(tensor_linear(*(with_one(x[m]) for m in MODALITIES), first, self.dropout, self.training))
+        for layer in others:
             y = torch.tanh(layer(y))
         return y
 

@@ -6,7 +6,6 @@ whole validation split, evaluated at once, so that it depends neither on the ord
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable
@@ -103,13 +102,23 @@ def fit(
         if not torch.isfinite(torch.tensor(loss)):
             raise NonFiniteLoss(epoch, steps)
         if loss < best[0]:
-            best = (loss, epoch, copy.deepcopy(model.state_dict()))
+            best = (loss, epoch, _copy(model.state_dict(), best[2]))
         if on_epoch:
             on_epoch(curve[-1])
         if epoch - best[1] >= training.patience:
             break
     model.load_state_dict(best[2])
     return Fitted(best[1], best[0], curve, time.perf_counter() - started)
+
+
+def _copy(weights: dict[str, Tensor], into: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A copy of `weights`, in the memory of an earlier one where there is one."""
+    for name, value in weights.items():
+        if name in into:
+            into[name].copy_(value)
+        else:
+            into[name] = value.detach().clone()
+    return into
 
 
 def _train_epoch(model, shuffled: Batch, training: Training, optimizer, schedule, epoch: int) -> float:
