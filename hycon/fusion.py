@@ -34,59 +34,57 @@ def tensor_linear(
     """`linear(dropout(outer(text, audio, vision), p))`: (B, l), (B, a), (B, v) -> (B, out).
 
     On a CPU the outer product, TFN's largest tensor by far, is never made: it is built, dropped and multiplied in
-    blocks of one text feature, which stay in the cache.
+    blocks that stay in the cache.
     """
     p = p if training else 0.0
     if text.device.type != "cpu" or p >= 1:
         return linear(F.dropout(outer(text, audio, vision), p))
-    return _TensorLinear.apply(text, audio, vision, linear.weight, linear.bias, p)
+    pair = (text[:, :, None] * audio[:, None]).flatten(1)
+    return _TensorLinear.apply(pair, vision, linear.weight, linear.bias, p)
+
+
+BLOCK = 2**18  # elements of the outer product made at a time: 1 MiB
 
 
 class _TensorLinear(torch.autograd.Function):
-    """text (B, l), audio (B, a), vision (B, v), weight (o, l * a * v), bias (o,), p -> (B, o)."""
+    """pair (B, m), vision (B, v), weight (o, m * v), bias (o,), p -> (B, o), in blocks of a few columns of `pair`."""
 
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
-    def forward(
-        ctx: Any, text: Tensor, audio: Tensor, vision: Tensor, weight: Tensor, bias: Tensor, p: float
-    ) -> Tensor:
-        width = audio.shape[1] * vision.shape[1]
-        kept, ctx.scale = keep_mask((text.shape[1], len(text), width), p) if p else (None, 1.0)
-        out = bias.repeat(len(text), 1)
-        block, mask = text.new_empty(2, len(text), width)
-        for i, part in enumerate(weight.split(width, 1)):
-            pair = text[:, i : i + 1] * ctx.scale * audio
-            torch.bmm(pair[:, :, None], vision[:, None], out=block.unflatten(1, (audio.shape[1], -1)))
-            if kept is not None:
-                block.mul_(mask.copy_(kept[i]))
-            out.addmm_(block, part.t())
-        ctx.save_for_backward(text, audio, vision, weight, kept)
+    def forward(ctx: Any, pair: Tensor, vision: Tensor, weight: Tensor, bias: Tensor, p: float) -> Tensor:
+        ctx.columns = max(1, BLOCK // vision.numel())
+        out, ctx.kept, ctx.scale = bias.repeat(len(pair), 1), [], 1.0
+        width = ctx.columns * vision.shape[1]
+        for columns, part in zip(pair.split(ctx.columns, 1), weight.split(width, 1), strict=True):
+            block = (columns[:, :, None] * vision[:, None]).flatten(1)
+            if p:
+                kept, ctx.scale = keep_mask(block.shape, p)
+                ctx.kept.append(kept)
+                block.mul_(kept)
+            out.addmm_(block, part.t(), alpha=ctx.scale)
+        ctx.save_for_backward(pair, vision, weight)
         return out
 
     @staticmethod
     @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx: Any, grad: Tensor):  # type: ignore[override]
-        text, audio, vision, weight, kept = ctx.saved_tensors
-        width = audio.shape[1] * vision.shape[1]
-        scaled = text * ctx.scale
-        d_weight, d_text = torch.empty_like(weight), torch.empty_like(text)
-        d_audio, d_vision = torch.zeros_like(audio), torch.zeros_like(vision)
-        block, mask = text.new_empty(2, len(text), width)
-        cube = block.unflatten(1, (audio.shape[1], -1))
-        for i, (part, d_part) in enumerate(zip(weight.split(width, 1), d_weight.split(width, 1), strict=True)):
-            pair = scaled[:, i : i + 1] * audio
-            torch.bmm(pair[:, :, None], vision[:, None], out=cube)
-            if kept is not None:
-                block.mul_(mask.copy_(kept[i]))
-            d_part.copy_(grad.t() @ block)
-            torch.mm(grad, part, out=block)
-            if kept is not None:
-                block.mul_(mask)
-            d_pair = torch.bmm(cube, vision[:, :, None])[:, :, 0]
-            d_vision += torch.bmm(pair[:, None], cube)[:, 0]
-            d_audio.addcmul_(d_pair, scaled[:, i : i + 1])
-            d_text[:, i] = (d_pair * audio).sum(1)
-        return d_text * ctx.scale, d_audio, d_vision, d_weight, grad.sum(0), None
+        pair, vision, weight = ctx.saved_tensors
+        width = ctx.columns * vision.shape[1]
+        scaled = grad * ctx.scale
+        d_weight, d_pair, d_vision = torch.empty_like(weight), torch.empty_like(pair), torch.zeros_like(vision)
+        blocks = zip(*(x.split(ctx.columns, 1) for x in (pair, d_pair)), strict=True)
+        for i, (columns, d_columns) in enumerate(blocks):
+            part = slice(i * width, i * width + columns.shape[1] * vision.shape[1])
+            block = (columns[:, :, None] * vision[:, None]).flatten(1)
+            d_block = scaled @ weight[:, part]
+            if ctx.kept:
+                block.mul_(ctx.kept[i])
+                d_block.mul_(ctx.kept[i])
+            d_weight[:, part] = scaled.t() @ block
+            cube = d_block.unflatten(1, (-1, vision.shape[1]))  # (B, columns, v)
+            d_columns.copy_(torch.bmm(cube, vision[:, :, None])[:, :, 0])
+            d_vision += torch.bmm(columns[:, None], cube)[:, 0]
+        return d_pair, d_vision, d_weight, grad.sum(0), None
 
 
 class Addition(nn.Module):

@@ -22,14 +22,14 @@ def leaves(x):
 
 
 @pytest.mark.parametrize("p", [0.0, 0.3])
-def test_tensor_layer_is_linear_of_dropped_outer_product(p):
+def test_tensor_layer_is_linear_of_dropped_outer_product(p, monkeypatch):
+    monkeypatch.setattr("hycon.fusion.BLOCK", 5 * 30)
     x, linear = leaves(inputs()), nn.Linear(60, 7).double()
     torch.manual_seed(3)
     ours = tensor_linear(*x, linear, p, training=True)
     torch.manual_seed(3)
-    kept, scale = keep_mask((3, 6, 20), p)
-    product = outer(*x).unflatten(1, (3, 20)) * kept.transpose(0, 1) * scale
-    expected = linear(product.flatten(1))
+    masks = [keep_mask((6, width), p) for width in (25, 25, 10)]  # 12 pairs in blocks of 5, with 5 vision features
+    expected = linear(outer(*x) * torch.cat([kept for kept, _ in masks], 1) * masks[0][1])
     torch.testing.assert_close(ours, expected)
     wanted = [*x, linear.weight, linear.bias]
     theirs = torch.autograd.grad(expected.square().sum(), wanted)
