@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hycon.data.corpus import Manifest, corpus_folder, read_manifest
 from hycon.errors import UserError, nearest
-from studies.plan import PROFILES, Profile, Setting, Study, load_studies, run_rows, study_of, trial_specs, write_result
+from studies.plan import PROFILES, Profile, Setting, Study, load_studies, run_rows, study_of, trial_specs
 from studies.registry import MODELS
 from studies.runs import RunRecord, RunSpec
 from studies.store import RunStore
@@ -117,7 +116,6 @@ def run_table(
     _check_devices(devices)
     run([], store, executor=executor, workers=workers, devices=devices)  # checks the arguments
     failed: list[tuple[RunSpec, str]] = []
-    _remember(setting.manifest, store)
 
     def execute(specs: list[RunSpec]) -> None:
         pending = [spec for spec in specs if not store.has(spec.id)]
@@ -254,12 +252,6 @@ def _budget_notes(budgets: Mapping[str, str]) -> list[str]:
         whose = "" if len(names) == len(budgets) else f" for {', '.join(names)}"
         notes.append(f"search of {text}{whose} (the paper: 50 trials)")
     return notes
-
-
-def _remember(manifest: Manifest, store: RunStore) -> None:
-    """Keep the corpus's manifest beside the results, so that tables can be captioned where the corpus is not."""
-    text = json.dumps(dataclasses.asdict(manifest), indent=1, ensure_ascii=False)
-    write_result(store, f"corpora/{manifest.name}/manifest.json", text.encode())
 
 
 def _manifest(name: str, data: str | os.PathLike | None, store: RunStore) -> Manifest:

@@ -167,6 +167,12 @@ def save_study(store: RunStore, study: Study) -> None:
     write_result(store, f"studies/{study.id}.json", text.encode())
 
 
+def remember_corpus(store: RunStore, manifest: Manifest) -> None:
+    """Keep the corpus's manifest beside the results, so that tables can be captioned where the corpus is not."""
+    text = json.dumps(dataclasses.asdict(manifest), indent=1, ensure_ascii=False)
+    write_result(store, f"corpora/{manifest.name}/manifest.json", text.encode())
+
+
 def write_result(store: RunStore, file: str, content: bytes) -> None:
     """A file of the results folder, whole or not at all. Raises UserError where it cannot be written."""
     path = store.root / file
@@ -227,6 +233,7 @@ def run_rows(
     Safe to repeat: what is done is not done again. Returns a study per row, without winner where every trial failed.
     """
     planned = [(row, *trial_specs(row, setting)) for row in rows]
+    remember_corpus(store, setting.manifest)
     known = {study.id for study in load_studies(store)}  # may have a winner already, which a table shows meanwhile
     for _, study, _ in planned:
         if study.id not in known:
