@@ -121,7 +121,8 @@ class TensorFusion(nn.Module):
 
     def forward(self, x: Mapping[str, Tensor]) -> Tensor:
         first, *others = self.layers
-        y = torch.tanh(tensor_linear(*(with_one(x[m]) for m in MODALITIES), first, self.dropout, self.training))
+        text, audio, vision = (with_one(x[m]) for m in MODALITIES)
+        y = torch.tanh(tensor_linear(text, audio, vision, first, self.dropout, self.training))  # type: ignore[arg-type]
         for layer in others:
             y = torch.tanh(layer(y))
         return y
