@@ -9,7 +9,6 @@ import torch
 from hycon.data.batching import form_of
 from hycon.data.ragged import Ragged
 from hycon.dropout import dropout
-from hycon.fusion import outer, outer_dropout
 from hycon.output import task_loss
 from hycon.pretrained import identify
 from hycon.train import Training, fit, predict, seed_everything
@@ -255,23 +254,6 @@ def test_tfn_output_range(bounded, batches):
     net = build("tfn", "glove", batch, output_range=bounded)
     torch.nn.init.constant_(net.net.fc3.bias, 50.0)
     assert (predict(net, batch).max() <= 3.0) == bounded
-
-
-@pytest.mark.parametrize("p", [0.0, 0.3])
-def test_outer_product_with_dropout_in_one_pass(p):
-    """The very numbers and gradients of the two steps, from the same random bits."""
-    torch.manual_seed(0)
-    parts = [torch.randn(5, n, dtype=torch.float64, requires_grad=True) for n in (3, 4, 2)]
-    goal = torch.randn(24, dtype=torch.float64)
-    found = []
-    for compute in (lambda: outer_dropout(*parts, p, True), lambda: dropout(outer(*parts), p, True)):
-        torch.manual_seed(1)
-        product = compute()
-        found.append((product.detach(), *torch.autograd.grad((product @ goal).square().sum(), parts)))
-    assert (found[0][0] == 0).any() == (p > 0)
-    for one, two in zip(*found, strict=True):
-        torch.testing.assert_close(one, two)
-    assert torch.equal(outer_dropout(*parts, p, False), outer(*parts))
 
 
 def test_dropout_drops_the_asked_share_and_keeps_the_mean():
