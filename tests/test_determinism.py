@@ -54,7 +54,7 @@ def test_workers_order_and_engine_change_nothing(corpora, tmp_path):
         ("two", specs, {"executor": "local", "workers": 2}),
     ):
         store = RunStore(tmp_path / name)
-        assert not run(order, store, data_root=corpora, **how).failed
+        assert not run(order, store, data_root=corpora, preload=("torch", "studies.preload"), **how).failed
         found.append(
             {s.id: (fixed(store.get(s.id)), (store.folder(s.id) / "predictions.npz").read_bytes()) for s in specs}
         )
