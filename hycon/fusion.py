@@ -5,7 +5,7 @@ Each is a module `{modality: (B, d)} -> (B, width)`; `width` says how wide the m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -156,13 +156,16 @@ class LowRank(nn.Module):
         return (product * self.weights[0, :, None]).sum(1) + self.bias
 
 
-FUSIONS = {"addition": Addition, "concatenation": Concatenation, "tensor": TensorFusion}
+FUSIONS: dict[str, Callable[[int], nn.Module]] = {
+    "addition": Addition,
+    "concatenation": Concatenation,
+    "tensor": TensorFusion,
+    "low-rank": lambda d: LowRank({"text": d, "audio": d, "vision": d}, d, rank=5),  # rank: authors' sibling code
+}
 
 
 def build_fusion(name: str, d: int) -> nn.Module:
-    """One of the fusions of Table 5 over three d-wide representations."""
-    if name == "low-rank":
-        return LowRank(dict.fromkeys(MODALITIES, d), d, rank=5)  # rank: the authors' sibling code
+    """One of FUSIONS over three d-wide representations."""
     if name not in FUSIONS:
-        raise UserError(f"Unknown fusion {name!r}; nearest: {nearest(name, [*FUSIONS, 'low-rank'])}.")
+        raise UserError(f"Unknown fusion {name!r}; nearest: {nearest(name, FUSIONS)}.")
     return FUSIONS[name](d)

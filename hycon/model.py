@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from hycon.data.batching import Batch
 from hycon.encoders import READOUTS, FrontEnd, PretrainedText, init_like_authors
-from hycon.errors import UserError
-from hycon.fusion import build_fusion
+from hycon.errors import UserError, nearest
+from hycon.fusion import FUSIONS, build_fusion
 from hycon.losses import HybridConfig, emotion_classes, hybrid_loss, sentiment_classes
 from hycon.output import Output, as_prediction, outputs, task_loss
 from hycon.train import Training
@@ -63,6 +63,21 @@ class Config:
     weighted_refinement: str = "weighted"  # A10: refinement over selected pairs; options literal, mean
     contrastive: str = "hycon"  # Table 7: classical, triplet, hard-triplet, n-pair
     hinge: bool = True  # A15: max(0, .) around eq. 19
+
+    def __post_init__(self) -> None:
+        """Refuse before a search starts what no run could use."""
+        for name, allowed in (("readout", READOUTS), ("fusion", FUSIONS), ("zero", ("positive", "exclude", "third"))):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise UserError(f"Unknown {name} {value!r}; nearest: {nearest(value, allowed)}.")
+        if self.layers < 1 or self.heads < 1 or self.d % self.heads:
+            raise UserError(f"layers is {self.layers}, heads {self.heads}, d {self.d}: d must be a multiple of heads.")
+        hybrid_config(self)
+
+
+def hybrid_config(config: Config) -> HybridConfig:
+    """The part of a Config that the losses read. Raises UserError for values that they refuse."""
+    return HybridConfig(**{f.name: getattr(config, f.name) for f in fields(HybridConfig)})
 
 
 TRAINING = {
@@ -114,10 +129,8 @@ def without_effect(config: Config) -> set[str]:
 class Model(nn.Module):
     def __init__(self, config: Config, dims: Mapping[str, int], text: PretrainedText | None = None, emotions: int = 0):
         super().__init__()
-        if config.readout not in READOUTS:
-            raise UserError(f"Unknown readout {config.readout!r}; expected one of {', '.join(READOUTS)}.")
         self.config, self.emotions = config, emotions
-        self.hybrid = HybridConfig(**{f.name: getattr(config, f.name) for f in fields(HybridConfig)})
+        self.hybrid = hybrid_config(config)
         self.front = FrontEnd(dims, text, config)
         self.fusion = build_fusion(config.fusion, config.d)
         self.predictor = nn.Linear(int(self.fusion.width), outputs(emotions))  # type: ignore[arg-type]

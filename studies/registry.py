@@ -74,6 +74,8 @@ def _replace(config: Any, changes: Mapping[str, Any]) -> Any:
         if type(value) not in allowed and not (type(value) is int and float in allowed):
             names = " or ".join("None" if kind is type(None) else WORDS[kind] for kind in allowed)
             raise UserError(f"Option {key} is {value!r}; expected {names}, such as {getattr(config, key)!r}.")
+        if type(value) is int and int not in allowed:
+            changes = {**changes, key: float(value)}  # 1 and 1.0 are one run, with one id
     return dataclasses.replace(config, **changes)
 
 
