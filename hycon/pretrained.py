@@ -50,13 +50,16 @@ def identify(kind: str, name: str) -> dict[str, str]:
         return {"name": DEMO, "sha256": hashlib.sha256(text.encode()).hexdigest()}
     path = Path(name).expanduser()
     if path.is_dir():
-        name = _short_name(path)
+        name = short_name(path)
         register(name, path)
     return {"name": name, "sha256": _digest(locate(kind, name))}
 
 
-def _short_name(path: Path) -> str:
-    """The folder's own name, or its parent's where the folder is just called 'model'."""
+def short_name(name: str | Path) -> str:
+    """What records call an encoder: a folder's own name, or its parent's where it is just called 'model'."""
+    path = Path(name).expanduser()
+    if not path.is_dir():
+        return str(name)
     path = path.resolve()
     return path.parent.name if path.name in ("model", "snapshot", "pytorch") else path.name
 

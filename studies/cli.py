@@ -288,6 +288,8 @@ def do_table(options) -> None:
 
 
 def _table(options, commands, run_store):
+    from hycon.pretrained import short_name
+
     table = commands.table_spec(options.table)
     rows = commands.pick_rows(table, options.rows.split(",")) if options.rows else None
     if options.profile:
@@ -298,7 +300,7 @@ def _table(options, commands, run_store):
         corpus=options.corpus,
         data=options.data,
         profile=options.profile,
-        encoders=parse_encoders(options.encoder),
+        encoders={kind: short_name(name) for kind, name in parse_encoders(options.encoder).items()},
         rows=rows,
         protocol=getattr(options, "protocol", "paper"),
     )
