@@ -214,9 +214,11 @@ def _run(options, table, rows) -> int:
         encoders=parse_encoders(options.encoder),
         device=devices[0],
         options=parse_values(options.set),
+        keep=not options.dry_run,
     )
     store = RunStore(commands.results_root(options.results))
     if options.dry_run:
+        commands.check_machines(store, options.executor, options.workers, devices)
         return _dry_run(rows, setting, store, options.workers)
     records = list(store.records())
     studies, failed = commands.run_table(

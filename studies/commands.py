@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hycon.data.corpus import Manifest, corpus_folder, read_manifest
+from hycon.data.corpus import Manifest, corpus_folder, existing_folder, read_manifest
 from hycon.errors import UserError, nearest
 from studies.plan import PROFILES, Profile, Setting, Study, load_studies, run_rows, study_of, trial_specs
 from studies.registry import MODELS
@@ -26,7 +26,8 @@ DEMO_CORPUS = "synthetic"
 
 def results_root(root: str | os.PathLike | None = None) -> Path:
     """Where runs live: the argument, else $BENCH_RESULTS, else ./results."""
-    return Path(root or os.environ.get("BENCH_RESULTS") or "results")
+    root = Path(root or os.environ.get("BENCH_RESULTS") or "results")
+    return existing_folder(root, "the results folder, --results or BENCH_RESULTS")
 
 
 def table_spec(name: str) -> TableSpec:
@@ -58,13 +59,18 @@ def pick_rows(table: TableSpec, names: Sequence[str] | None) -> list[Row]:
     return [by_name[name.lower()] for name in dict.fromkeys(names)]
 
 
-def corpus_for(name: str, data: str | os.PathLike | None) -> Manifest:
-    """The manifest of a corpus; the demo corpus is made where it is missing."""
-    if name == DEMO_CORPUS and not (corpus_folder(name, data) / "manifest.json").exists():
-        from hycon.data.synthetic import synthesize
+def corpus_for(name: str, data: str | os.PathLike | None, keep: bool = True) -> Manifest:
+    """The manifest of a corpus; the demo corpus is made where it is missing (and with keep=False thrown away again)."""
+    if name != DEMO_CORPUS or (corpus_folder(name, data) / "manifest.json").exists():
+        return read_manifest(name, data)
+    from tempfile import TemporaryDirectory
 
+    from hycon.data.synthetic import synthesize
+
+    if keep:
         return synthesize(name, data)
-    return read_manifest(name, data)
+    with TemporaryDirectory() as scratch:
+        return synthesize(name, scratch)
 
 
 def setting_for(
@@ -77,11 +83,15 @@ def setting_for(
     encoders: Mapping[str, str] | None = None,
     device: str = "cpu",
     options: Mapping[str, Any] | None = None,
+    keep: bool = True,
 ) -> Setting:
-    """What a command fixes for all rows. encoders: front-end -> name or folder; only those that rows need are read."""
+    """What a command fixes for all rows. encoders: front-end -> name or folder; only those that rows need are read.
+
+    keep: whether a demo corpus that has to be made stays in the data folder.
+    """
     from hycon.pretrained import DEFAULT, identify
 
-    manifest = corpus_for(corpus or profile.corpus or table.corpus, data)
+    manifest = corpus_for(corpus or profile.corpus or table.corpus, data, keep)
     names = {**DEFAULT, **profile.encoders, **(encoders or {})}
     needed = {row.text for row in rows if row.model in MODELS} & set(DEFAULT)
     identified = {kind: identify(kind, names[kind]) for kind in sorted(needed)}
@@ -113,8 +123,7 @@ def run_table(
 
     from studies.executors import run
 
-    _check_devices(devices)
-    run([], store, executor=executor, workers=workers, devices=devices)  # checks the arguments
+    check_machines(store, executor, workers, devices)
     failed: list[tuple[RunSpec, str]] = []
 
     def execute(specs: list[RunSpec]) -> None:
@@ -133,6 +142,14 @@ def run_table(
         failed.extend(summary.failed)
 
     return run_rows(built(rows), setting, store, execute), failed
+
+
+def check_machines(store: RunStore, executor: str, workers: int, devices: Sequence[str]) -> None:
+    """Raises UserError where there is no such executor or device."""
+    from studies.executors import run
+
+    _check_devices(devices)
+    run([], store, executor=executor, workers=workers, devices=devices)
 
 
 def _check_devices(devices: Sequence[str]) -> None:

@@ -64,6 +64,7 @@ class Study:
     trials: list[str]
     selected: int | None = None
     runs: list[str] = field(default_factory=list)
+    model_version: int = 0  # the model's VERSION; 0 in studies from before it was kept
     version: int = STUDY_VERSION
 
     @property
@@ -116,6 +117,7 @@ def trial_specs(row: Row, setting: Setting) -> tuple[Study, list[RunSpec]]:
         profile=setting.profile.name,
         draws=draws,
         trials=[spec.id for spec in specs],
+        model_version=specs[0].version,
     )
     return study, specs
 
@@ -208,7 +210,8 @@ def study_of(
     data: str | None = None,
 ) -> Study | None:
     """The study that fills a row: of the asked profile and encoder where asked; then one on the data that the corpus
-    holds now (`data`, its sha256) before one on what it held earlier; then the most thorough one."""
+    holds now (`data`, its sha256) before one on what it held earlier; then the model's newest version; then the most
+    thorough one."""
     fitting = [
         s
         for s in studies
@@ -216,7 +219,7 @@ def study_of(
         and (profile is None or s.profile == profile)
         and (row.text not in encoders or (s.encoder or {}).get("name") == encoders[row.text])
     ]
-    return max(fitting, key=lambda s: (s.data == data, len(s.runs), len(s.trials), s.id), default=None)
+    return max(fitting, key=lambda s: (s.data == data, s.model_version, len(s.runs), len(s.trials), s.id), default=None)
 
 
 # ------------------------------------------------------------------------------------------------- doing it

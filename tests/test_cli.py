@@ -287,6 +287,39 @@ def test_dry_run_runs_nothing(capsys, copy, tmp_path):
     assert "2 runs" in out
 
 
+def test_dry_run_does_not_keep_a_demo_corpus(capsys, tmp_path):
+    folder = ["--data", tmp_path / "data", "--results", tmp_path / "results"]
+    assert bench(capsys, *RUN, *folder, "--dry-run")[0] == 0
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("bad", [["--executor", "lokal"], ["--devices", "cuda:99"], ["--devices", "gpu"]])
+def test_dry_run_knows_machines_that_do_not_exist(capsys, copy, bad):
+    code, out, err = bench(capsys, *RUN, *places(copy), "--dry-run", *bad)
+    assert (code, out) == (2, "") and err.count("\n") == 1
+
+
+READERS = [["table", "table1"], ["status"], RUN, [*RUN, "--dry-run"]]
+
+
+@pytest.mark.parametrize(
+    ("folder", "command"),
+    [
+        *[(folder, command) for folder in ("--data", "--results") for command in READERS],
+        ("--data", ["data", "list"]),
+        ("--data", ["list", "corpora"]),
+        ("--results", ["list", "runs"]),
+    ],
+)
+def test_a_file_where_a_folder_belongs(capsys, copy, tmp_path, command, folder):
+    file = tmp_path / "file"
+    file.write_text("")
+    given = dict(zip(*[iter(places(copy))] * 2, strict=True)) | {folder: str(file)}
+    code, out, err = bench(capsys, *command, *[word for pair in given.items() for word in pair])
+    assert (code, out) == (2, "")
+    assert "is a file" in err and folder in err
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_table_in_every_format(capsys, finished, format):
     code, out, err = bench(capsys, "table", "table1", "--profile", "demo", "--format", format, *places(finished))

@@ -276,6 +276,12 @@ def test_study_of_takes_the_most_thorough_one_on_the_present_data():
     assert study_of(HYCON, [large, many], "mosi", None, {}, present) == many
 
 
+def test_study_of_takes_the_newest_version_of_the_model():
+    new, old = made(), made(model_version=0, runs=["a", "b"], trials=["t"] * 9)
+    assert new.model_version == studies.registry.model_module("hycon").VERSION
+    assert study_of(HYCON, [old, new], "mosi", None, {}) == new
+
+
 # ------------------------------------------------------------------------------------------------- options
 
 
