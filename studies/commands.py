@@ -27,7 +27,7 @@ DEMO_CORPUS = "synthetic"
 def results_root(root: str | os.PathLike | None = None) -> Path:
     """Where runs live: the argument, else $BENCH_RESULTS, else ./results."""
     root = Path(root or os.environ.get("BENCH_RESULTS") or "results")
-    return existing_folder(root, "the results folder, --results or BENCH_RESULTS")
+    return existing_folder(root, "a results folder (--results or BENCH_RESULTS)")
 
 
 def table_spec(name: str) -> TableSpec:
