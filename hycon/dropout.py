@@ -26,11 +26,14 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
 
 
 def keep_mask(shape: Sequence[int], p: float) -> tuple[Tensor, float]:
-    """On the CPU: a boolean mask that is False with probability p (exact to 1/65536), and 1 / (share kept)."""
+    """On the CPU: int16 that are 0 with probability p (exact to 1/65536) and else 1, and 1 / (share kept).
+
+    Integers, because torch turns booleans into numbers one at a time (benchmarks/README.md).
+    """
     count = math.prod(shape)
     dropped = round(p * 65536)
     bits = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[:count]
-    return bits.view(shape) >= dropped - 32768, 65536 / (65536 - dropped)
+    return bits.ge_(dropped - 32768).view(shape), 65536 / (65536 - dropped)
 
 
 class Dropout(nn.Dropout):

@@ -78,8 +78,9 @@ class _TensorLinear(torch.autograd.Function):
             block = (columns[:, :, None] * vision[:, None]).flatten(1)
             d_block = scaled @ weight[:, part]
             if ctx.kept:
-                block.mul_(ctx.kept[i])
-                d_block.mul_(ctx.kept[i])
+                kept = ctx.kept[i].to(block.dtype)
+                block.mul_(kept)
+                d_block.mul_(kept)
             d_weight[:, part] = scaled.t() @ block
             cube = d_block.unflatten(1, (-1, vision.shape[1]))  # (B, columns, v)
             d_columns.copy_(torch.bmm(cube, vision[:, :, None])[:, :, 0])

@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +96,12 @@ def _from_hub(kind: str, name: str) -> Path:
             f"The text encoder {name!r} is neither a folder nor in the local Hugging Face cache nor reachable "
             f"({type(error).__name__}); download it once, or give a folder: --encoder {kind}=FOLDER."
         ) from error
+
+
+def modules(kinds: Collection[str]) -> list[str]:
+    """What `load_model` and `load_tokenizer` import for these kinds: seconds of work that worker processes share."""
+    names = [f"transformers.models.{kind}.modeling_{kind}" for kind in sorted(kinds)]
+    return [*names, "transformers.models.auto.tokenization_auto"] if names else []
 
 
 def load_model(kind: str, encoder: dict[str, str] | None) -> nn.Module:

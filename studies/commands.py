@@ -121,6 +121,7 @@ def run_table(
     """
     from contextlib import nullcontext
 
+    from hycon.pretrained import modules
     from studies.executors import run
 
     check_machines(store, executor, workers, devices)
@@ -137,7 +138,7 @@ def run_table(
                 devices=devices,
                 data_root=data,
                 on_event=on_event,
-                preload=("torch", "studies.preload"),
+                preload=("torch", "studies.preload", *modules({spec.text for spec in specs if spec.encoder})),
             )
         failed.extend(summary.failed)
 
