@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hycon.dropout import Dropout, keep_as
+from hycon.dropout import Dropout, keep_mask
 from hycon.errors import UserError
 
 CHUNK = {"cpu": 4, "cuda": 64}  # utterances whose attention is computed together
@@ -225,7 +225,7 @@ def _chunk_gradient(
 
 
 def _kept_scales(p: Sequence[float], like: Tensor) -> Tensor:
-    """(P, 1, 1): 1 / (share that dropout keeps), as keep_as realises it."""
+    """(P, 1, 1): 1 / (share that dropout keeps), as keep_mask realises it."""
     return torch.tensor([65536 / (65536 - round(own * 65536)) for own in p], dtype=like.dtype)[:, None, None]
 
 
@@ -235,7 +235,7 @@ def _drop(weights: Tensor, p: Sequence[float]) -> Tensor:
         return weights
     out = torch.empty_like(weights)
     for own, to, x in zip(p, out.chunk(len(p)), weights.chunk(len(p)), strict=True):
-        torch.mul(x, keep_as(x, own)[0], out=to) if own > 0 else to.copy_(x)
+        torch.mul(x, keep_mask(x.shape, own)[0], out=to) if own > 0 else to.copy_(x)
     return out
 
 
@@ -263,7 +263,7 @@ class _FeedForward(torch.autograd.Function):
         for x_e, w1_e, b1_e, w2_e, b2_e, h, y in zip(x, w1, b1, w2, b2, hidden, out, strict=True):
             torch.addmm(b1_e, x_e, w1_e, out=h).relu_()
             if p > 0:
-                kept, ctx.kept = keep_as(h, p)
+                kept, ctx.kept = keep_mask(h.shape, p)
                 h.mul_(kept)
             torch.addmm(b2_e, h, w2_e, alpha=ctx.kept, out=y)
         ctx.save_for_backward(x, w1, w2, hidden)

@@ -47,9 +47,8 @@ TRAINING = {
     "vectors": Training(lr=1e-3, batch_size=32, epochs=40),
     "tokens": Training(lr=2e-5, batch_size=48, epochs=50),  # as HyCon's; the paper is silent on the counterparts
 }
-SEARCH_SPACE = {
+SHARED_SPACE: dict[str, dict[str, tuple]] = {  # LF-LSTM's too
     "vectors": {
-        "hidden": (16, 32, 48, 64, 128),  # MSAF's cells
         "dropout": (0.1, 0.15, 0.2, 0.3, 0.4, 0.5),  # MSAF
         "lr": (0.01, 0.008, 0.005, 0.002, 0.001),  # MSAF
         "batch_size": (16, 32, 64, 128),  # MSAF
@@ -57,12 +56,15 @@ SEARCH_SPACE = {
         "scale": ("none", "standard"),  # chosen here: early fusion suffers from unscaled inputs
     },
     "tokens": {
-        "hidden": (64, 128, 256),
         "dropout": (0.1, 0.3, 0.5),
         "lr": (1e-5, 2e-5, 5e-5),
         "batch_size": (32, 48),
         "scale": ("none", "standard"),
     },
+}
+SEARCH_SPACE = {
+    "vectors": {"hidden": (16, 32, 48, 64, 128), **SHARED_SPACE["vectors"]},  # hidden: MSAF's cells
+    "tokens": {"hidden": (64, 128, 256), **SHARED_SPACE["tokens"]},
 }
 
 

@@ -7,14 +7,13 @@ In: a Batch, aligned or not. Out: prediction (B,) or (B, E, 2), and the three un
     prediction                       Linear(d, 1)                       here
 
 Every size is 50, which gives exactly the 109,232,350 parameters of the paper's Table 8 on MOSI with text="bert". The
-paper takes GFN without ARGF's adversarial encoders and decoders, and so does this.
+paper takes GFN without ARGF's adversarial encoders and decoders, and so does this. A batch of one utterance is
+normalised by the running statistics.
 
 Deviates:
-1. The authors' code defines a batch norm of width d that it never applies, and Table 8 counts it; here it normalises
-   the unimodal vertices (`norm_vertices=False` leaves it out). A batch of one uses the running statistics.
-2. The authors' code for classification has 64 units inside each mixing network and one more tanh layer before the
+1. The authors' code for classification has 64 units inside each mixing network and one more tanh layer before the
    output (that is 109,239,128 parameters); Table 8 has neither.
-3. The paper has no GFN-GloVe; that form reads word vectors with the same Transformer encoder as audio and vision.
+2. The paper has no GFN-GloVe; that form reads word vectors with the same Transformer encoder as audio and vision.
 Reference implementations consulted: TmacMai/ARGF_multimodal_fusion, and its port in the same authors' MIB.
 """
 
@@ -22,33 +21,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
-from torch import nn
-
-from hycon.data.batching import Batch
-from hycon.encoders import FrontEnd, PretrainedText, init_like_authors
+from hycon.encoders import FrontEndConfig, FusionNet, PretrainedText
 from hycon.fusion import GraphFusion
-from hycon.output import Output, as_prediction, outputs
 from hycon.train import Training
 
 VERSION = 1
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(FrontEndConfig):
     d: int = 50  # exact count of Table 8, as the next two
     middle: int = 50  # inside the networks that mix two vertices; the authors' code 64
     hidden: int = 50
     functions: str = "argf"  # sigmoid importances, elu vertices; "mib": tanh for both
-    norm_vertices: bool = True  # Table 8 counts it
-    layers: int = 3  # exact count of Table 8
-    heads: int = 5  # the authors' sibling code, as the dropouts
-    attn_dropout: float = 0.5
-    relu_dropout: float = 0.3
-    res_dropout: float = 0.3
-    embed_dropout: float = 0.2
-    readout: str = "last"
-    mask_padding: bool = False
+    norm_vertices: bool = False  # authors' code: defined, hence in Table 8's count, never applied
 
 
 TRAINING = {
@@ -74,16 +62,7 @@ SEARCH_SPACE = {
 }
 
 
-class Model(nn.Module):
+class Model(FusionNet):
     def __init__(self, config: Config, dims: Mapping[str, int], text: PretrainedText | None = None, emotions: int = 0):
-        super().__init__()
-        self.emotions = emotions
-        self.front = FrontEnd(dims, text, config)
-        self.fusion = GraphFusion(config.d, config.middle, config.hidden, config.functions, config.norm_vertices)
-        self.predictor = nn.Linear(config.hidden, outputs(emotions))
-        init_like_authors(self)
-
-    def forward(self, batch: Batch) -> Output:
-        x = self.front(batch)  # {modality: (B, d)}
-        multimodal = self.fusion(x)  # (B, hidden)
-        return Output(as_prediction(self.predictor(multimodal), self.emotions), x, multimodal)
+        fusion = partial(GraphFusion, config.d, config.middle, config.hidden, config.functions, config.norm_vertices)
+        super().__init__(dims, text, config, fusion, emotions)

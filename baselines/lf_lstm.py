@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.ef_lstm import Head, TokenStates
+from baselines.ef_lstm import SHARED_SPACE, Head, TokenStates
 from hycon.data.batching import Batch
 from hycon.data.corpus import MODALITIES
 from hycon.encoders import PretrainedText
@@ -54,20 +54,13 @@ SEARCH_SPACE = {
         "text_hidden": (32, 64, 128),  # MSAF: 128; the smaller ones chosen here
         "audio_hidden": (16, 32, 64, 80),  # MSAF
         "vision_hidden": (16, 32, 64, 80),  # MSAF
-        "dropout": (0.1, 0.15, 0.2, 0.3, 0.4, 0.5),  # MSAF
-        "lr": (0.01, 0.008, 0.005, 0.002, 0.001),  # MSAF
-        "batch_size": (16, 32, 64, 128),  # MSAF
-        "clip": (0.1, 0.3, 0.5, 0.7, 0.9),  # MSAF: .1 to .9
-        "scale": ("none", "standard"),  # chosen here
+        **SHARED_SPACE["vectors"],
     },
     "tokens": {
         "text_hidden": (64, 128),
         "audio_hidden": (16, 32),
         "vision_hidden": (16, 32),
-        "dropout": (0.1, 0.3, 0.5),
-        "lr": (1e-5, 2e-5, 5e-5),
-        "batch_size": (32, 48),
-        "scale": ("none", "standard"),
+        **SHARED_SPACE["tokens"],
     },
 }
 
@@ -88,7 +81,10 @@ class Model(nn.Module):
 
     def forward(self, batch: Batch) -> Output:
         x = {"text": self.text(batch), "audio": batch.audio.padded(), "vision": batch.vision.padded()}
-        last: dict[str, Tensor] = {m: last_hidden(self.lstm[m], x[m], getattr(batch, m).lengths) for m in MODALITIES}
+        last: dict[str, Tensor] = {
+            m: last_hidden(self.lstm[m], x[m], getattr(batch, m).lengths)  # type: ignore[arg-type]
+            for m in MODALITIES
+        }
         if self.config.combine == "vote":
             raw = torch.stack([self.heads[m](last[m]) for m in MODALITIES]).mean(0)
         else:

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
-from torch import Tensor, nn
+from torch import nn
 
 from baselines.tfn import Subnets
 from hycon.data.batching import Batch
 from hycon.data.corpus import MODALITIES
-from hycon.encoders import FrontEnd, PretrainedText, init_like_authors
+from hycon.encoders import FrontEndConfig, FusionNet, PretrainedText
 from hycon.fusion import LowRank
 from hycon.output import Output, as_prediction, outputs
 from hycon.train import Training
@@ -33,7 +34,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(FrontEndConfig):
     rank: int = 4  # official grid {1, 4, 8, 16}
     learned_weights: bool = True
     # GloVe form
@@ -41,17 +42,8 @@ class Config:
     audio_hidden: int = 16
     vision_hidden: int = 16
     dropout: float = 0.2
-    # BERT form
-    token_rank: int = 5  # the HyCon authors' sibling code, as the next
-    d: int = 50
-    layers: int = 3
-    heads: int = 5
-    attn_dropout: float = 0.5
-    relu_dropout: float = 0.3
-    res_dropout: float = 0.3
-    embed_dropout: float = 0.2
-    readout: str = "last"
-    mask_padding: bool = False
+    # BERT form, with HyCon's front-end
+    token_rank: int = 5  # the HyCon authors' sibling code
 
 
 TRAINING = {
@@ -83,40 +75,27 @@ SEARCH_SPACE = {
 class VectorLMF(nn.Module):
     """The GloVe form."""
 
-    def __init__(self, config: Config, dims: Mapping[str, int], out: int):
+    def __init__(self, config: Config, dims: Mapping[str, int], emotions: int):
         super().__init__()
+        self.emotions = emotions
         hidden = {m: getattr(config, f"{m}_hidden") for m in MODALITIES}
         self.subnets = Subnets(dims, hidden, config.text_hidden // 2, config.dropout)
-        self.fusion = LowRank(self.subnets.widths, out, config.rank, config.learned_weights)
+        self.fusion = LowRank(self.subnets.widths, outputs(emotions), config.rank, config.learned_weights)
 
-    def forward(self, batch: Batch) -> tuple[Tensor, None, None]:
-        return self.fusion(self.subnets(batch)), None, None
-
-
-class TokenLMF(nn.Module):
-    """The BERT and XLNet form."""
-
-    def __init__(self, config: Config, dims: Mapping[str, int], text: PretrainedText, out: int):
-        super().__init__()
-        self.front = FrontEnd(dims, text, config)
-        self.fusion = LowRank(dict.fromkeys(MODALITIES, config.d), config.d, config.token_rank, config.learned_weights)
-        self.predictor = nn.Linear(config.d, out)
-        init_like_authors(self)
-
-    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        x = self.front(batch)
-        multimodal = self.fusion(x)
-        return self.predictor(multimodal), x, multimodal
+    def forward(self, batch: Batch) -> Output:
+        return Output(as_prediction(self.fusion(self.subnets(batch)), self.emotions))
 
 
 class Model(nn.Module):
     def __init__(self, config: Config, dims: Mapping[str, int], text: PretrainedText | None = None, emotions: int = 0):
         super().__init__()
-        self.emotions = emotions
-        out = outputs(emotions)
-        self.net: VectorLMF | TokenLMF
-        self.net = VectorLMF(config, dims, out) if text is None else TokenLMF(config, dims, text, out)
+        self.net: nn.Module
+        if text is None:
+            self.net = VectorLMF(config, dims, emotions)
+        else:
+            widths = dict.fromkeys(MODALITIES, config.d)
+            fusion = partial(LowRank, widths, config.d, config.token_rank, config.learned_weights)
+            self.net = FusionNet(dims, text, config, fusion, emotions)
 
     def forward(self, batch: Batch) -> Output:
-        raw, representations, multimodal = self.net(batch)
-        return Output(as_prediction(raw, self.emotions), representations, multimodal)
+        return self.net(batch)

@@ -17,8 +17,10 @@ Reference implementations consulted: Justin1904/TensorFusionNetworks, thuiar/MMS
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -28,17 +30,17 @@ from hycon.data.batching import Batch
 from hycon.data.corpus import MODALITIES
 from hycon.data.ragged import Ragged
 from hycon.dropout import Dropout
-from hycon.encoders import FrontEnd, PretrainedText, init_like_authors
-from hycon.fusion import TensorFusion, outer_dropout, with_one
+from hycon.encoders import FrontEndConfig, FusionNet, PretrainedText
+from hycon.fusion import TensorFusion, tensor_linear, with_one
 from hycon.output import Output, as_prediction, outputs
 from hycon.recurrent import last_hidden
 from hycon.train import Training
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(FrontEndConfig):
     # GloVe form
     text_hidden: int = 128  # official default, as the next
     audio_hidden: int = 4
@@ -48,18 +50,10 @@ class Config:
     fusion_hidden: int = 32  # official
     fusion_dropout: float = 0.3
     output_range: bool = True  # 6 sigmoid - 3, official; MSAF leaves it out
-    # BERT form
+    # BERT form, with HyCon's front-end
     d: int = 100  # exact count of Table 8
-    layers: int = 3
-    heads: int = 5
-    attn_dropout: float = 0.5  # the authors' sibling code, as the next three
-    relu_dropout: float = 0.3
-    res_dropout: float = 0.3
-    embed_dropout: float = 0.2
     tensor_hidden: int = 50  # exact count of Table 8
     tensor_dropout: float = 0.5
-    readout: str = "last"
-    mask_padding: bool = False
 
 
 TRAINING = {
@@ -142,53 +136,35 @@ class Subnets(nn.Module):
 class VectorTFN(nn.Module):
     """The GloVe form."""
 
-    def __init__(self, config: Config, dims: Mapping[str, int], out: int, bounded: bool):
+    def __init__(self, config: Config, dims: Mapping[str, int], emotions: int):
         super().__init__()
+        self.emotions, self.bounded = emotions, config.output_range and not emotions
         hidden = {m: getattr(config, f"{m}_hidden") for m in MODALITIES}
         self.subnets = Subnets(dims, hidden, config.text_out, config.dropout)
-        size = 1
-        for width in self.subnets.widths.values():
-            size *= width + 1
+        size = math.prod(width + 1 for width in self.subnets.widths.values())
         p = config.fusion_hidden
         self.fusion_dropout = config.fusion_dropout
-        self.fc1, self.fc2, self.fc3 = nn.Linear(size, p), nn.Linear(p, p), nn.Linear(p, out)
-        self.bounded = bounded
+        self.fc1, self.fc2, self.fc3 = nn.Linear(size, p), nn.Linear(p, p), nn.Linear(p, outputs(emotions))
 
-    def forward(self, batch: Batch) -> tuple[Tensor, None, Tensor]:
+    def forward(self, batch: Batch) -> Output:
         x = self.subnets(batch)
-        y = F.relu(self.fc1(outer_dropout(*(with_one(x[m]) for m in MODALITIES), self.fusion_dropout, self.training)))
+        text, audio, vision = (with_one(x[m]) for m in MODALITIES)
+        y = F.relu(tensor_linear(text, audio, vision, self.fc1, self.fusion_dropout, self.training))
         multimodal = F.relu(self.fc2(y))
         raw = self.fc3(multimodal)
-        return (6 * torch.sigmoid(raw) - 3 if self.bounded else raw), None, multimodal
-
-
-class TokenTFN(nn.Module):
-    """The BERT and XLNet form: HyCon's front-end, tensor fusion."""
-
-    def __init__(self, config: Config, dims: Mapping[str, int], text: PretrainedText, out: int):
-        super().__init__()
-        self.front = FrontEnd(dims, text, config)
-        self.fusion = TensorFusion(config.d, config.tensor_hidden, config.tensor_dropout)
-        self.predictor = nn.Linear(config.d, out)
-        init_like_authors(self)
-
-    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        x = self.front(batch)
-        multimodal = self.fusion(x)
-        return self.predictor(multimodal), x, multimodal
+        raw = 6 * torch.sigmoid(raw) - 3 if self.bounded else raw
+        return Output(as_prediction(raw, self.emotions), None, multimodal)
 
 
 class Model(nn.Module):
     def __init__(self, config: Config, dims: Mapping[str, int], text: PretrainedText | None = None, emotions: int = 0):
         super().__init__()
-        self.emotions = emotions
-        out = outputs(emotions)
-        self.net: VectorTFN | TokenTFN
+        self.net: nn.Module
         if text is None:
-            self.net = VectorTFN(config, dims, out, bounded=config.output_range and not emotions)
+            self.net = VectorTFN(config, dims, emotions)
         else:
-            self.net = TokenTFN(config, dims, text, out)
+            fusion = partial(TensorFusion, config.d, config.tensor_hidden, config.tensor_dropout)
+            self.net = FusionNet(dims, text, config, fusion, emotions)
 
     def forward(self, batch: Batch) -> Output:
-        raw, representations, multimodal = self.net(batch)
-        return Output(as_prediction(raw, self.emotions), representations, multimodal)
+        return self.net(batch)

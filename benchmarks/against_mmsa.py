@@ -98,14 +98,17 @@ def convert(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def ours(job: dict[str, Any]) -> dict[str, Any]:
+    """As `studies.execute` trains a run in a worker process of `bench`."""
     import torch
 
     from hycon.data import load
     from hycon.data.batching import prepare
     from hycon.data.corpus import MODALITIES
+    from hycon.memory import keep_freed_memory
     from hycon.train import fit, seed_everything
     from studies.registry import model_module, resolve
 
+    keep_freed_memory()
     torch.set_num_threads(job["threads"])
     name, given = job["model"], job["config"]
     options = {**shared(given), **PAIRS[name].options(given), "epochs": job["epochs"], "patience": job["epochs"]}

@@ -21,27 +21,19 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
         return x
     if x.device.type != "cpu" or p >= 1:
         return F.dropout(x, p)
-    kept, scale = keep_as(x, p)
-    return x * kept.mul_(scale)
+    kept, scale = keep_mask(x.shape, p)
+    return x * kept.to(x.dtype).mul_(scale)
 
 
 def keep_mask(shape: Sequence[int], p: float) -> tuple[Tensor, float]:
-    """On the CPU: a boolean mask that is False with probability p (exact to 1/65536), and 1 / (share kept)."""
+    """On the CPU: int16 that are 0 with probability p (exact to 1/65536) and else 1, and 1 / (share kept).
+
+    Integers, because torch turns booleans into numbers one at a time (benchmarks/README.md).
+    """
+    count = math.prod(shape)
     dropped = round(p * 65536)
-    return _bits(math.prod(shape)).view(shape) >= dropped - 32768, 65536 / (65536 - dropped)
-
-
-def keep_as(x: Tensor, p: float) -> tuple[Tensor, float]:
-    """`keep_mask` for `x` as zeros and ones of its type. Faster than by way of a mask: torch writes and reads booleans
-    one at a time."""
-    dropped = round(p * 65536)
-    kept = _bits(x.numel()).ge_(dropped - 32768)
-    return kept.view(x.shape).to(x.dtype), 65536 / (65536 - dropped)
-
-
-def _bits(count: int) -> Tensor:
-    """(count,) random int16, four of each draw."""
-    return torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[:count]
+    bits = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[:count]
+    return bits.ge_(dropped - 32768).view(shape), 65536 / (65536 - dropped)
 
 
 class Dropout(nn.Dropout):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +24,8 @@ from torch import Tensor, nn
 from hycon.data.batching import Batch
 from hycon.data.ragged import Ragged
 from hycon.dropout import Dropout, dropout, replace_dropout
+from hycon.errors import UserError, nearest
+from hycon.output import Output, as_prediction, outputs
 
 READOUTS = ("last", "last_real", "cls", "mean")
 Injection = Callable[[Tensor, Tensor], Tensor]  # (b, t, D) hidden states, (b,) their utterances -> (b, t, D)
@@ -47,7 +50,7 @@ class PretrainedText(nn.Module):
 
     @property
     def width(self) -> int:
-        return int(self.model.config.hidden_size)  # type: ignore[union-attr]
+        return int(self.model.config.hidden_size)  # type: ignore[union-attr, arg-type]
 
     def states(self, text: Ragged, inject: Injection | None = None, before: int = 0) -> Tensor:
         """(B, T, D) hidden states of the real tokens, zeros elsewhere; T is the batch's longest sentence.
@@ -295,11 +298,32 @@ class TextProjection(nn.Module):
         return F.conv1d(window.transpose(1, 2), self.conv.weight)[:, :, 0]
 
 
-class FrontEnd(nn.Module):
-    """The three unimodal networks shared by HyCon, TFN-BERT, LMF-BERT (and GFN-BERT): Batch -> {modality: (B, d)}."""
+@dataclass(frozen=True)
+class FrontEndConfig:
+    """What HyCon and the baselines that share its front-end configure alike. "lineage": the authors' code of MIB."""
 
-    def __init__(self, dims: Mapping[str, int], text: PretrainedText | None, config: Any):
-        """config needs d, layers, heads, readout, mask_padding and {attn,relu,res,embed}_dropout."""
+    d: int = 50  # sec. 4.4(3)
+    layers: int = 3  # exact count of Table 8
+    heads: int = 5  # lineage
+    attn_dropout: float = 0.5  # lineage, as the next three
+    relu_dropout: float = 0.3
+    res_dropout: float = 0.3
+    embed_dropout: float = 0.2
+    readout: str = "last"  # lineage: index T-1, a padding step; options last_real, cls, mean
+    mask_padding: bool = False  # lineage: audio/vision attend to the padding too
+
+    def __post_init__(self) -> None:
+        """Refuse before a search starts what no run could use."""
+        if self.readout not in READOUTS:
+            raise UserError(f"Unknown readout {self.readout!r}; nearest: {nearest(self.readout, READOUTS)}.")
+        if self.layers < 1 or self.heads < 1 or self.d % self.heads:
+            raise UserError(f"layers is {self.layers}, heads {self.heads}, d {self.d}: d must be a multiple of heads.")
+
+
+class FrontEnd(nn.Module):
+    """The three unimodal networks of HyCon and of the baselines that share them: Batch -> {modality: (B, d)}."""
+
+    def __init__(self, dims: Mapping[str, int], text: PretrainedText | None, config: FrontEndConfig):
         super().__init__()
         options: dict[str, Any] = {
             "layers": config.layers,
@@ -328,6 +352,34 @@ class FrontEnd(nn.Module):
             "audio": self.audio(batch.audio, nominal["audio"], side),
             "vision": self.vision(batch.vision, nominal["vision"], side),
         }
+
+
+class FusionNet(nn.Module):
+    """Front-end, a fusion, one linear layer: the shape of HyCon, TFN-BERT, LMF-BERT and GFN.
+
+    In: a Batch. Out: `Output` with the three unimodal representations (B, d).  config: as for FrontEnd.
+    fusion: makes the module; a function, so that the front-end draws its initial weights first.
+    """
+
+    def __init__(
+        self,
+        dims: Mapping[str, int],
+        text: PretrainedText | None,
+        config: FrontEndConfig,
+        fusion: Callable[[], nn.Module],
+        emotions: int = 0,
+    ):
+        super().__init__()
+        self.emotions = emotions
+        self.front = FrontEnd(dims, text, config)
+        self.fusion = fusion()
+        self.predictor = nn.Linear(int(self.fusion.width), outputs(emotions))  # type: ignore[arg-type]
+        init_like_authors(self)
+
+    def forward(self, batch: Batch) -> Output:
+        x = self.front(batch)  # {modality: (B, d)}
+        multimodal = self.fusion(x)  # (B, width)
+        return Output(as_prediction(self.predictor(multimodal), self.emotions), x, multimodal)
 
 
 def init_like_authors(module: nn.Module) -> None:

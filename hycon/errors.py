@@ -17,5 +17,6 @@ def nearest(word: str, choices) -> str:
     from difflib import get_close_matches
 
     choices = sorted(map(str, choices))
-    close = get_close_matches(word, choices, n=3, cutoff=0.5)
-    return ", ".join(close or choices)
+    by_lower = {choice.lower(): choice for choice in choices}
+    close = get_close_matches(word.lower(), by_lower, n=3, cutoff=0.5)
+    return ", ".join([by_lower[name] for name in close] or choices)

@@ -5,7 +5,7 @@ Each is a module `{modality: (B, d)} -> (B, width)`; `width` says how wide the m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hycon.data.corpus import MODALITIES
-from hycon.dropout import Dropout, keep_mask
+from hycon.dropout import keep_mask
 from hycon.errors import UserError, nearest
 
 
@@ -28,32 +28,64 @@ def outer(text: Tensor, audio: Tensor, vision: Tensor) -> Tensor:
     return (pair[:, :, None] * vision[:, None]).flatten(1)
 
 
-def outer_dropout(text: Tensor, audio: Tensor, vision: Tensor, p: float, training: bool) -> Tensor:
-    """`dropout(outer(text, audio, vision), p)` in one pass: on a CPU the tensor is TFN's largest by far."""
-    if not training or p <= 0 or text.device.type != "cpu":
-        return F.dropout(outer(text, audio, vision), p, training)
-    return _OuterDropout.apply((text[:, :, None] * audio[:, None]).flatten(1), vision, p)
+def tensor_linear(
+    text: Tensor, audio: Tensor, vision: Tensor, linear: nn.Linear, p: float = 0.0, training: bool = False
+) -> Tensor:
+    """`linear(dropout(outer(text, audio, vision), p))`: (B, l), (B, a), (B, v) -> (B, out).
+
+    On a CPU the outer product, TFN's largest tensor by far, is never made: it is built, dropped and multiplied in
+    blocks that stay in the cache.
+    """
+    p = p if training else 0.0
+    if text.device.type != "cpu" or p >= 1:
+        return linear(F.dropout(outer(text, audio, vision), p))
+    pair = (text[:, :, None] * audio[:, None]).flatten(1)
+    return _TensorLinear.apply(pair, vision, linear.weight, linear.bias, p)
 
 
-class _OuterDropout(torch.autograd.Function):
-    """(B, m), (B, n) -> (B, m * n): outer product, dropped in place; the backward pass never makes its transpose."""
+BLOCK = 2**18  # elements of the outer product made at a time: 1 MiB
+
+
+class _TensorLinear(torch.autograd.Function):
+    """pair (B, m), vision (B, v), weight (o, m * v), bias (o,), p -> (B, o), in blocks of a few columns of `pair`."""
 
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
-    def forward(ctx: Any, pair: Tensor, vision: Tensor, p: float) -> Tensor:
-        kept, scale = keep_mask((len(pair), pair.shape[1], vision.shape[1]), p)
-        product = torch.bmm((pair * scale)[:, :, None], vision[:, None]).mul_(kept)
-        ctx.save_for_backward(pair, vision, kept)
-        ctx.scale = scale
-        return product.flatten(1)
+    def forward(ctx: Any, pair: Tensor, vision: Tensor, weight: Tensor, bias: Tensor, p: float) -> Tensor:
+        ctx.columns = max(1, BLOCK // vision.numel())
+        out, ctx.kept, ctx.scale = bias.repeat(len(pair), 1), [], 1.0
+        width = ctx.columns * vision.shape[1]
+        for columns, part in zip(pair.split(ctx.columns, 1), weight.split(width, 1), strict=True):
+            block = (columns[:, :, None] * vision[:, None]).flatten(1)
+            if p:
+                kept, ctx.scale = keep_mask(block.shape, p)
+                ctx.kept.append(kept)
+                block.mul_(kept)
+            out.addmm_(block, part.t(), alpha=ctx.scale)
+        ctx.save_for_backward(pair, vision, weight)
+        return out
 
     @staticmethod
     @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx: Any, grad: Tensor):  # type: ignore[override]
-        pair, vision, kept = ctx.saved_tensors
-        grad = grad.view(kept.shape) * kept
-        d_pair = torch.bmm(grad, vision[:, :, None])[:, :, 0] * ctx.scale
-        return d_pair, torch.bmm((pair * ctx.scale)[:, None], grad)[:, 0], None
+        pair, vision, weight = ctx.saved_tensors
+        width = ctx.columns * vision.shape[1]
+        scaled = grad * ctx.scale
+        d_weight, d_pair, d_vision = torch.empty_like(weight), torch.empty_like(pair), torch.zeros_like(vision)
+        blocks = zip(*(x.split(ctx.columns, 1) for x in (pair, d_pair)), strict=True)
+        for i, (columns, d_columns) in enumerate(blocks):
+            part = slice(i * width, i * width + columns.shape[1] * vision.shape[1])
+            block = (columns[:, :, None] * vision[:, None]).flatten(1)
+            d_block = scaled @ weight[:, part]
+            if ctx.kept:
+                kept = ctx.kept[i].to(block.dtype)
+                block.mul_(kept)
+                d_block.mul_(kept)
+            d_weight[:, part] = scaled.t() @ block
+            cube = d_block.unflatten(1, (-1, vision.shape[1]))  # (B, columns, v)
+            d_columns.copy_(torch.bmm(cube, vision[:, :, None])[:, :, 0])
+            d_vision += torch.bmm(columns[:, None], cube)[:, 0]
+        return d_pair, d_vision, d_weight, grad.sum(0), None
 
 
 class Addition(nn.Module):
@@ -85,12 +117,14 @@ class TensorFusion(nn.Module):
     def __init__(self, d: int, hidden: int = 50, dropout: float = 0.5):
         super().__init__()
         self.width = d
-        self.drop = Dropout(dropout)
+        self.dropout = dropout
         self.layers = nn.ModuleList([nn.Linear((d + 1) ** 3, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, d)])
 
     def forward(self, x: Mapping[str, Tensor]) -> Tensor:
-        y = self.drop(outer(*(with_one(x[m]) for m in MODALITIES)))
-        for layer in self.layers:
+        first, *others = self.layers
+        text, audio, vision = (with_one(x[m]) for m in MODALITIES)
+        y = torch.tanh(tensor_linear(text, audio, vision, first, self.dropout, self.training))  # type: ignore[arg-type]
+        for layer in others:
             y = torch.tanh(layer(y))
         return y
 
@@ -124,9 +158,12 @@ class LowRank(nn.Module):
 
 
 # Vertices of the graph in the authors' order: audio, vision, text; then the pairs av, al, vl.
-FIRST, SECOND = [0, 0, 1], [1, 2, 2]  # who meets in a pair
-LEFT, RIGHT = [3, 3, 5, 3, 4, 5], [5, 4, 4, 2, 1, 0]  # in the six triples: av-vl av-al vl-al av-l al-v vl-a
-GRAPH_FUNCTIONS = {"argf": (torch.sigmoid, F.elu), "mib": (torch.tanh, torch.tanh)}  # of importances, of vertices
+FIRST, SECOND = (0, 0, 1), (1, 2, 2)  # who meets in a pair
+LEFT, RIGHT = (3, 3, 5, 3, 4, 5), (5, 4, 4, 2, 1, 0)  # in the six triples: av-vl av-al vl-al av-l al-v vl-a
+GRAPH_FUNCTIONS: dict[str, tuple[Any, Any]] = {
+    "argf": (torch.sigmoid, F.elu),
+    "mib": (torch.tanh, torch.tanh),
+}  # of importances, of vertices
 
 
 class GraphFusion(nn.Module):
@@ -142,35 +179,39 @@ class GraphFusion(nn.Module):
         out         tanh Linear(3d -> hidden) of the batch-normed [U; B; T]
 
     G = Linear(2d, middle), leaky relu 0.2, Linear(middle, d), tanh.  functions: "argf" as above, "mib" has tanh for the
-    sigmoid and the elu, as the same authors' port.  With every size d = 50 and `norm_vertices` GFN-BERT has exactly the
-    parameters of Table 8: the authors' code defines a batch norm of width d that it never applies; here it normalises
-    the unimodal vertices.
+    sigmoid and the elu, as the same authors' port.  With every size d = 50 GFN-BERT has exactly the parameters of Table
+    8, among them those of a batch norm of width d that the authors' code defines and never applies: it stands here too,
+    untrained, and normalises the unimodal vertices with `norm_vertices`.  Table 5's graph is taken to be the same
+    module; the authors' port to MIB has 64 units inside G, no batch norm and two more tanh layers.
     """
 
-    def __init__(self, d: int, middle: int = 0, hidden: int = 0, functions: str = "argf", norm_vertices: bool = True):
+    def __init__(self, d: int, middle: int = 0, hidden: int = 0, functions: str = "argf", norm_vertices: bool = False):
         super().__init__()
         if functions not in GRAPH_FUNCTIONS:
             raise UserError(f"Unknown graph functions {functions!r}; expected one of {', '.join(GRAPH_FUNCTIONS)}.")
+        self.importance: Callable[[Tensor], Tensor]
+        self.phi: Callable[[Tensor], Tensor]
         self.importance, self.phi = GRAPH_FUNCTIONS[functions]
         middle, self.width = middle or d, hidden or d
         self.attention = nn.Linear(d, 1)
         self.pairs, self.triples = _mixer(d, middle), _mixer(d, middle)
-        self.vertex_norm = nn.BatchNorm1d(d) if norm_vertices else None
+        self.vertex_norm = nn.BatchNorm1d(d).requires_grad_(norm_vertices)
+        self.norm_vertices = norm_vertices
         self.norm = nn.BatchNorm1d(3 * d)
         self.out = nn.Linear(3 * d, self.width)
 
     def forward(self, x: Mapping[str, Tensor]) -> Tensor:
         one = torch.stack([x["audio"], x["vision"], x["text"]])  # (3, B, d)
-        if self.vertex_norm is not None:
+        if self.norm_vertices:
             one = batch_norm(self.vertex_norm, one.flatten(0, 1), one.shape[1]).view_as(one)
         weight = self.importance(self.attention(one))[..., 0]  # (3, B)
         alike = one.softmax(-1)
         edge = _edge(weight, alike, FIRST, SECOND)
-        mixed = self.pairs(torch.cat([one[FIRST], one[SECOND]], -1))  # (3, B, d)
+        mixed = self.pairs(torch.cat([_of(one, FIRST), _of(one, SECOND)], -1))  # (3, B, d)
         two = self.phi(edge.softmax(0)[..., None] * mixed)
         vertices = torch.cat([one, two])  # (6, B, d)
         above = _edge(torch.cat([weight, edge]), torch.cat([alike, mixed.softmax(-1)]), LEFT, RIGHT)  # (6, B)
-        mixed = self.triples(torch.cat([vertices[LEFT], vertices[RIGHT]], -1))
+        mixed = self.triples(torch.cat([_of(vertices, LEFT), _of(vertices, RIGHT)], -1))
         three = self.phi(above.softmax(0)[..., None] * mixed)
         layers = [(weight[..., None] * one).mean(0), two.sum(0), three.sum(0)]
         return torch.tanh(self.out(batch_norm(self.norm, torch.cat(layers, 1), one.shape[1])))
@@ -180,9 +221,15 @@ def _mixer(d: int, middle: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(2 * d, middle), nn.LeakyReLU(0.2), nn.Linear(middle, d), nn.Tanh())
 
 
-def _edge(weight: Tensor, alike: Tensor, left: list[int], right: list[int]) -> Tensor:
+def _of(vertices: Tensor, which: Sequence[int]) -> Tensor:
+    """(V, ...) -> (E, ...). Not by an index tensor, which a GPU would have to wait for."""
+    return torch.stack([vertices[i] for i in which])
+
+
+def _edge(weight: Tensor, alike: Tensor, left: Sequence[int], right: Sequence[int]) -> Tensor:
     """Importances (V, B) and softmaxed vertices (V, B, d) -> edges (E, B), not yet normalised."""
-    return (weight[left] + weight[right]) / ((alike[left] * alike[right]).sum(-1) + 0.5)
+    common = (_of(alike, left) * _of(alike, right)).sum(-1)
+    return (_of(weight, left) + _of(weight, right)) / (common + 0.5)
 
 
 def batch_norm(norm: nn.BatchNorm1d, x: Tensor, utterances: int) -> Tensor:
@@ -192,13 +239,17 @@ def batch_norm(norm: nn.BatchNorm1d, x: Tensor, utterances: int) -> Tensor:
     return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
 
 
-FUSIONS = {"addition": Addition, "concatenation": Concatenation, "tensor": TensorFusion, "graph": GraphFusion}
+FUSIONS: dict[str, Callable[[int], nn.Module]] = {
+    "addition": Addition,
+    "concatenation": Concatenation,
+    "tensor": TensorFusion,
+    "graph": GraphFusion,
+    "low-rank": lambda d: LowRank({"text": d, "audio": d, "vision": d}, d, rank=5),  # rank: authors' sibling code
+}
 
 
 def build_fusion(name: str, d: int) -> nn.Module:
-    """One of the fusions of Table 5 over three d-wide representations."""
-    if name == "low-rank":
-        return LowRank(dict.fromkeys(MODALITIES, d), d, rank=5)  # rank: the authors' sibling code
+    """One of FUSIONS over three d-wide representations."""
     if name not in FUSIONS:
-        raise UserError(f"Unknown fusion {name!r}; nearest: {nearest(name, [*FUSIONS, 'low-rank'])}.")
+        raise UserError(f"Unknown fusion {name!r}; nearest: {nearest(name, FUSIONS)}.")
     return FUSIONS[name](d)

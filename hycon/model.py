@@ -3,7 +3,7 @@
 In: a Batch. Out: `Output` with prediction (B,) or (B, E, 2), and the three unimodal representations (B, d).
 
     eq. 1        encoders, "last time step"         hycon/encoders.py
-    eq. 2        fusion by addition, Linear(d, 1)   hycon/fusion.py, here
+    eq. 2        fusion by addition, Linear(d, 1)   hycon/fusion.py, hycon/encoders.py
     eqs. 6-12    SCL, IAMCL, IEMCL                  hycon/losses.py
     eqs. 13-15   pair selection (HyCon-v2)          hycon/pairs.py
     eqs. 16-17   total loss                         hycon/losses.py, here
@@ -22,30 +22,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from hycon.data.batching import Batch
-from hycon.encoders import READOUTS, FrontEnd, PretrainedText, init_like_authors
-from hycon.errors import UserError
-from hycon.fusion import build_fusion
+from hycon.encoders import FrontEndConfig, FusionNet, PretrainedText
+from hycon.errors import UserError, nearest
+from hycon.fusion import FUSIONS, build_fusion
 from hycon.losses import HybridConfig, emotion_classes, hybrid_loss, sentiment_classes
-from hycon.output import Output, as_prediction, outputs, task_loss
+from hycon.output import Output, task_loss
 from hycon.train import Training
 
 VERSION = 1
 
 
 @dataclass(frozen=True)
-class Config:
-    d: int = 50  # sec. 4.4(3)
-    layers: int = 3  # exact count of Table 8
-    heads: int = 5  # lineage
-    attn_dropout: float = 0.5  # lineage, as the next three
-    relu_dropout: float = 0.3
-    res_dropout: float = 0.3
-    embed_dropout: float = 0.2
-    readout: str = "last"  # lineage: index T-1, a padding step; options last_real, cls, mean
-    mask_padding: bool = False  # lineage: audio/vision attend to the padding too
+class Config(FrontEndConfig):
     fusion: str = "addition"  # sec. 3.2; Table 5: concatenation, tensor, (low-rank)
     iamcl: float = 1.0  # lambda 1, sec. 4.4(3)
     iemcl: float = 1.0  # lambda 2
@@ -53,7 +44,7 @@ class Config:
     margin: float = 0.8  # alpha, sec. 4.4(3)
     refinement: bool = True  # eqs. 8, 11
     beta: float | None = None  # None: HyCon. 0.2: HyCon-v2, sec. 4.4(3)
-    gamma: float = 1.0  # eq. 14; paper silent, see facts A9
+    gamma: float = 1.0  # eq. 14; paper silent, see docs/protocol.md, A9
     select_positives: bool = True  # only with beta
     select_negatives: bool = True  # only with beta
     reduction: str = "sample"  # A2: mean over samples, sum over modalities; options mean, sum
@@ -63,6 +54,19 @@ class Config:
     weighted_refinement: str = "weighted"  # A10: refinement over selected pairs; options literal, mean
     contrastive: str = "hycon"  # Table 7: classical, triplet, hard-triplet, n-pair
     hinge: bool = True  # A15: max(0, .) around eq. 19
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, allowed in (("fusion", FUSIONS), ("zero", ("positive", "exclude", "third"))):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise UserError(f"Unknown {name} {value!r}; nearest: {nearest(value, allowed)}.")
+        hybrid_config(self)
+
+
+def hybrid_config(config: Config) -> HybridConfig:
+    """The part of a Config that the losses read. Raises UserError for values that they refuse."""
+    return HybridConfig(**{f.name: getattr(config, f.name) for f in fields(HybridConfig)})
 
 
 TRAINING = {
@@ -111,22 +115,11 @@ def without_effect(config: Config) -> set[str]:
     return {"gamma"} if config.beta is None else set()
 
 
-class Model(nn.Module):
+class Model(FusionNet):
     def __init__(self, config: Config, dims: Mapping[str, int], text: PretrainedText | None = None, emotions: int = 0):
-        super().__init__()
-        if config.readout not in READOUTS:
-            raise UserError(f"Unknown readout {config.readout!r}; expected one of {', '.join(READOUTS)}.")
-        self.config, self.emotions = config, emotions
-        self.hybrid = HybridConfig(**{f.name: getattr(config, f.name) for f in fields(HybridConfig)})
-        self.front = FrontEnd(dims, text, config)
-        self.fusion = build_fusion(config.fusion, config.d)
-        self.predictor = nn.Linear(self.fusion.width, outputs(emotions))
-        init_like_authors(self)
-
-    def forward(self, batch: Batch) -> Output:
-        x = self.front(batch)  # {modality: (B, d)}, raw: softmax happens inside the losses only (A7)
-        multimodal = self.fusion(x)  # (B, d)
-        return Output(as_prediction(self.predictor(multimodal), self.emotions), x, multimodal)
+        super().__init__(dims, text, config, lambda: build_fusion(config.fusion, config.d), emotions)
+        self.config = config
+        self.hybrid = hybrid_config(config)
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
         """eq. 17: task loss plus the hybrid contrastive loss."""

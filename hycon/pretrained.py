@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,13 +50,16 @@ def identify(kind: str, name: str) -> dict[str, str]:
         return {"name": DEMO, "sha256": hashlib.sha256(text.encode()).hexdigest()}
     path = Path(name).expanduser()
     if path.is_dir():
-        name = _short_name(path)
+        name = short_name(path)
         register(name, path)
     return {"name": name, "sha256": _digest(locate(kind, name))}
 
 
-def _short_name(path: Path) -> str:
-    """The folder's own name, or its parent's where the folder is just called 'model'."""
+def short_name(name: str | Path) -> str:
+    """What records call an encoder: a folder's own name, or its parent's where it is just called 'model'."""
+    path = Path(name).expanduser()
+    if not path.is_dir():
+        return str(name)
     path = path.resolve()
     return path.parent.name if path.name in ("model", "snapshot", "pytorch") else path.name
 
@@ -93,6 +96,12 @@ def _from_hub(kind: str, name: str) -> Path:
             f"The text encoder {name!r} is neither a folder nor in the local Hugging Face cache nor reachable "
             f"({type(error).__name__}); download it once, or give a folder: --encoder {kind}=FOLDER."
         ) from error
+
+
+def modules(kinds: Collection[str]) -> list[str]:
+    """What `load_model` and `load_tokenizer` import for these kinds: seconds of work that worker processes share."""
+    names = [f"transformers.models.{kind}.modeling_{kind}" for kind in sorted(kinds)]
+    return [*names, "transformers.models.auto.tokenization_auto"] if names else []
 
 
 def load_model(kind: str, encoder: dict[str, str] | None, pooler: bool = False) -> nn.Module:

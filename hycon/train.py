@@ -6,7 +6,7 @@ whole validation split, evaluated at once, so that it depends neither on the ord
 
 from __future__ import annotations
 
-import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,8 +50,17 @@ class Training:
         ):
             if getattr(self, name) not in allowed:
                 raise UserError(f"training.{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}.")
-        if self.batch_size < 1 or self.epochs < 1 or self.lr <= 0:
-            raise UserError("training needs batch_size >= 1, epochs >= 1 and lr > 0.")
+        for name, holds, expected in (
+            ("lr", 0 < self.lr < math.inf, "a number above 0"),
+            ("batch_size", self.batch_size >= 1, "at least 1"),
+            ("epochs", self.epochs >= 1, "at least 1"),
+            ("patience", self.patience >= 1, "at least 1"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "a number of at least 0"),
+            ("clip", self.clip is None or self.clip > 0, "a number above 0, or None"),
+            ("warmup", 0 <= self.warmup <= 1, "a share of all steps, from 0 to 1"),
+        ):
+            if not holds:
+                raise UserError(f"training.{name} is {getattr(self, name)}; expected {expected}.")
 
 
 @dataclass(frozen=True)
@@ -93,13 +102,23 @@ def fit(
         if not torch.isfinite(torch.tensor(loss)):
             raise NonFiniteLoss(epoch, steps)
         if loss < best[0]:
-            best = (loss, epoch, copy.deepcopy(model.state_dict()))
+            best = (loss, epoch, _copy(model.state_dict(), best[2]))
         if on_epoch:
             on_epoch(curve[-1])
         if epoch - best[1] >= training.patience:
             break
     model.load_state_dict(best[2])
     return Fitted(best[1], best[0], curve, time.perf_counter() - started)
+
+
+def _copy(weights: dict[str, Tensor], into: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A copy of `weights`, in the memory of an earlier one where there is one."""
+    for name, value in weights.items():
+        if name in into:
+            into[name].copy_(value)
+        else:
+            into[name] = value.detach().clone()
+    return into
 
 
 def _train_epoch(model, shuffled: Batch, training: Training, optimizer, schedule, epoch: int) -> float:
@@ -153,7 +172,8 @@ def seed_everything(seed: int, device: torch.device | str = "cpu") -> None:
     """Seed initialisation and dropout, and ask for deterministic kernels."""
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=torch.device(device).type != "cpu")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a check that costs a pass over every new tensor
+    # a check that costs a pass over every new tensor
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
@@ -166,7 +186,8 @@ def _autocast(training: Training | str, device: torch.device):
 
 def _optimizer(model: nn.Module, training: Training, device: torch.device) -> torch.optim.Optimizer:
     """Adam and its family in their fused form; a model may group its parameters by `param_groups(training)`."""
-    groups = model.param_groups(training) if hasattr(model, "param_groups") else _trainable(model)
+    grouped = getattr(model, "param_groups", None)
+    groups = grouped(training) if grouped else _trainable(model)
     options: dict[str, Any] = {"lr": training.lr, "weight_decay": training.weight_decay}
     if training.optimizer != "rmsprop":
         options["fused"] = True

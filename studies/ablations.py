@@ -13,6 +13,8 @@ from studies.tables import SENTIMENT, Row, TableSpec
 def ablation_table(model: str, text: str, remove: Sequence[str], options: Mapping[str, Any]) -> TableSpec:
     """A table of two rows: the intact model, and the model without `remove` and with `options`."""
     known = getattr(model_module(model), "ABLATIONS", {})
+    if remove and not known:
+        raise UserError(f"Model {model} names no parts to remove; see `bench list ablations`.")
     for part in remove:
         if part not in known:
             raise UserError(f"Model {model} has no part {part!r} to remove; nearest: {nearest(part, known)}.")

@@ -61,11 +61,12 @@ def _command(commands, name: str, function: Callable[[Any], int | None], text: s
     return command
 
 
-def _choosing(command: argparse.ArgumentParser) -> None:
+def _choosing(command: argparse.ArgumentParser, rows: bool = True) -> None:
     """Options of every command that picks results or runs."""
     command.add_argument("--corpus", metavar="NAME", help="corpus (default: the table's, or the profile's)")
     command.add_argument("--profile", metavar="NAME", help="paper (default) or demo")
-    command.add_argument("--rows", metavar="A,B", help="rows by the paper's names, e.g. TFN-BERT,HyCon-BERT")
+    if rows:
+        command.add_argument("--rows", metavar="A,B", help="rows by the paper's names, e.g. TFN-BERT,HyCon-BERT")
     command.add_argument(
         "--encoder",
         metavar="KIND=NAME",
@@ -109,7 +110,7 @@ def _add_ablate(commands) -> None:
     command.add_argument("--remove", metavar="PART", action="append", default=[], help="see `bench list ablations`")
     command.add_argument("--model", default="hycon", metavar="NAME", help="the model (default: hycon)")
     command.add_argument("--text", default="bert", metavar="NAME", help="its text front-end (default: bert)")
-    _choosing(command)
+    _choosing(command, rows=False)
     _running(command)
     command.add_argument("--format", default="text", metavar="FORMAT", help="of the table printed at the end")
 
@@ -142,13 +143,13 @@ def _add_data(commands) -> None:
     command = _command(actions, "download", do_download, "fetch CMU-MOSI or CMU-MOSEI from the CMU server; resumes")
     command.add_argument("name", help="mosi or mosei")
     command = _command(actions, "check", do_check, "set a corpus beside what the paper says of it")
-    command.add_argument("name")
+    command.add_argument("name", help="an imported corpus, see `bench data list`")
     command.add_argument("--json", action="store_true", help="as JSON")
     command = _command(actions, "list", do_list, "list the corpora")
     command.set_defaults(what="corpora")
     command.add_argument("--json", action="store_true", help="as JSON")
     command = _command(actions, "synthesize", do_synthesize, "make the demo corpus")
-    command.add_argument("name", nargs="?", default="synthetic")
+    command.add_argument("name", nargs="?", default="synthetic", help="its name (default: synthetic)")
 
 
 # ------------------------------------------------------------------------------------------------- commands
@@ -201,6 +202,8 @@ def _run(options, table, rows) -> int:
     profile = commands.profile_of(
         options.profile or "paper", trials=options.trials, seeds=options.seeds, epochs=options.epochs
     )
+    if options.workers < 1:
+        raise UserError(f"--workers is {options.workers}; expected at least 1.")
     devices = options.devices.split(",")
     setting = commands.setting_for(
         table,
@@ -211,12 +214,14 @@ def _run(options, table, rows) -> int:
         encoders=parse_encoders(options.encoder),
         device=devices[0],
         options=parse_values(options.set),
+        keep=not options.dry_run,
     )
     store = RunStore(commands.results_root(options.results))
     if options.dry_run:
+        commands.check_machines(store, options.executor, options.workers, devices)
         return _dry_run(rows, setting, store, options.workers)
     records = list(store.records())
-    failed = commands.run_table(
+    studies, failed = commands.run_table(
         rows,
         setting,
         store,
@@ -234,6 +239,7 @@ def _run(options, table, rows) -> int:
         profile=profile.name,
         encoders={kind: encoder["name"] for kind, encoder in setting.encoders.items()},
         rows=rows,
+        studies=studies,
     )
     print(render(result, options.format))
     for spec, reason in failed:
@@ -275,12 +281,17 @@ def do_table(options) -> None:
 
         from studies.store import write_atomic
 
-        write_atomic(Path(options.output), (text.rstrip("\n") + "\n").encode())
+        try:
+            write_atomic(Path(options.output), (text.rstrip("\n") + "\n").encode())
+        except OSError as error:
+            raise UserError(f"Cannot write {options.output}: {error.strerror or error}.") from error
     else:
         print(text)
 
 
 def _table(options, commands, run_store):
+    from hycon.pretrained import short_name
+
     table = commands.table_spec(options.table)
     rows = commands.pick_rows(table, options.rows.split(",")) if options.rows else None
     if options.profile:
@@ -291,7 +302,7 @@ def _table(options, commands, run_store):
         corpus=options.corpus,
         data=options.data,
         profile=options.profile,
-        encoders=parse_encoders(options.encoder),
+        encoders={kind: short_name(name) for kind, name in parse_encoders(options.encoder).items()},
         rows=rows,
         protocol=getattr(options, "protocol", "paper"),
     )
@@ -328,8 +339,7 @@ def do_import(options) -> None:
 def do_download(options) -> None:
     from hycon.data.download import download
 
-    for path in download(options.name, options.data):
-        print(path)
+    print(download(options.name, options.data))
 
 
 def do_check(options) -> None:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hycon.data.corpus import Manifest, corpus_folder, read_manifest
+from hycon.data.corpus import Manifest, corpus_folder, existing_folder, read_manifest
 from hycon.errors import UserError, nearest
 from studies.plan import PROFILES, Profile, Setting, Study, load_studies, run_rows, study_of, trial_specs
 from studies.registry import MODELS
 from studies.runs import RunRecord, RunSpec
-from studies.store import RunStore, write_atomic
+from studies.store import RunStore
 from studies.tables import TABLES, Row, TableResult, TableSpec, assemble, corpus_info
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ DEMO_CORPUS = "synthetic"
 
 def results_root(root: str | os.PathLike | None = None) -> Path:
     """Where runs live: the argument, else $BENCH_RESULTS, else ./results."""
-    return Path(root or os.environ.get("BENCH_RESULTS") or "results")
+    root = Path(root or os.environ.get("BENCH_RESULTS") or "results")
+    return existing_folder(root, "a results folder (--results or BENCH_RESULTS)")
 
 
 def table_spec(name: str) -> TableSpec:
@@ -50,6 +51,7 @@ def pick_rows(table: TableSpec, names: Sequence[str] | None) -> list[Row]:
     by_name = {row.name.lower(): row for row in table.rows}
     if names is None:
         return list(table.rows)
+    names = [name.strip() for name in names]
     for name in names:
         if name.lower() not in by_name:
             known = [row.name for row in table.rows]
@@ -57,13 +59,18 @@ def pick_rows(table: TableSpec, names: Sequence[str] | None) -> list[Row]:
     return [by_name[name.lower()] for name in dict.fromkeys(names)]
 
 
-def corpus_for(name: str, data: str | os.PathLike | None) -> Manifest:
-    """The manifest of a corpus; the demo corpus is made where it is missing."""
-    if name == DEMO_CORPUS and not (corpus_folder(name, data) / "manifest.json").exists():
-        from hycon.data.synthetic import synthesize
+def corpus_for(name: str, data: str | os.PathLike | None, keep: bool = True) -> Manifest:
+    """The manifest of a corpus; the demo corpus is made where it is missing (and with keep=False thrown away again)."""
+    if name != DEMO_CORPUS or (corpus_folder(name, data) / "manifest.json").exists():
+        return read_manifest(name, data)
+    from tempfile import TemporaryDirectory
 
+    from hycon.data.synthetic import synthesize
+
+    if keep:
         return synthesize(name, data)
-    return read_manifest(name, data)
+    with TemporaryDirectory() as scratch:
+        return synthesize(name, scratch)
 
 
 def setting_for(
@@ -76,11 +83,15 @@ def setting_for(
     encoders: Mapping[str, str] | None = None,
     device: str = "cpu",
     options: Mapping[str, Any] | None = None,
+    keep: bool = True,
 ) -> Setting:
-    """What a command fixes for all rows. encoders: front-end -> name or folder; only those that rows need are read."""
+    """What a command fixes for all rows. encoders: front-end -> name or folder; only those that rows need are read.
+
+    keep: whether a demo corpus that has to be made stays in the data folder.
+    """
     from hycon.pretrained import DEFAULT, identify
 
-    manifest = corpus_for(corpus or profile.corpus or table.corpus, data)
+    manifest = corpus_for(corpus or profile.corpus or table.corpus, data, keep)
     names = {**DEFAULT, **profile.encoders, **(encoders or {})}
     needed = {row.text for row in rows if row.model in MODELS} & set(DEFAULT)
     identified = {kind: identify(kind, names[kind]) for kind in sorted(needed)}
@@ -102,15 +113,19 @@ def run_table(
     workers: int = 1,
     devices: Sequence[str] = ("cpu",),
     progress: Callable[[list[RunSpec]], Any] | None = None,
-) -> list[tuple[RunSpec, str]]:
-    """Run the studies of `rows`; returns the failed runs with their reasons. progress: specs -> context manager that
-    takes events."""
+) -> tuple[list[Study], list[tuple[RunSpec, str]]]:
+    """Run the studies of `rows`; returns them, and the failed runs with their reasons.
+
+    progress: specs -> context manager that takes events.  Raises UserError before anything is written or run where
+    devices or executor do not exist.
+    """
     from contextlib import nullcontext
 
+    from hycon.pretrained import modules
     from studies.executors import run
 
+    check_machines(store, executor, workers, devices)
     failed: list[tuple[RunSpec, str]] = []
-    _remember(setting.manifest, store)
 
     def execute(specs: list[RunSpec]) -> None:
         pending = [spec for spec in specs if not store.has(spec.id)]
@@ -123,12 +138,31 @@ def run_table(
                 devices=devices,
                 data_root=data,
                 on_event=on_event,
-                preload=("torch", "studies.preload"),
+                preload=("torch", "studies.preload", *modules({spec.text for spec in specs if spec.encoder})),
             )
         failed.extend(summary.failed)
 
-    run_rows(built(rows), setting, store, execute)
-    return failed
+    return run_rows(built(rows), setting, store, execute), failed
+
+
+def check_machines(store: RunStore, executor: str, workers: int, devices: Sequence[str]) -> None:
+    """Raises UserError where there is no such executor or device."""
+    from studies.executors import run
+
+    _check_devices(devices)
+    run([], store, executor=executor, workers=workers, devices=devices)
+
+
+def _check_devices(devices: Sequence[str]) -> None:
+    for device in devices:
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+            raise UserError(f"Unknown device {device!r}; expected cpu, or a list such as cuda:0,cuda:1.")
+    wanted = [int(device.partition(":")[2] or 0) for device in devices if device != "cpu"]
+    if wanted:
+        import torch
+
+        if max(wanted) >= torch.cuda.device_count():
+            raise UserError(f"--devices names cuda:{max(wanted)}, but PyTorch finds {torch.cuda.device_count()} GPUs.")
 
 
 @dataclass(frozen=True)
@@ -177,15 +211,21 @@ def table_result(
     encoders: Mapping[str, str] | None = None,
     rows: Sequence[Row] | None = None,
     protocol: str = "paper",
+    studies: Sequence[Study] | None = None,
 ) -> TableResult:
-    """The table as the results folder has it now. Trains nothing and imports no torch."""
+    """The table as the results folder has it now, or of the given studies. Trains nothing and imports no torch."""
+    from hycon.metrics import PROTOCOLS
+
+    if protocol not in PROTOCOLS:
+        raise UserError(f"Unknown protocol {protocol!r}; nearest: {nearest(protocol, PROTOCOLS)}.")
     name = corpus or (PROFILES[profile].corpus if profile else None) or table.corpus
-    studies = load_studies(store)
+    studies = load_studies(store) if studies is None else studies
+    manifest = _manifest(name, data, store)
     records: dict[str, list[RunRecord]] = {}
     status: dict[str, tuple[str, str]] = {}
     budgets: dict[str, str] = {}
     for row in rows or table.rows:
-        study = study_of(row, studies, name, profile, encoders or {})
+        study = study_of(row, studies, name, profile, encoders or {}, manifest.sha256)
         if row.model not in MODELS:
             status[row.name] = ("missing", f"model {row.model} is not built yet")
         elif study is None:
@@ -194,7 +234,7 @@ def table_result(
             records[row.name], status[row.name] = _runs_of(study, store)
             budgets[row.name] = _budget(study)
     shown = table if rows is None else dataclasses.replace(table, rows=tuple(rows))
-    info = corpus_info(_manifest(name, data, store), _budget_notes(budgets))
+    info = corpus_info(manifest, _budget_notes(budgets))
     return assemble(shown, records, {k: v for k, v in status.items() if v[0]}, corpus=info, protocol=protocol)
 
 
@@ -230,17 +270,6 @@ def _budget_notes(budgets: Mapping[str, str]) -> list[str]:
         whose = "" if len(names) == len(budgets) else f" for {', '.join(names)}"
         notes.append(f"search of {text}{whose} (the paper: 50 trials)")
     return notes
-
-
-def _remember(manifest: Manifest, store: RunStore) -> None:
-    """Keep the corpus's manifest beside the results, so that tables can be captioned where the corpus is not."""
-    folder = store.root / "corpora" / manifest.name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"Cannot write to {store.root}: {error.strerror or error}.") from error
-    text = json.dumps(dataclasses.asdict(manifest), indent=1, ensure_ascii=False)
-    write_atomic(folder / "manifest.json", text.encode())
 
 
 def _manifest(name: str, data: str | os.PathLike | None, store: RunStore) -> Manifest:

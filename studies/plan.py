@@ -64,6 +64,7 @@ class Study:
     trials: list[str]
     selected: int | None = None
     runs: list[str] = field(default_factory=list)
+    model_version: int = 0  # the model's VERSION; 0 in studies from before it was kept
     version: int = STUDY_VERSION
 
     @property
@@ -98,7 +99,7 @@ def trial_specs(row: Row, setting: Setting) -> tuple[Study, list[RunSpec]]:
 
     options = {**demo_options(row, setting), **setting.options}
     if setting.profile.epochs:
-        options["epochs"] = setting.profile.epochs
+        options.setdefault("epochs", setting.profile.epochs)
     overrides = {**row.config, **options}
     space = search_space(row.model, row.text, overrides)
     axes = (row.model, setting.manifest.name, row.text)
@@ -116,6 +117,7 @@ def trial_specs(row: Row, setting: Setting) -> tuple[Study, list[RunSpec]]:
         profile=setting.profile.name,
         draws=draws,
         trials=[spec.id for spec in specs],
+        model_version=specs[0].version,
     )
     return study, specs
 
@@ -163,10 +165,25 @@ def demo_options(row: Row, setting: Setting) -> dict[str, Any]:
 
 
 def save_study(store: RunStore, study: Study) -> None:
-    folder = store.root / "studies"
-    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"id": study.id, **dataclasses.asdict(study)}, indent=1, ensure_ascii=False)
-    write_atomic(folder / f"{study.id}.json", text.encode())
+    write_result(store, f"studies/{study.id}.json", text.encode())
+
+
+def remember_corpus(store: RunStore, manifest: Manifest) -> None:
+    """Keep the corpus's manifest beside the results, so that tables can be captioned where the corpus is not."""
+    text = json.dumps(dataclasses.asdict(manifest), indent=1, ensure_ascii=False)
+    write_result(store, f"corpora/{manifest.name}/manifest.json", text.encode())
+
+
+def write_result(store: RunStore, file: str, content: bytes) -> None:
+    """A file of the results folder, whole or not at all. Raises UserError where it cannot be written."""
+    path = store.root / file
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, content)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"Cannot write {path} ({reason}): free space, or give another --results.") from error
 
 
 def load_studies(store: RunStore) -> list[Study]:
@@ -185,9 +202,16 @@ def load_studies(store: RunStore) -> list[Study]:
 
 
 def study_of(
-    row: Row, studies: Iterable[Study], corpus: str, profile: str | None, encoders: Mapping[str, str]
+    row: Row,
+    studies: Iterable[Study],
+    corpus: str,
+    profile: str | None,
+    encoders: Mapping[str, str],
+    data: str | None = None,
 ) -> Study | None:
-    """The study that fills a row: of the asked profile and encoder where asked, then the most thorough one."""
+    """The study that fills a row: of the asked profile and encoder where asked; then one on the data that the corpus
+    holds now (`data`, its sha256) before one on what it held earlier; then the model's newest version; then the most
+    thorough one."""
     fitting = [
         s
         for s in studies
@@ -195,7 +219,7 @@ def study_of(
         and (profile is None or s.profile == profile)
         and (row.text not in encoders or (s.encoder or {}).get("name") == encoders[row.text])
     ]
-    return max(fitting, key=lambda s: (len(s.runs), len(s.trials), s.id), default=None)
+    return max(fitting, key=lambda s: (s.data == data, s.model_version, len(s.runs), len(s.trials), s.id), default=None)
 
 
 # ------------------------------------------------------------------------------------------------- doing it
@@ -209,18 +233,18 @@ def run_rows(
 ) -> list[Study]:
     """Search every row, choose on validation, run the winners' seeds. execute: brings specs to an end.
 
-    Safe to repeat: what is done is not done again.
+    Safe to repeat: what is done is not done again. Returns a study per row, without winner where every trial failed.
     """
     planned = [(row, *trial_specs(row, setting)) for row in rows]
+    remember_corpus(store, setting.manifest)
+    known = {study.id for study in load_studies(store)}  # may have a winner already, which a table shows meanwhile
     for _, study, _ in planned:
-        save_study(store, study)
+        if study.id not in known:
+            save_study(store, study)
     execute([spec for _, _, specs in planned for spec in specs])
-    chosen = []
-    for row, study, specs in planned:
-        study = choose_winner(store, study, row, setting, specs)
-        if study.selected is not None:
-            chosen.append((row, study))
-    execute([spec for row, study in chosen for spec in repeat_specs(row, setting, study)])
+    chosen = [(row, choose_winner(store, study, row, setting, specs)) for row, study, specs in planned]
+    won = [(row, study) for row, study in chosen if study.selected is not None]
+    execute([spec for row, study in won for spec in repeat_specs(row, setting, study)])
     return [study for _, study in chosen]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hycon.train import Training
+
+
+WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
 
 
 @dataclass(frozen=True)
@@ -78,15 +82,14 @@ def resolve(name: str, text: str, overrides: Mapping[str, Any]) -> tuple[Any, Tr
 
 
 def _replace(config: Any, changes: Mapping[str, Any]) -> Any:
+    kinds = typing.get_type_hints(type(config))
     for key, value in changes.items():
-        current = getattr(config, key)
-        if current is None or value is None:
-            continue
-        number = isinstance(current, int | float) and not isinstance(current, bool)
-        if number and isinstance(value, int | float) and not isinstance(value, bool):
-            continue
-        if type(value) is not type(current):
-            raise UserError(f"Option {key} is {value!r}; expected something like {current!r}.")
+        allowed = typing.get_args(kinds[key]) or (kinds[key],)  # `float | None` or `float`
+        if type(value) not in allowed and not (type(value) is int and float in allowed):
+            names = " or ".join("None" if kind is type(None) else WORDS[kind] for kind in allowed)
+            raise UserError(f"Option {key} is {value!r}; expected {names}, such as {getattr(config, key)!r}.")
+        if type(value) is int and int not in allowed:
+            changes = {**changes, key: float(value)}  # 1 and 1.0 are one run, with one id
     return dataclasses.replace(config, **changes)
 
 

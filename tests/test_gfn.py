@@ -49,7 +49,7 @@ def by_hand(f: GraphFusion, text: list[float], audio: list[float], vision: list[
     importance = (lambda x: 1 / (1 + math.exp(-x))) if functions == "argf" else math.tanh
     phi = (lambda x: x if x > 0 else math.exp(x) - 1) if functions == "argf" else math.tanh
     x = {"l": text, "a": audio, "v": vision}
-    if f.vertex_norm is not None:
+    if f.norm_vertices:
         x = {m: normed(f.vertex_norm, v) for m, v in x.items()}
     w = {m: importance(affine(f.attention, v)[0]) for m, v in x.items()}
     s = {m: softmax(v) for m, v in x.items()}
@@ -136,7 +136,7 @@ def test_model():
     out.prediction.square().sum().backward()
     assert out.prediction.shape == (3,)
     assert {m: tuple(x.shape) for m, x in out.representations.items()} == dict.fromkeys(MODALITIES, (3, 10))
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters() if p.requires_grad)
     model.eval()
     order = torch.tensor([2, 0, 1])
     torch.testing.assert_close(model(some.take(order)).prediction, model(some).prediction[order])

@@ -129,7 +129,8 @@ def prepare(
     batches = {}
     for name in SPLITS:
         split = corpus.splits[name]
-        scaled = replace(split, **{m: _apply(getattr(split, m), *scalers[m]) for m in scalers})
+        audio, vision = (_apply(getattr(split, m), *scalers[m]) for m in ("audio", "vision"))
+        scaled = replace(split, audio=audio, vision=vision)
         label = split.label.float() if corpus.manifest.task == "sentiment" else split.label.long()
         whole = look_up(scaled, label).to(device)
         batches[name] = replace(whole, videos=find_videos(split.ids, name, whole))
@@ -156,7 +157,9 @@ def _look_up(corpus: Corpus, text: str, tokenizer: WordPieces | None) -> Callabl
     if text == "features":
         if "text" not in manifest.dims:
             raise UserError(f"Corpus {corpus.name!r} came without text vectors; use glove, bert or xlnet.")
-        return lambda split, label: _features(split, label, manifest)
+        # over all splits: one odd sentence in the test split would break a model that needs aligned steps
+        aligned = all(len_equal(s.text, s.audio, s.vision) for s in corpus.splits.values() if s.text is not None)
+        return lambda split, label: _features(split, label, manifest, aligned)
     if corpus.splits["train"].words is None:
         raise UserError(f"Corpus {corpus.name!r} has no words, so {text} cannot be used; use --text features.")
     if text == "glove":
@@ -187,10 +190,9 @@ def _cropped(text: Ragged, split: Split, label: Tensor, layout: Layout) -> Batch
     )
 
 
-def _features(split: Split, label: Tensor, manifest: Any) -> Batch:
+def _features(split: Split, label: Tensor, manifest: Any, aligned: bool) -> Batch:
     assert split.text is not None
-    layout = replace(_layout(manifest), aligned=len_equal(split.text, split.audio, split.vision))
-    return _cropped(split.text, split, label, layout)
+    return _cropped(split.text, split, label, replace(_layout(manifest), aligned=aligned))
 
 
 def _glove(split: Split, label: Tensor, manifest: Any, vocabulary: dict[str, int], matrix: Tensor) -> Batch:

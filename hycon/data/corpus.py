@@ -107,7 +107,15 @@ class Corpus:
 
 def data_root(root: str | os.PathLike | None = None) -> Path:
     """Where corpora live: the argument, else $BENCH_DATA, else ./data."""
-    return Path(root or os.environ.get("BENCH_DATA") or "data")
+    root = Path(root or os.environ.get("BENCH_DATA") or "data")
+    return existing_folder(root, "a data folder (--data or BENCH_DATA)")
+
+
+def existing_folder(path: Path, what: str) -> Path:
+    """`path`, which need not exist. Raises UserError where something else than a folder is there."""
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file, not {what}.")
+    return path
 
 
 def corpus_folder(name: str, root: str | os.PathLike | None = None) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import mag_content
+from samples import mag_content
 
 from hycon.data.check import check, render
 from hycon.data.importers import import_corpus
@@ -68,7 +68,7 @@ def test_changed_or_missing_files_are_errors(root: Path, write_pickle) -> None:
 
 
 def test_emotions(root: Path, write_pickle) -> None:
-    from test_importers import mult_content
+    from test_mult_mmsa import mult_content
 
     import_corpus("emo", write_pickle(mult_content(emotions=True)), root=root)
     assert check("emo", root)["labels"]["train"] == {"neutral": 2, "happy": 2, "sad": 0, "angry": 0}

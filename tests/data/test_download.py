@@ -262,7 +262,7 @@ def test_a_line_per_file_where_there_is_no_terminal(server: Server, root: Path, 
     assert capsys.readouterr().err.count("already there") == 4
 
 
-def test_read_only_data_folder(server: Server, tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_data_folder(server: Server, tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file in the way")
-    with pytest.raises(UserError, match="Cannot write to"):
+    with pytest.raises(UserError, match="is a file"):
         fetch(server, tmp_path / "data")

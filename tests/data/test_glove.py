@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import mag_content
+from samples import mag_content
 
 from hycon.data import load, read_manifest
 from hycon.data.glove import attach_vectors, read_vectors

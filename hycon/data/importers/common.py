@@ -61,9 +61,16 @@ def score(value: Any, what: str) -> float:
     return float(array.reshape(-1)[0])
 
 
-def same_rows(words: Sequence[str], audio: np.ndarray, vision: np.ndarray, what: str) -> None:
-    """One audio row and one vision row per word."""
-    if not len(words) == len(audio) == len(vision):
+def word_level(words: Sequence, audio: Any, vision: Any, label: Any, segment: Any, place: str) -> Utterance:
+    """An utterance whose audio and vision have one row per word; UserError naming `place` where they have not."""
+    identity = text_of(segment)
+    words = [text_of(word) for word in words]
+    rows = {"vision": vision, "audio": audio}
+    arrays = {m: numbers(value, f"{place}: {m} of {identity!r}", 2) for m, value in rows.items()}
+    counts = {m: len(array) for m, array in arrays.items()}
+    if not len(words) == counts["audio"] == counts["vision"]:
         raise UserError(
-            f"{what} has {len(words)} words but {len(audio)} audio and {len(vision)} vision rows; expected one each."
+            f"{place}: {identity!r} has {len(words)} words but {counts['audio']} audio and {counts['vision']} vision "
+            "rows; expected one each."
         )
+    return Utterance(id=identity, label=score(label, f"{identity!r} ({place})"), words=words, **arrays)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from hycon.data.corpus import Utterance
-from hycon.data.importers.common import Imported, describe, numbers, same_rows, score, text_of
+from hycon.data.importers.common import Imported, describe, word_level
 from hycon.errors import UserError
 
 SPLIT_NAMES = {"train": "train", "dev": "valid", "test": "test"}
@@ -40,11 +40,4 @@ def _utterance(item: Any, place: str) -> Utterance:
         raise UserError(f"{place} is not ((words, visual, acoustic), label, id); found {describe(item)}.") from error
     if isinstance(words, str) or not all(isinstance(word, str | bytes) for word in words):
         raise UserError(f"{place} does not start with a list of words; if it holds word ids, the format is misa.")
-    identity = text_of(segment)
-    words = [text_of(word) for word in words]
-    vision = numbers(visual, f"{place}: vision of {identity!r}", 2)
-    audio = numbers(acoustic, f"{place}: audio of {identity!r}", 2)
-    same_rows(words, audio, vision, f"{place}: {identity!r}")
-    return Utterance(
-        id=identity, label=score(label, f"{identity!r} ({place})"), audio=audio, vision=vision, words=words
-    )
+    return word_level(words, acoustic, visual, label, segment, place)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hycon.data.corpus import Utterance
-from hycon.data.importers.common import Imported, describe, numbers, same_rows, score, text_of
+from hycon.data.importers.common import Imported, describe, word_level
 from hycon.data.pickles import load_pickle
 from hycon.errors import UserError
 
@@ -52,11 +52,4 @@ def _utterance(item: Any, place: str) -> Utterance:
             f"{place} has word ids but no words, and its vocabulary is not in the file; "
             "use a file whose utterances carry their words as a fourth item."
         )
-    identity = text_of(segment)
-    words = [text_of(word) for word in words]
-    vision = numbers(visual, f"{place}: vision of {identity!r}", 2)
-    audio = numbers(acoustic, f"{place}: audio of {identity!r}", 2)
-    same_rows(words, audio, vision, f"{place}: {identity!r}")
-    return Utterance(
-        id=identity, label=score(label, f"{identity!r} ({place})"), audio=audio, vision=vision, words=words
-    )
+    return word_level(words, acoustic, visual, label, segment, place)

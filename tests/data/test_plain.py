@@ -1,0 +1,125 @@
+"""Someone's own data: the table, the arrays beside it, and every way in which they disagree."""
+
+from __future__ import annotations
+
+import csv
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from samples import SIZES, assert_aligned_corpus, count, label_of, rows_of, sequence, words_of
+
+from hycon.data import load
+from hycon.data.importers import import_corpus
+from hycon.errors import UserError
+
+
+def plain_folder(folder: Path, packed: bool = True, columns: Any = None, text_vectors: bool = False) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, dict[str, np.ndarray]] = {"audio": {}, "vision": {}} | ({"text": {}} if text_vectors else {})
+    rows = []
+    for split, size in SIZES.items():
+        for i in range(size):
+            identity = f"{split}_{i}"
+            row = {"id": identity, "split": split, "label": label_of(split, i), "text": " ".join(words_of(split, i))}
+            rows.append(columns(row, i) if columns else row)
+            for modality, offset in (("vision", 1000), ("audio", 2000), ("text", 3000)):
+                if modality in arrays:
+                    arrays[modality][identity] = sequence(i, count(split, i), 6, offset)
+    with open(folder / "utterances.csv", "w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    for modality, values in arrays.items():
+        if packed:
+            np.savez(folder / f"{modality}.npz", **values)
+        else:
+            (folder / modality).mkdir()
+            for identity, value in values.items():
+                np.save(folder / modality / f"{identity}.npy", value)
+    return folder
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("format", ["auto", "plain"])
+def test_plain(root: Path, tmp_path: Path, packed: bool, format: str) -> None:
+    manifest = import_corpus("own", plain_folder(tmp_path / "in", packed), format=format, root=root)
+    assert (manifest.aligned, manifest.source["format"]) == ("word", "plain")
+    assert manifest.lengths == {"text": 50, "audio": 50, "vision": 50}
+    assert_aligned_corpus(load("own", root))
+
+
+def test_plain_emotions_text_vectors_and_no_words(root: Path, tmp_path: Path) -> None:
+    def columns(row, i):
+        return {"id": row["id"], "split": row["split"], "emotion:calm": i % 2, "emotion:loud": 1, "speaker": "x"}
+
+    manifest = import_corpus("own", plain_folder(tmp_path / "in", columns=columns, text_vectors=True), root=root)
+    assert (manifest.emotions, manifest.aligned, manifest.dims["text"]) == (["calm", "loud"], "step", 6)
+    corpus = load("own", root)
+    np.testing.assert_array_equal(corpus.splits["test"].label.numpy(), [[0, 1], [1, 1], [0, 1]])
+    assert corpus.splits["test"].words is None
+    np.testing.assert_array_equal(rows_of(corpus, "test", "text", 2), sequence(2, count("test", 2), 6, 3000))
+
+
+def test_plain_long_sequences_set_the_nominal_length(root: Path, tmp_path: Path) -> None:
+    folder = plain_folder(tmp_path / "in", packed=False)
+    np.save(folder / "vision" / "test_1.npy", np.zeros((77, 6)))
+    manifest = import_corpus("own", folder, root=root)
+    assert (manifest.lengths, manifest.aligned) == ({"text": 50, "audio": 50, "vision": 77}, "none")
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (lambda r, i: {**r, "split": "training"}, "line 2: split is 'training'"),
+        (lambda r, i: {**r, "label": "n/a"}, "line 2: the label of 'train_0' is not a number"),
+        (lambda r, i: {**r, "label": "nan"}, r"label of 'train_0' \(train\) is nan"),
+        (lambda r, i: {**r, "emotion:x": 1}, "either a column label or columns emotion:NAME"),
+        (lambda r, i: {"id": r["id"], "split": r["split"], "text": "a"}, "either a column label"),
+        (lambda r, i: {"id": r["id"], "label": 0, "text": "a"}, "needs the columns id and split; it has id, label"),
+        (lambda r, i: {**r, "id": "../secret"}, "no array for utterance"),
+        (lambda r, i: {**r, "id": "train_0"}, "'train_0' is in train and again in train"),
+        (lambda r, i: {**r, "text": ""}, "'train_0' .train. has no words"),
+        (lambda r, i: {k: v for k, v in r.items() if k != "text"}, "neither words nor text vectors"),
+    ],
+)  # fmt: skip
+def test_damaged_plain_tables(root: Path, tmp_path: Path, edit, reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        import_corpus("own", plain_folder(tmp_path / "in", columns=edit), root=root)
+    assert not root.exists()
+
+
+def test_plain_ids_do_not_leave_the_folder(root: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "secret.npy", np.zeros((2, 6)))
+    folder = plain_folder(tmp_path / "in", packed=False, columns=lambda r, i: {**r, "id": "../../secret"})
+    with pytest.raises(UserError, match="cannot name a file"):
+        import_corpus("own", folder, root=root)
+
+
+def test_plain_arrays_missing_damaged_or_pickled(root: Path, tmp_path: Path) -> None:
+    folder = plain_folder(tmp_path / "in")
+    whole = (folder / "audio.npz").read_bytes()
+    evil = {"train_0": np.array([{"a": 1}], dtype=object)}
+    for data, reason in (
+        (whole[: len(whole) // 2], "audio.npz is not a readable"),
+        (b"", "audio.npz is not a readable"),
+        (pickle.dumps([1]), "audio.npz is not a readable"),
+    ):
+        (folder / "audio.npz").write_bytes(data)
+        with pytest.raises(UserError, match=reason):
+            import_corpus("own", folder, root=root)
+    np.savez(folder / "audio.npz", **evil)
+    with pytest.raises(UserError, match="array of 'train_0' is damaged or not numeric"):
+        import_corpus("own", folder, root=root)
+    (folder / "audio.npz").unlink()
+    with pytest.raises(UserError, match=r"has no audio\.npz"):
+        import_corpus("own", folder, root=root)
+    (folder / "utterances.csv").write_bytes(b"id,split\xff\n")
+    with pytest.raises(UserError, match="UTF-8"):
+        import_corpus("own", folder, root=root)
+    (folder / "utterances.csv").write_text("id,split,label,text\na,train,1\n")
+    with pytest.raises(UserError, match="line 2 does not have the header's 4 columns"):
+        import_corpus("own", folder, root=root)
+    assert not root.exists()

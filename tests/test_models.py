@@ -1,0 +1,265 @@
+"""One conformance test over every model and text front-end; a new model in the registry is covered for free."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from hycon.data.batching import form_of
+from hycon.data.ragged import Ragged
+from hycon.dropout import dropout
+from hycon.output import task_loss
+from hycon.pretrained import identify
+from hycon.train import Training, fit, predict, seed_everything
+from studies.registry import MODELS, build_model, model_module
+
+EVERY = [(model, text) for model, entry in MODELS.items() for text in entry.text]
+SENTIMENT = [pytest.param(m, t, id=f"{m}-{t}") for m, t in EVERY]
+BOTH_FORMS = [pytest.param(m, t, id=f"{m}-{t}") for m, t in EVERY if t in ("glove", "bert")]
+WITH_GLOVE = [m for m, t in EVERY if t == "glove"]
+UNUSED = {"mask_emb"}  # XLNet's query for permutation training: the one parameter that no forward pass reads
+SMALLER = {  # enough for the made-up corpora; a model that is not named runs as it is
+    "ef_lstm": {"hidden": 32},
+    "lf_lstm": {"text_hidden": 32, "audio_hidden": 16, "vision_hidden": 16},
+    "tfn": {"text_hidden": 32, "audio_hidden": 16, "text_out": 16, "fusion_hidden": 16},
+    "lmf": {"text_hidden": 32},
+    "hycon": {"d": 20, "layers": 1, "attn_dropout": 0.1, "relu_dropout": 0.1, "res_dropout": 0.1, "embed_dropout": 0.1},
+}
+
+
+def corpus_of(text):
+    return "vectors" if text == "features" else "small"
+
+
+def build(model, text, batch, *, emotions=0, **overrides):
+    """A model on the demo encoder, for the dims of `batch`; initialised alike every time."""
+    torch.manual_seed(0)
+    encoder = identify(text, "demo") if form_of(text) == "tokens" else None
+    sizes = getattr(model_module(model), "DEMO", {}).get(form_of(text), {})
+    dims = {m: getattr(batch, m).rows.shape[-1] for m in ("audio", "vision")}
+    dims["text"] = 32 if encoder else batch.text.rows.shape[-1]
+    return build_model(model, text=text, dims=dims, encoder=encoder, emotions=emotions, **{**sizes, **overrides})
+
+
+def loss_of(model, batch, output=None):
+    output = output or model(batch)
+    return model.loss(output, batch) if hasattr(model, "loss") else task_loss(output.prediction, batch.label)
+
+
+@pytest.mark.parametrize(("model", "text"), SENTIMENT)
+def test_forward_and_backward(model, text, batches):
+    batch = batches(corpus_of(text), text)["train"].slice(0, 12)
+    net = build(model, text, batch)
+    output = net(batch)
+    assert output.prediction.shape == (12,)
+    if output.representations is not None:
+        assert list(output.representations) == ["text", "audio", "vision"]
+        assert len({x.shape for x in output.representations.values()}) == 1
+    loss = loss_of(net, batch, output)
+    assert loss.dim() == 0 and torch.isfinite(loss)
+    loss.backward()
+    unmoved = {n for n, p in net.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())}
+    assert {name.rpartition(".")[2] for name in unmoved} <= UNUSED
+    assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize(("model", "text"), SENTIMENT)
+def test_an_utterance_s_prediction_is_its_own(model, text, batches):
+    """Alone, beside far longer utterances, or in another order: the same number."""
+    split = batches(corpus_of(text), text)["train"]
+    net = build(model, text, split).eval()
+    order = torch.argsort(split.text.lengths)
+    picked = torch.cat([order[:3], order[-3:]])  # the shortest and the longest
+    assert split.text.lengths[picked[-1]] > 2 * split.text.lengths[picked[0]]
+    batch = split.take(picked)
+    with torch.no_grad():
+        together = net(batch).prediction
+        alone = torch.cat([net(batch.slice(i, i + 1)).prediction for i in range(6)])
+        shuffle = torch.tensor([4, 0, 5, 2, 1, 3])
+        shuffled = net(batch.take(shuffle)).prediction
+    assert together.unique().numel() == 6
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(shuffled, together[shuffle], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("model", "text"), SENTIMENT)
+def test_batch_of_one_trains(model, text, batches):
+    batch = batches(corpus_of(text), text)["train"].slice(0, 1)
+    net = build(model, text, batch).train()
+    loss = loss_of(net, batch)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize(("model", "text"), BOTH_FORMS)
+def test_state_dict_round_trip(model, text, batches, tmp_path):
+    split = batches("small", text)["train"]
+    net, other = build(model, text, split), build(model, text, split)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    loss_of(net.train(), split.slice(0, 8))  # moves running statistics
+    torch.save(net.state_dict(), tmp_path / "weights.pt")
+    other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    assert torch.equal(predict(net, split), predict(other, split))
+
+
+@pytest.mark.parametrize(("model", "text"), BOTH_FORMS)
+def test_overfits_eight_utterances(model, text, batches):
+    batch = batches("small", text)["train"].slice(0, 8)
+    without = {f.name: 0.0 for f in dataclasses.fields(model_module(model).Config) if f.name.endswith("dropout")}
+    net = build(model, text, batch, **without).train()
+    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+    with torch.no_grad():
+        first = (batch.label - batch.label.median()).abs().mean()  # what the best constant reaches
+    for _ in range(80):
+        loss = task_loss(net(batch).prediction, batch.label)
+        if loss < 0.45 * first:
+            break
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.45 * first
+
+
+@pytest.mark.parametrize(("model", "text"), BOTH_FORMS)
+def test_bfloat16_autocast_is_finite(model, text, batches):
+    batch = batches("small", text)["train"].slice(0, 12)
+    net = build(model, text, batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = loss_of(net, batch)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
+    close = predict(net, batch, "bf16") - predict(net, batch, "fp32")
+    assert close.abs().max() < 0.1
+
+
+@pytest.mark.parametrize("model", WITH_GLOVE)
+@pytest.mark.parametrize("modality", ["text", "audio", "vision"])
+def test_reads_every_modality(model, modality, batches):
+    """The label shows in one modality only; chance would correlate below 0.25 (64 utterances, 95 %)."""
+    split = batches(modality, "glove")
+    seed_everything(0)
+    net = build(model, "glove", split["train"], **SMALLER.get(model, {}))
+    fit(net, split["train"], split["valid"], Training(lr=3e-3, batch_size=16, epochs=8), seed=0)
+    corr = np.corrcoef(predict(net, split["test"]), split["test"].label)[0, 1]
+    assert corr > (0.35 if modality == "text" else 0.7)
+
+
+@pytest.mark.parametrize("model", WITH_GLOVE)
+def test_emotions(model, batches):
+    """The IEMOCAP form: two logits an emotion, and something is learned about them."""
+    split = batches("emotional", "glove")
+    seed_everything(0)
+    net = build(model, "glove", split["train"], emotions=4, **SMALLER.get(model, {}))
+    assert net(split["train"].slice(0, 5)).prediction.shape == (5, 4, 2)
+    training = Training(lr=5e-3, batch_size=8, epochs=6)
+    before = task_loss(predict(net, split["train"]), split["train"].label)
+    fitted = fit(net, split["train"], split["valid"], training, seed=0)
+    after = task_loss(predict(net, split["train"]), split["train"].label)
+    assert np.isfinite(fitted.valid_loss)
+    assert after < before - 0.05
+
+
+# ------------------------------------------------------------------------------------------------- one model's own
+
+
+ABLATIONS = model_module("hycon").ABLATIONS
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_each_ablation_changes_the_loss(name, batches):
+    """...and nothing else: the same weights predict the same."""
+    batch = batches("small", "glove")["train"].slice(0, 16)
+    change = ABLATIONS[name]
+    intact = build("hycon", "glove", batch, **{k: v for k, v in change.items() if k == "beta"}).eval()
+    ablated = build("hycon", "glove", batch, **change).eval()
+    with torch.no_grad():
+        one, other = intact(batch), ablated(batch)
+        assert torch.equal(one.prediction, other.prediction)
+        assert abs(intact.loss(one, batch) - ablated.loss(other, batch)) > 1e-5
+
+
+def test_without_contrast_the_loss_is_the_task_s(batches):
+    batch = batches("small", "glove")["train"].slice(0, 16)
+    net = build("hycon", "glove", batch, **ABLATIONS["contrast"]).eval()
+    output = net(batch)
+    assert float(net.loss(output, batch).detach()) == float(task_loss(output.prediction, batch.label).detach())
+
+
+@pytest.mark.parametrize("fusion", ["addition", "concatenation", "tensor", "low-rank"])
+@pytest.mark.parametrize("readout", ["last", "last_real", "cls", "mean"])
+def test_hycon_options(fusion, readout, batches):
+    batch = batches("small", "bert")["train"].slice(0, 6)
+    net = build("hycon", "bert", batch, d=10, heads=2, fusion=fusion, readout=readout, mask_padding=True)
+    loss = loss_of(net, batch)
+    loss.backward()
+    assert torch.isfinite(loss)
+
+
+@pytest.mark.parametrize(("model", "option"), [("lf_lstm", {"combine": "vote"}), ("ef_lstm", {"layers": 3})])
+def test_recurrent_options(model, option, batches):
+    batch = batches("small", "glove")["train"].slice(0, 6)
+    net = build(model, "glove", batch, **option)
+    loss_of(net, batch).backward()
+    assert all(p.grad is not None and p.grad.any() for p in net.parameters())
+    assert not torch.equal(predict(net, batch), predict(build(model, "glove", batch), batch))
+
+
+def test_vote_is_the_mean_of_three_decisions(batches):
+    batch = batches("small", "glove")["train"].slice(0, 6)
+    net = build("lf_lstm", "glove", batch, combine="vote").eval()
+    with torch.no_grad():
+        whole = net(batch).prediction
+        parts = []
+        for modality in ("text", "audio", "vision"):
+            silenced = build("lf_lstm", "glove", batch, combine="vote").eval()
+            for other in {"text", "audio", "vision"} - {modality}:
+                for parameter in silenced.heads[other].parameters():
+                    parameter.zero_()
+            parts.append(silenced(batch).prediction)
+    torch.testing.assert_close(sum(parts), whole)
+
+
+@pytest.mark.parametrize("model", [m for m in WITH_GLOVE if not getattr(model_module(m), "NEEDS_ALIGNED", False)])
+def test_unaligned_sequences(model, batches):
+    """Audio and vision of their own lengths, as in unaligned corpora."""
+    batch = batches("small", "glove")["train"].slice(0, 6)
+    lengths = torch.tensor([1, 9, 4, 17, 2, 6])
+    audio = Ragged.from_list([torch.randn(n, 8) for n in lengths])
+    unaligned = dataclasses.replace(batch, audio=audio, layout=dataclasses.replace(batch.layout, aligned=False))
+    net = build(model, "glove", unaligned)
+    loss_of(net, unaligned).backward()
+    assert torch.isfinite(predict(net, unaligned)).all()
+
+
+@pytest.mark.parametrize("model", ["tfn", "lmf"])
+def test_mean_over_time_runs_over_real_steps(model, batches):
+    """Repeating an utterance's audio rows changes no mean; averaging padding in would."""
+    batch = batches("small", "glove")["train"].slice(0, 6)
+    audio = batch.audio
+    rows = [audio.rows[s : s + n] for s, n in zip(audio.starts.tolist(), audio.lengths.tolist(), strict=True)]
+    twice = dataclasses.replace(
+        batch, audio=Ragged.from_list([torch.cat([r, r]) if i % 2 else r for i, r in enumerate(rows)])
+    )
+    net = build(model, "glove", batch)
+    torch.testing.assert_close(predict(net, twice), predict(net, batch), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+def test_tfn_output_range(bounded, batches):
+    batch = batches("small", "glove")["train"].slice(0, 6)
+    net = build("tfn", "glove", batch, output_range=bounded)
+    torch.nn.init.constant_(net.net.fc3.bias, 50.0)
+    assert (predict(net, batch).max() <= 3.0) == bounded
+
+
+def test_dropout_drops_the_asked_share_and_keeps_the_mean():
+    torch.manual_seed(0)
+    for p in (0.1, 0.5, 0.75):
+        dropped = dropout(torch.ones(400, 501), p, True)  # an odd count: the last draw is used in part
+        assert float((dropped == 0).float().mean()) == pytest.approx(p, abs=0.005)
+        assert float(dropped.mean()) == pytest.approx(1.0, abs=0.01)
+        assert len(dropped.unique()) == 2
