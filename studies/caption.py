@@ -45,9 +45,12 @@ def _cells(result: TableResult) -> str:
     if not counts:
         return "No row is measured yet; column paper: the number that the paper prints."
     n = f"n = {counts[0]}" if len(set(counts)) == 1 else f"n = {min(counts)} to {max(counts)}"
+    metrics = f"metrics of protocol {result.protocol}"
+    if result.table.task == "emotion":
+        metrics = "accuracy and weighted F1 of each emotion and their averages"
     return (
-        f"Cells: mean ± sample standard deviation (n) over seeded runs on the test split, {n}, "
-        f"metrics of protocol {result.protocol}; column paper: the number that the paper prints."
+        f"Cells: mean ± sample standard deviation (n) over seeded runs on the test split, {n}, {metrics}; "
+        "column paper: the number that the paper prints."
     )
 
 

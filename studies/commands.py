@@ -16,12 +16,12 @@ from studies.plan import PROFILES, Profile, Setting, Study, load_studies, run_ro
 from studies.registry import MODELS
 from studies.runs import RunRecord, RunSpec
 from studies.store import RunStore
-from studies.tables import TABLES, Row, TableResult, TableSpec, assemble, corpus_info
+from studies.tables import TABLES, Row, TableResult, TableSpec, assemble, corpus_info, test_metrics
 
 if TYPE_CHECKING:
     import pandas
 
-DEMO_CORPUS = "synthetic"
+DEMO_CORPORA = {"sentiment": "synthetic", "emotion": "synthetic_emotions"}  # task -> name
 
 
 def results_root(root: str | os.PathLike | None = None) -> Path:
@@ -60,17 +60,24 @@ def pick_rows(table: TableSpec, names: Sequence[str] | None) -> list[Row]:
 
 
 def corpus_for(name: str, data: str | os.PathLike | None, keep: bool = True) -> Manifest:
-    """The manifest of a corpus; the demo corpus is made where it is missing (and with keep=False thrown away again)."""
-    if name != DEMO_CORPUS or (corpus_folder(name, data) / "manifest.json").exists():
+    """The manifest of a corpus; a demo corpus is made where it is missing (and with keep=False thrown away again)."""
+    if name not in DEMO_CORPORA.values() or (corpus_folder(name, data) / "manifest.json").exists():
         return read_manifest(name, data)
     from tempfile import TemporaryDirectory
 
     from hycon.data.synthetic import synthesize
 
+    emotions = name == DEMO_CORPORA["emotion"]
     if keep:
-        return synthesize(name, data)
+        return synthesize(name, data, emotions=emotions)
     with TemporaryDirectory() as scratch:
-        return synthesize(name, scratch)
+        return synthesize(name, scratch, emotions=emotions)
+
+
+def corpus_name(table: TableSpec, profile: Profile | None, corpus: str | None) -> str:
+    """The corpus that was asked for, or the profile's for this kind of table, or the paper's."""
+    demo = DEMO_CORPORA[table.task] if profile and profile.demo else None
+    return corpus or demo or table.corpus
 
 
 def setting_for(
@@ -91,7 +98,11 @@ def setting_for(
     """
     from hycon.pretrained import DEFAULT, identify
 
-    manifest = corpus_for(corpus or profile.corpus or table.corpus, data, keep)
+    manifest = corpus_for(corpus_name(table, profile, corpus), data, keep)
+    if manifest.task != table.task:
+        raise UserError(
+            f"{table.name} is about {table.task}s; the labels of corpus {manifest.name} are {manifest.task}s."
+        )
     names = {**DEFAULT, **profile.encoders, **(encoders or {})}
     needed = {row.text for row in rows if row.model in MODELS} & set(DEFAULT)
     identified = {kind: identify(kind, names[kind]) for kind in sorted(needed)}
@@ -218,9 +229,9 @@ def table_result(
 
     if protocol not in PROTOCOLS:
         raise UserError(f"Unknown protocol {protocol!r}; nearest: {nearest(protocol, PROTOCOLS)}.")
-    name = corpus or (PROFILES[profile].corpus if profile else None) or table.corpus
+    name = corpus_name(table, PROFILES[profile] if profile else None, corpus)
     studies = load_studies(store) if studies is None else studies
-    manifest = _manifest(name, data, store)
+    manifest = _manifest(table, name, data, store)
     records: dict[str, list[RunRecord]] = {}
     status: dict[str, tuple[str, str]] = {}
     budgets: dict[str, str] = {}
@@ -272,17 +283,17 @@ def _budget_notes(budgets: Mapping[str, str]) -> list[str]:
     return notes
 
 
-def _manifest(name: str, data: str | os.PathLike | None, store: RunStore) -> Manifest:
+def _manifest(table: TableSpec, name: str, data: str | os.PathLike | None, store: RunStore) -> Manifest:
     """The corpus's manifest, from the data or from what the results remember; a blank one where nothing was run."""
     for root in (data, store.root / "corpora"):
         if (corpus_folder(name, root) / "manifest.json").exists():
             return read_manifest(name, root)
     if name in TABLE_CORPORA:
-        return Manifest(name, "sentiment", {}, {}, {}, {}, "word", {}, {}, synthetic=name == DEMO_CORPUS)
+        return Manifest(name, table.task, {}, {}, {}, {}, "word", {}, {}, synthetic=name in DEMO_CORPORA.values())
     return read_manifest(name, data)
 
 
-TABLE_CORPORA = {table.corpus for table in TABLES.values()} | {DEMO_CORPUS}
+TABLE_CORPORA = {table.corpus for table in TABLES.values()} | set(DEMO_CORPORA.values())
 
 
 def results(
@@ -298,7 +309,7 @@ def results(
 
     store = RunStore(results_root(root))
     spec = table_spec(table)
-    name = corpus or (PROFILES[profile].corpus if profile else None) or spec.corpus
+    name = corpus_name(spec, PROFILES[profile] if profile else None, corpus)
     studies = load_studies(store)
     lines: list[dict[str, Any]] = []
     for row in spec.rows:
@@ -316,7 +327,7 @@ def results(
                     "corpus": name,
                     "seed": record.spec.seed,
                     "encoder": (record.spec.encoder or {}).get("name"),
-                    **record.metrics["test"].get(protocol, {}),
+                    **test_metrics(record, protocol),
                     "valid_loss": record.valid_loss,
                     "best_epoch": record.best_epoch,
                     "parameters": record.parameters,

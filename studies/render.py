@@ -66,11 +66,12 @@ def body(result: TableResult) -> list[list[Cell]]:
 
 
 def measured(entry: Entry, column: Column) -> str:
-    """As "85.1 ± 0.4 (5)", "85.1 (1)" for a single run, a dash for none."""
+    """As "85.1 ± 0.4 (5)", "85.1 (1)" for a single run, "85.1" for what is no run, a dash for nothing."""
     if entry.stat is None:
         return NOTHING
     spread = "" if entry.stat.sd is None else f" ± {entry.stat.sd:.{column.decimals}f}"
-    return f"{entry.stat.mean:.{column.decimals}f}{spread} ({entry.stat.n})"
+    count = f" ({entry.stat.n})" if entry.stat.n else ""
+    return f"{entry.stat.mean:.{column.decimals}f}{spread}{count}"
 
 
 def printed(entry: Entry) -> str:
@@ -96,7 +97,7 @@ def notes(result: TableResult) -> list[str]:
 
 def _reason(row: RowResult) -> str:
     reason = one_line(row.reason)
-    if row.status in ("missing", "measured"):
+    if row.status in ("missing", "measured", "reference"):
         return reason
     return f"{row.status}: {reason}" if reason else row.status
 

@@ -52,11 +52,14 @@ class Row:
 
 @dataclass(frozen=True)
 class TableSpec:
+    """corpus: the paper's.  task: of the corpora that it can be run on."""
+
     name: str
     title: str
     corpus: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    task: str = "sentiment"  # "emotion"
 
 
 SENTIMENT = (
@@ -65,6 +68,11 @@ SENTIMENT = (
     Column("f1", "F1", 100, 1, True),
     Column("mae", "MAE", 1, 3, False),
     Column("corr", "Corr", 1, 3, True),
+)
+EMOTION = tuple(
+    Column(f"{emotion}_{metric}", f"{emotion.capitalize()} {heading}", 100, 1, True)
+    for emotion in ("happy", "sad", "angry", "neutral", "average")
+    for metric, heading in (("acc", "Acc"), ("f1", "F1"))
 )
 V2 = {"beta": 0.2}  # sec. 4.4(3)
 
@@ -93,11 +101,24 @@ BASELINES_AND_HYCON = (
     Row("HyCon-v2-XLNet", "hycon", "xlnet", V2),
 )
 
+ON_EMOTIONS = (  # all with GloVe (sec. 4.5.2); the paper quotes every baseline
+    Row("MFN", "mfn", "glove", quoted=True),
+    Row("Graph-MFN", "graph_mfn", "glove", quoted=True),
+    Row("RAVEN", "raven", "glove", quoted=True),
+    Row("LMF", "lmf", "glove", quoted=True),
+    Row("MULT", "mult", "glove", quoted=True),
+    Row("HFFN", "hffn", "glove", quoted=True),
+    Row("TCM-LSTM", "tcm_lstm", "glove", quoted=True),
+    Row("HyCon", "hycon", "glove"),
+    Row("HyCon-v2", "hycon", "glove", V2),
+)
+
 TABLES = {
     table.name: table
     for table in (
         TableSpec("table1", "Comparison with baselines", "mosi", SENTIMENT, BASELINES_AND_HYCON),
         TableSpec("table2", "Comparison with baselines", "mosei", SENTIMENT, BASELINES_AND_HYCON),
+        TableSpec("table3", "Emotion recognition", "iemocap", EMOTION, ON_EMOTIONS, task="emotion"),
     )
 }
 
@@ -128,7 +149,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class RowResult:
-    """status: measured | quoted | missing | failed.  reason: why not measured, or what is short of a full measurement.
+    """status: measured | quoted | missing | failed, or reference: a line to read the others against, not a model.
+    reason: why not measured, or what is short of a full measurement.
     encoder: what served as the text encoder.  obstacles: why the row cannot be compared with the paper's."""
 
     row: Row
@@ -179,7 +201,7 @@ def assemble(
         _row(table, row, records_by_row.get(row.name, ()), status_by_row.get(row.name), corpus, protocol)
         for row in table.rows
     ]
-    return TableResult(table, corpus, protocol, _mark_best(table, rows), notes)
+    return TableResult(table, corpus, protocol, (*_mark_best(table, rows), *_majority(table, done)), notes)
 
 
 def _row(
@@ -225,9 +247,31 @@ def _status(row: Row, records: Sequence[RunRecord], given: tuple[str, str] | Non
 
 
 def _stat(records: Sequence[RunRecord], protocol: str, column: Column) -> CellStat | None:
-    found = [record.metrics.get("test", {}).get(protocol, {}).get(column.metric) for record in records]
+    found = [test_metrics(record, protocol).get(column.metric) for record in records]
     values = [column.scale * value for value in found if value is not None]
     return cell(values) if values else None
+
+
+def test_metrics(record: RunRecord, protocol: str) -> dict[str, float]:
+    """metric -> value on the test split, as fractions: those of `protocol`, or for emotions "happy_acc" and so on."""
+    found: Mapping[str, Any] = record.metrics.get("test", {})
+    return _flat(found["emotions"]) if "emotions" in found else found.get(protocol, {})
+
+
+def _flat(by_emotion: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    return {f"{emotion}_{kind}": value for emotion, scores in by_emotion.items() for kind, value in scores.items()}
+
+
+def _majority(table: TableSpec, records: Sequence[RunRecord]) -> tuple[RowResult, ...]:
+    """The line below emotion accuracies: what the more frequent answer alone would reach. From the labels, so n = 0."""
+    tests: list[Mapping[str, Any]] = [record.metrics.get("test", {}) for record in records]
+    lines = [test["majority"] for test in tests if "majority" in test]
+    if not lines:
+        return ()
+    values = {column.metric: column.scale * _flat(lines[0])[column.metric] for column in table.columns}
+    cells = {m: Entry(CellStat(v, None, None, None, 0), None, "not comparable") for m, v in values.items()}
+    row = Row("Majority class", "", "")
+    return (RowResult(row, "reference", "always the commoner answer", 0, cells),)
 
 
 def _encoder(row: Row, records: Sequence[RunRecord], corpus: CorpusInfo) -> str:

@@ -236,8 +236,8 @@ def test_list_models_is_a_contract(capsys):
     code, out, _ = bench(capsys, "list", "models", "--json")
     found = {item["name"]: item["text"] for item in json.loads(out)}
     assert code == 0
-    assert {"ef_lstm", "lf_lstm", "tfn", "lmf", "hycon"} <= set(found)
-    assert all(isinstance(text, list) and "bert" in text for text in found.values())
+    wanted = {(row.model, row.text) for table in TABLES.values() for row in table.rows}
+    assert wanted <= {(name, text) for name, texts in found.items() for text in texts}
 
 
 @pytest.mark.parametrize("what", ["models", "corpora", "tables", "ablations", "runs"])
@@ -318,6 +318,26 @@ def test_a_file_where_a_folder_belongs(capsys, copy, tmp_path, command, folder):
     code, out, err = bench(capsys, *command, *[word for pair in given.items() for word in pair])
     assert (code, out) == (2, "")
     assert "is a file" in err and folder in err
+
+
+def test_emotions_from_corpus_to_table(capsys, tmp_path):
+    small = ["--trials", "1", "--seeds", "2", "--epochs", "1", "--quiet", "--executor", "inline", *places(tmp_path)]
+    assert bench(capsys, "run", "table3", "--profile", "demo", "--rows", "LMF,HyCon-v2", *small)[0] == 0
+    code, out, _ = bench(capsys, "table", "table3", "--profile", "demo", "--format", "json", *places(tmp_path))
+    found = {row["row"]: row for row in json.loads(out)["rows"]}
+    assert code == 0
+    assert [name for name, row in found.items() if row["status"] == "measured"] == ["LMF", "HyCon-v2"]
+    assert found["MFN"]["status"] == "quoted" and found["MFN"]["metrics"]["happy_acc"]["paper"] == 86.5
+    assert found["Majority class"]["metrics"]["average_acc"]["mean"] == pytest.approx(75, abs=3)
+    frame = studies.results("table3", profile="demo", root=tmp_path / "results")
+    assert len(frame) == 4 and frame["average_f1"].between(0, 1).all()
+    assert "Majority class" in bench(capsys, "table", "table3", "--profile", "demo", *places(tmp_path))[1]
+
+
+def test_a_table_refuses_labels_of_another_kind(capsys, copy):
+    given = ["--corpus", "synthetic", "--profile", "demo", *places(copy)]
+    code, out, err = bench(capsys, "run", "table3", *given)
+    assert (code, out) == (2, "") and "emotion" in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize("format", FORMATS)

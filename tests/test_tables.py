@@ -81,11 +81,12 @@ def test_tables_1_and_2_have_22_rows_with_distinct_settings():
         assert len({(row.model, row.text, tuple(row.config.items())) for row in rows}) == 22
 
 
-def test_built_models_have_the_front_end_and_options_of_their_rows():
-    for row in TABLES["table1"].rows:
-        if row.model in MODELS:
-            config, _ = resolve(row.model, row.text, row.config)
-            assert all(getattr(config, key) == value for key, value in row.config.items())
+@pytest.mark.parametrize("name", TABLES)
+def test_models_have_the_front_end_and_options_of_their_rows(name):
+    for row in TABLES[name].rows:
+        assert row.model in MODELS
+        config, _ = resolve(row.model, row.text, row.config)
+        assert all(getattr(config, key) == value for key, value in row.config.items())
 
 
 # -------------------------------------------------------------------------------------------------- assemble
@@ -214,3 +215,30 @@ def test_importing_tables_and_rendering_loads_nothing_heavy():
         "print([m for m in ('torch', 'pandas', 'scipy', 'transformers', 'tabulate') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+# -------------------------------------------------------------------------------------------------- emotions
+
+
+def felt(average, seed=0):
+    """A run whose metrics of happy are known, and the labels' majority line."""
+    names = ("happy", "sad", "angry", "neutral")
+    scores = {key: {"acc": 0.8, "f1": 0.7} for key in names} | {"average": {"acc": average, "f1": 0.7}}
+    majority = {key: {"acc": 0.75, "f1": 0.6} for key in names} | {"average": {"acc": 0.75, "f1": 0.6}}
+    spec = RunSpec("hycon", 1, "glove", "iemocap", "sha", {}, {}, seed=seed)
+    return RunRecord(spec, "done", metrics={"test": {"emotions": scores, "majority": majority}})
+
+
+def test_emotion_tables_end_with_the_majority_class():
+    table = TABLES["table3"]
+    result = assemble(table, {"HyCon": [felt(0.82), felt(0.84, 1)]}, {}, corpus=CorpusInfo("iemocap"))
+    rows = {row.row.name: row for row in result.rows}
+    assert rows["HyCon"].cells["average_acc"].stat.mean == pytest.approx(83.0)
+    assert rows["HyCon"].cells["happy_f1"].stat.mean == pytest.approx(70.0)
+    last = result.rows[-1]
+    assert (last.row.name, last.status, last.n) == ("Majority class", "reference", 0)
+    assert last.cells["sad_acc"].stat.mean == pytest.approx(75.0)
+    assert not any(entry.best for entry in last.cells.values())
+    assert len(assemble(table, {}, {}, corpus=CorpusInfo("iemocap")).rows) == len(
+        table.rows
+    )  # nothing was run: no line

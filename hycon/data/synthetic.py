@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,6 +20,7 @@ SIZES = {"train": 160, "valid": 48, "test": 64}
 DIMS = {"audio": 8, "vision": 6}
 VECTOR_DIM = 24
 LENGTH = 16  # nominal; the longest utterance has 12 words
+EMOTIONS = ["neutral", "happy", "sad", "angry"]
 SUFFIXES = ("", "", "", "ly", "ness", "ish")  # some words split into two pieces
 
 
@@ -29,13 +31,21 @@ def synthesize(
     seed: int = 2022,
     informative: Sequence[str] = ("text", "audio", "vision"),
     sizes: dict[str, int] | None = None,
+    emotions: bool = False,
 ) -> Manifest:
-    """Write the demo corpus. informative: the modalities that know the label; the others are pure noise."""
+    """Write the demo corpus. informative: the modalities that know the label; the others are pure noise.
+
+    emotions: IEMOCAP's four, one an utterance, instead of sentiment; words and channels lean as for sentiment.
+    """
     rng = np.random.default_rng(seed)
     splits = {
         split: [_utterance(rng, f"{split}{i // 8}_{i % 8}", informative) for i in range(count)]
         for split, count in (sizes or SIZES).items()
     }
+    if emotions:
+        splits = {
+            split: [replace(u, label=_emotion(u.label)) for u in utterances] for split, utterances in splits.items()
+        }
     words = sorted({w for utterances in splits.values() for u in utterances for w in u.words or ()})
     matrix = np.stack([hash_vector(word) for word in words])
     description = {
@@ -51,9 +61,16 @@ def synthesize(
         root=root,
         lengths=dict.fromkeys(("text", "audio", "vision"), LENGTH),
         vectors=(description, words, matrix),
+        emotions=EMOTIONS if emotions else None,
         notes=["synthetic data made by this suite"],
         synthetic=True,
     )
+
+
+def _emotion(sentiment: float) -> np.ndarray:
+    """(4,) one-hot in the order of EMOTIONS: from angry over sad and neutral to happy as the sentiment rises."""
+    which = "angry" if sentiment < -1.5 else "sad" if sentiment < -0.5 else "neutral" if sentiment < 0.8 else "happy"
+    return np.array([name == which for name in EMOTIONS], np.int64)
 
 
 def hash_vector(word: str) -> np.ndarray:
