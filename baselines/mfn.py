@@ -37,7 +37,7 @@ from hycon.data.corpus import MODALITIES
 from hycon.dropout import Dropout, dropout
 from hycon.encoders import PretrainedText
 from hycon.output import Output, as_prediction, outputs
-from hycon.recurrent import packed_order, packed_rows, packed_states, step_before
+from hycon.recurrent import packed_order, packed_rows, packed_states, rows_before, step_before
 from hycon.train import Training
 
 VERSION = 1
@@ -73,7 +73,7 @@ TRAINING = {
 }
 SEARCH_SPACE = {
     "vectors": {
-        "text_hidden": (32, 64, 88, 128, 156, 256),  # official, as all but the last
+        "text_hidden": (32, 64, 88, 128, 156, 256),  # official, as all but the last; MSAF's are among them
         "audio_hidden": (8, 16, 32, 48, 64, 80),
         "vision_hidden": (8, 16, 32, 48, 64, 80),
         "memory": (64, 128, 256, 300, 400),
@@ -91,13 +91,13 @@ SEARCH_SPACE = {
         "batch_size": (32, 64, 128, 256),
         "scale": ("none", "standard", "maxabs"),  # maxabs: official, for vision; standard chosen here
     },
-    "tokens": {
-        "memory": (128, 256, 400),
+    "tokens": {  # no source searches an MFN over BERT; chosen here, from
+        "memory": (128, 256, 400),  # the official values, as the next two
         "attention_dropout": (0.0, 0.2, 0.5),
         "out_dropout": (0.0, 0.2, 0.5),
-        "lr": (1e-5, 2e-5, 5e-5),
-        "batch_size": (32, 48),
-        "scale": ("none", "standard"),
+        "lr": (1e-5, 2e-5, 5e-5),  # around HyCon's
+        "batch_size": (32, 48),  # HyCon's lineage
+        "scale": ("none", "standard"),  # standard chosen here
     },
 }
 
@@ -105,15 +105,20 @@ SEARCH_SPACE = {
 @dataclass(frozen=True)
 class Packing:
     """How packed rows lie: sizes, utterances alive at each step; last (B,), the row where each utterance ends; order
-    (B,), the utterance of each row of the first step."""
+    (B,), the utterance of each row of the first step; before, as hycon.recurrent.rows_before gives it."""
 
     sizes: list[int]
     last: Tensor
     order: Tensor
+    before: Tensor | None
+
+    def step_before(self, rows: Tensor) -> Tensor:
+        """(R, d) -> (R - B, d): the row of the step before, of each row but the first steps'."""
+        return step_before(rows, self.sizes[0], self.before)
 
     def shifted(self, rows: Tensor) -> Tensor:
         """(R, d) -> (R, d): each row's row of the step before, zeros at first steps."""
-        return F.pad(step_before(rows, self.sizes), (0, 0, self.sizes[0], 0))
+        return F.pad(self.step_before(rows), (0, 0, self.sizes[0], 0))
 
 
 class LSTMs(nn.Module):
@@ -126,16 +131,17 @@ class LSTMs(nn.Module):
         self.lstms = nn.ModuleDict({m: nn.LSTM(widths[m], hidden[m]) for m in MODALITIES})
 
     def forward(self, batch: Batch) -> tuple[dict[str, tuple[Tensor, Tensor]], Packing]:
-        sizes, sequence, step, last = packed_order(batch.text.lengths)
+        sizes, *indices = packed_order(batch.text.lengths)
         device = batch.label.device
-        sequence, step = sequence.to(device), step.to(device)
+        sequence, step, last = (i.to(device, non_blocking=True) for i in indices)
+        before = rows_before(sizes, device)
         rows = {m: packed_rows(getattr(batch, m), sequence, step) for m in ("audio", "vision")}
         if self.text is None:
             rows["text"] = packed_rows(batch.text, sequence, step)
         else:
             rows["text"] = self.text.states(batch.text)[sequence, step]
-        states = {m: packed_states(self.lstms[m], rows[m], sizes) for m in MODALITIES}  # type: ignore[arg-type]
-        return states, Packing(sizes, last.to(device), sequence[: sizes[0]])
+        states = {m: packed_states(self.lstms[m], rows[m], sizes, before) for m in MODALITIES}  # type: ignore[arg-type]
+        return states, Packing(sizes, last, sequence[: sizes[0]], before)
 
 
 class TwoLayer(nn.Module):
@@ -163,7 +169,8 @@ class DeltaAttention(TwoLayer):
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.hidden(self.fc1(x))
         with torch.autocast(x.device.type, enabled=False):
-            return _Attend.apply(hidden.float(), self.fc2.weight, self.fc2.bias, x.float())
+            weight = self.fc2.weight
+            return _Attend.apply(hidden.to(weight.dtype), weight, self.fc2.bias, x.to(weight.dtype))
 
 
 class _Attend(torch.autograd.Function):
@@ -234,7 +241,8 @@ class GatedMemory(nn.Module):
         recurrent = torch.cat([gate.fc1.weight[:, self.width :] for gate in gates])
         second = [p for gate in gates for p in (gate.fc2.weight, gate.fc2.bias)]
         with torch.autocast(x.device.type, enabled=False):
-            return _Memory.apply(inputs.float(), u.float(), torch.cat(kept, 1).float(), recurrent, *second, packing)
+            rows = (y.to(recurrent.dtype) for y in (inputs, u, torch.cat(kept, 1)))
+            return _Memory.apply(*rows, recurrent, *second, packing)
 
 
 class _Memory(torch.autograd.Function):
@@ -287,7 +295,7 @@ class _Memory(torch.autograd.Function):
             z.mul_(slope_t)
             if step:
                 d.mul_(a).addmm_(z, recurrent)
-        d_recurrent = dz[first:].t() @ step_before(memory, sizes)
+        d_recurrent = dz[first:].t() @ packing.step_before(memory)
         dw1, dw2 = d1.t() @ hidden[:, :k1], d2.t() @ hidden[:, k1:]
         return dz, du, None, d_recurrent, dw1, d1.sum(0), dw2, d2.sum(0), None
 
@@ -297,7 +305,7 @@ def _gate_derivatives(g1: Tensor, g2: Tensor, u: Tensor, memory: Tensor, packing
     first = packing.sizes[0]
     d1 = torch.empty_like(g1)
     d1[:first].zero_()
-    torch.mul(step_before(memory, packing.sizes), g1[first:], out=d1[first:])  # u_{t-1} g1 (1 - g1)
+    torch.mul(packing.step_before(memory), g1[first:], out=d1[first:])  # u_{t-1} g1 (1 - g1)
     d1.addcmul_(d1, g1, value=-1)
     d2 = u * g2
     return d1, d2.addcmul_(d2, g2, value=-1)

@@ -2,8 +2,8 @@
 
 On a CPU an LSTM runs over packed rows by our own autograd function: the input products of all steps in one matrix
 product, then one small product a step over the sequences still alive; the backward pass is written out, and the
-gradient of an input that nobody asks for is not computed. On a GPU the batch is packed and cuDNN does the same, except
-where cell states are asked for, which cuDNN keeps to itself: then the same packed rows run there.
+gradient of an input that nobody asks for is not computed. On a GPU cuDNN takes the same packed rows, except where cell
+states are asked for, which cuDNN keeps to itself: then the function of the CPU runs there, step by step.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import PackedSequence
 
 from hycon.data.ragged import Ragged
 from hycon.dropout import dropout
@@ -23,12 +23,8 @@ def last_hidden(lstm: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
 
     x: (B, T, d), padded on the right.  lengths: (B,) on the CPU.  `lstm` is unidirectional and has biases.
     """
-    if x.is_cuda:
-        order = torch.argsort(lengths, descending=True, stable=True)
-        packed = pack_padded_sequence(x[order.to(x.device)], lengths[order], batch_first=True)
-        # a packed sequence carries its own layout, so batch_first of the module does not matter
-        return lstm(packed)[1][0][-1][torch.argsort(order).to(x.device)]
-    sizes, sequence, step, last = packed_order(lengths)
+    sizes, *indices = packed_order(lengths)
+    sequence, step, last = (i.to(x.device, non_blocking=True) for i in indices)
     return packed_lstm(lstm, x[sequence, step], sizes)[last]
 
 
@@ -51,28 +47,40 @@ def packed_order(lengths: Tensor) -> tuple[list[int], Tensor, Tensor, Tensor]:
 def packed_rows(sequences: Ragged, sequence: Tensor, step: Tensor) -> Tensor:
     """(R, ...): the rows of `sequences` in packed order; `sequence` and `step` as `packed_order` gives them."""
     device = sequences.rows.device
-    return sequences.rows.index_select(0, sequences.starts[sequence.to(device)] + step.to(device))
+    own, step = (i.to(device, non_blocking=True) for i in (sequence, step))
+    return sequences.rows.index_select(0, sequences.starts[own] + step)
 
 
 def packed_lstm(lstm: nn.LSTM, rows: Tensor, sizes: list[int]) -> Tensor:
-    """(R, h): the top layer's hidden state at every step, in packed order. rows: (R, d)."""
-    return packed_states(lstm, rows, sizes)[0]
+    """(R, h): the top layer's hidden state at every step, in packed order. rows: (R, d).
+
+    In the weights' precision under autocast too: a recurrence over many steps gathers rounding errors.
+    """
+    if rows.is_cuda:
+        return torch_lstm(lstm, rows, sizes)
+    return packed_states(lstm, rows, sizes, rows_before(sizes, rows.device))[0]
 
 
-def packed_states(lstm: nn.LSTM, rows: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
+def torch_lstm(lstm: nn.LSTM, rows: Tensor, sizes: list[int]) -> Tensor:
+    """`packed_lstm` by the module itself: cuDNN on a GPU."""
+    with torch.autocast(rows.device.type, enabled=False):
+        packed = PackedSequence(rows.to(lstm.get_parameter("weight_ih_l0").dtype), torch.tensor(sizes))
+        return lstm(packed)[0].data
+
+
+def packed_states(lstm: nn.LSTM, rows: Tensor, sizes: list[int], before: Tensor | None) -> tuple[Tensor, Tensor]:
     """(R, h), (R, h): the top layer's hidden and cell state at every step, in packed order. rows: (R, d).
 
-    float32 under autocast too: a recurrence over many steps gathers rounding errors.
+    before: as `rows_before` gives it.  Precision as in `packed_lstm`.
     """
-    device = rows.device.type
     cells = rows
     for layer in range(lstm.num_layers):
         weights = (getattr(lstm, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
         w_ih, w_hh, b_ih, b_hh = weights
         if layer:
             rows = dropout(rows, lstm.dropout, lstm.training)
-        with torch.autocast(device, enabled=False):
-            rows, cells = _Layer.apply(rows.float(), w_ih, w_hh, b_ih + b_hh, sizes)
+        with torch.autocast(rows.device.type, enabled=False):
+            rows, cells = _Layer.apply(rows.to(w_ih.dtype), w_ih, w_hh, b_ih + b_hh, sizes, before)
     return rows, cells
 
 
@@ -80,7 +88,9 @@ class _Layer(torch.autograd.Function):
     """One LSTM layer over packed rows: x (R, d) -> hidden and cell states (R, h). Gates as in nn.LSTM: i, f, g, o."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor, sizes: list[int]):
+    def forward(  # type: ignore[override]
+        ctx: Any, x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor, sizes: list[int], before: Tensor | None
+    ):
         h = w_hh.shape[1]
         gates = torch.addmm(bias, x, w_ih.t())  # (R, 4h): becomes the activations in place
         cell, tanh, out = (gates.new_empty(len(x), h) for _ in range(3))
@@ -100,7 +110,7 @@ class _Layer(torch.autograd.Function):
             torch.mul(o, t, out=y)
             h_before, c_before = y, c
         ctx.save_for_backward(x, w_ih, w_hh, gates, cell, tanh, out)
-        ctx.sizes = sizes
+        ctx.sizes, ctx.before = sizes, before
         ctx.set_materialize_grads(False)
         return out, cell
 
@@ -108,7 +118,7 @@ class _Layer(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None, grad_cell: Tensor | None):  # type: ignore[override]
         x, w_ih, w_hh, gates, cell, tanh, out = ctx.saved_tensors
         sizes, first, h = ctx.sizes, ctx.sizes[0], cell.shape[1]
-        k, a = _local_derivatives(gates, cell, tanh, step_before(cell, sizes), first)
+        k, a = _local_derivatives(gates, cell, tanh, step_before(cell, first, ctx.before), first)
         dc, dh = cell.new_zeros(first, h), cell.new_zeros(first, h)
         blocks = (a, k, k[:, : 3 * h].unflatten(1, (3, h)), k[:, 3 * h :], gates[:, h : 2 * h])
         steps = list(zip(sizes, *(b.split(sizes) for b in blocks), strict=True))
@@ -127,7 +137,7 @@ class _Layer(torch.autograd.Function):
                 dc_t.mul_(f_t)
                 torch.mm(k_t, w_hh, out=dh_t)
         dx = k @ w_ih if ctx.needs_input_grad[0] else None
-        return dx, k.t() @ x, k[first:].t() @ step_before(out, sizes), k.sum(0), None
+        return dx, k.t() @ x, k[first:].t() @ step_before(out, first, ctx.before), k.sum(0), None, None
 
 
 def _local_derivatives(gates: Tensor, cell: Tensor, tanh: Tensor, before: Tensor, first: int) -> tuple[Tensor, Tensor]:
@@ -150,11 +160,17 @@ def _local_derivatives(gates: Tensor, cell: Tensor, tanh: Tensor, before: Tensor
     return k, a
 
 
-def step_before(rows: Tensor, sizes: list[int]) -> Tensor:
-    """(R, ...) -> (R - sizes[0], ...): the same sequence's row of the step before, for all rows but the first steps."""
+def rows_before(sizes: list[int], device: torch.device) -> Tensor | None:
+    """(R - sizes[0],): for each packed row but the first steps', where the same sequence's step before is; None where
+    no sequence ends early: then it is always sizes[0] rows up."""
     first = sizes[0]
-    if first == sizes[-1]:  # nothing ends early: the rows lie as they should
-        return rows[: len(rows) - first]
+    if first == sizes[-1]:
+        return None
     counts = torch.tensor(sizes)
-    own = torch.arange(first, len(rows)) - torch.repeat_interleave(counts[:-1], counts[1:])
-    return rows.index_select(0, own.to(rows.device))
+    before = torch.arange(first, sum(sizes)) - torch.repeat_interleave(counts[:-1], counts[1:])
+    return before.to(device, non_blocking=True)
+
+
+def step_before(rows: Tensor, first: int, before: Tensor | None) -> Tensor:
+    """(R, ...) -> (R - first, ...): the row of the step before. first: sizes[0].  before: as `rows_before` gives it."""
+    return rows[: len(rows) - first] if before is None else rows.index_select(0, before)

@@ -1,5 +1,7 @@
 """MFN: parity with MMSA as recorded, the packed LSTM's cell states, and the gated memory's written-out gradient."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from recorded import GOLDEN, compare
@@ -9,7 +11,7 @@ from torch import nn
 from baselines.mfn import CHUNK, Config, DeltaAttention, GatedMemory, Packing
 from hycon.data.batching import Batch, Layout
 from hycon.data.ragged import Ragged
-from hycon.recurrent import last_hidden, packed_order, packed_states
+from hycon.recurrent import last_hidden, packed_order, packed_states, rows_before
 from studies.registry import build_model
 
 GLOVE = {"text": 300, "audio": 74, "vision": 47}
@@ -31,7 +33,7 @@ def batch_of(lengths, seed=0, dims=DIMS):
 
 def packing_of(lengths):
     sizes, sequence, _, last = packed_order(torch.tensor(lengths))
-    return Packing(sizes, last, sequence[: sizes[0]]), sequence
+    return Packing(sizes, last, sequence[: sizes[0]], rows_before(sizes, last.device)), sequence
 
 
 def test_same_numbers_as_mmsa():
@@ -60,7 +62,7 @@ def test_states_of_every_step(lengths, layers):
     lstm, n = nn.LSTM(3, 5, layers), torch.tensor(lengths)
     x = torch.randn(len(lengths), max(lengths), 3, requires_grad=True)
     sizes, sequence, step, _ = packed_order(n)
-    found = packed_states(lstm, x[sequence, step], sizes)
+    found = packed_states(lstm, x[sequence, step], sizes, rows_before(sizes, x.device))
     expected = [states[sequence, step] for states in stepwise(lstm, x)]
     weights = [x, *lstm.parameters()]
     goals = [torch.randn_like(s) for s in found]
@@ -176,6 +178,21 @@ def test_reads_audio_and_vision_over_time(changed):
     turned = Ragged.from_list([getattr(batch, changed).rows.flip(0)])
     other = Batch(**{**vars(batch), changed: turned})
     assert (net(batch).prediction - net(other).prediction).abs() > 1e-5
+
+
+@pytest.mark.parametrize("name", ["mfn", "graph_mfn", "raven"])
+def test_double_precision(name):
+    """`model.double()` computes in double, to the numbers of single precision."""
+    torch.manual_seed(0)
+    net, batch = build_model(name, text="features", dims=DIMS).eval(), batch_of([3, 6, 1])
+    single = net(batch).prediction
+    rows = {m: getattr(batch, m) for m in DIMS}
+    double = replace(batch, **{m: replace(x, rows=x.rows.double()) for m, x in rows.items()})
+    prediction = net.double()(double).prediction
+    assert prediction.dtype == torch.float64
+    torch.testing.assert_close(prediction.float(), single)
+    weights = list(net.parameters())
+    assert all(g.dtype == torch.float64 for g in torch.autograd.grad(prediction.sum(), weights))
 
 
 def test_emotions_and_autocast():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from hycon.recurrent import last_hidden, packed_lstm, packed_order
+from hycon.recurrent import last_hidden, packed_lstm, packed_order, torch_lstm
 
 LENGTHS = [
     [1],
@@ -91,6 +91,23 @@ def test_gradient_of_every_step_reaches_the_weights():
     expected = torch.autograd.grad(lstm(packed)[0].data.square().sum(), list(lstm.parameters()))
     for a, b in zip(ours, expected, strict=True):
         torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-8)
+
+
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+def test_what_runs_on_a_gpu(lengths):
+    """PyTorch's module over the same packed rows, here on the CPU; in float32 under autocast too."""
+    lstm, x, n = case(lengths, 2)
+    sizes, sequence, step, _ = packed_order(n)
+    rows = x[sequence, step].requires_grad_()
+    ours, theirs = (by(lstm, rows, sizes) for by in (packed_lstm, torch_lstm))
+    torch.testing.assert_close(theirs, ours)
+    gradients = (torch.autograd.grad(y.square().sum(), [rows, *lstm.parameters()]) for y in (ours, theirs))
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(b, a, atol=1e-5, rtol=1e-4)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = torch_lstm(lstm, rows.bfloat16(), sizes)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, torch_lstm(lstm, rows.bfloat16().float(), sizes))
 
 
 def test_backward_twice_gives_the_same():
