@@ -71,12 +71,12 @@ TRAINING = {
 }
 SEARCH_SPACE = {
     "vectors": {
-        "text_hidden": (64, 128, 256),  # around MMSA's, as the next two
-        "audio_hidden": (16, 32, 64),
-        "vision_hidden": (16, 64, 256),
+        "text_hidden": (64, 128, 256),  # MMSA, which draws the three sizes together, as the next two
+        "audio_hidden": (16, 32),
+        "vision_hidden": (64, 128, 256),
         "node": (20, 32, 64, 128),  # MMSA
         "memory": (64, 128, 256, 300, 400),  # MMSA
-        "proposal_hidden": SHAPES,  # MMSA, as the rest of the networks
+        "proposal_hidden": SHAPES,  # MMSA, as all but the last
         "retain_hidden": SHAPES,
         "update_hidden": SHAPES,
         "out_hidden": SHAPES,
@@ -85,17 +85,17 @@ SEARCH_SPACE = {
         "update_dropout": DROPOUTS,
         "out_dropout": DROPOUTS,
         "lr": (5e-4, 1e-3, 2e-3, 5e-3),
-        "weight_decay": (0.0, 1e-3, 5e-3),
-        "batch_size": (32, 64, 128),
+        "weight_decay": (0.0, 1e-3, 5e-3, 1e-2),
+        "batch_size": (32, 64),
         "scale": ("none", "standard"),  # chosen here
     },
-    "tokens": {
-        "node": (32, 64, 128),
+    "tokens": {  # no source searches a Graph-MFN over BERT; chosen here, from
+        "node": (32, 64, 128),  # MMSA's, as the next two
         "memory": (128, 300),
         "out_dropout": (0.0, 0.2, 0.5),
-        "lr": (1e-5, 2e-5, 5e-5),
-        "batch_size": (32, 48),
-        "scale": ("none", "standard"),
+        "lr": (1e-5, 2e-5, 5e-5),  # around HyCon's
+        "batch_size": (32, 48),  # HyCon's lineage
+        "scale": ("none", "standard"),  # as with vectors
     },
 }
 Vertex = tuple[str, ...]  # the modalities that it joins

@@ -2,13 +2,15 @@
 
 In: a word-aligned Batch. Out: prediction (B,) or (B, E, 2); no unimodal representations; multimodal (B, hidden).
 
-    Nonverbal Sub-networks        audio, vision: frames of a word -> LSTM -> h_a, h_v
-    Gated Modality-mixing Network w_m = sigmoid(W [h_m; e] + b), one number; h = w_v W_v h_v + w_a W_a h_a + b_h
-    Multimodal Shifting           e' = e + alpha h, alpha = min(beta |e| / |h|, 1)
-    output                        LSTM over e', last real step -> Linear
+    Nonverbal Sub-networks        audio, vision: frames of a word -> LSTM -> h_a, h_v        two of (R, cell)
+    Gated Modality-mixing Network w_m = sigmoid(W [h_m; e] + b), one number
+                                  h = w_v W_v h_v + w_a W_a h_a + b_h                        (R, d_l)
+    Multimodal Shifting           e' = e + alpha h, alpha = min(beta |e| / |h|, 1)           (R, d_l)
+    output                        LSTM over e', its last real step                           (B, hidden)
+                                  Linear                                                     (B,) or (B, 2E)
 
-e is a word's vector (GloVe form) or its piece's fine-tuned token state (BERT and XLNet forms). All but the last LSTM is
-computed for all words of all utterances at once.
+The paper's names; R words in all. e is a word's vector (GloVe form) or its piece's fine-tuned token state (BERT and
+XLNet forms). All but the last LSTM is computed for all words of all utterances at once.
 
 A word-aligned corpus has one frame of audio and vision per word, so the non-verbal LSTMs take one step from a zero
 state: their forget gates and recurrent weights would never be read, and do not exist here.
@@ -30,13 +32,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hycon.data.batching import Batch
 from hycon.dropout import Dropout
 from hycon.encoders import PretrainedText
 from hycon.errors import UserError
+from hycon.fusion import batch_norm
 from hycon.output import Output, as_prediction, outputs
 from hycon.recurrent import packed_lstm, packed_order, packed_rows
 from hycon.train import Training
@@ -53,8 +55,8 @@ class Config:
     hidden: int = 300  # official: of the words' LSTM
     beta: float = 0.2  # official: the shift's largest share of the word's norm
     dropout: float = 0.2  # official
-    rule: str = "paper"
-    detach: bool = False
+    rule: str = "paper"  # option code: deviation 4
+    detach: bool = False  # deviation 5
 
 
 TRAINING = {
@@ -65,29 +67,29 @@ SEARCH_SPACE = {
     "vectors": {
         "norm": (50, 150),  # MSAF, official
         "cell": (50, 150),  # MSAF, official
-        "hidden": (100, 200, 300),  # from MSAF's to the official one
+        "hidden": (100, 200, 300),  # MSAF's 100, the official 300, 200 chosen here
         "beta": (0.1, 0.2, 0.5, 1.0),  # chosen here, around the official one
         "dropout": (0.1, 0.2, 0.3, 0.5),  # chosen here, around the official one
-        "lr": (0.005, 0.002, 0.001, 0.0005),  # around the official one
+        "lr": (0.005, 0.002, 0.001, 0.0005),  # chosen here, around the official one
         "batch_size": (16, 20, 32, 64, 128),  # MSAF's, and the official one
         "clip": (0.1, 0.3, 0.5, 0.7, 0.9),  # MSAF: .1 to .9
         "scale": ("none", "standard"),  # chosen here: vision has no normalisation of its own
     },
-    "tokens": {
-        "hidden": (100, 300),
-        "beta": (0.1, 0.2, 0.5),
+    "tokens": {  # no source searches a RAVEN over BERT; chosen here, from
+        "hidden": (100, 300),  # MSAF's and the official one
+        "beta": (0.1, 0.2, 0.5),  # around the official one, as the next
         "dropout": (0.1, 0.2, 0.5),
-        "lr": (1e-5, 2e-5, 5e-5),
-        "batch_size": (32, 48),
-        "scale": ("none", "standard"),
+        "lr": (1e-5, 2e-5, 5e-5),  # around HyCon's
+        "batch_size": (32, 48),  # HyCon's lineage
+        "scale": ("none", "standard"),  # as with vectors
     },
 }
 
 
 class Nonverbal(nn.Module):
-    """Dropout -> Linear -> one step of an LSTM from a zero state, gated: rows (R, d_m), words (R, d_l) -> (R, cell).
+    """Nonverbal Sub-network of one modality, and its gate: rows (R, d_m), words (R, d_l) -> w_m h_m (R, cell).
 
-    The gate is one number that reads the state and the word.
+    Dropout -> Linear -> one step of an LSTM from a zero state; the gate is one number, read off state and word.
     """
 
     def __init__(self, width: int, word: int, config: Config):
@@ -121,18 +123,19 @@ class Model(nn.Module):
         self.out = nn.Linear(config.hidden, outputs(emotions))
 
     def forward(self, batch: Batch) -> Output:
-        sizes, sequence, step, last = packed_order(batch.text.lengths)
-        sequence, step = sequence.to(batch.label.device), step.to(batch.label.device)
+        sizes, *indices = packed_order(batch.text.lengths)
+        sequence, step, last = (i.to(batch.label.device, non_blocking=True) for i in indices)
         if self.text is None:
             words = packed_rows(batch.text, sequence, step)  # (R, d_l)
         else:
             words = self.text.states(batch.text)[sequence, step]
-        audio = self._normalised(packed_rows(batch.audio, sequence, step))
-        vision = packed_rows(batch.vision, sequence, step)
-        shift = self.shift(words, self.mix(torch.cat([self.audio(audio, words), self.vision(vision, words)], 1)))
+        audio, vision = (packed_rows(x, sequence, step) for x in (batch.audio, batch.vision))  # (R, d_m)
+        audio = batch_norm(self.norm, audio, len(audio))
+        mixed = self.mix(torch.cat([self.audio(audio, words), self.vision(vision, words)], 1))  # h: (R, d_l)
+        shift = self.shift(words, mixed)
         if self.config.detach:
             shift = shift.detach()
-        final = packed_lstm(self.lstm, self.drop(words + shift), sizes)[last.to(words.device)]  # (B, hidden)
+        final = packed_lstm(self.lstm, self.drop(words + shift), sizes)[last]  # (B, hidden)
         return Output(as_prediction(self.out(final), self.emotions), multimodal=final)
 
     def shift(self, words: Tensor, mixed: Tensor) -> Tensor:
@@ -141,10 +144,3 @@ class Model(nn.Module):
         if self.config.rule == "code":
             return beta * length * mixed / size.clamp(min=1)
         return (beta * length / (size + 1e-6)).clamp(max=1) * mixed  # 1e-6: a shift of exactly 0 has no direction
-
-    def _normalised(self, rows: Tensor) -> Tensor:
-        """Batch norm that takes a single word too."""
-        n = self.norm
-        if self.training and len(rows) == 1:
-            return F.batch_norm(rows, n.running_mean, n.running_var, n.weight, n.bias, False, 0.0, n.eps)
-        return n(rows)
