@@ -4,11 +4,13 @@ pretrained transformers", ACL 2020).
 In: a word-aligned Batch of tokens; audio and vision rows are those of each piece's word, zeros at special tokens.
 Out: prediction (B,) or (B, E, 2); no unimodal representations.
 
+The paper's section on the Multimodal Adaptation Gate, of every token (B, T, D), D the width of BERT or XLNet:
+
     gates         g_v = relu(W_gv [v; z] + b_gv), g_a alike                      (B, T, D)
-    displacement  h = g_v o (W_v v + b_v) + g_a o (W_a a + b_a)
-    shift         alpha = min(beta |z| / |h|, 1); z + alpha h -> layer norm -> dropout -> the next layer
+    displacement  h = g_v o (W_v v + b_v) + g_a o (W_a a + b_a)                  (B, T, D)
+    shift         alpha = min(beta |z| / |h|, 1); z + alpha h -> layer norm -> dropout -> the next layer  (B, T, D)
                   z: BERT's embeddings, or what XLNet's second layer reads
-    head          BERT: pooler of [CLS] -> dropout -> Linear.  XLNet: [CLS] -> tanh Linear -> dropout -> Linear
+    head          BERT: pooler of [CLS] -> dropout -> Linear.  XLNet: [CLS] -> tanh Linear -> dropout -> Linear  (B,)
 
 On MOSI 110,853,121 parameters with BERT (Table XI of the same authors' MIB paper) and 118,679,809 with XLNet, which is
 what the paper's Table 8 prints beside "MAG-BERT".
@@ -45,8 +47,8 @@ EPSILON = 1e-6  # added to |h|; reference code
 
 @dataclass(frozen=True)
 class Config:
-    beta_shift: float = 1.0  # reference code, as the next
-    dropout: float = 0.5
+    beta_shift: float = 1.0  # beta of the shift; reference code, as the next
+    dropout: float = 0.5  # of what the gate gives
     head_dropout: float = 0.1  # of BERT and of XLNet's sequence summary
 
 
@@ -73,7 +75,7 @@ SEARCH_SPACE = {
 
 
 class Gate(nn.Module):
-    """Gates, displacement and shift: z (..., D), audio (..., d_a), vision (..., d_v) -> (..., D)."""
+    """Gates, displacement and shift: z (B, T, D), audio (B, T, d_a), vision (B, T, d_v) -> (B, T, D)."""
 
     def __init__(self, width: int, audio: int, vision: int, beta_shift: float, dropout: float):
         super().__init__()
@@ -85,8 +87,8 @@ class Gate(nn.Module):
     def forward(self, z: Tensor, audio: Tensor, vision: Tensor) -> Tensor:
         gate_audio = F.relu(self.gate_audio(torch.cat([audio, z], -1)))
         gate_vision = F.relu(self.gate_vision(torch.cat([vision, z], -1)))
-        h = gate_vision * self.vision(vision) + gate_audio * self.audio(audio)
-        length = h.norm(dim=-1, keepdim=True)
+        h = gate_vision * self.vision(vision) + gate_audio * self.audio(audio)  # (B, T, D)
+        length = h.norm(dim=-1, keepdim=True)  # (B, T, 1)
         length = length.masked_fill(length == 0, 1.0)
         alpha = (self.beta_shift * z.norm(dim=-1, keepdim=True) / (length + EPSILON)).clamp(max=1.0)
         return self.drop(self.norm(z + alpha * h))

@@ -142,14 +142,20 @@ class PretrainedText(nn.Module):
             yield
             return
 
-        def replace_input(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-            hidden, *rest = inputs
-            if self.kind == "xlnet":
-                return (inject(hidden.transpose(0, 1), utterances).transpose(0, 1), *rest)
-            return (inject(hidden, utterances), *rest)
+        xlnet = self.kind == "xlnet"
+        name = "output_h" if xlnet else "hidden_states"
 
-        layers: Any = self.model.layer if self.kind == "xlnet" else self.model.encoder.layer  # type: ignore[union-attr]
-        handle = layers[before].register_forward_pre_hook(replace_input)
+        def replace_input(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]):
+            """Versions of transformers give the hidden states first or by name."""
+            hidden = inputs[0] if inputs else named[name]
+            if xlnet:
+                changed = inject(hidden.transpose(0, 1), utterances).transpose(0, 1)
+            else:
+                changed = inject(hidden, utterances)
+            return ((changed, *inputs[1:]), named) if inputs else ((), {**named, name: changed})
+
+        layers: Any = self.model.layer if xlnet else self.model.encoder.layer  # type: ignore[union-attr]
+        handle = layers[before].register_forward_pre_hook(replace_input, with_kwargs=True)
         try:
             yield
         finally:

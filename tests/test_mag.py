@@ -137,6 +137,32 @@ def test_the_gate_stands_before_its_layer(text, layer, batches):
     assert torch.equal(torch.cat([who for _, who in seen]), longest_first)
 
 
+class FirstOrByName(nn.Module):
+    """What a layer of transformers looks like to the hook."""
+
+    def forward(self, *given, **named):
+        return given, named
+
+
+@pytest.mark.parametrize(("kind", "name"), [("bert", "hidden_states"), ("xlnet", "output_h")])
+def test_hidden_states_come_first_or_by_name(kind, name):
+    layer, model = FirstOrByName(), nn.Module()
+    holder = model if kind == "xlnet" else nn.Module()
+    holder.layer = nn.ModuleList([layer])
+    if kind == "bert":
+        model.encoder = holder
+    z, who = torch.randn(2, 5, 3), torch.tensor([4, 7])
+    inside = z.transpose(0, 1) if kind == "xlnet" else z
+    added = torch.arange(2.0)[:, None, None]  # by utterance: time first would not fit
+    with PretrainedText(model, kind)._injected(lambda x, own: x + added + own.sum(), 0, who):
+        (first, mask), named = layer(inside, "mask", other=1)
+        none, by_name = layer(other=1, **{name: inside})
+    expected = (z + added + 11).transpose(0, 1) if kind == "xlnet" else z + added + 11
+    assert torch.equal(first, expected) and (mask, named) == ("mask", {"other": 1})
+    assert torch.equal(by_name.pop(name), expected) and (none, by_name) == ((), {"other": 1})
+    assert layer(inside)[0][0] is inside
+
+
 @pytest.mark.parametrize("modality", ["audio", "vision"])
 def test_both_modalities_reach_the_prediction(modality, batches):
     model, batch = model_and_batch("bert", batches)
