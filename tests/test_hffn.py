@@ -7,8 +7,9 @@ import pytest
 import torch
 from model_checks import check_batch_of_one, check_gradients, check_own_prediction, rows_of, small_model, weights_of
 
-from baselines.hffn import utterance_vectors
+from baselines.hffn import SkipLSTM
 from hycon.data.ragged import Ragged
+from hycon.data.videos import find_videos
 from hycon.errors import UserError
 
 SMALL = {"context": 5, "d": 7, "size": 2, "stride": 2, "units": 3, "hidden": 6}
@@ -122,10 +123,26 @@ def test_without_videos_each_utterance_stands_alone(batches):
     assert not torch.allclose(lone, net(split).prediction)
 
 
-def test_utterance_vectors_are_means(batches):
-    vision = batches("small", "glove")["train"].vision.take(torch.tensor([5, 0, 31]))
-    expected = [rows_of(vision, i).mean(0) for i in range(3)]
-    np.testing.assert_allclose(utterance_vectors(vision), expected, atol=1e-6)
+def test_training_after_a_prediction(batches):
+    """The means that a prediction computes first, in inference mode, are those that training reads."""
+    split = dataclasses.replace(batches("small", "glove")["train"], videos=None)
+    split = dataclasses.replace(split, videos=find_videos([f"v{i // 8}[{i}]" for i in range(40)], split))
+    net = small_model("hffn", **SMALL)
+    with torch.inference_mode():
+        net.eval()(split)
+    check_gradients(net, split.slice(0, 12))
+    means = split.videos.whole.means
+    assert means is split.slice(0, 12).videos.whole.means  # once for the split
+    assert not any(x.is_inference() for x in means.values())
+
+
+def test_recurrence_stays_float32_under_autocast():
+    x = torch.randn(3, 6, 8)
+    torch.manual_seed(0)
+    skip = SkipLSTM(8, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = skip._run(x)
+    assert torch.equal(found, skip._run(x))
 
 
 def test_conformance(batches):

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hycon.data.corpus import SPLITS, Corpus, Split
+from hycon.data.corpus import MODALITIES, SPLITS, Corpus, Split
 from hycon.data.ragged import Ragged
 from hycon.data.videos import Videos, find_videos
 from hycon.errors import UserError
@@ -87,14 +88,21 @@ class Batch:
         )
 
     def to(self, device: torch.device | str) -> Batch:
-        return replace(
-            self,
-            text=self.text.to(device),
-            audio=self.audio.to(device),
-            vision=self.vision.to(device),
-            label=self.label.to(device),
-            videos=self.videos and replace(self.videos, whole=self.videos.whole.to(device)),
-        )
+        """On `device`; the rows that the batch shares with its videos' split are moved once."""
+        videos = self.videos and replace(self.videos, whole=self.videos.whole.to(device))
+        own: dict[str, Any] = {}
+        for m in MODALITIES:
+            sequences = getattr(self, m)
+            if self.videos and videos and sequences.rows is getattr(self.videos.whole, m).rows:
+                sequences = replace(sequences, rows=getattr(videos.whole, m).rows)
+            own[m] = sequences.to(device)
+        return replace(self, **own, label=self.label.to(device), videos=videos)
+
+    @cached_property
+    def means(self) -> dict[str, Tensor]:
+        """{modality: (B, d_m)}: the mean of each utterance's vectors; computed when first asked for."""
+        with torch.inference_mode(False):  # whoever asks first, training will read them too
+            return {m: getattr(self, m).mean() for m in MODALITIES}
 
 
 @dataclass(frozen=True)
@@ -133,7 +141,7 @@ def prepare(
         scaled = replace(split, audio=audio, vision=vision)
         label = split.label.float() if corpus.manifest.task == "sentiment" else split.label.long()
         whole = look_up(scaled, label).to(device)
-        batches[name] = replace(whole, videos=find_videos(split.ids, name, whole))
+        batches[name] = replace(whole, videos=find_videos(split.ids, whole))
     return batches
 
 

@@ -55,6 +55,16 @@ class Ragged:
     def device_lengths(self) -> Tensor:
         return self.lengths.to(self.rows.device, non_blocking=True)
 
+    def mean(self) -> Tensor:
+        """(N, ...): the mean of each sequence's rows, without padding any."""
+        lengths = self.device_lengths()
+        count, device = int(self.lengths.sum()), self.rows.device
+        owner = torch.repeat_interleave(torch.arange(len(self), device=device), lengths, output_size=count)
+        within = torch.arange(count, device=device) - (lengths.cumsum(0) - lengths)[owner]
+        rows = self.rows[self.starts[owner] + within]
+        total = rows.new_zeros(len(self), *rows.shape[1:]).index_add(0, owner, rows)
+        return total / lengths.reshape(-1, *[1] * (rows.dim() - 1))
+
     def padded(self, length: int | None = None, side: str = "right") -> Tensor:
         """(N, length, ...) with padding on `side`; length defaults to the longest sequence."""
         length = self.longest if length is None else length
