@@ -1,6 +1,6 @@
 """Our training against MMSA's on the same files, hyper-parameters, batch size and threads: seconds and memory.
 
-    python benchmarks/against_mmsa.py [--models ef_lstm,tfn,lmf] [--files mosi,unpadded] [--epochs 5] [--json]
+    python benchmarks/against_mmsa.py [--models tfn,mult] [--files mosi,unpadded] [--epochs 5] [--json]
 
 Needs the extra `peer` (MMSA 2.2.1), or `--peer-python` of another environment that has it. Each measurement is a
 process of its own, one after the other. An epoch is one pass of training and one of validation, as both loops have it;
@@ -61,6 +61,30 @@ def subnets(c: dict[str, Any]) -> dict[str, Any]:
     return {"text_hidden": text, "audio_hidden": audio, "vision_hidden": vision, "dropout": c["dropouts"][0]}
 
 
+def memories(c: dict[str, Any]) -> dict[str, Any]:
+    """Of MFN and Graph-MFN. MMSA's hidden_dims are text, audio, vision; a network's "shapes" is its hidden layer."""
+    text, audio, vision = c["hidden_dims"]
+    sizes = {"text_hidden": text, "audio_hidden": audio, "vision_hidden": vision, "memory": c["memsize"]}
+    for ours, theirs in NETWORKS.items():
+        if theirs in c:
+            sizes |= {f"{ours}_hidden": c[theirs]["shapes"], f"{ours}_dropout": c[theirs]["drop"]}
+    return sizes
+
+
+NETWORKS = {"retain": "gamma1Config", "update": "gamma2Config", "out": "outConfig"}
+
+
+def crossmodal(c: dict[str, Any]) -> dict[str, Any]:
+    """Of MulT. Its trainer also adds up the gradients of eight batches, which ours does not."""
+    d, heads = c["dst_feature_dim_nheads"]
+    same = {"text_dropout", "attn_dropout", "relu_dropout", "res_dropout", "embed_dropout"}
+    renamed = {"layers": "nlevels", "out_dropout": "output_dropout", "future_mask": "attn_mask"}
+    renamed |= {f"{m}_kernel": f"conv1d_kernel_size_{m[0]}" for m in ("audio", "vision")}
+    renamed |= {f"attn_dropout_{m}": f"attn_dropout_{m[0]}" for m in ("audio", "vision")}
+    given = {**{name: name for name in same}, **renamed, "text_kernel": "conv1d_kernel_size_l"}
+    return {"d": d, "heads": heads, **{ours: c[theirs] for ours, theirs in given.items()}}
+
+
 PART1 = {"faster": {"mosi": 2.5, "unpadded": 1.0}, "memory": 0.5}  # the targets of the first three models
 PAIRS = {
     "ef_lstm": Pair(
@@ -76,6 +100,29 @@ PAIRS = {
         **PART1,
     ),
     "lmf": Pair(lambda c: {**subnets(c), "rank": c["rank"]}, **PART1),
+    "mfn": Pair(
+        lambda c: {
+            **memories(c),
+            "attention_hidden": c["NN1Config"]["shapes"],
+            "attention_dropout": c["NN1Config"]["drop"],
+            "proposal_hidden": c["NN2Config"]["shapes"],
+            "proposal_dropout": c["NN2Config"]["drop"],
+        },
+        {"mosi": 4.0, "unpadded": 1.3},
+        1 / 3,
+    ),
+    "graph_mfn": Pair(
+        lambda c: {
+            **memories(c),
+            "node": c["inner_node_dim"],
+            "vertices": "hidden",
+            "proposal_hidden": c["NNConfig"]["shapes"],
+            "proposal_dropout": c["NNConfig"]["drop"],
+        },
+        {"mosi": 4.0, "unpadded": 1.8},
+        1 / 3,
+    ),
+    "mult": Pair(crossmodal, {"mosi": 4.0, "unpadded": 2.0}, 1 / 3),
 }
 
 
