@@ -14,18 +14,21 @@ In: a word-aligned Batch. Out: prediction (B,) or (B, E, 2); no unimodal represe
 A mixture is never built: <v| rho |v> = sum of w_t |<v|psi_t>|^2, so each word is measured once and the windows add
 numbers. Nothing is computed for padding.
 
-The projectors stay projectors: `kernel` is free, what measures is `kernel` with each row divided by its norm
-(projectors="unit"), or with orthonormal rows by a QR decomposition ("orthonormal": then the K results are the
-probabilities of exclusive outcomes, with a sum of at most 1). The reference updates a normalised kernel by an optimiser
-of its own (a Cayley step); a parametrisation keeps the constraint exactly, under any optimiser.
+The projectors stay projectors, under any optimiser: `kernel` is free, what measures is `kernel` with each row divided
+by its norm (projectors="unit"), or with orthonormal rows by a QR decomposition ("orthonormal": then the K results are
+the probabilities of exclusive outcomes, with a sum of at most 1).
 
 Deviates:
 1. Phases: the tokens form has the table, by word piece. The GloVe form maps the word vector linearly to the phases,
    a table of limited rank, so that words unseen in training have phases too. Both start at zero; the reference also
    offers a sentiment lexicon.
-2. Windows: n words from each position on, cut at the utterance's end. The reference pads to 50 words with zeros that
-   take part in the softmax over a window and lower its trace.
-3. One optimiser for all parameters (RMSprop, as the reference's other one).
+2. Windows: n words around each word, (n - 1) // 2 of them before it, as in the reference, but cut at the utterance's
+   ends. The reference pads to 50 words with zeros that take part in the softmax over a window and lower its trace.
+3. The constraint on the projectors. The reference normalises its kernel once, at the start, and then trains it freely
+   by RMSprop: its unitary optimiser serves only models with a `get_params`, which LocalMixtureNN has not.
+4. The GloVe vectors stay fixed; the reference trains its table.
+5. Stops after 20 epochs without a better validation loss; the reference reads `patience` and never uses it.
+6. The tokens form is not the reference's: fine-tuned states for word vectors, and Adam for RMSprop.
 Reference implementation consulted: qiuchili/monosenti (LocalMixtureNN); its grid. The results in the paper's tables are
 quoted from QMF's publication.
 """
@@ -45,8 +48,9 @@ from hycon.data.corpus import MODALITIES
 from hycon.dropout import Dropout
 from hycon.encoders import PretrainedText
 from hycon.errors import UserError
+from hycon.fusion import outer
 from hycon.output import Output, as_prediction, outputs
-from hycon.recurrent import packed_lstm, packed_order
+from hycon.recurrent import packed_lstm, packed_order, packed_rows
 from hycon.train import Training
 
 VERSION = 1
@@ -56,39 +60,43 @@ TINY = 1e-6  # an amplitude shorter than this is a zero vector, not a direction
 
 @dataclass(frozen=True)
 class Config:
-    grams: str = "2,3"  # sizes of window; reference's default for MOSI, as the next ones
+    grams: str = "2,3"  # sizes of window; reference's default for MOSI, as the next ones but `projectors`
     text_hidden: int = 32
     width: int = 10  # c, of each modality's state
     measurements: int = 20  # K
-    projectors: str = "unit"  # or "orthonormal", see above
+    projectors: str = "unit"  # chosen here: deviation 3; or "orthonormal", see above
     hidden: int = 32  # of the last layers
     subnet_dropout: float = 0.2
     output_dropout: float = 0.2
-    d: int = 50  # width that token states are projected to; GloVe form: unused
+    d: int = 50  # width that token states are projected to, HyCon's; GloVe form: unused
 
 
 TRAINING = {
     "vectors": Training(lr=3e-3, batch_size=32, epochs=100, patience=20, optimizer="rmsprop", clip=0.8),  # reference
-    "tokens": Training(lr=2e-5, batch_size=48, epochs=50),  # as HyCon's; there is no such form of QMF
+    "tokens": Training(lr=2e-5, batch_size=48, epochs=50),  # as HyCon's: deviation 6
 }
 _SIZES = {
-    "grams": ("2,3", "1,2", "1,3", "1,2,3", "1,4"),  # reference's grid, as all of these
-    "measurements": (10, 20, 30, 50, 80),
-    "hidden": (32, 48, 64),
-    "subnet_dropout": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
-    "output_dropout": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
-    "text_hidden": (32, 48, 64),
+    "grams": ("2,3", "1,2", "1,3", "1,2,3", "1,4"),  # reference
+    "measurements": (10, 20, 30, 50, 80),  # reference
+    "hidden": (32, 48, 64),  # reference
+    "subnet_dropout": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),  # reference
+    "output_dropout": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),  # reference
+    "text_hidden": (32, 48, 64),  # reference
 }
 SEARCH_SPACE = {
     "vectors": {
         **_SIZES,
-        "lr": (0.01, 0.008, 0.005, 0.002, 0.001),
-        "batch_size": (32, 64),
-        "clip": (0.6, 0.7, 0.8, 0.9),
-        "scale": ("none", "standard"),  # chosen here, as the next
-        "projectors": ("unit", "orthonormal"),
+        "lr": (0.01, 0.008, 0.005, 0.002, 0.001),  # reference
+        "batch_size": (32, 64),  # reference
+        "clip": (0.6, 0.7, 0.8, 0.9),  # reference
+        "scale": ("none", "standard"),  # chosen here
+        "projectors": ("unit", "orthonormal"),  # chosen here
     },
-    "tokens": {**_SIZES, "lr": (1e-5, 2e-5, 5e-5), "batch_size": (32, 48)},
+    "tokens": {
+        **_SIZES,
+        "lr": (1e-5, 2e-5, 5e-5),  # chosen here: around HyCon's
+        "batch_size": (32, 48),  # HyCon's lineage
+    },
 }
 
 
@@ -165,22 +173,20 @@ def word_states(amplitudes: Tensor, phases: Tensor) -> tuple[Tensor, Tensor]:
     """(R, 3, c) amplitudes of any length, (R, 3, c) phases -> (R, c^3) complex states, and (R, 3) the lengths."""
     lengths = torch.linalg.vector_norm(amplitudes, dim=2)
     unit = amplitudes / lengths.clamp(min=TINY)[:, :, None]
-    text, audio, vision = torch.complex(unit * phases.cos(), unit * phases.sin()).unbind(1)
-    pair = (text[:, :, None] * audio[:, None]).flatten(1)
-    return (pair[:, :, None] * vision[:, None]).flatten(1), lengths
+    return outer(*torch.complex(unit * phases.cos(), unit * phases.sin()).unbind(1)), lengths
 
 
 def mixtures(probability: Tensor, weight: Tensor, real: Tensor, n: int) -> Tensor:
-    """Measured n-gram mixtures: (B, T, K), (B, T), (B, T) -> (B, T, K), for the n words from each position on.
+    """Measured n-gram mixtures: (B, T, K), (B, T), (B, T) -> (B, T, K), for the n words around each position.
 
     real: False on padding. A window's weights are the softmax of its real words' `weight`.
     """
-    ahead = n - 1
-    windows = F.pad(weight.masked_fill(~real, float("-inf")), (0, ahead), value=float("-inf")).unfold(1, n, 1)
-    share = windows.masked_fill(~real[:, :, None], 0.0).softmax(2)  # a window that starts in padding is not read
-    later = F.pad(probability, (0, 0, 0, ahead))
+    around = (n - 1) // 2, n // 2  # words before and after; deviation 2
+    windows = F.pad(weight.masked_fill(~real, float("-inf")), around, value=float("-inf")).unfold(1, n, 1)
+    share = windows.masked_fill(~real[:, :, None], 0.0).softmax(2)  # a window around padding is not read
+    near = F.pad(probability, (0, 0, *around))
     length = probability.shape[1]
-    return sum((share[:, :, j, None] * later[:, j : j + length] for j in range(n)), torch.zeros_like(probability))
+    return sum((share[:, :, j, None] * near[:, j : j + length] for j in range(n)), torch.zeros_like(probability))
 
 
 class Model(nn.Module):
@@ -211,19 +217,19 @@ class Model(nn.Module):
 
     def _measure(self, batch: Batch) -> Tensor:
         """(B, K): each projector's highest probability over the utterance's mixtures."""
-        sizes, sequence, step, _ = packed_order(batch.text.lengths)
-        padded = batch.text.padded()
-        rows = self.text(batch)[sequence, step]  # (R, d_l) the real words
+        device = batch.label.device
+        sizes, *order, _ = packed_order(batch.text.lengths)
+        where = tuple(index.to(device) for index in order)  # the utterance and the step of each real word
+        words = packed_rows(batch.text, *where)  # (R, d_l), or (R,) ids
+        rows = self.text(batch)[where] if self.text.text else words
         amplitudes = [
             self.text_amplitudes(rows, sizes),
-            *(net(getattr(batch, m).padded()[sequence, step]) for m, net in self.amplitudes.items()),
+            *(net(packed_rows(getattr(batch, m), *where)) for m, net in self.amplitudes.items()),
         ]
-        phases = self.phases(padded[sequence, step])
-        states, lengths = word_states(torch.stack([a.float() for a in amplitudes], 1), phases)
+        states, lengths = word_states(torch.stack([a.float() for a in amplitudes], 1), self.phases(words))
         weight = lengths @ self.modality_weights.softmax(0)  # (R,)
-        shape = padded.shape[:2]
-        real = torch.arange(shape[1], device=padded.device) < batch.text.device_lengths()[:, None]
-        where = (sequence.to(padded.device), step.to(padded.device))
+        shape = len(batch), batch.text.longest
+        real = torch.arange(shape[1], device=device) < batch.text.device_lengths()[:, None]
         probability = self.measurement(states)
         probability = probability.new_zeros(*shape, probability.shape[1]).index_put(where, probability)
         weight = weight.new_zeros(shape).index_put(where, weight)

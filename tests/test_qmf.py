@@ -59,8 +59,8 @@ def slow_prediction(w, words, audio, vision, grams, projectors):
         weight.append(share @ norms)
     probabilities = []
     for n in grams:
-        for start in range(len(states)):
-            window = range(start, min(start + n, len(states)))
+        for centre in range(len(states)):
+            window = range(max(0, centre - (n - 1) // 2), min(centre + n // 2 + 1, len(states)))
             p = np.exp([weight[t] for t in window])
             rho = sum(pt * np.outer(states[t], states[t].conj()) for pt, t in zip(p / p.sum(), window, strict=True))
             probabilities.append([np.trace(np.outer(v, v.conj()) @ rho).real for v in projectors])
@@ -119,6 +119,20 @@ def test_a_complete_measurement_sums_to_one():
     for n in (1, 2, 4, 7):
         measured = mixtures(probability * real[:, :, None], torch.randn(2, 5), real, n)
         torch.testing.assert_close(measured.sum(2)[real], torch.ones(7), atol=1e-5, rtol=1e-5)
+
+
+def test_windows_are_centred():
+    """With equal weights a window's mixture is the mean of its words; (n - 1) // 2 words before, n // 2 after."""
+    probability = torch.eye(4)[None]
+    weight, real = torch.zeros(1, 4), torch.ones(1, 4, dtype=torch.bool)
+    for n, expected in (
+        (1, [[0], [1], [2], [3]]),
+        (2, [[0, 1], [1, 2], [2, 3], [3]]),
+        (3, [[0, 1], [0, 1, 2], [1, 2, 3], [2, 3]]),
+        (4, [[0, 1, 2], [0, 1, 2, 3], [1, 2, 3], [2, 3]]),
+    ):
+        rows = torch.stack([probability[0, words].mean(0) for words in expected])
+        torch.testing.assert_close(mixtures(probability, weight, real, n)[0], rows)
 
 
 @pytest.mark.parametrize("kind", ["unit", "orthonormal"])
