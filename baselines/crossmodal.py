@@ -80,39 +80,45 @@ def make_plan(queries: Tensor, keys: Tensor, future_mask: bool, device: torch.de
     """queries, keys: (B,) lengths on the CPU, longest first. An utterance's query sees its keys; with the future mask
     query i sees key j <= i + |difference of the two lengths|, as MulT's code has it."""
     size = CHUNK.get(device.type, 64)
-    starts = [first_rows(x) for x in (queries, keys)]
-    plan = []
-    for begin in range(0, len(queries), size):
-        some = slice(begin, begin + size)
-        own, seen = queries[some], keys[some]
+    plan, begin, first = [], 0, 0  # rows of queries, of keys before the chunk
+    for own, seen in zip(queries.split(size), keys.split(size), strict=True):
         steps, others = int(own.max()), int(seen.max())
-        key, query = torch.arange(others), torch.arange(steps)[:, None]
-        visible = (key < seen[:, None, None]).expand(-1, steps, -1)
         blocks: tuple[tuple[int, int, int], ...] = ((0, steps, others),)
-        if future_mask:
-            difference = (seen - own).abs()
-            visible = visible & (key <= query + difference[:, None, None])
+        if future_mask and steps >= HALVED:
             half = steps // 2
-            reach = half + int(difference.max())
-            if steps >= HALVED and reach < others:
+            reach = half + int((seen - own).abs().max())
+            if reach < others:
                 blocks = ((0, half, reach), (half, steps, others))
-        bias = torch.zeros(visible.shape).masked_fill_(~visible, float("-inf"))[:, None]
-        of_queries, of_keys = (
-            _padding(x, int(start[begin]), device) for x, start in zip((own, seen), starts, strict=True)
-        )
-        plan.append(Chunk(of_queries, of_keys, bias.to(device), blocks))
+        of_queries, of_keys = _padding(own, begin, device), _padding(seen, first, device)
+        plan.append(Chunk(of_queries, of_keys, _bias(own, seen, future_mask, device), blocks))
+        begin, first = of_queries.rows.stop, of_keys.rows.stop
     return plan
 
 
+def _bias(queries: Tensor, keys: Tensor, future_mask: bool, device: torch.device) -> Tensor:
+    """(b, 1, T, S), as Chunk has it, made on the device from the (b,) lengths: it may be large."""
+    steps, others = int(queries.max()), int(keys.max())
+    own, seen = (x.to(device, non_blocking=True)[:, None, None, None] for x in (queries, keys))
+    key = torch.arange(others, device=device)
+    visible = key < seen  # (b, 1, 1, S)
+    if future_mask:
+        visible = visible & (key <= torch.arange(steps, device=device)[:, None] + (seen - own).abs())
+    bias = torch.zeros(visible.shape, device=device).masked_fill_(~visible, float("-inf"))
+    return bias.expand(-1, -1, steps, -1)
+
+
 def _padding(lengths: Tensor, start: int, device: torch.device) -> Padding:
-    count, longest = len(lengths), int(lengths.max())
-    rows = slice(start, start + int(lengths.sum()))
+    count, longest, total = len(lengths), int(lengths.max()), int(lengths.sum())
+    rows = slice(start, start + total)
     if int(lengths.min()) == longest:
         return Padding(rows, (count, longest))
-    inside = torch.arange(longest) < lengths[:, None]
-    index = (first_rows(lengths)[:, None] + torch.arange(longest)).where(inside, torch.zeros(()).long()).flatten()
-    real = inside.flatten().nonzero()[:, 0]
-    return Padding(rows, (count, longest), *(x.to(device) for x in (index, real, inside.flatten()[:, None].float())))
+    lengths = lengths.to(device, non_blocking=True)
+    first, step = first_rows(lengths), torch.arange(longest, device=device)
+    inside = step < lengths[:, None]  # (b, T)
+    index = (first[:, None] + step).masked_fill_(~inside, 0).flatten()
+    ahead = torch.arange(count, device=device) * longest - first  # a row's place, less the row
+    real = torch.arange(total, device=device) + torch.repeat_interleave(ahead, lengths, output_size=total)
+    return Padding(rows, (count, longest), index, real, inside.flatten()[:, None].float())
 
 
 def last_step(plan: Plan, queries: Tensor) -> Plan:
@@ -120,7 +126,7 @@ def last_step(plan: Plan, queries: Tensor) -> Plan:
     out, begin = [], 0
     for chunk in plan:
         count = chunk.queries.shape[0]
-        last = (queries[begin : begin + count] - 1).to(chunk.bias.device)
+        last = (queries[begin : begin + count] - 1).to(chunk.bias.device, non_blocking=True)
         bias = chunk.bias[torch.arange(count, device=last.device), :, last][:, :, None]
         own = Padding(slice(begin, begin + count), (count, 1))
         out.append(replace(chunk, queries=own, bias=bias, blocks=((0, 1, bias.shape[3]),)))
@@ -139,17 +145,22 @@ def attention(q: Tensor, k: Tensor, v: Tensor, plan: Plan, heads: int, p: Sequen
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, plan: Plan, heads: int, p: Sequence[float]) -> Tensor:
-    """`attention` by torch's kernels, one call a chunk where all encoders drop alike."""
+    """`attention` by torch's kernels, one call a chunk for all encoders that drop alike."""
     if len(set(p)) > 1:
-        each = zip(q.split(1), k.split(1), v.split(1), p, strict=True)
-        return torch.cat([fused_attention(one, other, third, plan, heads, (own,)) for one, other, third, own in each])
+        mixed: dict[int, Tensor] = {}
+        for share in sorted(set(p)):
+            alike = [e for e, own in enumerate(p) if own == share]
+            own_q, own_k, own_v = (torch.stack([x[e] for e in alike]) for x in (q, k, v))
+            found = fused_attention(own_q, own_k, own_v, plan, heads, [share] * len(alike))
+            mixed |= zip(alike, found, strict=True)
+        return torch.stack([mixed[e] for e in range(len(p))])
     out = torch.empty_like(q)
     for chunk in plan:
         padded = (chunk.queries.pad(q, heads), chunk.keys.pad(k, heads), chunk.keys.pad(v, heads))
-        mask = chunk.bias.to(q.dtype).repeat(len(q), 1, 1, 1)
+        mask = chunk.bias.to(q.dtype).expand(len(q), -1, -1, -1, -1).flatten(0, 1)  # no copy for a single encoder
         queries, keys, values = (x.unflatten(0, (-1, heads)) for x in padded)
-        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=p[0])
-        chunk.queries.unpad(mixed.flatten(0, 1), heads, out)
+        weighted = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=p[0])
+        chunk.queries.unpad(weighted.flatten(0, 1), heads, out)
     return out
 
 

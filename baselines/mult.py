@@ -58,14 +58,17 @@ PAIRS: tuple[tuple[int, int], ...] = (
 
 @dataclass(frozen=True)
 class Config:
-    d: int = 30  # reference code, as all of the GloVe form; the paper's supplement has 40
+    """The reference code's defaults. The GloVe form reads d, layers and the three kernels, the BERT and XLNet forms
+    token_d, token_layers and token_kernel in their place; either ignores the other's."""
+
+    d: int = 30  # the paper's supplement has 40
     heads: int = 5
     layers: int = 5
     text_kernel: int = 1
     audio_kernel: int = 1
     vision_kernel: int = 1
-    text_dropout: float = 0.25  # of the text's input; the reference uses its embed_dropout
-    attn_dropout: float = 0.1  # where the source is text, as the next two for audio and vision
+    text_dropout: float | None = None  # of the text's input; None: embed_dropout, as in the reference code
+    attn_dropout: float = 0.1  # crossmodal where the source is text, as the next two; and of all three self-attentions
     attn_dropout_audio: float = 0.0
     attn_dropout_vision: float = 0.0
     relu_dropout: float = 0.1
@@ -76,39 +79,42 @@ class Config:
     positions: bool = True
     same_length: bool = True
     attend_padding: bool = False
-    # BERT form: exact count of Table 8
-    token_d: int = 50
+    token_d: int = 50  # exact count of Table 8, as the next two
     token_layers: int = 3
     token_kernel: int = 3  # of the text; audio and vision 1
 
 
+DROPOUTS = (0.0, 0.1, 0.2, 0.4)  # MSAF; its .6 and .8 are left out, chosen here
 TRAINING = {
     "vectors": Training(lr=1e-3, batch_size=24, epochs=40, clip=0.8),  # reference code
-    "tokens": Training(lr=2e-5, batch_size=48, epochs=50, clip=0.8),  # as HyCon's; the paper is silent
+    # as HyCon's, the paper is silent; clip as with vectors
+    "tokens": Training(lr=2e-5, batch_size=48, epochs=50, clip=0.8),
 }
 SEARCH_SPACE = {
     "vectors": {
         "heads": (2, 3, 5, 6, 10),  # MSAF
         "layers": (2, 3, 4, 5),  # MSAF
-        "attn_dropout": (0.0, 0.1, 0.2, 0.4),  # MSAF, without its .6 and .8; as the next four
-        "attn_dropout_audio": (0.0, 0.1, 0.2, 0.4),
-        "attn_dropout_vision": (0.0, 0.1, 0.2, 0.4),
-        "embed_dropout": (0.0, 0.1, 0.2, 0.4),
-        "out_dropout": (0.0, 0.1, 0.2, 0.4),
-        "text_kernel": (1, 3),  # paper: 1 to 3, as the next two
+        "attn_dropout": DROPOUTS,  # MSAF, as the next six
+        "attn_dropout_audio": DROPOUTS,
+        "attn_dropout_vision": DROPOUTS,
+        "relu_dropout": DROPOUTS,
+        "res_dropout": DROPOUTS,
+        "embed_dropout": DROPOUTS,
+        "out_dropout": DROPOUTS,
+        "text_kernel": (1, 3),  # supplement: 1 to 3, as the next two
         "audio_kernel": (1, 3),
         "vision_kernel": (1, 3),
-        "lr": (5e-4, 1e-3, 2e-3),  # MMSA
-        "batch_size": (16, 32, 64),
+        "lr": (5e-4, 1e-3, 2e-3),  # MMSA, without its 5e-3
+        "batch_size": (16, 32, 64),  # MSAF, without its 128
         "scale": ("none", "standard"),  # chosen here
     },
-    "tokens": {
-        "attn_dropout": (0.1, 0.2, 0.3),
-        "embed_dropout": (0.1, 0.25),
-        "out_dropout": (0.0, 0.1),
-        "lr": (1e-5, 2e-5, 5e-5),
-        "batch_size": (32, 48),
-        "scale": ("none", "standard"),
+    "tokens": {  # no source searches a MulT over BERT; chosen here, from
+        "attn_dropout": (0.1, 0.2, 0.3),  # MMSA's
+        "embed_dropout": (0.1, 0.25),  # MMSA's .1 and the reference code's
+        "out_dropout": (0.0, 0.1),  # the reference code's and the supplement's
+        "lr": (1e-5, 2e-5, 5e-5),  # around HyCon's
+        "batch_size": (32, 48),  # HyCon's lineage
+        "scale": ("none", "standard"),  # as with vectors
     },
 }
 
@@ -121,30 +127,30 @@ class Model(nn.Module):
         kernels = (config.text_kernel, config.audio_kernel, config.vision_kernel)
         if text is not None:
             kernels = (config.token_kernel, 1, 1)
+        # they hold and initialise the weights, no more: `_convolve` reads them
         self.convs = nn.ModuleList(
-            nn.Conv1d(dims[m], d, k, padding="same" if config.same_length else 0, bias=False)
-            for m, k in zip(MODALITIES, kernels, strict=True)
+            nn.Conv1d(dims[m], d, k, bias=False) for m, k in zip(MODALITIES, kernels, strict=True)
         )
         drops = (config.attn_dropout, config.attn_dropout_audio, config.attn_dropout_vision)
         shared = {"relu_dropout": config.relu_dropout, "res_dropout": config.res_dropout}
         self.cross = Encoders(d, config.heads, layers, attn_dropout=[drops[s] for _, s in PAIRS], **shared)
-        self.within = Encoders(2 * d, config.heads, max(layers, 3), attn_dropout=drops, **shared)
-        self.text_drop, self.embed_drop = Dropout(config.text_dropout), Dropout(config.embed_dropout)
+        self.within = Encoders(2 * d, config.heads, max(layers, 3), attn_dropout=[config.attn_dropout] * 3, **shared)
+        self.embed_drop = Dropout(config.embed_dropout)
+        self.text_drop = self.embed_drop if config.text_dropout is None else Dropout(config.text_dropout)
         self.out_drop = Dropout(config.out_dropout)
         self.proj1, self.proj2 = nn.Linear(6 * d, 6 * d), nn.Linear(6 * d, 6 * d)
         self.out = nn.Linear(6 * d, outputs(emotions))
 
     def forward(self, batch: Batch) -> Output:
-        sequences = self._sequences(batch)
+        device, sequences = batch.label.device, self._sequences(batch)
         order = torch.argsort(torch.stack([s.lengths for s in sequences]).sum(0), descending=True, stable=True)
         rows, lengths = self._low_level([s.take(order) for s in sequences])
         low = [self._embed(x, n) for x, n in zip(rows, lengths, strict=True)]
-        plans = self._plans(lengths, batch.label.device)
+        plans = self._plans(lengths, device)
         mixed = self._crossmodal(low, plans)
         both = [self._embed(torch.cat(mixed[2 * m : 2 * m + 2], -1), n) for m, n in enumerate(lengths)]  # (R_m, 2d)
-        h = torch.cat(self._last_steps(both, lengths, plans), -1)[
-            torch.argsort(order).to(batch.label.device)
-        ]  # (B, 6d)
+        h = torch.cat(self._last_steps(both, lengths, plans), -1)  # (B, 6d), longest first
+        h = h[torch.argsort(order).to(device, non_blocking=True)]
         multimodal = h + self.proj2(self.out_drop(F.relu(self.proj1(h))))
         return Output(as_prediction(self.out(multimodal), self.emotions), None, multimodal)
 
@@ -178,7 +184,7 @@ class Model(nn.Module):
             first = group[0]
             plan = plans[PAIRS[0] if aligned else (first, first)]
             own = lengths[first]
-            read = ((own.cumsum(0) - 1).to(both[first].device), last_step(plan, own))
+            read = ((own.cumsum(0) - 1).to(both[first].device, non_blocking=True), last_step(plan, own))
             states = self.embed_drop(torch.stack([both[m] for m in group]))
             last += self.within(states, plan, slice(first, first + len(group)), read=read).unbind(0)
         return last
@@ -198,7 +204,7 @@ class Model(nn.Module):
         """Each modality's convolved rows (R, d), and each utterance's length (B,) there."""
         x, lengths = [], []
         for i, (sequence, conv) in enumerate(zip(sequences, self.convs, strict=True)):
-            rows = sequence.rows[_places(sequence)]  # (R, d_m)
+            rows = sequence.rows.index_select(0, _places(sequence))  # (R, d_m)
             if i == 0:
                 rows = self.text_drop(rows)
             convolved, own = _convolve(rows, sequence.lengths, conv.get_parameter("weight"), self.config.same_length)
@@ -212,18 +218,24 @@ class Model(nn.Module):
         if not self.config.positions:
             return scaled
         encoding = positional_encoding(int(lengths.max()), rows.shape[1], rows.device)
-        return scaled + encoding[_steps(lengths).to(rows.device)] * (rows[:, :1] != 0)
+        return scaled + encoding[_steps(lengths, rows.device)] * (rows[:, :1] != 0)
 
 
-def _steps(lengths: Tensor) -> Tensor:
+def _each_step(x: Tensor, lengths: Tensor, device: torch.device) -> Tensor:
+    """(R,): x (B,) of each utterance, for each of its steps. lengths: (B,) on the CPU, so that R is known at once."""
+    own = lengths.to(device, non_blocking=True)
+    return torch.repeat_interleave(x.to(device, non_blocking=True), own, output_size=int(lengths.sum()))
+
+
+def _steps(lengths: Tensor, device: torch.device) -> Tensor:
     """(R,): 0, 1, ... for each utterance."""
-    return torch.arange(int(lengths.sum())) - torch.repeat_interleave(first_rows(lengths), lengths)
+    return torch.arange(int(lengths.sum()), device=device) - _each_step(first_rows(lengths), lengths, device)
 
 
 def _places(sequences: Ragged) -> Tensor:
     """(R,): where the utterances' rows are among sequences.rows, one utterance after the other."""
-    device = sequences.rows.device
-    return torch.repeat_interleave(sequences.starts, sequences.device_lengths()) + _steps(sequences.lengths).to(device)
+    lengths, device = sequences.lengths, sequences.rows.device
+    return _each_step(sequences.starts, lengths, device) + _steps(lengths, device)
 
 
 def _convolve(rows: Tensor, lengths: Tensor, weight: Tensor, same_length: bool) -> tuple[Tensor, Tensor]:
@@ -231,16 +243,17 @@ def _convolve(rows: Tensor, lengths: Tensor, weight: Tensor, same_length: bool) 
 
     same_length: zeros on both sides. Otherwise k - 1 steps fewer, and one at least.
     """
-    kernel = weight.shape[2]
+    kernel, device = weight.shape[2], rows.device
     if kernel == 1:
         return rows @ weight[:, :, 0].t(), lengths
     out = lengths if same_length else (lengths - kernel + 1).clamp(min=1)
-    place = _steps(out)[:, None] + torch.arange(kernel) - ((kernel - 1) // 2 if same_length else 0)  # (R', k)
-    own, start = (torch.repeat_interleave(x, out)[:, None] for x in (lengths, first_rows(lengths)))
-    index = (start + place).where((place >= 0) & (place < own), torch.tensor(len(rows))).to(rows.device)
+    tap = torch.arange(kernel, device=device)
+    place = _steps(out, device)[:, None] + tap - ((kernel - 1) // 2 if same_length else 0)  # (R', k)
+    own, start = (_each_step(x, out, device)[:, None] for x in (lengths, first_rows(lengths)))
+    index = (start + place).masked_fill_((place < 0) | (place >= own), len(rows))
     # what each row gives to each of k places, and a row of zeros for what is beyond the ends
     given = F.pad(rows @ weight.permute(1, 2, 0).flatten(1), (0, 0, 0, 1)).unflatten(1, (kernel, -1))  # (R + 1, k, d)
-    return given[index, torch.arange(kernel, device=rows.device)].sum(1), out
+    return given[index, tap].sum(1), out
 
 
 def _with_padding(sequences: Ragged, nominal: int, side: str) -> Ragged:

@@ -77,6 +77,19 @@ def test_count(text, dims, config, expected):
     assert sum(p.numel() for p in built.parameters()) == expected
 
 
+def test_attention_s_dropout_is_the_source_s_and_one_of_all_self_attentions():
+    """As in the reference code: la and va (target, source) drop audio's and vision's share, l_mem, a_mem, v_mem one."""
+    model = small(attn_dropout=0.1, attn_dropout_audio=0.2, attn_dropout_vision=0.3)
+    assert model.cross.attn_dropout == (0.2, 0.3, 0.1, 0.3, 0.1, 0.2)
+    assert model.within.attn_dropout == (0.1, 0.1, 0.1)
+
+
+@pytest.mark.parametrize(("own", "expected"), [({}, 0.4), ({"text_dropout": 0.1}, 0.1), ({"text_dropout": 0.0}, 0.0)])
+def test_text_s_dropout_is_that_of_embeddings_unless_given(own, expected):
+    model = small(embed_dropout=0.4, **own)
+    assert (model.text_drop.p, model.embed_drop.p) == (expected, 0.4)
+
+
 @pytest.mark.parametrize("lengths", [ALIGNED, UNALIGNED], ids=["aligned", "unaligned"])
 @pytest.mark.parametrize("config", [{}, {"same_length": False, "text_kernel": 3, "audio_kernel": 5}])
 def test_an_utterance_is_encoded_as_if_alone(lengths, config):
