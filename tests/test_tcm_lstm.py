@@ -5,6 +5,8 @@ import pytest
 import torch
 from model_checks import check_batch_of_one, check_gradients, check_own_prediction, rows_of, small_model, weights_of
 
+from baselines.tcm_lstm import AuxiliaryLSTM
+
 SMALL = {"d": 6, "blocks": 2, "squeeze": 2, "hidden": 5}
 MODALITIES = ("text", "audio", "vision")
 
@@ -87,6 +89,16 @@ def test_language_dominates(batches):
     assert effect_of_audio() > 0
     torch.nn.init.zeros_(net.lstm.enhance)
     assert effect_of_audio() == 0
+
+
+def test_recurrence_stays_float32_under_autocast():
+    torch.manual_seed(0)
+    lstm, sizes = AuxiliaryLSTM(4, 3), [3, 2, 2, 1]
+    given, extra = torch.randn(2, 8, 15), torch.randn(2, 8, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = lstm._run(given, extra, sizes)
+        assert torch.equal(lstm._run(given.bfloat16(), extra, sizes), lstm._run(given.bfloat16().float(), extra, sizes))
+    assert torch.equal(found, lstm._run(given, extra, sizes))
 
 
 def test_conformance(batches):
