@@ -1,5 +1,6 @@
 """MFN: parity with MMSA as recorded, the packed LSTM's cell states, and the gated memory's written-out gradient."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -178,6 +179,17 @@ def test_reads_audio_and_vision_over_time(changed):
     turned = Ragged.from_list([getattr(batch, changed).rows.flip(0)])
     other = Batch(**{**vars(batch), changed: turned})
     assert (net(batch).prediction - net(other).prediction).abs() > 1e-5
+
+
+@pytest.mark.parametrize("name", ["mfn", "graph_mfn", "raven"])
+def test_a_step_never_asks_an_accelerator_for_a_value(name, monkeypatch):
+    """On the meta device whatever would have to wait for a value raises; it has no autocast."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    net, batch = build_model(name, text="features", dims=DIMS).to("meta"), batch_of([3, 6, 1])
+    rows = {m: getattr(batch, m).to("meta") for m in DIMS}
+    prediction = net(replace(batch, label=batch.label.to("meta"), **rows)).prediction
+    prediction.sum().backward()
+    assert prediction.is_meta and prediction.shape == (3,)
 
 
 @pytest.mark.parametrize("name", ["mfn", "graph_mfn", "raven"])

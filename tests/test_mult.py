@@ -1,6 +1,7 @@
 """MulT: parity with MMSA as recorded, and that neither padding nor the other utterances of a batch change anything."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -114,6 +115,17 @@ def test_every_parameter_learns(lengths, attn_dropout_audio):
     model = small(attn_dropout_audio=attn_dropout_audio, attn_dropout_vision=attn_dropout_audio)
     model(batch_of(lengths)).prediction.square().sum().backward()
     assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+@pytest.mark.parametrize("lengths", [ALIGNED, UNALIGNED], ids=["aligned", "unaligned"])
+@pytest.mark.parametrize("config", [{}, {"attend_padding": True}, {"text_kernel": 3, "same_length": False}])
+def test_a_step_never_asks_an_accelerator_for_a_value(lengths, config):
+    """On the meta device, which takes the way of a GPU, whatever would have to wait for a value raises."""
+    batch = batch_of(lengths)
+    rows = {m: getattr(batch, m).to("meta") for m in DIMS}
+    prediction = small(**config).to("meta")(replace(batch, label=batch.label.to("meta"), **rows)).prediction
+    prediction.sum().backward()
+    assert prediction.is_meta and prediction.shape == (6,)
 
 
 def attended(lengths, future_mask, p, sizes=(2, 6), heads=2, seed=0):
