@@ -71,7 +71,9 @@ def slow_prediction(w, words, audio, vision, grams, projectors):
     return y[0]
 
 
-@pytest.mark.parametrize(("grams", "projectors"), [("2,3", "unit"), ("1,4", "unit"), ("1,2,3", "orthonormal")])
+@pytest.mark.parametrize(
+    ("grams", "projectors"), [("2,3", "unit"), ("3", "unit"), ("1,4", "unit"), ("1,2,3", "orthonormal")]
+)
 def test_against_density_matrices(grams, projectors, batches):
     split = batches("small", "glove")["train"]
     batch = split.take(torch.argsort(split.text.lengths)[torch.tensor([0, 20, -1])])
