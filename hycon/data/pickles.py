@@ -5,19 +5,26 @@ any other name in the file (`posix.system`, `copyreg._reconstructor`, a torch te
 anything is called. numpy's own constructors are not handed out either, since a forged array state can make numpy
 treat bytes as object pointers: the stand-ins below check every dtype and every length first.
 
+A small file can also ask for work without end: arrays of items of no size, and containers that hold one another
+again and again, which are small here and astronomical to whoever hashes, prints or converts them. So only plain keys
+are hashed, and what is loaded may be no larger, written out, than some multiple of its file. The former needs the
+standard library's unpickler in Python: a file with MOSEI's 22777 utterances took it 5 s, C's 1 s.
+
 Understood: pickle protocols 0 to 5, written by Python 2 or 3, by numpy 1 (`numpy.core`) or 2 (`numpy._core`).
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import os
 import pickle
 import re
 from collections import OrderedDict, defaultdict
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
@@ -25,6 +32,9 @@ from hycon.errors import UserError
 
 # Booleans, numbers, byte and text strings, and objects (whose contents went through the same reader).
 _DTYPE = re.compile(r"[biufc]\d{1,2}|\?|[SUa]\d*|O8?")
+EMPTY_AXIS = 1 << 20  # chosen here: the longest axis of an array without values, whose rows someone may walk through
+EXPANSION = 100  # chosen here: written out, shared strings and arrays make a corpus a few times its file, not 100 times
+SPARE = 10_000_000  # bytes that any file may expand to
 
 
 class _Refused(pickle.UnpicklingError):
@@ -60,7 +70,7 @@ class _Array(np.ndarray):
             fits = isinstance(content, list) and len(content) == count
         else:
             content = content.encode("latin1") if isinstance(content, str) else content
-            fits = isinstance(content, bytes | bytearray) and len(content) == count * dtype.itemsize
+            fits = isinstance(content, bytes | bytearray) and _fits(content, dtype, count)
         if not fits:
             raise _Refused("a numpy array whose contents do not fit its shape")
         super().__setstate__((1, tuple(shape), dtype, bool(fortran), content))  # type: ignore[arg-type]
@@ -69,7 +79,15 @@ class _Array(np.ndarray):
 def _count(shape: Any) -> int:
     if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
         raise _Refused(f"a numpy array of shape {shape!r}")
-    return math.prod(shape)
+    count = math.prod(shape)
+    if count == 0 and max(shape) > EMPTY_AXIS:
+        raise _Refused(f"a numpy array of shape {shape!r}")
+    return count
+
+
+def _fits(content: Any, dtype: np.dtype, count: int) -> bool:
+    """Whether `content` is `count` items; no bytes would be any number of items of no size (S0, U0)."""
+    return len(content) == count * dtype.itemsize and (dtype.itemsize > 0 or count == 0)
 
 
 def _real(kind: Any) -> np.dtype:
@@ -94,7 +112,7 @@ def _scalar(kind: Any, content: Any) -> Any:
 
 def _frombuffer(content: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
     dtype = _real(kind)
-    if dtype.kind == "O" or order not in ("C", "F") or len(content) != _count(shape) * dtype.itemsize:
+    if dtype.kind == "O" or order not in ("C", "F") or not _fits(content, dtype, _count(shape)):
         raise _Refused("a numpy array whose contents do not fit its shape")
     return np.frombuffer(bytes(content), dtype).reshape(shape, order=order)
 
@@ -118,15 +136,41 @@ def _bytearray(*content: Any) -> bytearray:
     return bytearray(*content)
 
 
+def _str(*content: Any) -> str:
+    """str() of lists within lists could be endless."""
+    if any(not isinstance(c, bytes | str) for c in content):
+        raise _Refused("a call of str")
+    return str(*content)
+
+
+def _plain(keys: Iterable[Any]) -> None:
+    """Refuse to hash tuples: Python walks through them every time, however often they hold one another."""
+    for key in keys:
+        if not isinstance(key, str | bytes | int | float | None | np.generic):
+            raise _Refused(f"a key or a set's member that is a {type(key).__name__}")
+
+
+def _keyed(make: Any) -> Any:
+    """`make`, a dict or a set, of plain keys only."""
+
+    def checked(*arguments: Any) -> Any:
+        for content in arguments:
+            if not isinstance(content, dict) and not callable(content):  # callable: what a defaultdict starts with
+                _plain(item[0] for item in content) if issubclass(make, dict) else _plain(content)
+        return make(*arguments)
+
+    return checked
+
+
 _CONTAINERS = {
-    "list": list, "dict": dict, "tuple": tuple, "set": set, "frozenset": frozenset,
-    "int": int, "float": float, "bool": bool, "str": str, "bytes": _bytes, "bytearray": _bytearray,
+    "list": list, "dict": _keyed(dict), "tuple": tuple, "set": _keyed(set), "frozenset": _keyed(frozenset),
+    "int": int, "float": float, "bool": bool, "str": _str, "bytes": _bytes, "bytearray": _bytearray,
 }  # fmt: skip
 _KNOWN: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("collections", "defaultdict"): defaultdict,
+    ("collections", "OrderedDict"): _keyed(OrderedDict),
+    ("collections", "defaultdict"): _keyed(defaultdict),
     ("_codecs", "encode"): _encode,
-    ("numpy", "ndarray"): _Array,
+    ("numpy", "ndarray"): "numpy.ndarray",  # an argument that _reconstruct ignores; calling it would take strides
     ("numpy", "dtype"): _Dtype,
     **{(module, name): known for module in ("builtins", "__builtin__") for name, known in _CONTAINERS.items()},
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _reconstruct for core in ("core", "_core")},
@@ -135,12 +179,69 @@ _KNOWN: dict[tuple[str, str], Any] = {
 }
 
 
-class _Reader(pickle.Unpickler):
+def _checked(opcode: bytes, step: int) -> Any:
+    """What the unpickler does at `opcode`, after a look at the keys: every `step`-th item since the last mark."""
+    original = pickle._Unpickler.dispatch[opcode[0]]
+
+    def load(reader: Any) -> None:
+        _plain(reader.stack[::step])
+        original(reader)
+
+    return load
+
+
+def _load_setitem(reader: Any) -> None:
+    _plain(reader.stack[-2:-1])
+    pickle._Unpickler.dispatch[pickle.SETITEM[0]](reader)
+
+
+def _load_build(reader: Any) -> None:
+    """Only arrays and dtypes have a state; on a function or class it would change this module for the next file."""
+    if not isinstance(reader.stack[-2], _Array | _Dtype):
+        raise _Refused(f"a state for a {type(reader.stack[-2]).__name__}")
+    pickle._Unpickler.dispatch[pickle.BUILD[0]](reader)
+
+
+class _Reader(pickle._Unpickler):
+    dispatch: ClassVar = {
+        **pickle._Unpickler.dispatch,
+        pickle.BUILD[0]: _load_build,
+        pickle.SETITEM[0]: _load_setitem,
+        **{opcode[0]: _checked(opcode, 2) for opcode in (pickle.SETITEMS, pickle.DICT)},
+        **{opcode[0]: _checked(opcode, 1) for opcode in (pickle.ADDITEMS, pickle.FROZENSET)},
+    }
+
     def find_class(self, module: str, name: str) -> Any:
         try:
             return _KNOWN[module, name]
         except KeyError:
             raise _Refused(f"{module}.{name}") from None
+
+
+def _expanded(value: Any, seen: dict[int, int]) -> int:
+    """Bytes of `value` written out, with everything that is in several places counted in each; about one per object.
+
+    seen: id -> bytes of the containers so far, -1 while one is being counted.
+    """
+    if isinstance(value, str | bytes | bytearray):
+        return 1 + len(value)
+    if isinstance(value, np.ndarray) and value.dtype.kind != "O":
+        return 1 + value.nbytes
+    if isinstance(value, dict):
+        parts: Iterable[Any] = itertools.chain(value, value.values())
+    elif isinstance(value, list | tuple | set | frozenset):
+        parts = value
+    elif isinstance(value, np.ndarray):
+        parts = value.flat
+    else:
+        return 1
+    size = seen.get(id(value))
+    if size == -1:
+        raise _Refused("a container that holds itself")
+    if size is None:
+        seen[id(value)] = -1
+        size = seen[id(value)] = 1 + sum(_expanded(part, seen) for part in parts)
+    return size
 
 
 def load_pickle(path: str | os.PathLike) -> Any:
@@ -163,10 +264,13 @@ def _load(handle: BinaryIO | io.BufferedReader, name: str) -> Any:
     if not start:
         raise UserError(f"{name} is empty; expected a pickle.")
     try:
-        return _Reader(handle, encoding="latin1").load()
+        content = _Reader(handle, encoding="latin1").load()
+        if _expanded(content, {}) > SPARE + EXPANSION * handle.seek(0, os.SEEK_END):
+            raise _Refused(f"the same containers again and again, over {EXPANSION} times its size")
+        return content
     except _Refused as error:
         raise UserError(
-            f"{name} holds {error}, which is neither a numpy array nor a plain container; "
+            f"{name} holds {error}, but only numpy arrays and plain containers are read; "
             "the file was refused and nothing in it was executed."
         ) from error
     except MemoryError as error:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hycon.data import pickles
 from hycon.data.pickles import load_pickle
 from hycon.errors import UserError
 
@@ -159,6 +160,9 @@ def dtype(spec: str, names: bytes = b"N", fields: bytes = b"N") -> bytes:
         RECONSTRUCT + b"(I1\n(I1\nt" + dtype("V8") + b"I00\nS'AAAAAAAA'\ntb.",
         RECONSTRUCT + b"(I1\n(I1\nt" + dtype("f8", b"(S'a'\nt", b"(dS'a'\nI0\ns") + b"I00\nS'AAAAAAAA'\ntb.",
         RECONSTRUCT + b"(I1\n(I1\ntNI00\nS'AAAAAAAA'\ntb.",
+        RECONSTRUCT + b"(I1\n(I1000000000000\nI0\nt" + dtype("f8") + b"I00\nS''\ntb.",
+        b"cnumpy\nndarray\n((I1000000000000\ntS'f8'\nS'AAAAAAAA'\nI0\n(I0\nttR.",  # every row the same 8 bytes
+        b"\x80\x02cnumpy\nndarray\n(I1000\nt\x85\x81.",  # NEWOBJ
         b"cnumpy._core.multiarray\nscalar\n(" + dtype("f8") + b"S'AA'\ntR.",
         b"cbuiltins\nbytearray\n(I100000000000\ntR.",
         b"cbuiltins\nbytes\n(I100000000000\ntR.",
@@ -170,12 +174,60 @@ def test_forged_arrays_are_refused(tmp_path: Path, data: bytes) -> None:
         load_pickle(save(tmp_path / "a.pkl", data))
 
 
+def test_items_of_no_size_are_refused_in_any_number(tmp_path: Path) -> None:
+    """b"" is 10**11 items of S0, and whoever looks at each of them never comes to an end."""
+    big = b"(I100000000000\nt"
+    forged = {
+        "state": RECONSTRUCT + b"(I1\n" + big + dtype("S0") + b"I00\nS''\ntb.",
+        "text": RECONSTRUCT + b"(I1\n" + big + dtype("U0") + b"I00\nS''\ntb.",
+        "buffer": b"cnumpy._core.numeric\n_frombuffer\n(c_codecs\nencode\n(S''\nS'latin1'\ntR"
+        + dtype("S0") + big + b"S'C'\ntR.",
+    }  # fmt: skip
+    for data in forged.values():
+        with pytest.raises(UserError, match="contents do not fit its shape"):
+            load_pickle(save(tmp_path / "a.pkl", data))
+
+
+def doubled(innermost: bytes, pair: bytes, times: int = 64) -> bytes:
+    """A pickled container that holds itself of one level below twice, and so on: 2 ** times innermost ones."""
+    return innermost + b"".join(b"q%c" % i + b"h%c" % i + pair for i in range(times))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"\x80\x02}" + doubled(b"N\x85", b"\x86") + b"Ns.", "a key .* that is a tuple"),
+        (b"\x80\x02}(" + doubled(b"N\x85", b"\x86") + b"Nu.", "a key .* that is a tuple"),
+        (b"\x80\x02(" + doubled(b"N\x85", b"\x86") + b"Nd.", "a key .* that is a tuple"),
+        (b"\x80\x04(" + doubled(b"N\x85", b"\x86") + b"\x91.", "a key .* that is a tuple"),
+        (b"\x80\x04\x8f(" + doubled(b"N\x85", b"\x86") + b"\x90.", "a key .* that is a tuple"),
+        (b"\x80\x02cbuiltins\nset\n](" + doubled(b"N\x85", b"\x86") + b"e\x85R.", "a key .* that is a tuple"),
+        (b"\x80\x02ccollections\nOrderedDict\n](" + doubled(b"N\x85", b"\x86") + b"N\x86e\x85R.", "that is a tuple"),
+        (b"\x80\x02cbuiltins\nstr\n" + doubled(b"N\x85", b"\x86") + b"\x85R.", "a call of str"),
+        (b"\x80\x02" + doubled(b"N\x85", b"\x86") + b".", "again and again"),
+        (b"\x80\x02]q\x00h\x00a.", "a container that holds itself"),
+    ],
+)  # fmt: skip
+def test_containers_in_one_another_without_end(tmp_path: Path, data: bytes, reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        load_pickle(save(tmp_path / "a.pkl", data))
+
+
+def test_an_array_in_too_many_places(tmp_path: Path) -> None:
+    array = np.zeros(1000)
+    few, many = [array] * 90, [array] * 2000
+    assert len(load_pickle(save(tmp_path / "a.pkl", pickle.dumps(few)))) == 90
+    with pytest.raises(UserError, match="again and again, over 100 times its size"):
+        load_pickle(save(tmp_path / "a.pkl", pickle.dumps(many)))
+
+
 def test_loading_changes_nothing_for_the_next_file(tmp_path: Path) -> None:
     """BUILD on a function or class of ours must not alter it."""
     before = pickle.dumps(np.arange(3.0), protocol=2)
-    for target in (b"cnumpy\nndarray\n", b"cbuiltins\nlist\n", b"cnumpy\ndtype\n"):
+    for target in (b"cnumpy\nndarray\n", b"cbuiltins\nlist\n", b"cnumpy\ndtype\n", b"c_codecs\nencode\n"):
         with pytest.raises(UserError):
             load_pickle(save(tmp_path / "a.pkl", target + b"(N(dS'__setstate__'\nI1\nstb."))
+    assert not hasattr(pickles._encode, "__setstate__")
     np.testing.assert_array_equal(load_pickle(save(tmp_path / "b.pkl", before)), np.arange(3.0))
 
 
