@@ -212,10 +212,10 @@ class Model(nn.Module):
         y = self.predictor(F.relu(self.hidden(self.drop(multimodal))))
         return Output(as_prediction(y, self.emotions), x, multimodal)
 
-    def loss(self, output: Output, batch: Batch) -> Tensor:
+    def loss(self, output: Output, batch: Batch, kind: str = "l1") -> Tensor:
         """Task loss plus weight times the share of the largest possible correlation that is missing."""
         k = self.config.correlated
-        task = task_loss(output.prediction, batch.label)
+        task = task_loss(output.prediction, batch.label, kind)
         if self.config.weight == 0:
             return task
         assert output.multimodal is not None

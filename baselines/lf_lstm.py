@@ -44,6 +44,10 @@ class Config:
     combine: str = "concat"  # or "vote"
     d: int = 50  # width that token states are projected to; GloVe form: unused
 
+    def __post_init__(self) -> None:
+        if self.combine not in ("concat", "vote"):
+            raise UserError(f"combine is {self.combine!r}; expected concat or vote.")
+
 
 TRAINING = {
     "vectors": Training(lr=1e-3, batch_size=32, epochs=40),
@@ -68,8 +72,6 @@ SEARCH_SPACE = {
 class Model(nn.Module):
     def __init__(self, config: Config, dims: Mapping[str, int], text: PretrainedText | None = None, emotions: int = 0):
         super().__init__()
-        if config.combine not in ("concat", "vote"):
-            raise UserError(f"combine is {config.combine!r}; expected concat or vote.")
         self.config, self.emotions = config, emotions
         self.text = TokenStates(dims["text"], text, config.d)
         widths = {"text": self.text.width, "audio": dims["audio"], "vision": dims["vision"]}

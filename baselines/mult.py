@@ -117,6 +117,7 @@ SEARCH_SPACE = {
         "scale": ("none", "standard"),  # as with vectors
     },
 }
+DEMO = {"vectors": {"d": 20, "layers": 1, "heads": 5}, "tokens": {"token_d": 20, "token_layers": 1}}  # demo profile
 
 
 class Model(nn.Module):

@@ -121,9 +121,9 @@ class Model(FusionNet):
         self.config = config
         self.hybrid = hybrid_config(config)
 
-    def loss(self, output: Output, batch: Batch) -> Tensor:
-        """eq. 17: task loss plus the hybrid contrastive loss."""
+    def loss(self, output: Output, batch: Batch, kind: str = "l1") -> Tensor:
+        """eq. 17: task loss (of the kind that `Training.loss` names) plus the hybrid contrastive loss."""
         assert output.representations is not None
         classes = emotion_classes(batch.label) if self.emotions else sentiment_classes(batch.label, self.config.zero)
         hybrid = hybrid_loss(output.representations, classes, self.hybrid)
-        return task_loss(output.prediction, batch.label) + hybrid.total
+        return task_loss(output.prediction, batch.label, kind) + hybrid.total

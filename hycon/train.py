@@ -131,7 +131,7 @@ def _train_epoch(model, shuffled: Batch, training: Training, optimizer, schedule
         with _autocast(training, batch.label.device):
             output = model(batch)
             if compute_loss:
-                loss = compute_loss(output, batch)
+                loss = compute_loss(output, batch, training.loss)
             else:
                 loss = task_loss(output.prediction, batch.label, training.loss)
         optimizer.zero_grad(set_to_none=True)

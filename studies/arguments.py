@@ -11,7 +11,10 @@ from hycon.errors import UserError, nearest
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose mistakes are UserErrors with the nearest names."""
+    """argparse whose mistakes are UserErrors with the nearest names; options are written out."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **{**kwargs, "allow_abbrev": False})
 
     def error(self, message: str):
         if "unrecognized arguments: " in message:
@@ -40,11 +43,11 @@ class Version(argparse.Action):
         raise SystemExit(0)
 
 
-def parse_pairs(pairs: Sequence[str], what: str) -> dict[str, str]:
+def parse_pairs(pairs: Sequence[str], what: str, form: str = "KEY=VALUE") -> dict[str, str]:
     """["bert=FOLDER"] -> {"bert": "FOLDER"}."""
     for pair in pairs:
         if "=" not in pair:
-            raise UserError(f"{what} is {pair!r}; expected KEY=VALUE.")
+            raise UserError(f"{what} is {pair!r}; expected {form}.")
     return dict(pair.split("=", 1) for pair in pairs)
 
 
@@ -61,7 +64,7 @@ def parse_values(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def parse_encoders(pairs: Sequence[str]) -> dict[str, str]:
-    encoders = parse_pairs(pairs, "--encoder")
+    encoders = parse_pairs(pairs, "--encoder", "bert=NAME_OR_FOLDER or xlnet=NAME_OR_FOLDER")
     for kind in encoders:
         if kind not in ("bert", "xlnet"):
             raise UserError(f"--encoder names {kind!r}; expected bert=NAME_OR_FOLDER or xlnet=NAME_OR_FOLDER.")

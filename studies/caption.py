@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from studies.tables import PAPER_ENCODERS, TableResult, is_paper_encoder
+import re
+
+from studies.tables import PAPER_BUDGET, PAPER_ENCODERS, TableResult, is_paper_encoder
 
 DAGGER = "†"
 MARKS = {"reproduced": "=", "differs": "≠", "inconclusive": "?"}  # verdicts that get a mark beside the paper's number
@@ -18,11 +20,12 @@ def caption(result: TableResult) -> list[str]:
     """Its sentences, in reading order."""
     table, corpus = result.table, result.corpus
     entries = [entry for row in result.rows for entry in row.cells.values()]
-    said = [f"{table.title} (the paper's Table {table.name.removeprefix('table')})."]
+    number = re.fullmatch(r"table(\d+)", table.name)
+    said = [f"{table.title} (the paper's Table {number[1]})." if number else f"{table.title}."]
     if corpus.synthetic:
         said.append("SYNTHETIC DATA: these numbers say nothing about the paper.")
     said.append(f"Corpus: {corpus.name}" + ("." if corpus.name == table.corpus else f" (the paper: {table.corpus})."))
-    said += [_sentence(note) for note in result.notes]
+    said += [_sentence(note) for note in (*result.notes, *_budgets(result))]
     said += _encoders(result)
     said.append(_cells(result))
     lower = [column.heading for column in table.columns if not column.higher_is_better]
@@ -38,6 +41,19 @@ def caption(result: TableResult) -> list[str]:
     if any(row.obstacles for row in result.rows):
         said.append("Rows that were not run as in the paper get no verdict.")
     return said
+
+
+def _budgets(result: TableResult) -> list[str]:
+    """One phrase per search that is not the paper's 50 trials, naming its rows unless all share it."""
+    rows: dict[str, list[str]] = {}
+    for row in result.rows:
+        if row.budget:
+            rows.setdefault(row.budget, []).append(row.row.name)
+    return [
+        f"search of {budget}{'' if len(rows) == 1 else ' for ' + ', '.join(names)} (the paper: {PAPER_BUDGET})"
+        for budget, names in rows.items()
+        if budget != PAPER_BUDGET
+    ]
 
 
 def _cells(result: TableResult) -> str:
@@ -69,6 +85,9 @@ def _encoders(result: TableResult) -> list[str]:
         else:
             used = next(iter(rows))
             used += "" if is_paper_encoder(text, used) or not papers else f", not {papers}"
+        if text == "features":
+            said.append("Text in the features rows: the vectors that came with the corpus.")
+            continue
         kind = "word vectors" if text == "glove" else "text encoder"
         said.append(_sentence(f"{kind} in the {ROW_NAMES.get(text, text)} rows: {used}"))
     return said

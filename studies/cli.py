@@ -219,6 +219,7 @@ def _run(options, table, rows) -> int:
     store = RunStore(commands.results_root(options.results))
     if options.dry_run:
         commands.check_machines(store, options.executor, options.workers, devices)
+        commands.check_rows(rows, setting, options.data)
         return _dry_run(rows, setting, store, options.workers)
     records = list(store.records())
     studies, failed = commands.run_table(
@@ -241,7 +242,7 @@ def _run(options, table, rows) -> int:
         rows=rows,
         studies=studies,
     )
-    print(render(result, options.format))
+    print(render(result, options.format).rstrip("\n"))
     for spec, reason in failed:
         print(f"bench: run {spec.id} ({spec.model}-{spec.text}) failed: {reason}", file=sys.stderr)
     return 1 if failed else 0
@@ -260,9 +261,9 @@ def _dry_run(rows, setting, store, workers: int) -> int:
     )
     runs, seconds = sum(f.trials + f.seeds for f in forecasts), sum(f.seconds for f in forecasts)
     unknown = sum(f.unknown for f in forecasts)
-    print(
-        f"{runs} runs: {seconds / 3600:.2f} {setting.device}-hours, {duration(seconds / workers)} on {workers} workers"
-    )
+    many = "worker" if workers == 1 else "workers"
+    wall = duration(seconds / workers)
+    print(f"{runs} runs: {seconds / 3600:.2f} {setting.device}-hours, {wall} on {workers} {many}")
     if unknown:
         print(f"{unknown} of them have no measured like yet and are not counted")
     return 0
@@ -286,7 +287,7 @@ def do_table(options) -> None:
         except OSError as error:
             raise UserError(f"Cannot write {options.output}: {error.strerror or error}.") from error
     else:
-        print(text)
+        print(text.rstrip("\n"))
 
 
 def _table(options, commands, run_store):

@@ -136,6 +136,7 @@ def run_table(
     from studies.executors import run
 
     check_machines(store, executor, workers, devices)
+    check_rows(rows, setting, data)
     failed: list[tuple[RunSpec, str]] = []
 
     def execute(specs: list[RunSpec]) -> None:
@@ -154,6 +155,24 @@ def run_table(
         failed.extend(summary.failed)
 
     return run_rows(built(rows), setting, store, execute), failed
+
+
+def check_rows(rows: Sequence[Row], setting: Setting, data: str | os.PathLike | None) -> None:
+    """Raises UserError, before anything is written, where the corpus is damaged or cannot serve a row, or where a
+    row's configurations cannot be built."""
+    from hycon.data import load
+    from studies.registry import check_alignment, check_buildable, resolve
+
+    manifest = setting.manifest
+    there = (corpus_folder(manifest.name, data) / "manifest.json").exists()  # not where a dry run made it up
+    corpus = load(manifest.name, data) if there else None
+    dims = {m: manifest.dims[m] for m in ("audio", "vision")}
+    for row in built(rows):
+        if corpus:
+            check_alignment(row.model, row.text, corpus)
+        study, _ = trial_specs(row, setting)
+        configs = [resolve(row.model, row.text, {**study.row, **study.options, **draw})[0] for draw in study.draws]
+        check_buildable(row.model, row.text, dims, len(manifest.emotions or ()), configs)
 
 
 def check_machines(store: RunStore, executor: str, workers: int, devices: Sequence[str]) -> None:
@@ -245,8 +264,8 @@ def table_result(
             records[row.name], status[row.name] = _runs_of(study, store)
             budgets[row.name] = _budget(study)
     shown = table if rows is None else dataclasses.replace(table, rows=tuple(rows))
-    info = corpus_info(manifest, _budget_notes(budgets))
-    return assemble(shown, records, {k: v for k, v in status.items() if v[0]}, corpus=info, protocol=protocol)
+    told = {name: said for name, said in status.items() if said[0]}
+    return assemble(shown, records, told, corpus=corpus_info(manifest), protocol=protocol, budgets=budgets)
 
 
 def _runs_of(study: Study, store: RunStore) -> tuple[list[RunRecord], tuple[str, str]]:
@@ -257,30 +276,27 @@ def _runs_of(study: Study, store: RunStore) -> tuple[list[RunRecord], tuple[str,
         if failures and done == 0 and len(failures) == len(study.trials):
             return records, ("failed", failures[0].reason or "every trial failed")
         return records, ("missing", f"search under way: {done} of {len(study.trials)} trials done")
+    failures = [f for trial in study.trials if (f := store.failed(trial))]
     missing = len(study.runs) - len(records)
-    return records, ("missing", f"{missing} of {len(study.runs)} seeded runs to do") if missing else ("", "")
+    said = [f"{missing} of {len(study.runs)} seeded runs to do"] if missing else []
+    if failures:
+        said.append(f"{len(failures)} of {len(study.trials)} trials failed: {failures[0].reason}")
+    return records, ("missing", "; ".join(said)) if said else ("", "")
 
 
 def _budget(study: Study) -> str:
     """ "50 trials", and what else was not left to the model's own settings and the search."""
     fixed = dict(study.options)
     epochs = fixed.pop("epochs", None)
-    parts = [f"{len(study.trials)} trials"]
+    count = len(study.trials)
+    parts = [f"{count} trial{'s' if count != 1 else ''}"]
     if epochs:
-        parts.append(f"at most {epochs} epochs")
+        parts.append(f"at most {epochs} epoch{'s' if epochs != 1 else ''}")
     if fixed:
-        parts.append("with " + ", ".join(f"{key} = {value}" for key, value in fixed.items()) + " set by hand")
+        demo = study.profile in PROFILES and PROFILES[study.profile].demo
+        whose = "by the demo profile" if demo else "by hand"
+        parts.append("with " + ", ".join(f"{key} = {value}" for key, value in fixed.items()) + f" set {whose}")
     return ", ".join(parts)
-
-
-def _budget_notes(budgets: Mapping[str, str]) -> list[str]:
-    """One phrase per budget that is not the paper's 50 trials, naming its rows unless all share it."""
-    notes = []
-    for text in dict.fromkeys(text for text in budgets.values() if text != "50 trials"):
-        names = [name for name, budget in budgets.items() if budget == text]
-        whose = "" if len(names) == len(budgets) else f" for {', '.join(names)}"
-        notes.append(f"search of {text}{whose} (the paper: 50 trials)")
-    return notes
 
 
 def _manifest(table: TableSpec, name: str, data: str | os.PathLike | None, store: RunStore) -> Manifest:
@@ -301,38 +317,39 @@ def results(
     *,
     corpus: str | None = None,
     profile: str | None = None,
+    encoders: Mapping[str, str] | None = None,
+    data: str | os.PathLike | None = None,
     root: str | os.PathLike | None = None,
     protocol: str = "paper",
 ) -> pandas.DataFrame:
-    """One row per seeded run of a table, for notebooks: row, run, seed, metrics of the test split, epochs, seconds."""
+    """One row per seeded run of a table, for notebooks: row, run, seed, metrics of the test split, epochs, seconds.
+
+    The runs are those that `bench table` shows. Raises UserError for an unknown table, corpus, profile or protocol.
+    """
     import pandas
 
     store = RunStore(results_root(root))
     spec = table_spec(table)
-    name = corpus_name(spec, PROFILES[profile] if profile else None, corpus)
-    studies = load_studies(store)
-    lines: list[dict[str, Any]] = []
-    for row in spec.rows:
-        study = study_of(row, studies, name, profile, {})
-        for run in study.runs if study else []:
-            record = store.get(run)
-            if record is None:
-                continue
-            lines.append(
-                {
-                    "row": row.name,
-                    "run": record.id,
-                    "model": row.model,
-                    "text": row.text,
-                    "corpus": name,
-                    "seed": record.spec.seed,
-                    "encoder": (record.spec.encoder or {}).get("name"),
-                    **test_metrics(record, protocol),
-                    "valid_loss": record.valid_loss,
-                    "best_epoch": record.best_epoch,
-                    "parameters": record.parameters,
-                    "seconds": record.seconds,
-                    "notes": "; ".join(record.notes),
-                }
-            )
-    return pandas.DataFrame(lines)
+    if profile:
+        profile_of(profile)
+    found = table_result(spec, store, corpus=corpus, data=data, profile=profile, encoders=encoders, protocol=protocol)
+    lines: list[dict[str, Any]] = [
+        {
+            "row": row.row.name,
+            "run": record.id,
+            "model": record.spec.model,
+            "text": record.spec.text,
+            "corpus": record.spec.corpus,
+            "seed": record.spec.seed,
+            "encoder": (record.spec.encoder or {}).get("name"),
+            **test_metrics(record, protocol),
+            "valid_loss": record.valid_loss,
+            "best_epoch": record.best_epoch,
+            "parameters": record.parameters,
+            "seconds": record.seconds,
+            "notes": "; ".join(record.notes),
+        }
+        for row in found.rows
+        for record in row.records
+    ]
+    return pandas.DataFrame(lines) if lines else pandas.DataFrame(columns=["row", "run", "model", "text", "corpus"])

@@ -1,4 +1,4 @@
-"""What there is to run and to read, for `bench list`. Imports no torch, but for the ablations."""
+"""What there is to run and to read, for `bench list`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def tables() -> list[dict[str, Any]]:
 
 
 def ablations() -> list[dict[str, Any]]:
-    from studies.registry import model_module  # the one listing that needs torch: the parts are the models' own
+    from studies.registry import literal
 
     return [
         {"model": model, "name": name, "sets": [f"{k}={v}" for k, v in changes.items()]}
         for model in MODELS
-        for name, changes in getattr(model_module(model), "ABLATIONS", {}).items()
+        for name, changes in (literal(model, "ABLATIONS") or {}).items()
     ]
 
 

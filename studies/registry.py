@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
-import importlib
+import importlib.util
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from hycon.errors import UserError, nearest
 if TYPE_CHECKING:
     from torch import nn
 
+    from hycon.data.corpus import Corpus
     from hycon.train import Training
 
 
@@ -60,6 +63,16 @@ def model_module(name: str) -> ModuleType:
     return importlib.import_module(MODELS[name].module)
 
 
+def literal(name: str, variable: str) -> Any:
+    """A plain constant of a model's file, None where it has none, without importing the file (and torch with it)."""
+    spec = importlib.util.find_spec(MODELS[name].module)
+    assert spec is not None and spec.origin is not None
+    for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and [getattr(t, "id", None) for t in node.targets] == [variable]:
+            return ast.literal_eval(node.value)
+    return None
+
+
 def resolve(name: str, text: str, overrides: Mapping[str, Any]) -> tuple[Any, Training]:
     """(Config, Training) of a model with `overrides`, each of which must be a field of one of the two.
 
@@ -84,6 +97,7 @@ def resolve(name: str, text: str, overrides: Mapping[str, Any]) -> tuple[Any, Tr
 def _replace(config: Any, changes: Mapping[str, Any]) -> Any:
     kinds = typing.get_type_hints(type(config))
     for key, value in changes.items():
+        _check_range(key, value, getattr(config, key))
         allowed = typing.get_args(kinds[key]) or (kinds[key],)  # `float | None` or `float`
         if type(value) not in allowed and not (type(value) is int and float in allowed):
             names = " or ".join("None" if kind is type(None) else WORDS[kind] for kind in allowed)
@@ -91,6 +105,50 @@ def _replace(config: Any, changes: Mapping[str, Any]) -> Any:
         if type(value) is int and int not in allowed:
             changes = {**changes, key: float(value)}  # 1 and 1.0 are one run, with one id
     return dataclasses.replace(config, **changes)
+
+
+def _check_range(key: str, value: Any, default: Any) -> None:
+    """What no model can mean: a size below 1, a dropout that is no probability."""
+    if "dropout" in key and isinstance(value, float | int) and not 0 <= value <= 1:
+        raise UserError(f"Option {key} is {value!r}; expected a probability, from 0 to 1.")
+    if type(value) is int and type(default) is int and value < min(1, default):
+        raise UserError(f"Option {key} is {value!r}; expected at least {min(1, default)}.")
+
+
+def check_alignment(name: str, text: str, corpus: Corpus) -> None:
+    """Raises UserError where the corpus cannot serve the front-end, or not word by word as the model needs it."""
+    from hycon.data.batching import serves
+
+    if not serves(corpus, text) and getattr(model_module(name), "NEEDS_ALIGNED", False):
+        raise UserError(f"Model {name} needs word-aligned data; with text={text} corpus {corpus.name!r} is not.")
+
+
+def check_buildable(name: str, text: str, dims: Mapping[str, int], emotions: int, configs: Iterable[Any]) -> None:
+    """Build each configuration without memory for its weights, those that differ in a dropout only once.
+
+    Raises UserError for what no run could build.
+    """
+    import torch
+
+    from hycon.data.batching import form_of
+    from hycon.encoders import PretrainedText
+    from hycon.pretrained import DEMO, load_model
+
+    module = model_module(name)
+    pooler = getattr(module, "NEEDS_POOLER", False)
+    shapes = {
+        repr([(key, value) for key, value in vars(config).items() if "dropout" not in key]): config
+        for config in configs
+    }
+    with torch.device("meta"):
+        for config in shapes.values():
+            pretrained = None
+            if form_of(text) == "tokens":
+                pretrained = PretrainedText(load_model(text, {"name": DEMO, "sha256": ""}, pooler), text)
+            try:
+                module.Model(config, {"text": 300, **dims}, pretrained, emotions)
+            except (ValueError, TypeError, RuntimeError, AssertionError, ZeroDivisionError) as error:
+                raise UserError(f"Model {name} cannot be built as configured: {error}.") from error
 
 
 def search_space(name: str, text: str, overrides: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:

@@ -194,6 +194,7 @@ def comma_separated(result: TableResult) -> str:
             line |= {"row": one_line(row.row.name), "status": row.status, "reason": one_line(row.reason)}
             line |= {"encoder": one_line(row.encoder or ""), "metric": metric} | numbers
             line |= {key: _yes(line[key]) for key in ("quoted", "best")}
+            line["search"] = row.budget
             line["notes"] = one_line("; ".join(result.notes))
             if writer is None:
                 writer = csv.DictWriter(out, list(line), lineterminator="\n")
@@ -224,6 +225,7 @@ def as_dict(result: TableResult) -> dict[str, Any]:
                 "n": row.n,
                 "text": row.row.text,
                 "encoder": row.encoder,
+                "search": row.budget,
                 "not_comparable_because": list(row.obstacles),
                 "metrics": _metrics(row),
             }

@@ -75,6 +75,7 @@ EMOTION = tuple(
     for metric, heading in (("acc", "Acc"), ("f1", "F1"))
 )
 V2 = {"beta": 0.2}  # sec. 4.4(3)
+PAPER_BUDGET = "50 trials"  # sec. 4.4(1)
 
 BASELINES_AND_HYCON = (
     Row("EF-LSTM-GloVe", "ef_lstm", "glove"),
@@ -160,6 +161,8 @@ class RowResult:
     cells: Mapping[str, Entry]
     encoder: str | None = None
     obstacles: tuple[str, ...] = ()
+    records: tuple[RunRecord, ...] = ()  # the finished runs behind the cells
+    budget: str = ""  # of the search, in words
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,7 @@ class TableResult:
 
 
 def corpus_info(manifest: Manifest, notes: Sequence[str] = ()) -> CorpusInfo:
-    """What captions say of an imported corpus; `notes` adds to the manifest's own (a short protocol, a subset)."""
+    """What captions say of an imported corpus; `notes` adds to the manifest's own (a subset, say)."""
     vectors = manifest.vectors
     encoders = {"glove": f"{vectors.get('file')} ({vectors.get('dim')}-d)"} if vectors else {}
     return CorpusInfo(manifest.name, _distinct((*manifest.notes, *notes)), manifest.synthetic, encoders)
@@ -185,11 +188,13 @@ def assemble(
     *,
     corpus: CorpusInfo,
     protocol: str = "paper",
+    budgets: Mapping[str, str] | None = None,
 ) -> TableResult:
     """Fill `table`.
 
     records_by_row: row name -> its seeded runs; failed ones are not counted.  status_by_row: row name -> (status,
-    reason) for rows without a finished run, or a reason to print beside one that is short of runs.
+    reason) for rows without a finished run, or a reason to print beside one that is short of runs.  budgets: row name
+    -> the search's, in words, such as "3 trials"; another one than the paper's rules that row's verdicts out.
     Raises ValueError for a name that is no row of the table: a misspelt row would silently stay empty.
     """
     unknown = {*records_by_row, *status_by_row} - {row.name for row in table.rows}
@@ -198,7 +203,15 @@ def assemble(
     done = [record for records in records_by_row.values() for record in records if record.status == "done"]
     notes = _distinct((*corpus.notes, *(note for record in done for note in record.notes)))
     rows = [
-        _row(table, row, records_by_row.get(row.name, ()), status_by_row.get(row.name), corpus, protocol)
+        _row(
+            table,
+            row,
+            records_by_row.get(row.name, ()),
+            status_by_row.get(row.name),
+            corpus,
+            protocol,
+            (budgets or {}).get(row.name, ""),
+        )
         for row in table.rows
     ]
     return TableResult(table, corpus, protocol, (*_mark_best(table, rows), *_majority(table, done)), notes)
@@ -211,11 +224,14 @@ def _row(
     given: tuple[str, str] | None,
     corpus: CorpusInfo,
     protocol: str,
+    budget: str,
 ) -> RowResult:
     done = [record for record in records if record.status == "done"]
     status, reason = _status(row, records, given)
     encoder = _encoder(row, done, corpus)
     notes = _distinct((*corpus.notes, *(note for record in done for note in record.notes)))
+    if budget not in ("", PAPER_BUDGET):
+        notes = (*notes, f"a search of {budget}, not {PAPER_BUDGET}")
     obstacles = _obstacles(table, row, encoder, corpus, notes, protocol) if done else ()
     cells = {}
     for column in table.columns:
@@ -229,7 +245,8 @@ def _row(
             tolerance = TOLERANCES.get(column.metric)
             found = verdict(stat, paper.value if paper else None, tolerance.value if tolerance else None)
         cells[column.metric] = Entry(stat, paper, found)
-    return RowResult(row, status, reason, len(done), cells, encoder if done else None, obstacles)
+    shown = encoder if done else None
+    return RowResult(row, status, reason, len(done), cells, shown, obstacles, tuple(done), budget if done else "")
 
 
 def _status(row: Row, records: Sequence[RunRecord], given: tuple[str, str] | None) -> tuple[str, str]:

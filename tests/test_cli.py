@@ -15,6 +15,7 @@ import pytest
 import studies
 import studies.plan
 import studies.store
+from hycon.errors import UserError
 from studies.cli import main
 from studies.tables import TABLES
 
@@ -103,6 +104,7 @@ for line in sys.argv[1].splitlines():
         "list",
         "list|tables|--json",
         "list|models|--json",
+        "list|ablations|--json",
         f"list|corpora|{where}",
         f"list|runs|{where}",
         f"data|list|{where}",
@@ -132,7 +134,8 @@ MISTAKES = [
     (["run", "table1", "--format", "txt"], "text"),
     (["run", "table1", "--corpus", "mosy"], "No corpus 'mosy'"),
     (["run", "table1", "--encoder", "brt=x"], "bert=NAME_OR_FOLDER"),
-    (["run", "table1", "--encoder", "bert"], "KEY=VALUE"),
+    (["run", "table1", "--encoder", "bert"], "bert=NAME_OR_FOLDER"),
+    (["run", "table1", "--row", "HyCon-BERT"], "--rows"),
     ([*RUN, "--encoder", "bert=no/such-model"], "no/such-model"),
     ([*RUN, "--executor", "slrm"], "local"),
     ([*RUN, "--devices", "gpu"], "cuda:0"),
@@ -145,6 +148,15 @@ MISTAKES = [
     ([*RUN, "--set", "clip=tight"], "a number or None"),
     ([*RUN, "--set", "batch_size=2.5"], "a whole number"),
     ([*RUN, "--set", "epochs=0"], "at least 1"),
+    ([*RUN, "--set", "embed_dropout=-1", "--rows", "HyCon-BERT"], "from 0 to 1"),
+    ([*RUN, "--set", "fusion_dropout=1.5", "--rows", "TFN-GloVe"], "from 0 to 1"),
+    ([*RUN, "--set", "hidden=0", "--rows", "EF-LSTM-GloVe"], "at least 1"),
+    ([*RUN, "--set", "rank=-2", "--rows", "LMF-GloVe"], "at least 1"),
+    ([*RUN, "--set", "combine=votes", "--rows", "LF-LSTM-GloVe"], "concat or vote"),
+    ([*RUN, "--set", "projectors=x", "--rows", "QMF-GloVe"], "unit or orthonormal"),
+    ([*RUN, "--set", "rule=x", "--rows", "RAVEN-GloVe"], "one of"),
+    ([*RUN, "--set", "heads=7", "--rows", "MULT-GloVe"], "divide"),
+    ([*RUN, "--set", "heads=7", "--rows", "MULT-GloVe", "--dry-run"], "divide"),
     (["ablate", "--remove", "imcl", "--profile", "demo"], "iamcl"),
     (["ablate", "--profile", "demo"], "--remove"),
     (["ablate", "--model", "tfn", "--remove", "scl"], "names no parts"),
@@ -427,6 +439,32 @@ def test_failed_runs_are_named_and_tried_again(capsys, copy):
     assert bench(capsys, *arguments)[0] == 0
 
 
+def test_a_corpus_that_cannot_serve_a_row_ends_the_command_before_anything_is_written(capsys, copy):
+    corpus = copy / "data" / "synthetic"
+    manifest = json.loads((corpus / "manifest.json").read_text())
+    before = sorted(copy.rglob("*"))
+    for change, rows, said in (
+        ({"aligned": "none"}, "EF-LSTM-BERT", "word-aligned"),
+        ({"files": {"corpus.safetensors": "0" * 64}}, "LF-LSTM-BERT", "sha256"),
+    ):
+        (corpus / "manifest.json").write_text(json.dumps({**manifest, **change}))
+        arguments = ["run", "table1", "--profile", "demo", "--rows", rows, *places(copy)]
+        for more in ([], ["--dry-run"]):
+            code, out, err = bench(capsys, *arguments, *more)
+            assert (code, out) == (2, "") and said in err and err.count("\n") == 1
+            assert sorted(copy.rglob("*")) == before
+
+
+def test_trials_that_failed_are_told_beside_the_row(capsys, copy):
+    study = next(s for s in studies.plan.load_studies(studies.store.RunStore(copy / "results")) if s.model == "ef_lstm")
+    folder = copy / "results" / "runs" / next(t for i, t in enumerate(study.trials) if i != study.selected)
+    record = json.loads((folder / "record.json").read_text())
+    (folder / "record.json").unlink()
+    (folder / "failed.json").write_text(json.dumps({**record, "status": "failed", "reason": "killed", "metrics": {}}))
+    row = next(r for r in table(capsys, copy)["rows"] if r["row"] == "EF-LSTM-GloVe")
+    assert (row["status"], row["reason"]) == ("measured", "1 of 2 trials failed: killed")
+
+
 def test_ablate_compares_with_the_intact_model(capsys, copy):
     arguments = ["ablate", "--remove", "scl", "--text", "glove", "--profile", "demo", "--trials", "1", "--seeds", "1"]
     arguments += ["--epochs", "1", "--executor", "inline", "--quiet", "--format", "json"]
@@ -447,6 +485,15 @@ def test_results_as_a_data_frame(capsys, finished):
 
 
 # ------------------------------------------------------------------------------------------------- kills
+
+
+def test_data_frame_of_what_does_not_exist(copy):
+    root = copy / "results"
+    empty = studies.results("table1", corpus="mosi", root=root)
+    assert len(empty) == 0 and {"row", "run"} <= set(empty.columns)
+    for wrong in ({"protocol": "nope"}, {"profile": "dmo"}, {"corpus": "mosy"}):
+        with pytest.raises(UserError, match=next(iter(wrong.values()))):
+            studies.results("table1", root=root, **wrong)
 
 
 def test_killed_and_issued_again_gives_the_same_table(capsys, copy, tmp_path):

@@ -47,6 +47,7 @@ ROWS = (
             "mae": Entry(CellStat(0.71, 0.01, 0.698, 0.722, 5), paper("0.800"), "differs", best=True),
         },
         "bert-base-uncased",
+        budget="50 trials",
     ),
     RowResult(
         TFN,
@@ -167,17 +168,17 @@ HTML = """\
 """
 
 CSV = """\
-table,corpus,synthetic,protocol,row,status,reason,encoder,metric,mean,sd,low,high,n,paper,quoted,best,verdict,notes
-table1,mosi,no,paper,HyCon-BERT,measured,,bert-base-uncased,acc2,85.1,0.4,84.6,85.6,5,85.0,no,yes,reproduced,
-table1,mosi,no,paper,HyCon-BERT,measured,,bert-base-uncased,mae,0.71,0.01,0.698,0.722,5,0.8,no,yes,differs,
-table1,mosi,no,paper,TFN-GloVe,measured,,glove.txt (300-d),acc2,75.55,,,,1,75.0,no,no,inconclusive,
-table1,mosi,no,paper,TFN-GloVe,measured,,glove.txt (300-d),mae,1.0,,,,1,,no,no,not comparable,
-table1,mosi,no,paper,ICCN-BERT,quoted,not built yet,,acc2,,,,,0,83.0,yes,no,quoted,
-table1,mosi,no,paper,ICCN-BERT,quoted,not built yet,,mae,,,,,0,0.86,yes,no,quoted,
-table1,mosi,no,paper,MFN & co_α,missing,not built yet,,acc2,,,,,0,83.5,no,no,not run,
-table1,mosi,no,paper,MFN & co_α,missing,not built yet,,mae,,,,,0,0.71,no,no,not run,
-table1,mosi,no,paper,LMF-BERT,failed,lost 100% of <b>_it_</b> | {x} $5 #1 ~a^b \\c next,,acc2,,,,,0,84.0,no,no,not run,
-table1,mosi,no,paper,LMF-BERT,failed,lost 100% of <b>_it_</b> | {x} $5 #1 ~a^b \\c next,,mae,,,,,0,0.742,no,no,not run,
+table,corpus,synthetic,protocol,row,status,reason,encoder,metric,mean,sd,low,high,n,paper,quoted,best,verdict,search,notes
+table1,mosi,no,paper,HyCon-BERT,measured,,bert-base-uncased,acc2,85.1,0.4,84.6,85.6,5,85.0,no,yes,reproduced,50 trials,
+table1,mosi,no,paper,HyCon-BERT,measured,,bert-base-uncased,mae,0.71,0.01,0.698,0.722,5,0.8,no,yes,differs,50 trials,
+table1,mosi,no,paper,TFN-GloVe,measured,,glove.txt (300-d),acc2,75.55,,,,1,75.0,no,no,inconclusive,,
+table1,mosi,no,paper,TFN-GloVe,measured,,glove.txt (300-d),mae,1.0,,,,1,,no,no,not comparable,,
+table1,mosi,no,paper,ICCN-BERT,quoted,not built yet,,acc2,,,,,0,83.0,yes,no,quoted,,
+table1,mosi,no,paper,ICCN-BERT,quoted,not built yet,,mae,,,,,0,0.86,yes,no,quoted,,
+table1,mosi,no,paper,MFN & co_α,missing,not built yet,,acc2,,,,,0,83.5,no,no,not run,,
+table1,mosi,no,paper,MFN & co_α,missing,not built yet,,mae,,,,,0,0.71,no,no,not run,,
+table1,mosi,no,paper,LMF-BERT,failed,lost 100% of <b>_it_</b> | {x} $5 #1 ~a^b \\c next,,acc2,,,,,0,84.0,no,no,not run,,
+table1,mosi,no,paper,LMF-BERT,failed,lost 100% of <b>_it_</b> | {x} $5 #1 ~a^b \\c next,,mae,,,,,0,0.742,no,no,not run,,
 """
 
 

@@ -217,6 +217,14 @@ def test_importing_tables_and_rendering_loads_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
+def test_a_short_search_rules_out_its_own_row_only():
+    records = {"A-BERT": runs(A, [0.80, 0.80, 0.801]), "B-BERT": runs(B, [0.850, 0.851, 0.849])}
+    rows, _ = filled(records, budgets={"A-BERT": "50 trials", "B-BERT": "3 trials"})
+    assert rows["A-BERT"].cells["acc2"].verdict == "reproduced" and rows["A-BERT"].obstacles == ()
+    assert rows["B-BERT"].cells["acc2"].verdict == "not comparable"
+    assert rows["B-BERT"].obstacles == ("a search of 3 trials, not 50 trials",)
+
+
 # -------------------------------------------------------------------------------------------------- emotions
 
 

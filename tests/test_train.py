@@ -178,7 +178,7 @@ def test_the_order_follows_from_the_seed_alone():
 
 def test_train_loss_is_the_mean_over_steps():
     class Constant(Scripted):
-        def loss(self, output, batch):
+        def loss(self, output, batch, kind):
             return output.prediction.sum() * 0 + batch.label.mean()
 
     data = batch_of([0.0, 6.0, 3.0])

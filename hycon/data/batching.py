@@ -160,24 +160,35 @@ def _apply(sequences: Ragged, shift: Tensor, divisor: Tensor) -> Ragged:
     return replace(sequences, rows=(sequences.rows - shift) / divisor)
 
 
-def _look_up(corpus: Corpus, text: str, tokenizer: WordPieces | None) -> Callable[[Split, Tensor], Batch]:
-    manifest = corpus.manifest
+def serves(corpus: Corpus, text: str) -> bool:
+    """Whether the steps of front-end `text` are aligned with audio and vision, sub-words as their words are.
+
+    Raises UserError where the corpus cannot serve it at all.
+    """
+    name, manifest = corpus.name, corpus.manifest
     if text == "features":
         if "text" not in manifest.dims:
-            raise UserError(f"Corpus {corpus.name!r} came without text vectors; use glove, bert or xlnet.")
+            raise UserError(f"Corpus {name!r} came without text vectors; use glove, bert or xlnet.")
         # over all splits: one odd sentence in the test split would break a model that needs aligned steps
-        aligned = all(len_equal(s.text, s.audio, s.vision) for s in corpus.splits.values() if s.text is not None)
-        return lambda split, label: _features(split, label, manifest, aligned)
+        return all(len_equal(s.text, s.audio, s.vision) for s in corpus.splits.values() if s.text is not None)
     if corpus.splits["train"].words is None:
-        raise UserError(f"Corpus {corpus.name!r} has no words, so {text} cannot be used; use --text features.")
+        raise UserError(f"Corpus {name!r} has no words, so {text} cannot be used; its own vectors are text=features.")
+    if text == "glove" and corpus.vectors is None:
+        raise UserError(
+            f"Corpus {name!r} has no word vectors: import it with `--text-vectors FILE` (a GloVe text file)."
+        )
+    return manifest.aligned == "word"
+
+
+def _look_up(corpus: Corpus, text: str, tokenizer: WordPieces | None) -> Callable[[Split, Tensor], Batch]:
+    manifest, aligned = corpus.manifest, serves(corpus, text)
+    if text == "features":
+        return lambda split, label: _features(split, label, manifest, aligned)
     if text == "glove":
-        vectors = corpus.vectors
-        if vectors is None:
-            raise UserError(
-                f"Corpus {corpus.name!r} has no word vectors: import it with `--text-vectors FILE` (a GloVe text file)."
-            )
-        vocabulary = {word: i + 1 for i, word in enumerate(vectors["words"])}
-        matrix = torch.cat([vectors["matrix"].new_zeros(1, vectors["matrix"].shape[1]), vectors["matrix"]])
+        assert corpus.vectors is not None
+        vocabulary = {word: i + 1 for i, word in enumerate(corpus.vectors["words"])}
+        matrix = corpus.vectors["matrix"]
+        matrix = torch.cat([matrix.new_zeros(1, matrix.shape[1]), matrix])
         return lambda split, label: _glove(split, label, manifest, vocabulary, matrix)
     if tokenizer is None:
         raise UserError(f"The front-end {text} needs a tokenizer.")

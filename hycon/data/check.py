@@ -9,7 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from hycon.data.corpus import MODALITIES, PAPER, SPLITS, Manifest, corpus_folder, read_manifest, sha256_file
+from hycon.data.corpus import (
+    MODALITIES,
+    PAPER,
+    SPLITS,
+    Manifest,
+    corpus_folder,
+    named_after,
+    read_manifest,
+    sha256_file,
+)
 from hycon.errors import UserError
 
 CLASSES = tuple(range(-3, 4))
@@ -20,11 +29,12 @@ def check(name: str, root: str | os.PathLike | None = None) -> dict[str, Any]:
     """Everything `render` prints, as plain JSON. Raises UserError where the corpus is missing or damaged.
 
     "labels": split -> seven counts, labels clipped to [-3, 3] and rounded half to even as in Acc7 (facts of the
-    metric), and how many are exactly zero; for emotions, how many utterances have each.  "differences": sentences.
+    metric), and how many are exactly zero; for emotions, how many utterances have each.  "paper": the corpus of the
+    paper that this one is named after (mosi for mosi_resampled), if any.  "differences": sentences.
     """
     manifest = read_manifest(name, root)
     arrays = read_arrays(corpus_folder(name, root), manifest)
-    paper = PAPER.get(name)
+    corpus = named_after(name, PAPER)
     report: dict[str, Any] = {
         "name": name,
         "task": manifest.task,
@@ -39,7 +49,7 @@ def check(name: str, root: str | os.PathLike | None = None) -> dict[str, Any]:
         "nonfinite": manifest.nonfinite,
         "lengths": {split: _lengths(arrays, split) for split in SPLITS},
         "vectors": manifest.vectors,
-        "paper": _paper(paper),
+        "paper": _paper(corpus),
     }
     return {**report, "differences": _differences(report)}
 
@@ -82,11 +92,12 @@ def _lengths(arrays: dict[str, np.ndarray], split: str) -> dict[str, list[int]]:
     return {what: [int(v) for v in np.percentile(n, PERCENTILES, method="nearest")] for what, n in rows.items()}
 
 
-def _paper(paper: dict[str, Any] | None) -> dict[str, Any] | None:
-    if paper is None:
+def _paper(corpus: str | None) -> dict[str, Any] | None:
+    if corpus is None:
         return None
+    paper = PAPER[corpus]
     sizes = dict(zip(SPLITS, paper["sizes"], strict=True)) if paper["sizes"] else None
-    return {"sizes": sizes, "dims": {m: _choices(paper[m]) for m in MODALITIES}}
+    return {"corpus": corpus, "sizes": sizes, "dims": {m: _choices(paper[m]) for m in MODALITIES}}
 
 
 def _choices(size: int | tuple[int, ...]) -> list[int]:
@@ -100,7 +111,10 @@ def _differences(report: dict[str, Any]) -> list[str]:
     if report["synthetic"]:
         out.append("This corpus is synthetic: no number from it says anything about the paper.")
     if paper is None:
-        out.append(f"The paper has no corpus called {report['name']}; its are {', '.join(PAPER)}.")
+        out.append(
+            f"The paper has no corpus called {report['name']}, and it is not named after one (mosi_...); "
+            f"the paper's are {', '.join(PAPER)}."
+        )
         return out
     for split, expected in (paper["sizes"] or {}).items():
         found = report["sizes"][split]
@@ -156,7 +170,8 @@ def render(report: dict[str, Any]) -> str:
     )
     lines += [_alignment(report["aligned"]), *_vector_lines(report["vectors"]), ""]
     differences = report["differences"] or ["Sizes and feature dimensions are the paper's."]
-    return "\n".join([*lines, "Beside the paper:", *(f"  {sentence}" for sentence in differences)]) + "\n"
+    beside = f"Beside the paper's {paper['corpus']}:" if paper else "Beside the paper:"
+    return "\n".join([*lines, beside, *(f"  {sentence}" for sentence in differences)]) + "\n"
 
 
 def _alignment(aligned: str) -> str:

@@ -14,9 +14,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ from hycon.errors import UserError, nearest
 if TYPE_CHECKING:
     from hycon.data.ragged import Ragged
 
+log = logging.getLogger(__name__)
+
 MODALITIES = ("text", "audio", "vision")
 SPLITS = ("train", "valid", "test")
 FORMAT_VERSION = 1
@@ -38,6 +41,12 @@ PAPER: dict[str, dict[str, Any]] = {
     "mosei": {"sizes": (16265, 1869, 4643), "text": (768, 300), "audio": 74, "vision": 35},
     "iemocap": {"sizes": None, "text": (300,), "audio": 74, "vision": 35},
 }
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+def named_after(name: str, corpora: Iterable[str]) -> str | None:
+    """The one of `corpora` that `name` is or begins with: mosi for "mosi" and "mosi_resampled", none for "mosix"."""
+    return next((c for c in corpora if name == c or name.startswith((f"{c}_", f"{c}-"))), None)
 
 
 @dataclass(frozen=True)
@@ -119,22 +128,32 @@ def existing_folder(path: Path, what: str) -> Path:
 
 
 def corpus_folder(name: str, root: str | os.PathLike | None = None) -> Path:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name):
+    if not NAME.fullmatch(name):
         raise UserError(f"{name!r} is not a corpus name: use lower-case letters, digits, '_' and '-'.")
     return data_root(root) / name
 
 
+def corpus_names(root: str | os.PathLike | None = None) -> list[str]:
+    """Folders with a manifest, sorted; not what an import that was killed left behind (".mosi.k3x9").  Damaged or not."""
+    return sorted(p.parent.name for p in data_root(root).glob("*/manifest.json") if NAME.fullmatch(p.parent.name))
+
+
 def list_corpora(root: str | os.PathLike | None = None) -> list[Manifest]:
-    base = data_root(root)
-    found = sorted(p.parent.name for p in base.glob("*/manifest.json")) if base.is_dir() else []
-    return [read_manifest(name, root) for name in found]
+    """The manifests of all corpora. A damaged one hides no other: it is left out, and said on stderr (the log)."""
+    found = []
+    for name in corpus_names(root):
+        try:
+            found.append(read_manifest(name, root))
+        except UserError as error:
+            log.warning("%s", error)
+    return found
 
 
 def read_manifest(name: str, root: str | os.PathLike | None = None) -> Manifest:
     folder = corpus_folder(name, root)
     path = folder / "manifest.json"
     if not path.exists():
-        names = [p.parent.name for p in data_root(root).glob("*/manifest.json")]
+        names = corpus_names(root)
         hint = f"nearest: {nearest(name, names)}" if names else "none is imported yet; see `bench data import --help`"
         raise UserError(f"No corpus {name!r} in {data_root(root)} ({hint}).")
     try:
@@ -142,7 +161,11 @@ def read_manifest(name: str, root: str | os.PathLike | None = None) -> Manifest:
         known = {f.name for f in dataclasses.fields(Manifest)}
         if raw.get("version", 0) > FORMAT_VERSION:
             raise UserError(f"{path} was written by a newer version of this suite (format {raw['version']}): upgrade.")
-        return Manifest(**{k: v for k, v in raw.items() if k in known})
+        manifest = Manifest(**{k: v for k, v in raw.items() if k in known})
+        for key in ("source", "sizes", "dims", "lengths", "nonfinite", "files"):
+            if not isinstance(getattr(manifest, key), dict):
+                raise ValueError(f"{key} is no object")
+        return manifest
     except (ValueError, TypeError, AttributeError, OSError) as error:
         raise UserError(f"{path} is damaged ({error}): import the corpus again.") from error
 

@@ -7,6 +7,7 @@ How many words (types) and occurrences (tokens) each step found is in the descri
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gzip
 import io
@@ -37,7 +38,7 @@ def read_vectors(
 
     vocabulary: word -> occurrences, or all words one after the other.
     Raises UserError: unreadable or truncated file, a line with another number of values or none that are numbers
-    (with its line number), a file that knows none of the words.
+    (with its line number), a blank line that is not at the end, a file that knows none of the words.
     """
     path = Path(path)
     counts = Counter(vocabulary)
@@ -75,7 +76,7 @@ def attach_vectors(name: str, file: str | os.PathLike, root: str | os.PathLike |
     arrays = read_arrays(corpus_folder(name, root), manifest)
     words = Counter(w for split in SPLITS for ws in strings_of(arrays, split).get("words") or () for w in ws)
     if not words:
-        raise UserError(f"Corpus {name!r} has no words, so word vectors cannot be attached; use --text features.")
+        raise UserError(f"Corpus {name!r} has no words, so there is nothing to look up in {Path(file).name}.")
     return rewrite(name, manifest, arrays, read_vectors(file, words), root)
 
 
@@ -89,15 +90,21 @@ def _scan(path: Path, wanted: set[str]) -> tuple[dict[str, np.ndarray], int]:
     """The wanted words' vectors, in one pass that keeps nothing else in memory; and the dimension."""
     keys = {word.encode(): word for word in wanted}
     found: dict[str, np.ndarray] = {}
-    dim = 0
+    dim = blank = 0
     try:
         with _open(path) as handle:
             for number, line in enumerate(handle, 1):
                 line = line.rstrip(b" \r\n")
                 if number == 1:
+                    line = line.removeprefix(codecs.BOM_UTF8)
                     header, dim = _first(line, path)
                     if header:
                         continue
+                if not line:
+                    blank = blank or number
+                    continue
+                if blank:  # blank lines are harmless at the end only
+                    raise UserError(f"{path.name}, line {blank} is blank; the file is damaged.")
                 spaces = line.count(b" ")
                 if spaces != dim:
                     _check_width(line, spaces, dim, f"{path.name}, line {number}")

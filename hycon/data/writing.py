@@ -39,7 +39,7 @@ def convert(
 
     lengths: nominal length per modality; default 50 (MAG-BERT, section 1.3 of the reference driver).
     vectors: (description, words, (V, d) matrix), kept beside the corpus for the `glove` front-end.
-    Raises UserError: empty or missing split, duplicate ids, NaN labels, dims that differ within the corpus or from
+    Raises UserError: empty or missing split, empty or duplicate ids, empty words, NaN labels, dims that differ within the corpus or from
     the paper's corpus of that name, non-finite features other than COVAREP's -inf and NaN in audio.
     """
     folder = corpus_folder(name, root)
@@ -73,7 +73,9 @@ def _check_ids(splits: Mapping[str, Sequence[Utterance]], where: str) -> None:
     for split in SPLITS:
         if not splits.get(split):
             raise UserError(f"{where}: the {split} split is missing or empty; a corpus needs train, valid and test.")
-        for utterance in splits[split]:
+        for i, utterance in enumerate(splits[split]):
+            if not isinstance(utterance.id, str) or not utterance.id.strip():
+                raise UserError(f"{where}: utterance {i} of {split} has the id {utterance.id!r}; expected some text.")
             if utterance.id in seen:
                 raise UserError(
                     f"{where}: utterance {utterance.id!r} is in {seen[utterance.id]} and again in {split}; "
@@ -105,6 +107,9 @@ def _check_dims(name: str, splits: Mapping[str, Sequence[Utterance]], where: str
                     )
             if u.words is not None and len(u.words) == 0:
                 raise UserError(f"{where}: {u.id!r} ({split}) has no words.")
+            blank = [k for k, word in enumerate(u.words or ()) if not word.strip()]
+            if blank:
+                raise UserError(f"{where}: word {blank[0]} of {u.id!r} ({split}) is empty.")
     paper = PAPER.get(name)
     if paper:
         for modality, size in dims.items():

@@ -144,6 +144,9 @@ def test_extension_registry_gives_no_way_round(tmp_path: Path) -> None:
 RECONSTRUCT = b"cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
 
 
+EIGHT_BYTES = b"c_codecs\nencode\n(S'AAAAAAAA'\nS'latin1'\ntR"
+
+
 def dtype(spec: str, names: bytes = b"N", fields: bytes = b"N") -> bytes:
     state = b"(I3\nS'<'\nN" + names + fields + b"I-1\nI-1\nI0\ntb"
     return f"cnumpy\ndtype\n(S'{spec}'\nI0\nI1\ntR".encode() + state
@@ -161,7 +164,7 @@ def dtype(spec: str, names: bytes = b"N", fields: bytes = b"N") -> bytes:
         RECONSTRUCT + b"(I1\n(I1\nt" + dtype("f8", b"(S'a'\nt", b"(dS'a'\nI0\ns") + b"I00\nS'AAAAAAAA'\ntb.",
         RECONSTRUCT + b"(I1\n(I1\ntNI00\nS'AAAAAAAA'\ntb.",
         RECONSTRUCT + b"(I1\n(I1000000000000\nI0\nt" + dtype("f8") + b"I00\nS''\ntb.",
-        b"cnumpy\nndarray\n((I1000000000000\ntS'f8'\nS'AAAAAAAA'\nI0\n(I0\nttR.",  # every row the same 8 bytes
+        b"cnumpy\nndarray\n((I1000000000000\ntS'f8'\n" + EIGHT_BYTES + b"I0\n(I0\nttR.",  # every row the same 8 bytes
         b"\x80\x02cnumpy\nndarray\n(I1000\nt\x85\x81.",  # NEWOBJ
         b"cnumpy._core.multiarray\nscalar\n(" + dtype("f8") + b"S'AA'\ntR.",
         b"cbuiltins\nbytearray\n(I100000000000\ntR.",

@@ -32,6 +32,16 @@ def text_of(value: Any) -> str:
     return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
+def identity(value: Any, place: str) -> str:
+    """An utterance's id; UserError naming `place` where there is none."""
+    if isinstance(value, bool) or not isinstance(value, str | bytes | int | np.integer):
+        raise UserError(f"{place} has {describe(value)} where its id should be; expected a string.")
+    text = text_of(value)
+    if not text.strip():
+        raise UserError(f"{place} has an empty id.")
+    return text
+
+
 def describe(value: Any) -> str:
     """'a dict with keys train, test' for error messages."""
     if isinstance(value, dict):
@@ -41,7 +51,8 @@ def describe(value: Any) -> str:
         return f"an array of shape {tuple(value.shape)}"
     if isinstance(value, list | tuple):
         return f"a {type(value).__name__} of {len(value)} items"
-    return f"a {type(value).__name__}"
+    kind = type(value).__name__
+    return f"{'an' if kind[0] in 'aeio' else 'a'} {kind}"  # an int, a uint8
 
 
 def numbers(value: Any, what: str, dimensions: int) -> np.ndarray:
@@ -63,14 +74,14 @@ def score(value: Any, what: str) -> float:
 
 def word_level(words: Sequence, audio: Any, vision: Any, label: Any, segment: Any, place: str) -> Utterance:
     """An utterance whose audio and vision have one row per word; UserError naming `place` where they have not."""
-    identity = text_of(segment)
+    name = identity(segment, place)
     words = [text_of(word) for word in words]
     rows = {"vision": vision, "audio": audio}
-    arrays = {m: numbers(value, f"{place}: {m} of {identity!r}", 2) for m, value in rows.items()}
+    arrays = {m: numbers(value, f"{place}: {m} of {name!r}", 2) for m, value in rows.items()}
     counts = {m: len(array) for m, array in arrays.items()}
     if not len(words) == counts["audio"] == counts["vision"]:
         raise UserError(
-            f"{place}: {identity!r} has {len(words)} words but {counts['audio']} audio and {counts['vision']} vision "
+            f"{place}: {name!r} has {len(words)} words but {counts['audio']} audio and {counts['vision']} vision "
             "rows; expected one each."
         )
-    return Utterance(id=identity, label=score(label, f"{identity!r} ({place})"), words=words, **arrays)
+    return Utterance(id=name, label=score(label, f"{name!r} ({place})"), words=words, **arrays)

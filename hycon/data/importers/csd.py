@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from hycon.data.corpus import SPLITS, Utterance
+from hycon.data.corpus import SPLITS, Utterance, named_after
 from hycon.data.importers.common import Imported, text_of
 from hycon.errors import UserError
 
@@ -131,9 +131,9 @@ def _corpus_of(labels: Any, name: str) -> str:
     """The metadata's corpus where it names one ("CMU-MOSI"), else what the corpus is imported as (mosi, mosi_facet)."""
     declared = text_of(labels.metadata.get("dataset name", "")).strip('"').lower().removeprefix("cmu-")
     for candidate in (declared, name.lower()):
-        for corpus in CORPORA:
-            if candidate == corpus or candidate.startswith((f"{corpus}_", f"{corpus}-")):
-                return corpus
+        corpus = named_after(candidate, CORPORA)
+        if corpus:
+            return corpus
     raise UserError(
         f"The SDK has standard folds for {', '.join(CORPORA)}, not for {declared or name!r}: "
         "name the corpus after one of them, or bring your own splits in the plain format."

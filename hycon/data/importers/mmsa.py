@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hycon.data.corpus import MODALITIES, SPLITS, Utterance
-from hycon.data.importers.common import Imported, describe, numbers, text_of
+from hycon.data.importers.common import Imported, describe, identity, numbers, text_of
 from hycon.errors import UserError
 
 
@@ -32,8 +32,12 @@ def parse(content: Any, where: str) -> Imported:
             f"id and regression_labels; found {describe(content)}."
         )
     splits = {split: _split(content[split], f"{split} of {where}") for split in SPLITS}
-    lengths = {m: int(np.shape(content["train"][m])[1]) for m in MODALITIES}
-    return Imported(splits, lengths=lengths)
+    steps = {split: tuple(np.shape(content[split][m])[1] for m in MODALITIES) for split in SPLITS}
+    if len(set(steps.values())) != 1:
+        raise UserError(
+            f"{where} has sequences of different padded lengths in its splits (text, audio, vision): {steps}."
+        )
+    return Imported(splits, lengths=dict(zip(MODALITIES, steps["train"], strict=True)))
 
 
 def _split(raw: dict[str, Any], place: str) -> list[Utterance]:
@@ -49,10 +53,11 @@ def _split(raw: dict[str, Any], place: str) -> list[Utterance]:
         raise UserError(f"{place} has different numbers of utterances: {counts}.")
     if not all(isinstance(text, str | bytes) for text in raw["raw_text"]):
         raise UserError(f"raw_text in {place} does not hold strings.")
-    lengths = _lengths(raw, arrays, place)
+    ids = [identity(raw["id"][i], f"utterance {i} of {place}") for i in range(len(labels))]
+    lengths = _lengths(raw, arrays, ids, place)
     return [
         Utterance(
-            id=text_of(raw["id"][i]),
+            id=ids[i],
             label=float(labels[i]),
             words=text_of(raw["raw_text"][i]).split(),
             **{m: arrays[m][i, : lengths[m][i]] for m in MODALITIES},
@@ -61,7 +66,7 @@ def _split(raw: dict[str, Any], place: str) -> list[Utterance]:
     ]
 
 
-def _lengths(raw: dict[str, Any], arrays: dict[str, np.ndarray], place: str) -> dict[str, np.ndarray]:
+def _lengths(raw: dict[str, Any], arrays: dict[str, np.ndarray], ids: list[str], place: str) -> dict[str, np.ndarray]:
     """Rows that are no padding, at least one: text by BERT's mask; audio and vision as text where all three are
     aligned, else by the file's own lengths. Zero rows inside a sequence are kept."""
     steps = {m: arrays[m].shape[1] for m in MODALITIES}
@@ -70,7 +75,7 @@ def _lengths(raw: dict[str, Any], arrays: dict[str, np.ndarray], place: str) -> 
         if bert.shape != (len(arrays["text"]), 3, steps["text"]):
             expected = (len(arrays["text"]), 3, steps["text"])
             raise UserError(f"text_bert in {place} has shape {bert.shape}; expected {expected}.")
-        text = bert[:, 1].sum(1).astype(int)
+        text = _whole(bert[:, 1].sum(1), steps["text"], ids, f"text_bert in {place}")
     else:
         text = _last_used(arrays["text"])
     lengths = {"text": text}
@@ -81,12 +86,19 @@ def _lengths(raw: dict[str, Any], arrays: dict[str, np.ndarray], place: str) -> 
         elif own is None:
             lengths[modality] = _last_used(arrays[modality])
         else:
-            lengths[modality] = numbers(own, f"{modality}_lengths in {place}", 1).astype(int)
-        if len(lengths[modality]) != len(text):
-            raise UserError(
-                f"{modality}_lengths in {place} has {len(lengths[modality])} entries, expected {len(text)}."
-            )
-    return {m: lengths[m].clip(1, steps[m]) for m in MODALITIES}
+            what = f"{modality}_lengths in {place}"
+            lengths[modality] = _whole(numbers(own, what, 1), steps[modality], ids, what)
+    return lengths
+
+
+def _whole(lengths: np.ndarray, steps: int, ids: list[str], what: str) -> np.ndarray:
+    """(N,) lengths from 1 to `steps` as integers; UserError naming the utterance where one is not."""
+    if len(lengths) != len(ids):
+        raise UserError(f"{what} has {len(lengths)} entries, expected {len(ids)}.")
+    for name, length in zip(ids, lengths.tolist(), strict=True):
+        if length not in range(1, steps + 1):
+            raise UserError(f"{what} gives {name!r} {length:g} rows; expected 1 to {steps}, the padded length.")
+    return lengths.astype(int)
 
 
 def _last_used(array: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hycon.data.corpus import MODALITIES, SPLITS, Utterance
-from hycon.data.importers.common import Imported, describe, numbers, score, text_of
+from hycon.data.importers.common import Imported, describe, identity, numbers, score, text_of
 from hycon.errors import UserError
 
 EMOTIONS = ["neutral", "happy", "sad", "angry"]  # the file's order
@@ -90,7 +90,10 @@ def _ids(raw: dict[str, Any], counts: dict[str, int], where: str) -> dict[str, l
     for split, value in known.items():
         if value.shape[:1] != (counts[split],):
             raise UserError(f"{split} of {where} has {counts[split]} utterances but ids of shape {value.shape}.")
-    rows = {split: [[text_of(v) for v in np.atleast_1d(row)] for row in value] for split, value in known.items()}
+    rows = {
+        split: [_row(row, f"utterance {i} of {split} in {where}") for i, row in enumerate(value)]
+        for split, value in known.items()
+    }
     starts: dict[str, set[tuple[float, float]]] = {}
     for row in (row for split in rows for row in rows[split] if len(row) >= 3):
         starts.setdefault(row[0], set()).add(_interval(row, where))
@@ -104,6 +107,12 @@ def _ids(raw: dict[str, Any], counts: dict[str, int], where: str) -> dict[str, l
         else [f"{split}_{i}" for i in range(counts[split])]
         for split in SPLITS
     }  # fmt: skip
+
+
+def _row(row: Any, place: str) -> list[str]:
+    """The id, or video, start and end, as text."""
+    first, *others = np.atleast_1d(row)
+    return [identity(first, place), *(text_of(value) for value in others)]
 
 
 def _interval(row: list[str], where: str) -> tuple[float, float]:

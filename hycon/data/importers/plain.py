@@ -14,6 +14,7 @@ import contextlib
 import csv
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from hycon.data.corpus import MODALITIES, SPLITS, Utterance
-from hycon.data.importers.common import Imported, numbers
+from hycon.data.importers.common import Imported, identity, numbers
 from hycon.errors import UserError
 
 TABLE = "utterances.csv"
@@ -72,6 +73,9 @@ def _table(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
             rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path.name} is not a readable UTF-8 comma-separated table ({error}).") from error
+    twice = [column for column, n in Counter(columns).items() if n > 1]
+    if twice:
+        raise UserError(f"{path.name} has the column {twice[0]!r} more than once; keep one of them.")
     if not {"id", "split"} <= set(columns):
         raise UserError(f"{path.name} needs the columns id and split; it has {', '.join(columns) or 'none'}.")
     for line, row in rows:
@@ -83,18 +87,30 @@ def _table(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
 def _utterance(
     row: dict[str, str], line: int, arrays: dict[str, Callable[[str], Any]], emotions: list[str]
 ) -> Utterance:
-    identity = row["id"]
     place = f"{TABLE}, line {line}"
-    try:
-        if emotions:
-            label: Any = np.array([int(row[EMOTION + emotion]) for emotion in emotions])
-        else:
-            label = float(row["label"])
-    except ValueError as error:
-        raise UserError(f"{place}: the label of {identity!r} is not a number ({error}).") from error
-    values = {m: numbers(get(identity), f"{m} of {identity!r} ({place})", 2) for m, get in arrays.items()}
+    name = identity(row["id"], place)
+    if emotions:
+        label: Any = np.array([_present(row[EMOTION + e], f"{place}: {e} of {name!r}") for e in emotions])
+    else:
+        label = _number(row["label"], f"{place}: the label of {name!r}", "a number in [-3, 3]")
+    values = {m: numbers(get(name), f"{m} of {name!r} ({place})", 2) for m, get in arrays.items()}
     words = row["text"].split() if "text" in row else None
-    return Utterance(id=identity, label=label, words=words, **values)
+    return Utterance(id=name, label=label, words=words, **values)
+
+
+def _present(cell: str, what: str) -> int:
+    """0 or 1, also written 0.0 or 1.0."""
+    value = _number(cell, what, "0 or 1")
+    if value not in (0, 1):
+        raise UserError(f"{what} is {cell!r}; expected 0 or 1.")
+    return int(value)
+
+
+def _number(cell: str, what: str, expected: str) -> float:
+    try:
+        return float(cell)
+    except ValueError as error:
+        raise UserError(f"{what} is {cell!r}, which is not a number; expected {expected}.") from error
 
 
 def _has(folder: Path, modality: str) -> bool:
@@ -106,32 +122,32 @@ def _arrays(folder: Path, modality: str) -> Iterator[Callable[[str], Any]]:
     """id -> array, from MODALITY.npz or MODALITY/<id>.npy."""
     packed = folder / f"{modality}.npz"
     if not packed.is_file():
-        yield lambda identity: _load(folder / modality, identity)
+        yield lambda name: _load(folder / modality, name)
         return
     try:
         archive = np.load(packed, allow_pickle=False)
-        names = set(archive.files)
+        known = set(archive.files)
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise UserError(f"{packed.name} is not a readable .npz file ({error}).") from error
 
-    def get(identity: str) -> Any:
-        if identity not in names:
-            raise UserError(f"{packed.name} has no array for utterance {identity!r}.")
+    def get(name: str) -> Any:
+        if name not in known:
+            raise UserError(f"{packed.name} has no array for utterance {name!r}.")
         try:
-            return archive[identity]
+            return archive[name]
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise UserError(f"{packed.name}: the array of {identity!r} is damaged or not numeric ({error}).") from error
+            raise UserError(f"{packed.name}: the array of {name!r} is damaged or not numeric ({error}).") from error
 
     with archive:
         yield get
 
 
-def _load(folder: Path, identity: str) -> Any:
-    path = folder / f"{identity}.npy"
-    if Path(identity).name != identity:
-        raise UserError(f"The id {identity!r} cannot name a file; use {folder.name}.npz, or ids without slashes.")
+def _load(folder: Path, name: str) -> Any:
+    path = folder / f"{name}.npy"
+    if Path(name).name != name:
+        raise UserError(f"The id {name!r} cannot name a file; use {folder.name}.npz, or ids without slashes.")
     if not path.is_file():
-        raise UserError(f"{folder.name}/{path.name} is missing: utterance {identity!r} has no {folder.name}.")
+        raise UserError(f"{folder.name}/{path.name} is missing: utterance {name!r} has no {folder.name}.")
     try:
         return np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
