@@ -90,6 +90,12 @@ class Manifest:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+    @property
+    def own_glove(self) -> bool:
+        """Whether the text vectors that came with the source are GloVe's, as in MulT's files, which have no words."""
+        return self.source.get("format") == "mult" and "text" in self.dims
+
+
 @dataclass(frozen=True)
 class Split:
     ids: list[str]
@@ -134,7 +140,7 @@ def corpus_folder(name: str, root: str | os.PathLike | None = None) -> Path:
 
 
 def corpus_names(root: str | os.PathLike | None = None) -> list[str]:
-    """Folders with a manifest, sorted; not what an import that was killed left behind (".mosi.k3x9").  Damaged or not."""
+    """Folders with a manifest, damaged or not; without what a killed import left behind (".mosi.k3x9")."""
     return sorted(p.parent.name for p in data_root(root).glob("*/manifest.json") if NAME.fullmatch(p.parent.name))
 
 

@@ -39,8 +39,8 @@ def convert(
 
     lengths: nominal length per modality; default 50 (MAG-BERT, section 1.3 of the reference driver).
     vectors: (description, words, (V, d) matrix), kept beside the corpus for the `glove` front-end.
-    Raises UserError: empty or missing split, empty or duplicate ids, empty words, NaN labels, dims that differ within the corpus or from
-    the paper's corpus of that name, non-finite features other than COVAREP's -inf and NaN in audio.
+    Raises UserError: empty or missing split, empty or duplicate ids, empty words, NaN labels, dims that differ within
+    the corpus or from the paper's corpus of that name, non-finite features other than COVAREP's -inf and NaN in audio.
     """
     folder = corpus_folder(name, root)
     where = str(source.get("file", name))

@@ -48,8 +48,28 @@ def test_a_corpus_of_ones_own(root: Path, write_pickle) -> None:
     import_corpus("own", write_pickle(mag_content(vision=3)), root=root)
     report = check("own", root)
     assert report["paper"] is None
-    assert report["differences"] == ["The paper has no corpus called own; its are mosi, mosei, iemocap."]
+    assert report["differences"] == [
+        "The paper has no corpus called own, and it is not named after one (mosi_...); "
+        "the paper's are mosi, mosei, iemocap."
+    ]
     assert "Word vectors: none" in render(report)
+
+
+@pytest.mark.parametrize(
+    ("name", "corpus"),
+    [("mosi_resampled", "mosi"), ("mosei-2024", "mosei"), ("mosei_mosi", "mosei"), ("mosi", "mosi"), ("mosix", None),
+     ("my_mosi", None)],
+)  # fmt: skip
+def test_a_corpus_named_after_one_of_the_papers_is_put_beside_it(root: Path, write_pickle, name, corpus) -> None:
+    import_corpus(name, write_pickle(mag_content(audio=5) if name != "mosi" else mag_content()), root=root)
+    report = check(name, root)
+    sizes = {"mosi": 1284, "mosei": 16265}
+    if corpus is None:
+        assert report["paper"] is None
+        return
+    assert report["paper"]["corpus"] == corpus and f"Beside the paper's {corpus}:\n" in render(report)
+    assert any(f"than the paper's {sizes[corpus]}." in sentence for sentence in report["differences"])
+    assert ("audio has 5 features per row, the paper's has 74." in report["differences"]) == (name != "mosi")
 
 
 def test_changed_or_missing_files_are_errors(root: Path, write_pickle) -> None:

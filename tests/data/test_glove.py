@@ -73,8 +73,28 @@ def test_tokens_may_come_one_by_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["5 3\n" + TEXT, TEXT.replace("\n", "\r\n"), TEXT.replace("\n", " \n"), TEXT.rstrip("\n"), TEXT + "good 9 9 9\n"],
-    ids=["word2vec header", "windows", "trailing space", "no last newline", "a word twice"],
+    [
+        "5 3\n" + TEXT,
+        "\ufeff" + TEXT,
+        "\ufeff5 3\n" + TEXT,
+        TEXT + "\n",
+        TEXT + " \r\n\n",
+        TEXT.replace("\n", "\r\n"),
+        TEXT.replace("\n", " \n"),
+        TEXT.rstrip("\n"),
+        TEXT + "good 9 9 9\n",
+    ],
+    ids=[
+        "word2vec header",
+        "bom",
+        "bom and header",
+        "a blank last line",
+        "blank last lines",
+        "windows",
+        "trailing space",
+        "no last newline",
+        "a word twice",
+    ],
 )
 def test_harmless_variants(tmp_path: Path, text: str) -> None:
     _, words, matrix = read_vectors(save(tmp_path / "v.txt", text), ["good", "well-made"])
@@ -91,7 +111,8 @@ def test_one_dimension_is_no_header(tmp_path: Path) -> None:
     [
         (TEXT + "ugly 1 2\n", "line 6 has 2 values, expected 3"),
         (TEXT + "ugly 1 2 3 4\n", "line 6 has 4 values, expected 3"),
-        (TEXT + "\n", "line 6 has 0 values, expected 3"),
+        (TEXT + "\n\nugly 1 2 3\n", "line 6 is blank"),
+        ("\n" + TEXT, "line 1 is not a word and its numbers"),
         (TEXT.replace("good 1 2", "good 1 x"), "line 2 has 3 values, expected 1"),  # the first line sets it
         (TEXT.replace("movie -1.5", "movie 1,5"), "line 2 holds a value that is no number"),
         (TEXT.replace("movie -1.5", "movie nan"), "line 2 holds a value that is not finite"),
@@ -165,6 +186,15 @@ def test_import_and_attach(root: Path, tmp_path: Path, write_pickle) -> None:
         attach_vectors("later", save(tmp_path / "w.txt", "other 1 2\n"), root)
     assert {p.name: p.read_bytes() for p in (root / "later").iterdir()} == before
     assert sorted(p.name for p in root.iterdir()) == ["later", "mosi"]
+
+
+def test_vectors_for_a_corpus_without_words_stop_the_import(root: Path, tmp_path: Path, write_pickle) -> None:
+    from test_mult_mmsa import mult_content
+
+    reason = r"corpus\.pkl has no words to look up in v\.txt, so nothing was imported; leave out --text-vectors\.$"
+    with pytest.raises(UserError, match=reason):
+        import_corpus("own", write_pickle(mult_content()), root=root, text_vectors=save(tmp_path / "v.txt"))
+    assert not root.exists()
 
 
 def test_bad_vectors_stop_the_import(root: Path, tmp_path: Path, write_pickle) -> None:

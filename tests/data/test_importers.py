@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from samples import mag_content
+from samples import WORDS, mag_content
 
-from hycon.data import load
+from hycon.data import Utterance, convert, load, read_manifest
+from hycon.data.corpus import list_corpora
 from hycon.data.importers import import_corpus
+from hycon.data.importers.common import describe
 from hycon.errors import UserError
 
 
@@ -75,7 +80,7 @@ def test_a_full_disk_and_a_file_in_the_way_change_nothing(
     assert listing(root) == before
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="Cannot write to"):
-        import_corpus("mosi", path, root=tmp_path / "file")
+        import_corpus("mosi", path, root=tmp_path / "file" / "below")
 
 
 def test_the_old_corpus_comes_back_when_the_new_one_cannot_take_its_place(
@@ -110,3 +115,56 @@ def test_odd_words_survive_as_utf8(root: Path, write_pickle) -> None:
     import_corpus("mosi", write_pickle(content), root=root)
     assert load("mosi", root).splits["train"].words[3][:2] == ["caf\u00e9\n\u4e2d", "half?"]
     assert json.loads((root / "mosi" / "manifest.json").read_text(encoding="utf-8"))["name"] == "mosi"
+
+
+def test_a_bad_folder_hides_no_corpus(root: Path, write_pickle) -> None:
+    for name in ("mosi", "own", "torn", "wrong"):
+        import_corpus(name, write_pickle(mag_content()), root=root)
+    manifest = (root / "mosi" / "manifest.json").read_bytes()
+    for leftover in (".mosi.abcd1234", "Foo"):
+        (root / leftover).mkdir()
+        (root / leftover / "manifest.json").write_bytes(manifest)
+    (root / "torn" / "manifest.json").write_bytes(manifest[:40])
+    (root / "wrong" / "manifest.json").write_text(json.dumps({**json.loads(manifest), "sizes": [1, 2, 3]}))
+    assert [m.name for m in list_corpora(root)] == ["mosi", "own"]
+    for name in ("torn", "wrong"):
+        with pytest.raises(UserError, match=rf"{name}/manifest\.json is damaged"):
+            read_manifest(name, root)
+    with pytest.raises(UserError, match=r"No corpus 'xyz'.*nearest: mosi, own, torn, wrong\)"):
+        read_manifest("xyz", root)
+    code = f"from hycon.data.corpus import list_corpora; print(len(list_corpora({str(root)!r})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "2\n"
+    said = done.stderr.splitlines()
+    assert len(said) == 2 and "torn/manifest.json is damaged" in said[0] and "wrong/manifest.json" in said[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"id": ""}, "own: utterance 0 of valid has the id ''"),
+        ({"id": " "}, "own: utterance 0 of valid has the id ' '"),
+        ({"id": None}, "own: utterance 0 of valid has the id None"),
+        ({"words": ["a", ""]}, r"own: word 1 of 'valid' \(valid\) is empty"),
+        ({"words": ["\t", "b"]}, r"own: word 0 of 'valid' \(valid\) is empty"),
+    ],
+)
+def test_ids_and_words_of_nothing_are_refused(root: Path, change: dict, reason: str) -> None:
+    rows = np.ones((2, 3), dtype=np.float32)
+    splits = {
+        split: [Utterance(**{"id": split, "label": 1.0, "words": WORDS[:2], "audio": rows, "vision": rows})]
+        for split in ("train", "valid", "test")
+    }
+    convert("own", splits, source={}, root=root)
+    splits["valid"] = [Utterance(**{**vars(splits["valid"][0]), **change})]
+    with pytest.raises(UserError, match=reason):
+        convert("own", splits, source={}, root=root)
+
+
+def test_articles() -> None:
+    assert [describe(value) for value in (3, 1.5, np.uint8(1), object())] == [
+        "an int",
+        "a float",
+        "a uint8",
+        "an object",
+    ]

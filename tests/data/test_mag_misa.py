@@ -82,6 +82,12 @@ def change(content: dict, how: str) -> dict:
         content["dev"][1] = ((words, vision.astype(object), audio), label, identity)
     elif how == "no words":
         content["dev"][1] = (([], vision[:0], audio[:0]), label, identity)
+    elif how == "no id":
+        content["dev"][1] = ((words, vision, audio), label, None)
+    elif how == "empty id":
+        content["dev"][1] = ((words, vision, audio), label, b"")
+    elif how == "empty word":
+        content["dev"][1] = (([*words[:-1], ""], vision, audio), label, identity)
     elif how == "word ids":
         content["dev"][1] = ((np.arange(len(words)), vision, audio), label, identity)
     elif how == "short item":
@@ -109,6 +115,9 @@ def change(content: dict, how: str) -> dict:
         ("flat", "item 1 of dev in corpus.pkl: vision of 'valid_1'.*2 dimension"),
         ("objects", "vision of 'valid_1'.*of object"),
         ("no words", "valid_1"),
+        ("no id", r"item 1 of dev in corpus\.pkl has a NoneType where its id should be"),
+        ("empty id", r"item 1 of dev in corpus\.pkl has an empty id"),
+        ("empty word", r"word 1 of 'valid_1' \(valid\) is empty"),
         ("word ids", "format is misa"),
         ("short item", r"item 1 of dev in corpus\.pkl is not"),
         ("not an item", r"item 1 of dev in corpus\.pkl is not"),

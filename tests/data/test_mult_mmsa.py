@@ -120,6 +120,8 @@ def test_mult_an_utterance_of_padding_only_keeps_one_row(root: Path, write_pickl
         (lambda c: c["valid"]["labels"].__setitem__(1, np.nan), "label of 'valid_1'.*nan"),
         (lambda c: c["valid"].update(id=np.array([["v", "x", "2"]] * 2)), "expected video, start and end"),
         (lambda c: c["valid"].update(id=np.array(["a"])), "ids of shape"),
+        (lambda c: c["valid"].update(id=["a", None]), "utterance 1 of valid in corpus.pkl has a NoneType where its id"),
+        (lambda c: c["valid"].update(id=np.array(["a", ""])), "utterance 1 of valid in corpus.pkl has an empty id"),
         (lambda c: c["valid"].update(id=np.array(["a", "a"])), "'a' is in valid and again in valid"),
         (lambda c: c["valid"]["vision"].__setitem__((1, 7, 3), np.inf), r"vision of utterance 'valid_1'.*holds inf"),
         (lambda c: c.pop("valid"), "no known format.*keys train, test"),
@@ -208,6 +210,13 @@ def test_mmsa_without_bert_ids_and_lengths_trims_trailing_zeros(root: Path, writ
         (lambda r: r["raw_text"].__setitem__(1, ""), r"'valid\$_\$1' \(valid\) has no words"),
         (lambda r: r.update(audio_lengths=[1]), "audio_lengths in valid"),
         (lambda r: r.update(audio_lengths=["a", "b"]), "audio_lengths in valid"),
+        (lambda r: r.update(audio_lengths=[4, 0]), r"audio_lengths in valid of corpus.pkl gives 'valid\$_\$1' 0 rows"),
+        (lambda r: r.update(vision_lengths=[500, 4]), r"gives 'valid\$_\$0' 500 rows; expected 1 to 30"),
+        (lambda r: r.update(vision_lengths=[4, 4.5]), r"gives 'valid\$_\$1' 4.5 rows"),
+        (lambda r: r.update(vision_lengths=[4, np.nan]), r"gives 'valid\$_\$1' nan rows"),
+        (lambda r: r["text_bert"].__setitem__((1, 1), 0), r"text_bert in valid.*gives 'valid\$_\$1' 0 rows"),
+        (lambda r: r.update(audio=np.pad(r["audio"], ((0, 0), (0, 1), (0, 0)))), "different padded lengths"),
+        (lambda r: r.update(id=["a", None]), "utterance 1 of valid of corpus.pkl has a NoneType where its id"),
         (lambda r: r["vision"].__setitem__((0, 0, 0), np.nan), r"vision of utterance 'valid\$_\$0'.*holds nan"),
     ],
 )  # fmt: skip
@@ -217,6 +226,14 @@ def test_damaged_mmsa_files(root: Path, write_pickle, damage, reason: str) -> No
     with pytest.raises(UserError, match=reason):
         import_corpus("own", write_pickle(content), root=root)
     assert not root.exists()
+
+
+def test_mmsa_splits_of_different_padded_lengths_are_refused(root: Path, write_pickle) -> None:
+    """Not taken for an unaligned corpus."""
+    content = mmsa_content()
+    content["test"]["audio"] = np.pad(content["test"]["audio"], ((0, 0), (0, 6), (0, 0)))
+    with pytest.raises(UserError, match=r"different padded lengths in its splits.*'test': \(10, 16, 10\)"):
+        import_corpus("own", write_pickle(content), root=root)
 
 
 JUNK = [None, 3, "text", [], {}, [[1], [2, 3]], np.array(None), np.zeros((2, 2, 2, 2)), np.array(["a"]), np.zeros(0)]

@@ -70,17 +70,39 @@ def test_plain_long_sequences_set_the_nominal_length(root: Path, tmp_path: Path)
     assert (manifest.lengths, manifest.aligned) == ({"text": 50, "audio": 50, "vision": 77}, "none")
 
 
+def emotional(row: dict[str, Any], cell: str) -> dict[str, Any]:
+    return {"id": row["id"], "split": row["split"], "emotion:calm": cell, "text": row["text"]}
+
+
+def test_plain_emotions_may_have_a_decimal_point(root: Path, tmp_path: Path) -> None:
+    folder = plain_folder(tmp_path / "in", columns=lambda row, i: emotional(row, ["1.0", "0.0"][i % 2]))
+    import_corpus("own", folder, root=root)
+    np.testing.assert_array_equal(load("own", root).splits["test"].label.numpy(), [[1], [0], [1]])
+
+
+def test_a_column_twice_is_refused(root: Path, tmp_path: Path) -> None:
+    table = plain_folder(tmp_path / "in") / "utterances.csv"
+    header, rest = table.read_text().split("\n", 1)
+    table.write_text(header.replace("text", "label") + "\n" + rest)
+    with pytest.raises(UserError, match=r"utterances\.csv has the column 'label' more than once"):
+        import_corpus("own", table.parent, root=root)
+
+
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [
         (lambda r, i: {**r, "split": "training"}, "line 2: split is 'training'"),
-        (lambda r, i: {**r, "label": "n/a"}, "line 2: the label of 'train_0' is not a number"),
+        (lambda r, i: {**r, "label": "n/a"}, "line 2: the label of 'train_0' is 'n/a', which is not a number"),
         (lambda r, i: {**r, "label": "nan"}, r"label of 'train_0' \(train\) is nan"),
         (lambda r, i: {**r, "emotion:x": 1}, "either a column label or columns emotion:NAME"),
         (lambda r, i: {"id": r["id"], "split": r["split"], "text": "a"}, "either a column label"),
         (lambda r, i: {"id": r["id"], "label": 0, "text": "a"}, "needs the columns id and split; it has id, label"),
         (lambda r, i: {**r, "id": "../secret"}, "no array for utterance"),
         (lambda r, i: {**r, "id": "train_0"}, "'train_0' is in train and again in train"),
+        (lambda r, i: {**r, "id": ""}, "line 2 has an empty id"),
+        (lambda r, i: emotional(r, "maybe"), "calm of 'train_0' is 'maybe', which is not a number; expected 0 or 1"),
+        (lambda r, i: emotional(r, "0.5"), "line 2: calm of 'train_0' is '0.5'; expected 0 or 1"),
+        (lambda r, i: emotional(r, "nan"), "line 2: calm of 'train_0' is 'nan'; expected 0 or 1"),
         (lambda r, i: {**r, "text": ""}, "'train_0' .train. has no words"),
         (lambda r, i: {k: v for k, v in r.items() if k != "text"}, "neither words nor text vectors"),
     ],

@@ -118,6 +118,7 @@ def _vectors(file: str | os.PathLike | None, imported: Imported, path: Path) -> 
     words = Counter(w for split in SPLITS for u in imported.splits.get(split, []) for w in u.words or ())
     if not words:
         raise UserError(
-            f"{path.name} has no words to look up in {Path(file).name}, so nothing was imported; leave out --text-vectors."
+            f"{path.name} has no words to look up in {Path(file).name}, so nothing was imported; "
+            "leave out --text-vectors."
         )
     return read_vectors(file, words)
