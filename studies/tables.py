@@ -178,6 +178,8 @@ def corpus_info(manifest: Manifest, notes: Sequence[str] = ()) -> CorpusInfo:
     """What captions say of an imported corpus; `notes` adds to the manifest's own (a subset, say)."""
     vectors = manifest.vectors
     encoders = {"glove": f"{vectors.get('file')} ({vectors.get('dim')}-d)"} if vectors else {}
+    if not vectors and manifest.own_glove:
+        encoders = {"glove": f"the corpus's own GloVe ({manifest.dims['text']}-d)"}
     return CorpusInfo(manifest.name, _distinct((*manifest.notes, *notes)), manifest.synthetic, encoders)
 
 

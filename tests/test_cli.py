@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import studies
@@ -22,6 +24,7 @@ from studies.tables import TABLES
 ROWS = ["EF-LSTM-GloVe", "HyCon-BERT"]
 BUDGET = ["--profile", "demo", "--rows", ",".join(ROWS), "--trials", "2", "--epochs", "1", "--quiet"]
 RUN = ["run", "table1", *BUDGET, "--seeds", "2"]
+DIMS = {"text": 9, "audio": 4, "vision": 3}
 FORMATS = ["text", "md", "latex", "csv", "html", "json"]
 
 
@@ -344,6 +347,29 @@ def test_emotions_from_corpus_to_table(capsys, tmp_path):
     frame = studies.results("table3", profile="demo", root=tmp_path / "results")
     assert len(frame) == 4 and frame["average_f1"].between(0, 1).all()
     assert "Majority class" in bench(capsys, "table", "table3", "--profile", "demo", *places(tmp_path))[1]
+
+
+def test_mult_s_iemocap_file_from_import_to_table(capsys, tmp_path):
+    """Its text is GloVe vectors without words: the GloVe rows read them, and the caption says so."""
+    rng = np.random.default_rng(0)
+    content = {}
+    for split, count in (("train", 24), ("valid", 8), ("test", 8)):
+        present = np.eye(4, dtype=np.int64)[rng.integers(4, size=count)]
+        arrays = {m: rng.normal(size=(count, 6, d)).astype(np.float32) for m, d in DIMS.items()}
+        content[split] = {
+            **arrays,
+            "labels": np.stack([1 - present, present], 2),
+            "id": np.array([f"{split}{i}" for i in range(count)]),
+        }
+    (tmp_path / "iemocap.pkl").write_bytes(pickle.dumps(content))
+    where = places(tmp_path)
+    assert bench(capsys, "data", "import", "small", tmp_path / "iemocap.pkl", *where[:2])[0] == 0
+    small = ["--profile", "demo", "--trials", "1", "--seeds", "1", "--epochs", "1", "--executor", "inline", "--quiet"]
+    rows = ["--rows", "MFN,HFFN,HyCon", "--corpus", "small"]
+    code, out, _ = bench(capsys, "run", "table3", *small, *rows, *where, "--format", "json")
+    found = json.loads(out)
+    assert code == 0 and [row["status"] for row in found["rows"]] == ["measured"] * 3 + ["reference"]
+    assert found["rows"][0]["encoder"] == "the corpus's own GloVe (9-d)"
 
 
 def test_a_table_refuses_labels_of_another_kind(capsys, copy):

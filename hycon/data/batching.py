@@ -160,13 +160,19 @@ def _apply(sequences: Ragged, shift: Tensor, divisor: Tensor) -> Ragged:
     return replace(sequences, rows=(sequences.rows - shift) / divisor)
 
 
+def _own_vectors(corpus: Corpus, text: str) -> bool:
+    """Whether the text is what came with the source: as asked for, or because that is GloVe and there are no words."""
+    wordless = corpus.splits["train"].words is None
+    return text == "features" or (text == "glove" and wordless and corpus.manifest.own_glove)
+
+
 def serves(corpus: Corpus, text: str) -> bool:
     """Whether the steps of front-end `text` are aligned with audio and vision, sub-words as their words are.
 
     Raises UserError where the corpus cannot serve it at all.
     """
     name, manifest = corpus.name, corpus.manifest
-    if text == "features":
+    if _own_vectors(corpus, text):
         if "text" not in manifest.dims:
             raise UserError(f"Corpus {name!r} came without text vectors; use glove, bert or xlnet.")
         # over all splits: one odd sentence in the test split would break a model that needs aligned steps
@@ -182,7 +188,7 @@ def serves(corpus: Corpus, text: str) -> bool:
 
 def _look_up(corpus: Corpus, text: str, tokenizer: WordPieces | None) -> Callable[[Split, Tensor], Batch]:
     manifest, aligned = corpus.manifest, serves(corpus, text)
-    if text == "features":
+    if _own_vectors(corpus, text):
         return lambda split, label: _features(split, label, manifest, aligned)
     if text == "glove":
         assert corpus.vectors is not None
