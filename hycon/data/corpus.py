@@ -89,7 +89,6 @@ class Manifest:
         text = json.dumps(self.files, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
-
     @property
     def own_glove(self) -> bool:
         """Whether the text vectors that came with the source are GloVe's, as in MulT's files, which have no words."""
