@@ -161,15 +161,20 @@ def check_rows(rows: Sequence[Row], setting: Setting, data: str | os.PathLike | 
     """Raises UserError, before anything is written, where the corpus is damaged or cannot serve a row, or where a
     row's configurations cannot be built."""
     from hycon.data import load
-    from studies.registry import check_alignment, check_buildable, resolve
+    from studies.registry import check_buildable, resolve, unserved_because
 
     manifest = setting.manifest
     there = (corpus_folder(manifest.name, data) / "manifest.json").exists()  # not where a dry run made it up
     corpus = load(manifest.name, data) if there else None
     dims = {m: manifest.dims[m] for m in ("audio", "vision")}
+    unserved: dict[str, list[str]] = {}  # reason -> rows
     for row in built(rows):
-        if corpus:
-            check_alignment(row.model, row.text, corpus)
+        if corpus and (reason := unserved_because(row.model, row.text, corpus)):
+            unserved.setdefault(reason, []).append(row.name)
+    if unserved:
+        said = "; ".join(f"{reason} ({', '.join(names)})" for reason, names in unserved.items())
+        raise UserError(f"Corpus {manifest.name!r} {said}. Name the rows to run with --rows.")
+    for row in built(rows):
         study, _ = trial_specs(row, setting)
         configs = [resolve(row.model, row.text, {**study.row, **study.options, **draw})[0] for draw in study.draws]
         check_buildable(row.model, row.text, dims, len(manifest.emotions or ()), configs)

@@ -37,7 +37,7 @@ def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tup
     from hycon.data.batching import prepare
     from hycon.pretrained import hidden_size, load_tokenizer
     from hycon.train import Training, fit, predict, seed_everything
-    from studies.registry import build_model, check_alignment, model_module
+    from studies.registry import build_model, model_module, unserved_because
 
     started = datetime.now(UTC).isoformat(timespec="seconds")
     torch.set_num_threads(spec.threads)
@@ -46,7 +46,8 @@ def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tup
     training = Training(**spec.training)
     tokenizer = load_tokenizer(spec.text, spec.encoder) if spec.encoder else None
     batches = prepare(corpus, spec.text, tokenizer=tokenizer, scale=training.scale, device=device)
-    check_alignment(spec.model, spec.text, corpus)
+    if reason := unserved_because(spec.model, spec.text, corpus):
+        raise UserError(f"Corpus {spec.corpus!r} {reason}.")
     width = hidden_size(spec.text, spec.encoder) if spec.encoder else batches["train"].text.rows.shape[1]
     dims = {"text": width, **{m: getattr(batches["train"], m).rows.shape[1] for m in ("audio", "vision")}}
     seed_everything(spec.seed, device)

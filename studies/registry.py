@@ -115,12 +115,17 @@ def _check_range(key: str, value: Any, default: Any) -> None:
         raise UserError(f"Option {key} is {value!r}; expected at least {min(1, default)}.")
 
 
-def check_alignment(name: str, text: str, corpus: Corpus) -> None:
-    """Raises UserError where the corpus cannot serve the front-end, or not word by word as the model needs it."""
+def unserved_because(name: str, text: str, corpus: Corpus) -> str | None:
+    """Why the corpus cannot serve the front-end, or not word by word as the model needs it: "has no words, ..."."""
     from hycon.data.batching import serves
 
-    if not serves(corpus, text) and getattr(model_module(name), "NEEDS_ALIGNED", False):
-        raise UserError(f"Model {name} needs word-aligned data; with text={text} corpus {corpus.name!r} is not.")
+    try:
+        aligned = serves(corpus, text)
+    except UserError as error:
+        return str(error).removeprefix(f"Corpus {corpus.name!r} ").rstrip(".")
+    if not aligned and getattr(model_module(name), "NEEDS_ALIGNED", False):
+        return f"is not word-aligned with text={text}, as some models need it"
+    return None
 
 
 def check_buildable(name: str, text: str, dims: Mapping[str, int], emotions: int, configs: Iterable[Any]) -> None:
