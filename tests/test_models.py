@@ -46,6 +46,7 @@ SMALLER = {  # enough for the made-up corpora; a model that is not named runs as
         **dict.fromkeys(("context_dropout", "skip_dropout", "dropout"), 0.0),
     },
     "tcm_lstm": {"d": 20, "hidden": 32},
+    "mag": {"dropout": 0.1},
     "hycon": {"d": 20, "layers": 1, "attn_dropout": 0.1, "relu_dropout": 0.1, "res_dropout": 0.1, "embed_dropout": 0.1},
 }
 
@@ -115,6 +116,25 @@ def test_models_with_a_loss_of_their_own_take_the_kind_of_the_task_loss(model, b
     torch.testing.assert_close(difference, task, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("model", "text"), SENTIMENT)
+def test_a_gpu_gives_what_a_cpu_gives(model, text, batches):
+    batch = batches(corpus_of(text), text)["train"].slice(0, 13)
+    net = build(model, text, batch).eval()
+    there = build(model, text, batch).eval().to("cuda")
+    loss_of(net, batch).backward()
+    loss_of(there, batch.to("cuda")).backward()
+    with torch.no_grad():
+        torch.testing.assert_close(
+            there(batch.to("cuda")).prediction.cpu(), net(batch).prediction, atol=1e-4, rtol=1e-4
+        )
+    for (name, one), other in zip(net.named_parameters(), there.parameters(), strict=True):
+        if one.grad is not None:
+            torch.testing.assert_close(
+                other.grad.cpu(), one.grad, atol=1e-3, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}"
+            )
+
+
 @pytest.mark.parametrize(("model", "text"), SENTIMENT)
 def test_batch_of_one_trains(model, text, batches):
     batch = batches(corpus_of(text), text)["train"].slice(0, 1)
@@ -168,13 +188,13 @@ def test_bfloat16_autocast_is_finite(model, text, batches):
     assert close.abs().max() < 0.1
 
 
-@pytest.mark.parametrize("model", WITH_GLOVE)
+@pytest.mark.parametrize(("model", "text"), [(model, entry.text[0]) for model, entry in MODELS.items()])
 @pytest.mark.parametrize("modality", ["text", "audio", "vision"])
-def test_reads_every_modality(model, modality, batches):
+def test_reads_every_modality(model, text, modality, batches):
     """The label shows in one modality only; chance would correlate below 0.25 (64 utterances, 95 %)."""
-    split = batches(modality, "glove")
+    split = batches(modality, text)
     seed_everything(0)
-    net = build(model, "glove", split["train"], **SMALLER.get(model, {}))
+    net = build(model, text, split["train"], **SMALLER.get(model, {}))
     fit(net, split["train"], split["valid"], Training(lr=3e-3, batch_size=16, epochs=8), seed=0)
     corr = np.corrcoef(predict(net, split["test"]), split["test"].label)[0, 1]
     assert corr > (0.35 if modality == "text" else 0.7)
