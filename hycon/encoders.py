@@ -38,8 +38,9 @@ CHUNK = {"cpu": 8, "cuda": 64}  # sentences encoded together; on a CPU padding c
 class PretrainedText(nn.Module):
     """A BERT or XLNet (transformers) read without padding.
 
-    kind: "bert" (nominal padding on the right) or "xlnet" (on the left; its positions are relative, so where the
-    padding lies changes nothing, and its last nominal step is the real [CLS]).
+    kind: "bert" (nominal padding on the right) or "xlnet" (on the left; its positions are relative, so how far it is
+    padded changes nothing, and its last nominal step is the real [CLS]).  At XLNet's first word the read-out `mean`
+    takes the step before as zero, where the padded computation has what XLNet makes of its last PAD.
     """
 
     def __init__(self, model: nn.Module, kind: str):

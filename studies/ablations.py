@@ -7,11 +7,13 @@ from typing import Any
 
 from hycon.errors import UserError, nearest
 from studies.registry import model_module
-from studies.tables import SENTIMENT, Row, TableSpec
+from studies.tables import EMOTION, SENTIMENT, Row, TableSpec
 
 
-def ablation_table(model: str, text: str, remove: Sequence[str], options: Mapping[str, Any]) -> TableSpec:
-    """A table of two rows: the intact model, and the model without `remove` and with `options`."""
+def ablation_table(
+    model: str, text: str, remove: Sequence[str], options: Mapping[str, Any], task: str = "sentiment"
+) -> TableSpec:
+    """A table of two rows: the intact model, and the model without `remove` and with `options`.  task: the corpus's."""
     known = getattr(model_module(model), "ABLATIONS", {})
     if remove and not known:
         raise UserError(f"Model {model} names no parts to remove; see `bench list ablations`.")
@@ -28,4 +30,5 @@ def ablation_table(model: str, text: str, remove: Sequence[str], options: Mappin
     label = ", ".join([f"w/o {part}" for part in remove] + [f"{k}={v}" for k, v in options.items()])
     name = f"{model}-{text}"
     rows = (Row(name, model, text, intact), Row(f"{name} ({label})", model, text, changes))
-    return TableSpec("ablation", f"Ablation of {name}", "mosi", SENTIMENT, rows)
+    corpus, columns = ("iemocap", EMOTION) if task == "emotion" else ("mosi", SENTIMENT)
+    return TableSpec("ablation", f"Ablation of {name}", corpus, columns, rows, task)

@@ -74,6 +74,14 @@ def corpus_for(name: str, data: str | os.PathLike | None, keep: bool = True) -> 
         return synthesize(name, scratch, emotions=emotions)
 
 
+def task_of(corpus: str | None, data: str | os.PathLike | None) -> str:
+    """What the labels of the corpus are that was asked for; sentiment where none was."""
+    for task, name in DEMO_CORPORA.items():
+        if corpus == name:
+            return task
+    return read_manifest(corpus, data).task if corpus else "sentiment"
+
+
 def corpus_name(table: TableSpec, profile: Profile | None, corpus: str | None) -> str:
     """The corpus that was asked for, or the profile's for this kind of table, or the paper's."""
     demo = DEMO_CORPORA[table.task] if profile and profile.demo else None

@@ -372,6 +372,15 @@ def test_mult_s_iemocap_file_from_import_to_table(capsys, tmp_path):
     assert found["rows"][0]["encoder"] == "the corpus's own GloVe (9-d)"
 
 
+def test_ablation_on_emotions_has_their_columns(capsys, tmp_path):
+    small = ["--profile", "demo", "--trials", "1", "--seeds", "1", "--epochs", "1", "--executor", "inline", "--quiet"]
+    arguments = ["ablate", "--text", "glove", "--remove", "iemcl", "--corpus", "synthetic_emotions", *places(tmp_path)]
+    code, out, _ = bench(capsys, *arguments, *small, "--format", "json")
+    rows = json.loads(out)["rows"]
+    assert code == 0 and [row["n"] for row in rows] == [1, 1, 0]
+    assert all(0 < row["metrics"]["average_f1"]["mean"] <= 100 for row in rows)
+
+
 def test_a_table_refuses_labels_of_another_kind(capsys, copy):
     given = ["--corpus", "synthetic", "--profile", "demo", *places(copy)]
     code, out, err = bench(capsys, "run", "table3", *given)
