@@ -20,11 +20,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hycon.data.batching import Batch
+from hycon.data.ragged import Ragged
 from hycon.dropout import Dropout
 from hycon.encoders import PretrainedText
 from hycon.output import Output, as_prediction, outputs
@@ -69,9 +69,10 @@ SEARCH_SPACE = {
 
 
 class TokenStates(nn.Module):
-    """Text as a sequence for recurrent models: Batch -> (B, T, width), zeros beyond an utterance's end.
+    """Text as a sequence for recurrent models.
 
-    With a pretrained encoder: its token states, Conv1d(k=3, no bias) to `d`; without: the vectors as they are.
+    With a pretrained encoder: its token states, Conv1d(k=3, no bias) to `d`, as (B, T, d), padded on the right; without
+    one: the vectors as they are, Ragged (width,).
     """
 
     def __init__(self, width: int, text: PretrainedText | None, d: int):
@@ -80,9 +81,9 @@ class TokenStates(nn.Module):
         self.conv = nn.Conv1d(text.width, d, 3, padding=1, bias=False) if text else None
         self.width = d if text else width
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: Batch) -> Tensor | Ragged:
         if self.text is None or self.conv is None:
-            return batch.text.padded()
+            return batch.text
         states = self.text.states(batch.text)
         return self.conv(states.transpose(1, 2)).transpose(1, 2)
 
@@ -114,5 +115,5 @@ class Model(nn.Module):
         self.head = Head(config.hidden, config.dropout, outputs(emotions))
 
     def forward(self, batch: Batch) -> Output:
-        x = torch.cat([self.text(batch), batch.audio.padded(), batch.vision.padded()], 2)  # (B, T, l + a + v)
-        return Output(as_prediction(self.head(last_hidden(self.lstm, x, batch.text.lengths)), self.emotions))
+        last = last_hidden(self.lstm, self.text(batch), batch.audio, batch.vision, lengths=batch.text.lengths)
+        return Output(as_prediction(self.head(last), self.emotions))

@@ -82,9 +82,9 @@ class Model(nn.Module):
         self.heads = nn.ModuleDict({name: Head(width, config.dropout, out) for name, width in heads.items()})
 
     def forward(self, batch: Batch) -> Output:
-        x = {"text": self.text(batch), "audio": batch.audio.padded(), "vision": batch.vision.padded()}
+        x = {"text": self.text(batch), "audio": batch.audio, "vision": batch.vision}
         last: dict[str, Tensor] = {
-            m: last_hidden(self.lstm[m], x[m], getattr(batch, m).lengths)  # type: ignore[arg-type]
+            m: last_hidden(self.lstm[m], x[m], lengths=getattr(batch, m).lengths)  # type: ignore[arg-type]
             for m in MODALITIES
         }
         if self.config.combine == "vote":

@@ -184,7 +184,9 @@ class Model(nn.Module):
         self.head = Head(2 * config.hidden, config.dropout, outputs(emotions))
 
     def forward(self, batch: Batch) -> Output:
-        sequences = {"text": self.text(batch), "audio": batch.audio.padded(), "vision": batch.vision.padded()}
+        text = self.text(batch)
+        text = text if isinstance(text, Tensor) else text.padded()
+        sequences = {"text": text, "audio": batch.audio.padded(), "vision": batch.vision.padded()}
         device = batch.label.device
         steps = torch.arange(batch.text.longest, device=device)
         real = (steps < batch.text.device_lengths()[:, None]).float()[:, None]  # (B, 1, T)

@@ -116,7 +116,7 @@ class TextSubnet(nn.Module):
         self.linear = nn.Linear(hidden, out)
 
     def forward(self, sequences: Ragged) -> Tensor:
-        return self.linear(self.drop(last_hidden(self.lstm, sequences.padded(), sequences.lengths)))
+        return self.linear(self.drop(last_hidden(self.lstm, sequences, lengths=sequences.lengths)))
 
 
 class Subnets(nn.Module):

@@ -18,14 +18,17 @@ from hycon.data.ragged import Ragged
 from hycon.dropout import dropout
 
 
-def last_hidden(lstm: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
+def last_hidden(lstm: nn.LSTM, *sources: Tensor | Ragged, lengths: Tensor) -> Tensor:
     """(B, h): the top layer's hidden state at each sequence's own last step; no compute on padding.
 
-    x: (B, T, d), padded on the right.  lengths: (B,) on the CPU.  `lstm` is unidirectional and has biases.
+    sources: what is read at each step, side by side; Ragged, or (B, T, d) padded on the right.  lengths: (B,) on the
+    CPU.  `lstm` is unidirectional and has biases.
     """
     sizes, *indices = packed_order(lengths)
-    sequence, step, last = (i.to(x.device, non_blocking=True) for i in indices)
-    return packed_lstm(lstm, x[sequence, step], sizes)[last]
+    device = lstm.get_parameter("weight_ih_l0").device
+    sequence, step, last = (i.to(device, non_blocking=True) for i in indices)
+    rows = [packed_rows(x, sequence, step) if isinstance(x, Ragged) else x[sequence, step] for x in sources]
+    return packed_lstm(lstm, torch.cat(rows, 1) if len(rows) > 1 else rows[0], sizes)[last]
 
 
 def packed_order(lengths: Tensor) -> tuple[list[int], Tensor, Tensor, Tensor]:

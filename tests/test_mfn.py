@@ -76,7 +76,7 @@ def test_states_of_every_step(lengths, layers):
         )
         for a, b in zip(ours, theirs, strict=True):
             torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(last_hidden(lstm, x, n), expected[0][packed_order(n)[3]])
+    torch.testing.assert_close(last_hidden(lstm, x, lengths=n), expected[0][packed_order(n)[3]])
 
 
 def stepwise(lstm, x):

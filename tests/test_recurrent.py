@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from hycon.data.ragged import Ragged
 from hycon.recurrent import last_hidden, packed_lstm, packed_order, torch_lstm
 
 LENGTHS = [
@@ -28,6 +29,10 @@ def one_by_one(lstm, x, lengths):
     return torch.stack([lstm(x[i, :length, None])[0][-1, 0] for i, length in enumerate(lengths)])
 
 
+def ours_last(lstm, x, n):
+    return last_hidden(lstm, x, lengths=n)
+
+
 def gradients(lstm, x, lengths, hidden):
     x.requires_grad_()
     goal = torch.randn(len(lengths), 5, dtype=x.dtype, generator=torch.Generator().manual_seed(1))
@@ -44,7 +49,7 @@ def by_pytorch(lstm, x, lengths):
 def test_equals_each_sequence_alone(lengths, layers):
     lstm, x, n = case(lengths, layers)
     with torch.no_grad():
-        torch.testing.assert_close(last_hidden(lstm, x, n), one_by_one(lstm, x, lengths))
+        torch.testing.assert_close(last_hidden(lstm, x, lengths=n), one_by_one(lstm, x, lengths))
 
 
 @settings(max_examples=30, deadline=None)
@@ -52,7 +57,7 @@ def test_equals_each_sequence_alone(lengths, layers):
 def test_any_lengths(lengths):
     lstm, x, n = case(lengths)
     with torch.no_grad():
-        torch.testing.assert_close(last_hidden(lstm, x, n), one_by_one(lstm, x, lengths))
+        torch.testing.assert_close(last_hidden(lstm, x, lengths=n), one_by_one(lstm, x, lengths))
 
 
 def test_what_the_padding_holds_does_not_matter():
@@ -60,8 +65,8 @@ def test_what_the_padding_holds_does_not_matter():
     noisy = x.clone()
     noisy[0, 2:], noisy[2, 4:] = 1e6, float("nan")
     padded = torch.cat([noisy, torch.full((3, 7, 3), float("nan"))], 1)
-    assert torch.equal(last_hidden(lstm, padded, n), last_hidden(lstm, x, n))
-    for ours, clean in zip(gradients(lstm, padded, n, last_hidden), gradients(lstm, x, n, last_hidden), strict=True):
+    assert torch.equal(last_hidden(lstm, padded, lengths=n), last_hidden(lstm, x, lengths=n))
+    for ours, clean in zip(gradients(lstm, padded, n, ours_last), gradients(lstm, x, n, ours_last), strict=True):
         assert torch.equal(ours[:, :6] if ours.dim() == 3 else ours, clean)
 
 
@@ -70,7 +75,7 @@ def test_what_the_padding_holds_does_not_matter():
 def test_gradients_equal_those_of_a_packed_batch(lengths, layers):
     lstm, x, n = case(lengths, layers, torch.float64)
     expected = gradients(lstm, x, n, by_pytorch)
-    for ours, theirs in zip(gradients(lstm, x, n, last_hidden), expected, strict=True):
+    for ours, theirs in zip(gradients(lstm, x, n, ours_last), expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=1e-8)
 
 
@@ -78,7 +83,7 @@ def test_gradients_by_finite_differences():
     lstm, x, n = case([2, 4, 1], 2, torch.float64)
     x.requires_grad_()
     weights = list(lstm.parameters())
-    torch.autograd.gradcheck(lambda x, *_: last_hidden(lstm, x, n), (x, *weights))
+    torch.autograd.gradcheck(lambda x, *_: last_hidden(lstm, x, lengths=n), (x, *weights))
 
 
 def test_gradient_of_every_step_reaches_the_weights():
@@ -112,7 +117,7 @@ def test_what_runs_on_a_gpu(lengths):
 
 def test_backward_twice_gives_the_same():
     lstm, x, n = case([3, 5, 1], 2)
-    loss = last_hidden(lstm, x, n).square().sum()
+    loss = last_hidden(lstm, x, lengths=n).square().sum()
     first = torch.autograd.grad(loss, list(lstm.parameters()), retain_graph=True)
     second = torch.autograd.grad(loss, list(lstm.parameters()))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
@@ -121,26 +126,26 @@ def test_backward_twice_gives_the_same():
 def test_frozen_weights_get_no_gradient():
     lstm, x, n = case([3, 5, 1])
     lstm.weight_ih_l0.requires_grad_(False)
-    last_hidden(lstm, x, n).sum().backward()
+    last_hidden(lstm, x, lengths=n).sum().backward()
     assert lstm.weight_ih_l0.grad is None
     assert lstm.weight_hh_l0.grad.any()
 
 
 def test_dropout_between_layers_in_training_only():
     lstm, x, n = case([3, 5, 1], 2, dropout=0.5)
-    one, other = last_hidden(lstm.train(), x, n), last_hidden(lstm, x, n)
+    one, other = last_hidden(lstm.train(), x, lengths=n), last_hidden(lstm, x, lengths=n)
     assert not torch.equal(one, other)
     lstm.eval()
-    torch.testing.assert_close(last_hidden(lstm, x, n), by_pytorch(lstm, x, n))
+    torch.testing.assert_close(last_hidden(lstm, x, lengths=n), by_pytorch(lstm, x, n))
 
 
 def test_autocast_runs_the_recurrence_in_float32():
     lstm, x, n = case([3, 5, 1], 2)
     with torch.autocast("cpu", torch.bfloat16):
-        hidden = last_hidden(lstm, x.bfloat16(), n)
+        hidden = last_hidden(lstm, x.bfloat16(), lengths=n)
         hidden.float().sum().backward()
     assert hidden.dtype == torch.float32
-    torch.testing.assert_close(hidden, last_hidden(lstm, x.bfloat16().float(), n))
+    torch.testing.assert_close(hidden, last_hidden(lstm, x.bfloat16().float(), lengths=n))
     assert all(torch.isfinite(p.grad).all() for p in lstm.parameters())
 
 
@@ -155,3 +160,13 @@ def test_packed_order_is_pytorch_s(lengths):
     assert sizes == theirs.batch_sizes.tolist()
     assert torch.equal(values[sequence, step], theirs.data[:, 0])
     assert torch.equal(values[sequence, step][last], values[torch.arange(len(lengths)), n - 1])
+
+
+def test_ragged_sources_side_by_side_equal_their_padded_concatenation():
+    torch.manual_seed(0)
+    lstm = torch.nn.LSTM(7, 4, 2)
+    one, other = (Ragged.from_list([torch.randn(n, d) for n in (3, 1, 5)]) for d in (5, 2))
+    joined = torch.cat([one.padded(), other.padded()], 2)
+    expected = last_hidden(lstm, joined, lengths=one.lengths)
+    assert torch.equal(last_hidden(lstm, one, other, lengths=one.lengths), expected)
+    assert torch.equal(last_hidden(lstm, one.padded(), other, lengths=one.lengths), expected)
