@@ -114,12 +114,55 @@ ON_EMOTIONS = (  # all with GloVe (sec. 4.5.2); the paper quotes every baseline
     Row("HyCon-v2", "hycon", "glove", V2),
 )
 
+
+def _hycon(name: str, **config: Any) -> Row:
+    """A variant of HyCon-BERT on CMU-MOSI, as in Tables 4 to 7. One with no override is Table 1's row, and its runs."""
+    return Row(name, "hycon", "bert", config)
+
+
+ABLATED = (  # as hycon.model.ABLATIONS names them; removed from HyCon-v2: its pair selection
+    _hycon("HyCon (W/O Contrast Learning)", iamcl=0.0, iemcl=0.0, scl=0.0),
+    _hycon("HyCon (W/O Refinement Loss)", refinement=False),
+    _hycon("HyCon (W/O Modality Margin α)", margin=1.0),  # sec. 4.5.3: "where alpha is set to 1"
+    _hycon("HyCon (W/O L_IAMCL)", iamcl=0.0),
+    _hycon("HyCon (W/O L_IEMCL)", iemcl=0.0),
+    _hycon("HyCon (W/O L_SCL)", scl=0.0),
+    _hycon("HyCon"),
+    _hycon("HyCon-v2 (W/O Positive Selection)", **V2, select_positives=False),
+    _hycon("HyCon-v2 (W/O Negative Selection)", **V2, select_negatives=False),
+    _hycon("HyCon-v2", **V2),
+)
+FUSED = (
+    _hycon("Concatenation", fusion="concatenation"),
+    _hycon("Addition (defaulted)"),
+    _hycon("Tensor Fusion", fusion="tensor"),
+    _hycon("Graph Fusion", fusion="graph"),
+)
+MARGINS = (
+    _hycon("HyCon (α = 0.5)", margin=0.5),
+    _hycon("HyCon (α = 0.7)", margin=0.7),
+    _hycon("HyCon (α = 0.8)"),
+    _hycon("HyCon (α = 0.9)", margin=0.9),
+)
+LOSSES = (
+    _hycon("Triplet Loss", contrastive="triplet"),
+    _hycon("Hard-triplet Mining", contrastive="hard-triplet"),
+    _hycon("N-pair Loss", contrastive="n-pair"),
+    _hycon("Classical Contrastive Loss", contrastive="classical"),
+    _hycon("HyCon"),
+    _hycon("HyCon-v2", **V2),
+)
+
 TABLES = {
     table.name: table
     for table in (
         TableSpec("table1", "Comparison with baselines", "mosi", SENTIMENT, BASELINES_AND_HYCON),
         TableSpec("table2", "Comparison with baselines", "mosei", SENTIMENT, BASELINES_AND_HYCON),
         TableSpec("table3", "Emotion recognition", "iemocap", EMOTION, ON_EMOTIONS, task="emotion"),
+        TableSpec("table4", "Ablation studies", "mosi", SENTIMENT, ABLATED),
+        TableSpec("table5", "Fusion strategies of HyCon", "mosi", SENTIMENT, FUSED),
+        TableSpec("table6", "Modality margin α", "mosi", SENTIMENT, MARGINS),
+        TableSpec("table7", "Loss functions", "mosi", SENTIMENT, LOSSES),
     )
 }
 

@@ -81,6 +81,21 @@ def test_tables_1_and_2_have_22_rows_with_distinct_settings():
         assert len({(row.model, row.text, tuple(row.config.items())) for row in rows}) == 22
 
 
+def test_ablated_rows_are_the_model_s_own_ablations_and_shared_cells_are_the_same_runs():
+    from hycon.model import ABLATIONS
+
+    parts = ("contrast", "refinement", "margin", "iamcl", "iemcl", "scl")
+    parts += ("positive-selection", "negative-selection")
+    ablated = [dict(row.config) for row in TABLES["table4"].rows if "W/O" in row.name]
+    assert ablated == [ABLATIONS[part] for part in parts]
+    whole = {"HyCon", "HyCon-BERT", "Addition (defaulted)", "HyCon (α = 0.8)"}
+    rows = [row for name in ("table1", "table4", "table5", "table6", "table7") for row in TABLES[name].rows]
+    same = [row for row in rows if row.name in whole]
+    assert len(same) == 5 and {(row.model, row.text, tuple(row.config)) for row in same} == {("hycon", "bert", ())}
+    margins = [resolve("hycon", "bert", row.config)[0].margin for row in TABLES["table6"].rows]
+    assert margins == [0.5, 0.7, 0.8, 0.9]  # 0.8 is the default
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_models_have_the_front_end_and_options_of_their_rows(name):
     for row in TABLES[name].rows:
