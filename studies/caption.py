@@ -64,6 +64,10 @@ def _cells(result: TableResult) -> str:
     metrics = f"metrics of protocol {result.protocol}"
     if result.table.task == "emotion":
         metrics = "accuracy and weighted F1 of each emotion and their averages"
+    if any(column.metric == "train_seconds" for column in result.table.columns):
+        metrics = (
+            "what each run cost: training ends by early stopping, so epochs differ; evaluation is of the test split"
+        )
     return (
         f"Cells: mean ± sample standard deviation (n) over seeded runs on the test split, {n}, {metrics}; "
         "column paper: the number that the paper prints."

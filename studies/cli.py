@@ -99,7 +99,7 @@ def _add_list(commands) -> None:
 
 def _add_run(commands) -> None:
     command = _command(commands, "run", do_run, "run a table: search on validation, then seeded runs of each winner")
-    command.add_argument("table", metavar="TABLE", help="table1 to table7")
+    command.add_argument("table", metavar="TABLE", help="table1 to table8")
     _choosing(command)
     _running(command)
     command.add_argument("--format", default="text", metavar="FORMAT", help="of the table printed at the end")
@@ -117,7 +117,7 @@ def _add_ablate(commands) -> None:
 
 def _add_table(commands) -> None:
     command = _command(commands, "table", do_table, "print a table from the results at hand")
-    command.add_argument("table", metavar="TABLE", help="table1 to table7")
+    command.add_argument("table", metavar="TABLE", help="table1 to table8")
     _choosing(command)
     command.add_argument("--format", default="text", metavar="FORMAT", help="text, md, latex, csv, html or json")
     command.add_argument("--protocol", default="paper", metavar="NAME", help="metrics: paper, all, mult or mmsa")

@@ -16,7 +16,7 @@ from studies.plan import PROFILES, Profile, Setting, Study, load_studies, run_ro
 from studies.registry import MODELS
 from studies.runs import RunRecord, RunSpec
 from studies.store import RunStore
-from studies.tables import TABLES, Row, TableResult, TableSpec, assemble, corpus_info, test_metrics
+from studies.tables import TABLES, Row, TableResult, TableSpec, assemble, corpus_info, measures
 
 if TYPE_CHECKING:
     import pandas
@@ -355,10 +355,9 @@ def results(
             "corpus": record.spec.corpus,
             "seed": record.spec.seed,
             "encoder": (record.spec.encoder or {}).get("name"),
-            **test_metrics(record, protocol),
+            **measures(record, protocol),
             "valid_loss": record.valid_loss,
             "best_epoch": record.best_epoch,
-            "parameters": record.parameters,
             "seconds": record.seconds,
             "notes": "; ".join(record.notes),
         }

@@ -69,9 +69,9 @@ def measured(entry: Entry, column: Column) -> str:
     """As "85.1 ± 0.4 (5)", "85.1 (1)" for a single run, "85.1" for what is no run, a dash for nothing."""
     if entry.stat is None:
         return NOTHING
-    spread = "" if entry.stat.sd is None else f" ± {entry.stat.sd:.{column.decimals}f}"
+    spread = "" if entry.stat.sd is None else f" ± {entry.stat.sd:,.{column.decimals}f}"
     count = f" ({entry.stat.n})" if entry.stat.n else ""
-    return f"{entry.stat.mean:.{column.decimals}f}{spread}{count}"
+    return f"{entry.stat.mean:,.{column.decimals}f}{spread}{count}"
 
 
 def printed(entry: Entry) -> str:

@@ -38,6 +38,10 @@ TOLERANCES = {
     "acc7": Tolerance(1.5, _LIKE_ACC2.format("1.5 points", "Acc7")),
     "mae": Tolerance(0.03, _LIKE_ACC2.format("0.03", "MAE")),
     "corr": Tolerance(0.015, _LIKE_ACC2.format("0.015", "Corr")),
+    "acc": Tolerance(1.0, "chosen here: of an emotion or their average, as Acc2; its F1 likewise"),
+    "parameters": Tolerance(
+        0.0, "a count is the same or it is not; times and memory depend on the machine and have none"
+    ),
 }
 
 
@@ -65,6 +69,12 @@ def cell(values: Sequence[float]) -> CellStat:
     sd = statistics.stdev(values)
     half = float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2)) * sd / math.sqrt(n)
     return CellStat(mean, sd, mean - half, mean + half, n)
+
+
+def tolerance_of(metric: str) -> float | None:
+    """In the paper's units; emotions ("happy_acc") share theirs. None where a number has nothing to be near."""
+    found = TOLERANCES.get(metric) or TOLERANCES.get(metric.rpartition("_")[2])
+    return found.value if found else None
 
 
 def verdict(stat: CellStat | None, paper: float | None, tolerance: float | None) -> str:

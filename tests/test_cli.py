@@ -172,7 +172,7 @@ MISTAKES = [
     (["table", "table1", "--rows", "x"], "no row 'x'"),
     (["table", "table1", "--protocol", "papre"], "paper"),
     (["table", "table1", "--output", "no/such/folder/t.md"], "No such file"),
-    (["status", "table9"], "table1"),
+    (["status", "table9"], "table8"),
     (["data", "lsit"], "list"),
     (["data", "check", "nosuch"], "No corpus 'nosuch'"),
     (["data", "synthesize", "Bad Name"], "lower-case"),

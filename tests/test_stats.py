@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from studies.reference import paper_table
-from studies.stats import TOLERANCES, CellStat, cell, verdict
+from studies.stats import TOLERANCES, CellStat, cell, tolerance_of, verdict
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 30])
@@ -78,8 +78,11 @@ def test_differs_is_rare_where_the_paper_is_right():
 
 
 def test_tolerances_are_what_their_reasons_say():
-    assert set(TOLERANCES) == {"acc7", "acc2", "f1", "mae", "corr"}
-    assert all(tolerance.value > 0 and tolerance.reason for tolerance in TOLERANCES.values())
+    assert set(TOLERANCES) == {"acc7", "acc2", "f1", "mae", "corr", "acc", "parameters"}
+    assert all(tolerance.reason for tolerance in TOLERANCES.values())
+    assert [name for name, tolerance in TOLERANCES.items() if tolerance.value == 0] == ["parameters"]
+    assert tolerance_of("happy_acc") == tolerance_of("average_f1") == tolerance_of("acc2") == 1.0
+    assert tolerance_of("train_seconds") is None and tolerance_of("peak_memory_mib") is None
 
     def spread(metric):
         rows = {row: v for (_, row, m), v in paper_table("table1").items() if m == metric and not v.quoted}
