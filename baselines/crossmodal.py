@@ -300,7 +300,7 @@ class _FeedForward(torch.autograd.Function):
 
 
 class Encoders(nn.Module):
-    """P Transformer encoders of one shape: layers as hycon.encoders.EncoderLayer (pre-LN, feed-forward 4d), final norm.
+    """P Transformer encoders of one shape: layers as hycon.transformer.EncoderLayer (pre-LN, feed-forward 4d), a norm.
 
     Every matrix is (layers, P, in, out). attn_dropout: one probability per encoder.
     """

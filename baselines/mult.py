@@ -41,9 +41,10 @@ from hycon.data.batching import Batch
 from hycon.data.corpus import MODALITIES
 from hycon.data.ragged import Ragged
 from hycon.dropout import Dropout
-from hycon.encoders import PretrainedText, positional_encoding
+from hycon.encoders import PretrainedText
 from hycon.output import Output, as_prediction, outputs
 from hycon.train import Training
+from hycon.transformer import positional_encoding
 
 VERSION = 1
 PAIRS: tuple[tuple[int, int], ...] = (

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from studies.tables import PAPER_BUDGET, PAPER_ENCODERS, TableResult, is_paper_encoder
+from studies.assemble import PAPER_ENCODERS, TableResult, is_paper_encoder
+from studies.tables import PAPER_BUDGET
 
 DAGGER = "†"
 MARKS = {"reproduced": "=", "differs": "≠", "inconclusive": "?"}  # verdicts that get a mark beside the paper's number

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from hycon.data.corpus import Manifest, corpus_folder, existing_folder, read_manifest
 from hycon.errors import UserError, nearest
+from studies.assemble import TableResult, assemble, corpus_info, measures
 from studies.plan import PROFILES, Profile, Setting, Study, load_studies, run_rows, study_of, trial_specs
 from studies.registry import MODELS
 from studies.runs import RunRecord, RunSpec
 from studies.store import RunStore
-from studies.tables import TABLES, Row, TableResult, TableSpec, assemble, corpus_info, measures
+from studies.tables import TABLES, Row, TableSpec
 
 if TYPE_CHECKING:
     import pandas

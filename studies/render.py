@@ -19,8 +19,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from hycon.errors import UserError, nearest
+from studies.assemble import Entry, RowResult, TableResult
 from studies.caption import DAGGER, MARKS, caption, one_line
-from studies.tables import Column, Entry, RowResult, TableResult
+from studies.tables import Column
 
 NOTHING = "–"
 SHORT = 32  # characters: a longer reason goes below the table

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from hycon.data.ragged import Ragged
-from hycon.encoders import READOUTS, EncoderLayer, SequenceEncoder, init_like_authors, positional_encoding
+from hycon.encoders import READOUTS, init_like_authors
+from hycon.transformer import EncoderLayer, SequenceEncoder, positional_encoding
 
 D, HEADS, WIDTH, T = 6, 2, 4, 9
 LENGTHS = [1, 9, 4, 8, 2]

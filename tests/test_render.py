@@ -14,11 +14,12 @@ import subprocess
 import pytest
 
 from hycon.errors import UserError
+from studies.assemble import CorpusInfo, Entry, RowResult, TableResult
 from studies.caption import caption
 from studies.reference import PaperValue
 from studies.render import FORMATS, html_table, latex, render
 from studies.stats import CellStat
-from studies.tables import Column, CorpusInfo, Entry, Row, RowResult, TableResult, TableSpec
+from studies.tables import Column, Row, TableSpec
 
 ACC2 = Column("acc2", "Acc2", 100, 1, True)
 MAE = Column("mae", "MAE", 1, 3, False)

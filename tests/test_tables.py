@@ -6,13 +6,14 @@ import sys
 
 import pytest
 
+import studies.assemble
 from hycon.data.corpus import Manifest
-from studies import tables
+from studies.assemble import CorpusInfo, assemble, corpus_info, is_paper_encoder
 from studies.reference import PaperValue, paper_table
 from studies.registry import MODELS, resolve
 from studies.render import render
 from studies.runs import RunRecord, RunSpec
-from studies.tables import TABLES, Column, CorpusInfo, Row, TableSpec, assemble, corpus_info
+from studies.tables import TABLES, Column, Row, TableSpec
 
 ACC2 = Column("acc2", "Acc2", 100, 1, True)
 MAE = Column("mae", "MAE", 1, 3, False)
@@ -34,7 +35,7 @@ def made_up_paper(monkeypatch):
         text = PAPER.get((row, metric)) if (table, corpus) == ("table1", "mosi") else None
         return PaperValue(text, float(text), quoted=row == "C-GloVe") if text else None
 
-    monkeypatch.setattr(tables, "paper_value", value)
+    monkeypatch.setattr(studies.assemble, "paper_value", value)
 
 
 def runs(row, acc2, mae=0.9, encoder=BERT, status="done", reason=None, notes=(), protocol="paper"):
@@ -222,9 +223,9 @@ def test_word_vectors_of_a_manifest_decide_about_glove_rows():
         return corpus_info(Manifest("mosi", "sentiment", {}, {}, {}, {}, "word", {}, {}, ["n"], vectors), ["demo"])
 
     assert info(300) == CorpusInfo("mosi", ("n", "demo"), False, {"glove": "glove.txt (300-d)"})
-    assert tables.is_paper_encoder("glove", info(300).encoders["glove"])
-    assert not tables.is_paper_encoder("glove", info(150).encoders["glove"])
-    assert not tables.is_paper_encoder("features", "anything")
+    assert is_paper_encoder("glove", info(300).encoders["glove"])
+    assert not is_paper_encoder("glove", info(150).encoders["glove"])
+    assert not is_paper_encoder("features", "anything")
     assert corpus_info(Manifest("mosi", "sentiment", {}, {}, {}, {}, "word", {}, {})).encoders == {}
 
 
@@ -245,7 +246,7 @@ def test_a_short_search_rules_out_its_own_row_only():
 
 
 def test_costs_come_from_the_records_and_counts_must_be_exact(monkeypatch):
-    monkeypatch.setattr(tables, "paper_value", lambda t, c, row, m: paper_table(t).get((c, row, m)))
+    monkeypatch.setattr(studies.assemble, "paper_value", lambda t, c, row, m: paper_table(t).get((c, row, m)))
     spec = RunSpec("hycon", 1, "bert", "mosi", "sha", {}, {}, seed=0, encoder=BERT)
     cost = {"seconds": 300.0, "seconds_per_epoch": 30.0, "test_seconds": 1.5, "peak_memory_mib": 4000.0}
     right, wrong = (
