@@ -31,7 +31,7 @@ from hycon.data.corpus import MODALITIES
 from hycon.data.ragged import Ragged
 from hycon.dropout import Dropout
 from hycon.encoders import FrontEndConfig, FusionNet, PretrainedText
-from hycon.fusion import TensorFusion, tensor_linear, with_one
+from hycon.fusion import TensorFusion, batch_norm, tensor_linear, with_one
 from hycon.output import Output, as_prediction, outputs
 from hycon.recurrent import last_hidden
 from hycon.train import Training
@@ -95,12 +95,7 @@ class MeanSubnet(nn.Module):
 
     def forward(self, sequences: Ragged) -> Tensor:
         x = sequences.padded().sum(1) / sequences.device_lengths()[:, None]
-        if self.training and len(x) == 1:
-            n = self.norm
-            x = F.batch_norm(x, n.running_mean, n.running_var, n.weight, n.bias, False, 0.0, n.eps)
-        else:
-            x = self.norm(x)
-        x = self.drop(x)
+        x = self.drop(batch_norm(self.norm, x, len(x)))
         for layer in self.layers:
             x = F.relu(layer(x))
         return x

@@ -1,7 +1,9 @@
-"""What every model must do, as functions for the tests of single models."""
+"""What every model must do, for the conformance tests and those of single models; inputs and numbers of models."""
 
 import torch
 
+from hycon.data.batching import Batch, Layout
+from hycon.data.ragged import Ragged
 from hycon.output import task_loss
 from studies.registry import build_model
 
@@ -14,19 +16,30 @@ def small_model(name, *, text="glove", emotions=0, dims=DIMS, **overrides):
     return build_model(name, text=text, dims=dims, emotions=emotions, **overrides)
 
 
-def loss_of(net, batch):
-    output = net(batch)
+def batch_of(lengths, dims, seed=0):
+    """A word-aligned batch of random vectors, labels 0, nominally as long as its longest utterance."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = {m: Ragged.from_list([torch.randn(n, d, generator=generator) for n in lengths]) for m, d in dims.items()}
+    return Batch(**inputs, label=torch.zeros(len(lengths)), layout=Layout(dict.fromkeys(dims, max(lengths))))
+
+
+def loss_of(net, batch, output=None):
+    output = output or net(batch)
     return net.loss(output, batch) if hasattr(net, "loss") else task_loss(output.prediction, batch.label)
 
 
-def check_gradients(net, batch):
-    """A finite loss, and a gradient in every parameter that is not all zeros."""
-    loss = loss_of(net.train(), batch)
+def unmoved(net):
+    """The names of the parameters that want a gradient and have none, or one of zeros only."""
+    return {n for n, p in net.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())}
+
+
+def check_gradients(net, batch, output=None, unused=frozenset()):
+    """A finite loss, and a finite gradient in every parameter, not all zeros but for those called as in `unused`."""
+    loss = loss_of(net.train(), batch, output)
+    assert loss.dim() == 0 and torch.isfinite(loss)
     loss.backward()
-    assert torch.isfinite(loss)
-    for name, parameter in net.named_parameters():
-        assert parameter.grad is not None and parameter.grad.any(), name
-        assert torch.isfinite(parameter.grad).all(), name
+    assert {name.rpartition(".")[2] for name in unmoved(net)} <= unused
+    assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
 
 
 def check_batch_of_one(net, batch):
@@ -38,10 +51,12 @@ def check_batch_of_one(net, batch):
 
 @torch.no_grad()
 def check_own_prediction(net, split):
-    """The shortest and the longest utterances together, each alone, and in another order: the same numbers."""
+    """Alone, beside far longer utterances, or in another order: the same number."""
     net.eval()
     order = torch.argsort(split.text.lengths)
-    batch = split.take(torch.cat([order[:3], order[-3:]]))
+    picked = torch.cat([order[:3], order[-3:]])  # the shortest and the longest
+    assert split.text.lengths[picked[-1]] > 2 * split.text.lengths[picked[0]]
+    batch = split.take(picked)
     together = net(batch).prediction
     alone = torch.cat([net(batch.slice(i, i + 1)).prediction for i in range(6)])
     shuffle = torch.tensor([4, 0, 5, 2, 1, 3])

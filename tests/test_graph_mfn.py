@@ -2,13 +2,12 @@
 
 import pytest
 import torch
+from model_checks import batch_of
 from recorded import GOLDEN, compare
 from safetensors.torch import load_file
 
 from baselines.graph_mfn import JOINT, DynamicFusionGraph, subsets
-from hycon.data.batching import Batch, Layout
 from hycon.data.corpus import MODALITIES
-from hycon.data.ragged import Ragged
 from hycon.errors import UserError
 from studies.registry import build_model
 
@@ -16,12 +15,6 @@ GLOVE = {"text": 300, "audio": 74, "vision": 47}
 DIMS = {"text": 5, "audio": 4, "vision": 3}
 RECORDED = {"text_hidden": 5, "audio_hidden": 3, "vision_hidden": 4, "memory": 6, "node": 4}
 RECORDED |= {"proposal_hidden": 4, "retain_hidden": 5, "update_hidden": 3, "out_hidden": 6}
-
-
-def batch_of(lengths):
-    generator = torch.Generator().manual_seed(0)
-    inputs = {m: Ragged.from_list([torch.randn(n, d, generator=generator) for n in lengths]) for m, d in DIMS.items()}
-    return Batch(**inputs, label=torch.zeros(len(lengths)), layout=Layout(dict.fromkeys(DIMS, max(lengths))))
 
 
 def build(**overrides):
@@ -64,7 +57,7 @@ def test_graph_by_its_definition():
 
 
 def test_nodes_learn_unless_switched_off():
-    batch = batch_of([3, 6, 1])
+    batch = batch_of([3, 6, 1], DIMS)
     for train_nodes in (True, False):
         net = build(train_nodes=train_nodes)
         net(batch).prediction.sum().backward()
@@ -76,7 +69,7 @@ def test_nodes_learn_unless_switched_off():
 
 
 def test_singletons_read_memories_or_hidden_states():
-    batch = batch_of([4, 2])
+    batch = batch_of([4, 2], DIMS)
     memory, hidden = build(), build(vertices="hidden")
     assert (memory(batch).prediction - hidden(batch).prediction).abs().min() > 1e-6
     with pytest.raises(UserError, match="vertices is 'cells'; expected one of hidden, memory"):
@@ -84,7 +77,7 @@ def test_singletons_read_memories_or_hidden_states():
 
 
 def test_an_utterance_stands_alone():
-    net, batch = build(), batch_of([3, 9, 1, 5])
+    net, batch = build(), batch_of([3, 9, 1, 5], DIMS)
     with torch.no_grad():
         together = net(batch).prediction
         alone = torch.cat([net(batch.slice(i, i + 1)).prediction for i in range(4)])

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from model_checks import check_batch_of_one, check_gradients, check_own_prediction, rows_of, small_model, weights_of
+from model_checks import check_gradients, rows_of, small_model, weights_of
 
 from baselines.hffn import SkipLSTM
 from hycon.data.ragged import Ragged
@@ -143,18 +143,6 @@ def test_recurrence_stays_float32_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         found = skip._run(x)
     assert torch.equal(found, skip._run(x))
-
-
-def test_conformance(batches):
-    split = batches("small", "glove")["train"]
-    check_gradients(small_model("hffn", **SMALL), split.slice(0, 12))
-    check_own_prediction(small_model("hffn", **SMALL), split)
-    check_batch_of_one(small_model("hffn", **SMALL), split)
-
-
-def test_emotions(batches):
-    batch = batches("emotional", "glove")["train"].slice(0, 5)
-    assert small_model("hffn", emotions=4, **SMALL)(batch).prediction.shape == (5, 4, 2)
 
 
 def test_what_cannot_be():

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from model_checks import batch_of
 from recorded import GOLDEN, compare
 from safetensors.torch import load_file
 from torch import nn
 
 from baselines.mfn import CHUNK, Config, DeltaAttention, GatedMemory, Packing
-from hycon.data.batching import Batch, Layout
+from hycon.data.batching import Batch
 from hycon.data.ragged import Ragged
 from hycon.recurrent import last_hidden, packed_order, packed_states, rows_before
 from studies.registry import build_model
@@ -21,15 +22,6 @@ DIMS = {"text": 5, "audio": 4, "vision": 3}
 RECORDED = {"text_hidden": 5, "audio_hidden": 3, "vision_hidden": 4, "memory": 6, "attention_hidden": 7}
 RECORDED |= {"proposal_hidden": 4, "retain_hidden": 5, "update_hidden": 3, "out_hidden": 6}
 LENGTHS = [[1], [4, 4, 4], [1, 9, 3, 9, 2, 5, 7, 1]]
-
-
-def batch_of(lengths, seed=0, dims=DIMS):
-    generator = torch.Generator().manual_seed(seed)
-    inputs = {
-        m: Ragged.from_list([torch.randn(length, width, generator=generator) for length in lengths])
-        for m, width in dims.items()
-    }
-    return Batch(**inputs, label=torch.zeros(len(lengths)), layout=Layout(dict.fromkeys(dims, max(lengths))))
 
 
 def packing_of(lengths):
@@ -139,7 +131,7 @@ def test_attention_and_its_gradient():
 def test_gradient_under_dropout():
     """The same masks again: the function is then fixed, and its gradient is that of differences."""
     net = build_model("mfn", text="features", dims=DIMS, **RECORDED, out_dropout=0.3).train()
-    batch = batch_of([3, 6, 1])
+    batch = batch_of([3, 6, 1], DIMS)
     weight = net.memory.retain.fc1.weight
 
     def loss():
@@ -160,7 +152,7 @@ def test_gradient_under_dropout():
 def test_every_parameter_learns_and_an_utterance_stands_alone():
     torch.manual_seed(0)
     lengths = [3, 9, 1, 5]
-    net, batch = build_model("mfn", text="features", dims=DIMS, **RECORDED).eval(), batch_of(lengths)
+    net, batch = build_model("mfn", text="features", dims=DIMS, **RECORDED).eval(), batch_of(lengths, DIMS)
     together = net(batch).prediction
     together.sum().backward()
     assert all(p.grad.any() for p in net.parameters())
@@ -175,7 +167,7 @@ def test_every_parameter_learns_and_an_utterance_stands_alone():
 def test_reads_audio_and_vision_over_time(changed):
     """The order of a modality's rows matters: no mean over time stands in for them."""
     torch.manual_seed(0)
-    net, batch = build_model("mfn", text="features", dims=DIMS, **RECORDED).eval(), batch_of([6])
+    net, batch = build_model("mfn", text="features", dims=DIMS, **RECORDED).eval(), batch_of([6], DIMS)
     turned = Ragged.from_list([getattr(batch, changed).rows.flip(0)])
     other = Batch(**{**vars(batch), changed: turned})
     assert (net(batch).prediction - net(other).prediction).abs() > 1e-5
@@ -185,7 +177,7 @@ def test_reads_audio_and_vision_over_time(changed):
 def test_a_step_never_asks_an_accelerator_for_a_value(name, monkeypatch):
     """On the meta device whatever would have to wait for a value raises; it has no autocast."""
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
-    net, batch = build_model(name, text="features", dims=DIMS).to("meta"), batch_of([3, 6, 1])
+    net, batch = build_model(name, text="features", dims=DIMS).to("meta"), batch_of([3, 6, 1], DIMS)
     rows = {m: getattr(batch, m).to("meta") for m in DIMS}
     prediction = net(replace(batch, label=batch.label.to("meta"), **rows)).prediction
     prediction.sum().backward()
@@ -196,7 +188,7 @@ def test_a_step_never_asks_an_accelerator_for_a_value(name, monkeypatch):
 def test_double_precision(name):
     """`model.double()` computes in double, to the numbers of single precision."""
     torch.manual_seed(0)
-    net, batch = build_model(name, text="features", dims=DIMS).eval(), batch_of([3, 6, 1])
+    net, batch = build_model(name, text="features", dims=DIMS).eval(), batch_of([3, 6, 1], DIMS)
     single = net(batch).prediction
     rows = {m: getattr(batch, m) for m in DIMS}
     double = replace(batch, **{m: replace(x, rows=x.rows.double()) for m, x in rows.items()})
@@ -209,7 +201,7 @@ def test_double_precision(name):
 
 def test_emotions_and_autocast():
     torch.manual_seed(0)
-    net, batch = build_model("mfn", text="features", dims=DIMS, emotions=4, **RECORDED), batch_of([2, 5])
+    net, batch = build_model("mfn", text="features", dims=DIMS, emotions=4, **RECORDED), batch_of([2, 5], DIMS)
     with torch.autocast("cpu", torch.bfloat16):
         output = net(batch)
     assert output.prediction.shape == (2, 4, 2)

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from model_checks import check_batch_of_one, check_gradients, check_own_prediction, loss_of
 
 from hycon.data.batching import form_of
 from hycon.data.ragged import Ragged
@@ -65,11 +66,6 @@ def build(model, text, batch, *, emotions=0, **overrides):
     return build_model(model, text=text, dims=dims, encoder=encoder, emotions=emotions, **{**sizes, **overrides})
 
 
-def loss_of(model, batch, output=None):
-    output = output or model(batch)
-    return model.loss(output, batch) if hasattr(model, "loss") else task_loss(output.prediction, batch.label)
-
-
 @pytest.mark.parametrize(("model", "text"), SENTIMENT)
 def test_forward_and_backward(model, text, batches):
     batch = batches(corpus_of(text), text)["train"].slice(0, 13)  # odd: the signs of 12 errors may cancel in a bias
@@ -79,31 +75,13 @@ def test_forward_and_backward(model, text, batches):
     if output.representations is not None:
         assert list(output.representations) == ["text", "audio", "vision"]
         assert len({x.shape for x in output.representations.values()}) == 1
-    loss = loss_of(net, batch, output)
-    assert loss.dim() == 0 and torch.isfinite(loss)
-    loss.backward()
-    unmoved = {n for n, p in net.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())}
-    assert {name.rpartition(".")[2] for name in unmoved} <= UNUSED
-    assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
+    check_gradients(net, batch, output, UNUSED)
 
 
 @pytest.mark.parametrize(("model", "text"), SENTIMENT)
 def test_an_utterance_s_prediction_is_its_own(model, text, batches):
-    """Alone, beside far longer utterances, or in another order: the same number."""
     split = batches(corpus_of(text), text)["train"]
-    net = build(model, text, split).eval()
-    order = torch.argsort(split.text.lengths)
-    picked = torch.cat([order[:3], order[-3:]])  # the shortest and the longest
-    assert split.text.lengths[picked[-1]] > 2 * split.text.lengths[picked[0]]
-    batch = split.take(picked)
-    with torch.no_grad():
-        together = net(batch).prediction
-        alone = torch.cat([net(batch.slice(i, i + 1)).prediction for i in range(6)])
-        shuffle = torch.tensor([4, 0, 5, 2, 1, 3])
-        shuffled = net(batch.take(shuffle)).prediction
-    assert together.unique().numel() == 6
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(shuffled, together[shuffle], atol=1e-5, rtol=1e-5)
+    check_own_prediction(build(model, text, split), split)
 
 
 @pytest.mark.parametrize("model", [m for m in MODELS if hasattr(model_module(m).Model, "loss")])
@@ -137,12 +115,8 @@ def test_a_gpu_gives_what_a_cpu_gives(model, text, batches):
 
 @pytest.mark.parametrize(("model", "text"), SENTIMENT)
 def test_batch_of_one_trains(model, text, batches):
-    batch = batches(corpus_of(text), text)["train"].slice(0, 1)
-    net = build(model, text, batch).train()
-    loss = loss_of(net, batch)
-    loss.backward()
-    assert torch.isfinite(loss)
-    assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
+    batch = batches(corpus_of(text), text)["train"]
+    check_batch_of_one(build(model, text, batch.slice(0, 1)), batch)
 
 
 @pytest.mark.parametrize(("model", "text"), BOTH_FORMS)

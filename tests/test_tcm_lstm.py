@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from model_checks import check_batch_of_one, check_gradients, check_own_prediction, rows_of, small_model, weights_of
+from model_checks import rows_of, small_model, weights_of
 
 from baselines.tcm_lstm import AuxiliaryLSTM
 
@@ -99,15 +99,3 @@ def test_recurrence_stays_float32_under_autocast():
         found = lstm._run(given, extra, sizes)
         assert torch.equal(lstm._run(given.bfloat16(), extra, sizes), lstm._run(given.bfloat16().float(), extra, sizes))
     assert torch.equal(found, lstm._run(given, extra, sizes))
-
-
-def test_conformance(batches):
-    split = batches("small", "glove")["train"]
-    check_gradients(small_model("tcm_lstm", **SMALL), split.slice(0, 12))
-    check_own_prediction(small_model("tcm_lstm", **SMALL), split)
-    check_batch_of_one(small_model("tcm_lstm", **SMALL), split)
-
-
-def test_emotions(batches):
-    batch = batches("emotional", "glove")["train"].slice(0, 5)
-    assert small_model("tcm_lstm", emotions=4, **SMALL)(batch).prediction.shape == (5, 4, 2)
