@@ -1,0 +1,50 @@
+"""`bench`: parse, call, print. A module for each family of commands; what they do is in studies.commands and beside it.
+
+Nothing here imports torch. A new command: `add(commands)` in a module of its own, and its name in FAMILIES.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from hycon.errors import UserError
+from studies.arguments import Parser, Version
+from studies.cli import data, listing, run, table
+
+FAMILIES = (listing, data, run, table)  # in the order of the help
+
+DESCRIPTION = """Reproduce HyCon (Mai et al., IEEE TAFFC 2022): run a table, read a table, look after corpora.
+
+  bench run table1 --profile demo             everything on a synthetic corpus, in minutes, on a laptop
+  bench data import mosi FILE                 a real corpus, from any format the field uses
+  bench run table1 --workers 8                the paper's protocol: 50 trials, then 5 seeds a row
+  bench table table1 --format latex           what the results folder has so far
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 done, 1 some runs failed, 2 a mistake of the caller's, 130 interrupted."""
+    try:
+        options = parser().parse_args(arguments)
+        return options.command(options) or 0
+    except UserError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("bench: interrupted; finished runs are kept, the same command goes on from here.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    root = Parser(prog="bench", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    root.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
+    commands = root.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    for family in FAMILIES:
+        family.add(commands)
+    return root

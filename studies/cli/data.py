@@ -1,0 +1,67 @@
+"""`bench data`: import, download, check, list, synthesize."""
+
+from __future__ import annotations
+
+from studies.arguments import Parser
+from studies.cli.listing import do_list
+from studies.cli.shared import command, print_json
+
+
+def add(commands) -> None:
+    data = commands.add_parser("data", help="import, download, check, list and make corpora")
+    actions = data.add_subparsers(metavar="ACTION", required=True, parser_class=Parser)
+    added = command(actions, "import", do_import, "convert a file or folder of any known format, once")
+    added.add_argument("name", help="the corpus's name from then on: mosi, mosei, iemocap, or one of your own")
+    added.add_argument("file", help="a pickle, or a folder (MISA, .csd, plain table)")
+    added.add_argument("--format", default="auto", metavar="FORMAT", help="auto, mag, misa, mult, mmsa, csd or plain")
+    added.add_argument("--text-vectors", metavar="FILE", help="GloVe text file (plain, .gz or .zip), for `glove`")
+    added.add_argument("--note", action="append", default=[], metavar="TEXT", help="said in every caption")
+    added = command(actions, "download", do_download, "fetch CMU-MOSI or CMU-MOSEI from the CMU server; resumes")
+    added.add_argument("name", help="mosi or mosei")
+    added = command(actions, "check", do_check, "set a corpus beside what the paper says of it")
+    added.add_argument("name", help="an imported corpus, see `bench data list`")
+    added.add_argument("--json", action="store_true", help="as JSON")
+    added = command(actions, "list", do_list, "list the corpora")
+    added.set_defaults(what="corpora")
+    added.add_argument("--json", action="store_true", help="as JSON")
+    added = command(actions, "synthesize", do_synthesize, "make the demo corpus")
+    added.add_argument("name", nargs="?", default="synthetic", help="its name (default: synthetic)")
+
+
+def do_import(options) -> None:
+    from hycon.data.check import check, render
+    from hycon.data.importers import import_corpus
+
+    import_corpus(
+        options.name,
+        options.file,
+        format=options.format,
+        root=options.data,
+        text_vectors=options.text_vectors,
+        notes=options.note,
+    )
+    print(render(check(options.name, options.data)))
+
+
+def do_download(options) -> None:
+    from hycon.data.download import download
+
+    print(download(options.name, options.data))
+
+
+def do_check(options) -> None:
+    from hycon.data.check import check, render
+
+    report = check(options.name, options.data)
+    if options.json:
+        print_json(report)
+    else:
+        print(render(report))
+
+
+def do_synthesize(options) -> None:
+    from hycon.data.check import check, render
+    from hycon.data.synthetic import synthesize
+
+    synthesize(options.name, options.data)
+    print(render(check(options.name, options.data)))

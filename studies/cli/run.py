@@ -1,0 +1,127 @@
+"""`bench run` and `bench ablate`."""
+
+from __future__ import annotations
+
+import sys
+
+from hycon.errors import UserError
+from studies.arguments import parse_encoders, parse_values
+from studies.cli.shared import check_format, choosing, command, running
+
+
+def add(commands) -> None:
+    add_run(commands)
+    add_ablate(commands)
+
+
+def add_run(commands) -> None:
+    added = command(commands, "run", do_run, "run a table: search on validation, then seeded runs of each winner")
+    added.add_argument("table", metavar="TABLE", help="table1 to table8")
+    choosing(added)
+    running(added)
+    added.add_argument("--format", default="text", metavar="FORMAT", help="of the table printed at the end")
+
+
+def add_ablate(commands) -> None:
+    added = command(commands, "ablate", do_ablate, "run HyCon without a part of it, beside the intact model")
+    added.add_argument("--remove", metavar="PART", action="append", default=[], help="see `bench list ablations`")
+    added.add_argument("--model", default="hycon", metavar="NAME", help="the model (default: hycon)")
+    added.add_argument("--text", default="bert", metavar="NAME", help="its text front-end (default: bert)")
+    choosing(added, rows=False)
+    running(added)
+    added.add_argument("--format", default="text", metavar="FORMAT", help="of the table printed at the end")
+
+
+def do_run(options) -> int:
+    from studies import commands
+
+    table = commands.table_spec(options.table)
+    rows = commands.pick_rows(table, options.rows.split(",") if options.rows else None)
+    return _run(options, table, rows)
+
+
+def do_ablate(options) -> int:
+    from studies import commands
+    from studies.ablations import ablation_table
+
+    task = commands.task_of(options.corpus, options.data)
+    table = ablation_table(options.model, options.text, options.remove, parse_values(options.set), task)
+    options.set = []
+    return _run(options, table, list(table.rows))
+
+
+def _run(options, table, rows) -> int:
+    from studies import commands, reading
+    from studies.progress import Progress
+    from studies.render import FORMATS, render
+    from studies.store import RunStore
+
+    check_format(options.format, FORMATS)
+    profile = commands.profile_of(
+        options.profile or "paper", trials=options.trials, seeds=options.seeds, epochs=options.epochs
+    )
+    if options.workers < 1:
+        raise UserError(f"--workers is {options.workers}; expected at least 1.")
+    devices = options.devices.split(",")
+    setting = commands.setting_for(
+        table,
+        rows,
+        profile,
+        corpus=options.corpus,
+        data=options.data,
+        encoders=parse_encoders(options.encoder),
+        device=devices[0],
+        options=parse_values(options.set),
+        keep=not options.dry_run,
+    )
+    store = RunStore(commands.results_root(options.results))
+    if options.dry_run:
+        commands.check_machines(store, options.executor, options.workers, devices)
+        commands.check_rows(rows, setting, options.data)
+        return _dry_run(rows, setting, store, options.workers)
+    records = list(store.records())
+    studies, failed = commands.run_table(
+        rows,
+        setting,
+        store,
+        data=options.data,
+        executor=options.executor,
+        workers=options.workers,
+        devices=devices,
+        progress=lambda specs: Progress(specs, records, workers=options.workers, quiet=options.quiet),
+    )
+    result = reading.table_result(
+        table,
+        store,
+        corpus=setting.manifest.name,
+        data=options.data,
+        profile=profile.name,
+        encoders={kind: encoder["name"] for kind, encoder in setting.encoders.items()},
+        rows=rows,
+        studies=studies,
+    )
+    print(render(result, options.format).rstrip("\n"))
+    for spec, reason in failed:
+        print(f"bench: run {spec.id} ({spec.model}-{spec.text}) failed: {reason}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _dry_run(rows, setting, store, workers: int) -> int:
+    from tabulate import tabulate
+
+    from studies import commands
+    from studies.progress import duration
+
+    forecasts = commands.forecast(rows, setting, store)
+    lines = [[f.row, f.trials, f.seeds, f.text] for f in forecasts]
+    print(
+        tabulate(lines, headers=["row", "trials to do", "seeded runs to do", "estimated time"], disable_numparse=True)
+    )
+    runs, seconds = sum(f.trials + f.seeds for f in forecasts), sum(f.seconds for f in forecasts)
+    unknown = sum(f.unknown for f in forecasts)
+    many = "worker" if workers == 1 else "workers"
+    wall = duration(seconds / workers)
+    print(f"{runs} runs: {seconds / 3600:.2f} {setting.device}-hours, {wall} on {workers} {many}")
+    if unknown:
+        print(f"{unknown} of them have no measured like yet and are not counted")
+    return 0

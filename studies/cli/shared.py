@@ -1,0 +1,96 @@
+"""What families of commands share: options, checks, output, and reading a table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Collection
+from typing import Any
+
+from hycon.errors import UserError, nearest
+from studies.arguments import parse_encoders
+
+
+def command(commands, name: str, function: Callable[[Any], int | None], text: str) -> argparse.ArgumentParser:
+    """A command with the options that all have. `text` is its help; `function` takes the parsed options."""
+    added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    added.set_defaults(command=function)
+    added.add_argument("--results", metavar="DIR", help="results folder (default: $BENCH_RESULTS or ./results)")
+    added.add_argument("--data", metavar="DIR", help="folder of corpora (default: $BENCH_DATA or ./data)")
+    return added
+
+
+def choosing(added: argparse.ArgumentParser, rows: bool = True) -> None:
+    """Options of every command that picks results or runs."""
+    added.add_argument("--corpus", metavar="NAME", help="corpus (default: the table's, or the profile's)")
+    added.add_argument("--profile", metavar="NAME", help="paper (default) or demo")
+    if rows:
+        added.add_argument("--rows", metavar="A,B", help="rows by the paper's names, e.g. TFN-BERT,HyCon-BERT")
+    added.add_argument(
+        "--encoder",
+        metavar="KIND=NAME",
+        action="append",
+        default=[],
+        help="pretrained model behind bert or xlnet: a Hugging Face name or a local folder",
+    )
+
+
+def running(added: argparse.ArgumentParser) -> None:
+    """Options of every command that runs something."""
+    added.add_argument("--trials", type=int, metavar="N", help="random draws a search tries (paper: 50)")
+    added.add_argument("--seeds", type=int, metavar="N", help="seeded runs of the winner (paper: 5)")
+    added.add_argument("--epochs", type=int, metavar="N", help="most epochs a run may take (default: the model's)")
+    added.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="fix an option of the model or its training"
+    )
+    added.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time, a process each")
+    added.add_argument("--devices", default="cpu", metavar="LIST", help="cpu, or cuda:0,cuda:1 ...")
+    added.add_argument("--executor", default="local", metavar="NAME", help="local (default) or inline")
+    added.add_argument("--dry-run", action="store_true", help="print the runs and their estimated time, run nothing")
+    added.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def check_format(name: str, formats: Collection[str]) -> None:
+    if name not in formats:
+        raise UserError(f"Unknown format {name!r}; nearest: {nearest(name, formats)}.")
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def write_output(text: str, file: str | None) -> None:
+    """To `file`, whole or not at all, or to the terminal."""
+    if file is None:
+        print(text.rstrip("\n"))
+        return
+    from pathlib import Path
+
+    from studies.store import write_atomic
+
+    try:
+        write_atomic(Path(file), (text.rstrip("\n") + "\n").encode())
+    except OSError as error:
+        raise UserError(f"Cannot write {file}: {error.strerror or error}.") from error
+
+
+def table_of(options):
+    """The TableResult that a command's TABLE and its choosing options name."""
+    from hycon.pretrained import short_name
+    from studies import commands, reading
+    from studies.store import RunStore
+
+    table = commands.table_spec(options.table)
+    rows = commands.pick_rows(table, options.rows.split(",")) if options.rows else None
+    if options.profile:
+        commands.profile_of(options.profile)
+    return reading.table_result(
+        table,
+        RunStore(commands.results_root(options.results)),
+        corpus=options.corpus,
+        data=options.data,
+        profile=options.profile,
+        encoders={kind: short_name(name) for kind, name in parse_encoders(options.encoder).items()},
+        rows=rows,
+        protocol=getattr(options, "protocol", "paper"),
+    )

@@ -1,0 +1,144 @@
+"""Reading results: the table that a results folder holds now, and its runs as a DataFrame. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hycon.data.corpus import Manifest, corpus_folder, read_manifest
+from hycon.errors import UserError, nearest
+from studies.assemble import TableResult, assemble, corpus_info, measures
+from studies.commands import DEMO_CORPORA, corpus_name, profile_of, results_root, table_spec
+from studies.plan import PROFILES, Study, load_studies, study_of
+from studies.registry import MODELS
+from studies.runs import RunRecord
+from studies.store import RunStore
+from studies.tables import TABLES, Row, TableSpec
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def table_result(
+    table: TableSpec,
+    store: RunStore,
+    *,
+    corpus: str | None = None,
+    data: str | os.PathLike | None = None,
+    profile: str | None = None,
+    encoders: Mapping[str, str] | None = None,
+    rows: Sequence[Row] | None = None,
+    protocol: str = "paper",
+    studies: Sequence[Study] | None = None,
+) -> TableResult:
+    """The table as the results folder has it now, or of the given studies. Trains nothing and imports no torch."""
+    from hycon.metrics import PROTOCOLS
+
+    if protocol not in PROTOCOLS:
+        raise UserError(f"Unknown protocol {protocol!r}; nearest: {nearest(protocol, PROTOCOLS)}.")
+    name = corpus_name(table, PROFILES[profile] if profile else None, corpus)
+    studies = load_studies(store) if studies is None else studies
+    manifest = _manifest(table, name, data, store)
+    records: dict[str, list[RunRecord]] = {}
+    status: dict[str, tuple[str, str]] = {}
+    budgets: dict[str, str] = {}
+    for row in rows or table.rows:
+        study = study_of(row, studies, name, profile, encoders or {}, manifest.sha256)
+        if row.model not in MODELS:
+            status[row.name] = ("missing", f"model {row.model} is not built yet")
+        elif study is None:
+            status[row.name] = ("missing", "not run yet")
+        else:
+            records[row.name], status[row.name] = _runs_of(study, store)
+            budgets[row.name] = _budget(study)
+    shown = table if rows is None else dataclasses.replace(table, rows=tuple(rows))
+    told = {name: said for name, said in status.items() if said[0]}
+    return assemble(shown, records, told, corpus=corpus_info(manifest), protocol=protocol, budgets=budgets)
+
+
+def _runs_of(study: Study, store: RunStore) -> tuple[list[RunRecord], tuple[str, str]]:
+    records = [record for run in study.runs if (record := store.get(run) or store.failed(run))]
+    if study.selected is None:
+        done = sum(store.has(trial) for trial in study.trials)
+        failures = [f for trial in study.trials if (f := store.failed(trial))]
+        if failures and done == 0 and len(failures) == len(study.trials):
+            return records, ("failed", failures[0].reason or "every trial failed")
+        return records, ("missing", f"search under way: {done} of {len(study.trials)} trials done")
+    failures = [f for trial in study.trials if (f := store.failed(trial))]
+    missing = len(study.runs) - len(records)
+    said = [f"{missing} of {len(study.runs)} seeded runs to do"] if missing else []
+    if failures:
+        said.append(f"{len(failures)} of {len(study.trials)} trials failed: {failures[0].reason}")
+    return records, ("missing", "; ".join(said)) if said else ("", "")
+
+
+def _budget(study: Study) -> str:
+    """ "50 trials", and what else was not left to the model's own settings and the search."""
+    fixed = dict(study.options)
+    epochs = fixed.pop("epochs", None)
+    count = len(study.trials)
+    parts = [f"{count} trial{'s' if count != 1 else ''}"]
+    if epochs:
+        parts.append(f"at most {epochs} epoch{'s' if epochs != 1 else ''}")
+    if fixed:
+        demo = study.profile in PROFILES and PROFILES[study.profile].demo
+        whose = "by the demo profile" if demo else "by hand"
+        parts.append("with " + ", ".join(f"{key} = {value}" for key, value in fixed.items()) + f" set {whose}")
+    return ", ".join(parts)
+
+
+def _manifest(table: TableSpec, name: str, data: str | os.PathLike | None, store: RunStore) -> Manifest:
+    """The corpus's manifest, from the data or from what the results remember; a blank one where nothing was run."""
+    for root in (data, store.root / "corpora"):
+        if (corpus_folder(name, root) / "manifest.json").exists():
+            return read_manifest(name, root)
+    if name in TABLE_CORPORA:
+        return Manifest(name, table.task, {}, {}, {}, {}, "word", {}, {}, synthetic=name in DEMO_CORPORA.values())
+    return read_manifest(name, data)
+
+
+TABLE_CORPORA = {table.corpus for table in TABLES.values()} | set(DEMO_CORPORA.values())
+
+
+def results(
+    table: str,
+    *,
+    corpus: str | None = None,
+    profile: str | None = None,
+    encoders: Mapping[str, str] | None = None,
+    data: str | os.PathLike | None = None,
+    root: str | os.PathLike | None = None,
+    protocol: str = "paper",
+) -> pandas.DataFrame:
+    """One row per seeded run of a table, for notebooks: row, run, seed, metrics of the test split, epochs, seconds.
+
+    The runs are those that `bench table` shows. Raises UserError for an unknown table, corpus, profile or protocol.
+    """
+    import pandas
+
+    store = RunStore(results_root(root))
+    spec = table_spec(table)
+    if profile:
+        profile_of(profile)
+    found = table_result(spec, store, corpus=corpus, data=data, profile=profile, encoders=encoders, protocol=protocol)
+    lines: list[dict[str, Any]] = [
+        {
+            "row": row.row.name,
+            "run": record.id,
+            "model": record.spec.model,
+            "text": record.spec.text,
+            "corpus": record.spec.corpus,
+            "seed": record.spec.seed,
+            "encoder": (record.spec.encoder or {}).get("name"),
+            **measures(record, protocol),
+            "valid_loss": record.valid_loss,
+            "best_epoch": record.best_epoch,
+            "seconds": record.seconds,
+            "notes": "; ".join(record.notes),
+        }
+        for row in found.rows
+        for record in row.records
+    ]
+    return pandas.DataFrame(lines) if lines else pandas.DataFrame(columns=["row", "run", "model", "text", "corpus"])
