@@ -154,18 +154,33 @@ def validation_loss(model: nn.Module, valid: Batch, training: Training) -> float
     return float(task_loss(predict(model, valid, training.precision), valid.label, kind))
 
 
-@torch.inference_mode()
 def predict(model: nn.Module, split: Batch, precision: str = "fp32") -> Tensor:
-    """(N,) or (N, E, 2) predictions of a whole split, in its order; sentences of like length are computed together."""
+    """(N,) or (N, E, 2) predictions of a whole split, in its order."""
+    return evaluate(model, split, precision)[0]
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module, split: Batch, precision: str = "fp32", *, widest: int = 0
+) -> tuple[Tensor, Tensor | None]:
+    """Predictions (N,) or (N, E, 2) of a whole split, in its order, and the multimodal representation (N, width) that
+    they were read off; None where the model has none or it is wider than `widest`.
+
+    Sentences of like length are computed together.
+    """
     model.eval()
     order = torch.argsort(split.text.lengths, descending=True, stable=True)
     ordered = split.take(order)
-    parts = []
+    predictions, representations = [], []
     for start in range(0, len(split), EVAL_ROWS):
         batch = ordered.slice(start, min(start + EVAL_ROWS, len(split)))
         with _autocast(precision, batch.label.device):
-            parts.append(model(batch).prediction.float())
-    return torch.cat(parts)[torch.argsort(order).to(split.label.device)]
+            output = model(batch)
+        predictions.append(output.prediction.float())
+        if output.multimodal is not None and output.multimodal.shape[1] <= widest:
+            representations.append(output.multimodal.float())
+    back = torch.argsort(order).to(split.label.device)
+    return torch.cat(predictions)[back], torch.cat(representations)[back] if representations else None
 
 
 def seed_everything(seed: int, device: torch.device | str = "cpu") -> None:

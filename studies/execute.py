@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from hycon.data import Corpus
 
+WIDEST = 512  # chosen here: multimodal representations up to this width are kept for Fig. 4; a tensor of 51^3 is not
+
 
 def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tuple[RunRecord, dict[str, np.ndarray]]:
     """Train and measure `spec` on `device`. Returns its record, and the arrays of predictions.npz.
@@ -36,7 +38,7 @@ def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tup
     from hycon.data import load
     from hycon.data.batching import prepare
     from hycon.pretrained import hidden_size, load_tokenizer
-    from hycon.train import Training, fit, predict, seed_everything
+    from hycon.train import Training, evaluate, fit, seed_everything
     from studies.registry import build_model, model_module, unserved_because
 
     started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -61,12 +63,16 @@ def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tup
     seconds = {}
     for split in ("valid", "test"):
         begun = time.perf_counter()
-        prediction = predict(model, batches[split], training.precision).cpu().numpy()
+        kept = WIDEST if split == "test" else 0
+        output, multimodal = evaluate(model, batches[split], training.precision, widest=kept)
+        prediction = output.cpu().numpy()
         seconds[split] = time.perf_counter() - begun
         metrics[split] = _metrics(prediction, batches[split].label.cpu().numpy(), emotions)
         arrays[f"{split}_prediction"] = prediction
         arrays[f"{split}_label"] = batches[split].label.cpu().numpy()
         arrays[f"{split}_id"] = np.array(corpus.splits[split].ids)
+        if multimodal is not None:
+            arrays[f"{split}_multimodal"] = multimodal.cpu().numpy()
     record = RunRecord(
         spec=spec,
         status="done",

@@ -12,7 +12,7 @@ from hycon.data.ragged import Ragged
 from hycon.dropout import dropout
 from hycon.output import task_loss
 from hycon.pretrained import identify
-from hycon.train import Training, fit, predict, seed_everything
+from hycon.train import Training, evaluate, fit, predict, seed_everything
 from studies.registry import MODELS, build_model, model_module
 
 EVERY = [(model, text) for model, entry in MODELS.items() for text in entry.text]
@@ -129,6 +129,16 @@ def test_state_dict_round_trip(model, text, batches, tmp_path):
     torch.save(net.state_dict(), tmp_path / "weights.pt")
     other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
     assert torch.equal(predict(net, split), predict(other, split))
+
+
+@pytest.mark.parametrize("text", ["glove", "bert"])
+def test_the_multimodal_representation_is_what_the_prediction_is_read_off(text, batches):
+    split = batches("small", text)["test"]
+    net = build("hycon", text, split)
+    prediction, multimodal = evaluate(net, split, widest=512)
+    assert torch.equal(prediction, predict(net, split)) and len(prediction.unique()) > 1
+    torch.testing.assert_close(net.predictor(multimodal)[:, 0], prediction)
+    assert evaluate(net, split, widest=8)[1] is None
 
 
 @pytest.mark.parametrize(("model", "text"), BOTH_FORMS)
