@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from hycon.data import Corpus
 
-WIDEST = 512  # chosen here: multimodal representations up to this width are kept for Fig. 4; a tensor of 51^3 is not
+WIDEST = 512  # chosen here: multimodal representations up to this width are kept for Fig. 4
 
 
 def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tuple[RunRecord, dict[str, np.ndarray]]:

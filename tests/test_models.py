@@ -137,7 +137,7 @@ def test_the_multimodal_representation_is_what_the_prediction_is_read_off(text, 
     net = build("hycon", text, split)
     prediction, multimodal = evaluate(net, split, widest=512)
     assert torch.equal(prediction, predict(net, split)) and len(prediction.unique()) > 1
-    torch.testing.assert_close(net.predictor(multimodal)[:, 0], prediction)
+    torch.testing.assert_close(net.predictor(multimodal.clone())[:, 0], prediction.clone())
     assert evaluate(net, split, widest=8)[1] is None
 
 
