@@ -32,18 +32,20 @@ PROTOCOLS = {
 
 
 @dataclass(frozen=True)
-class _Rules:
+class Rules:
+    """One line of the table above."""
+
     neutral_counts_in_acc2: bool
     neutral_counts_in_mae: bool
     zero_is_positive: bool
     swapped_f1: bool = False  # MulT calls f1_score(prediction, truth)
 
 
-_RULES = {
-    "paper": _Rules(False, False, True),
-    "all": _Rules(True, True, True),
-    "mult": _Rules(False, True, False, swapped_f1=True),
-    "mmsa": _Rules(False, True, False),
+RULES = {
+    "paper": Rules(False, False, True),
+    "all": Rules(True, True, True),
+    "mult": Rules(False, True, False, swapped_f1=True),
+    "mmsa": Rules(False, True, False),
 }
 
 
@@ -56,9 +58,9 @@ def sentiment_metrics(prediction: Any, label: Any, protocol: str = "paper") -> d
     Raises UserError for unknown protocols, unequal or empty inputs, non-finite values, and where the protocol needs
     labels other than 0 and there are none.
     """
-    if protocol not in _RULES:
+    if protocol not in RULES:
         raise UserError(f"No protocol {protocol!r} (nearest: {nearest(protocol, PROTOCOLS)}).")
-    rules = _RULES[protocol]
+    rules = RULES[protocol]
     predicted, true = _scores(prediction, "prediction"), _scores(label, "label")
     if len(predicted) != len(true):
         raise UserError(f"{len(predicted)} predictions for {len(true)} labels: give one prediction for each label.")
