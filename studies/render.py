@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from hycon.errors import UserError, nearest
 from studies.assemble import Entry, RowResult, TableResult
 from studies.caption import DAGGER, MARKS, caption, one_line
+from studies.stats import COMPARED, explained, seeds_to_settle, tolerance_for, tolerance_of
 from studies.tables import Column
 
 NOTHING = "–"
@@ -31,7 +32,7 @@ WIDTH = 100  # characters of a wrapped caption
 class Cell(NamedTuple):
     text: str
     best: bool = False
-    hint: str = ""  # HTML only: the verdict in words
+    hint: str = ""  # HTML only: the verdict in words, with direction and size
 
 
 def render(result: TableResult, format: str, *, standalone: bool = False) -> str:
@@ -61,7 +62,7 @@ def body(result: TableResult) -> list[list[Cell]]:
         line = [Cell(one_line(row.row.name))]
         for column in result.table.columns:
             entry = row.cells[column.metric]
-            line += [Cell(measured(entry, column), entry.best), Cell(printed(entry), hint=entry.verdict)]
+            line += [Cell(measured(entry, column), entry.best), Cell(printed(entry), hint=said_of(entry, column))]
         lines.append([*line, Cell(state(row))])
     return lines
 
@@ -81,6 +82,12 @@ def printed(entry: Entry) -> str:
         return NOTHING
     mark = MARKS.get(entry.verdict)
     return entry.paper.text + (DAGGER if entry.paper.quoted else "") + (f" {mark}" if mark else "")
+
+
+def said_of(entry: Entry, column: Column) -> str:
+    """The verdict in words, as "differs: 1.9 below the paper's, ...": direction, size and tolerance."""
+    paper = entry.paper.value if entry.paper else None
+    return explained(entry.verdict, entry.stat, paper, tolerance_of(column.metric), column.decimals)
 
 
 def state(row: RowResult) -> str:
@@ -218,6 +225,11 @@ def as_dict(result: TableResult) -> dict[str, Any]:
         "protocol": result.protocol,
         "notes": list(result.notes),
         "caption": " ".join(caption(result)),
+        "tolerances": {
+            column.metric: {"value": found.value, "reason": found.reason}
+            for column in result.table.columns
+            if (found := tolerance_for(column.metric))
+        },
         "rows": [
             {
                 "row": row.row.name,
@@ -255,8 +267,19 @@ def _metrics(row: RowResult) -> dict[str, dict[str, Any]]:
         numbers = {key: _round(getattr(stat, key, None)) for key in ("mean", "sd", "low", "high")}
         paper = {"paper": entry.paper.value, "quoted": entry.paper.quoted} if entry.paper else {}
         found[metric] = {**numbers, "n": stat.n if stat else 0, "paper": None, "quoted": False, **paper}
-        found[metric] |= {"best": entry.best, "verdict": entry.verdict}
+        found[metric] |= {"best": entry.best, "verdict": entry.verdict, **_beside_the_paper(metric, entry)}
     return found
+
+
+def _beside_the_paper(metric: str, entry: Entry) -> dict[str, float | None]:
+    """Ours less the paper's, the tolerance, and for "inconclusive" the seeds that would probably settle it; None where
+    the two are not comparable."""
+    tolerance = tolerance_of(metric)
+    if entry.verdict not in COMPARED or not entry.stat or not entry.paper or tolerance is None:
+        return {"difference": None, "tolerance": None, "seeds_to_settle": None}
+    stat, paper = entry.stat, entry.paper.value
+    seeds = seeds_to_settle(stat, paper, tolerance) if entry.verdict == "inconclusive" else None
+    return {"difference": _round(stat.mean - paper), "tolerance": tolerance, "seeds_to_settle": seeds}
 
 
 def _yes(value: bool) -> str:

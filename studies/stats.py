@@ -8,6 +8,9 @@ A verdict compares the 95 % interval of our mean with the band [paper - toleranc
     not comparable  there is no number of the paper's, or what was run is not what the paper ran
     not run         nothing was measured
 
+A verdict comes with direction and size (`explained`), and an inconclusive one with the number of seeds that would
+probably settle it.
+
 This is the two one-sided tests procedure with each test at 2.5 %. The paper prints no spread of its own; the tolerance
 stands for it, and is therefore no smaller than what five seeds can move a mean.
 """
@@ -20,7 +23,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 CONFIDENCE = 0.95
-VERDICTS = ("reproduced", "differs", "inconclusive", "not comparable", "not run")
+POWER = 0.8  # chosen here: the usual power of a planned sample; "probably" means this
+MOST_SEEDS = 100  # chosen here: nobody trains more of one row
+COMPARED = ("reproduced", "differs", "inconclusive")  # the verdicts that compare two numbers
+VERDICTS = (*COMPARED, "not comparable", "not run")
 
 
 @dataclass(frozen=True)
@@ -71,9 +77,16 @@ def cell(values: Sequence[float]) -> CellStat:
     return CellStat(mean, sd, mean - half, mean + half, n)
 
 
+def tolerance_for(metric: str) -> Tolerance | None:
+    """Emotions ("happy_acc") share theirs. None where a number has nothing to be near."""
+    if metric.endswith("_f1"):
+        return TOLERANCES["acc"]  # of an emotion; its reason says so
+    return TOLERANCES.get(metric) or TOLERANCES.get(metric.rpartition("_")[2])
+
+
 def tolerance_of(metric: str) -> float | None:
-    """In the paper's units; emotions ("happy_acc") share theirs. None where a number has nothing to be near."""
-    found = TOLERANCES.get(metric) or TOLERANCES.get(metric.rpartition("_")[2])
+    """The value of `tolerance_for`, in the paper's units."""
+    found = tolerance_for(metric)
     return found.value if found else None
 
 
@@ -92,3 +105,41 @@ def verdict(stat: CellStat | None, paper: float | None, tolerance: float | None)
     if stat.high < low - slack or high + slack < stat.low:
         return "differs"
     return "inconclusive"
+
+
+def explained(found: str, stat: CellStat | None, paper: float | None, tolerance: float | None, decimals: int) -> str:
+    """A verdict in words, with direction and size: "differs: 1.9 below the paper's, the interval 0.4 beyond the
+    tolerance of 1.0". decimals: as the table prints. A verdict that compares nothing stays as it is."""
+    if found not in COMPARED or stat is None or paper is None or tolerance is None:
+        return found
+
+    def in_print(value: float) -> str:
+        return f"{value:,.{decimals}f}"
+
+    off, band = stat.mean - paper, f"the tolerance of {in_print(tolerance)}"
+    size, nothing = in_print(abs(off)), in_print(0)
+    where = "in print the paper's" if size == nothing else f"{size} {'above' if off > 0 else 'below'} the paper's"
+    if stat.low is None or stat.high is None:
+        return f"{found}: {where}, but one run has no interval"
+    if found == "reproduced":
+        return f"{found}: {where}, the interval within {band}"
+    if found == "differs":
+        beyond = max(stat.low - paper, paper - stat.high) - tolerance
+        return f"{found}: {where}, the interval {in_print(beyond)} beyond {band}"
+    seeds = seeds_to_settle(stat, paper, tolerance)
+    more = f"{seeds} seeds would probably settle it" if seeds else f"{MOST_SEEDS} seeds would hardly settle it"
+    return f"{found}: {where}, the interval across an edge of {band}; {more}"
+
+
+def seeds_to_settle(stat: CellStat, paper: float, tolerance: float) -> int | None:
+    """How many seeds in all would make an inconclusive verdict conclusive with probability POWER, if our mean and sd
+    are the true ones. None where there is no sd, or where more than MOST_SEEDS would be needed."""
+    if stat.sd is None:
+        return None
+    from scipy.special import ndtri, stdtrit
+
+    room = abs(abs(stat.mean - paper) - tolerance)  # from our mean to the nearer edge of the band
+    for n in range(stat.n + 1, MOST_SEEDS + 1):
+        if (stdtrit(n - 1, 0.5 + CONFIDENCE / 2) + ndtri(POWER)) * stat.sd / math.sqrt(n) <= room:
+            return n
+    return None

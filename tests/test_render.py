@@ -158,8 +158,8 @@ HTML = """\
 <caption>CAPTION</caption>
 <thead><tr><th scope="col">Model</th><th scope="col">Acc2</th><th scope="col">paper</th><th scope="col">MAE</th><th scope="col">paper</th><th scope="col">Status</th></tr></thead>
 <tbody>
-<tr><th scope="row">HyCon-BERT</th><td><b>85.1 ± 0.4 (5)</b></td><td title="reproduced">85.0 =</td><td><b>0.710 ± 0.010 (5)</b></td><td title="differs">0.800 ≠</td><td></td></tr>
-<tr><th scope="row">TFN-GloVe</th><td>75.5 (1)</td><td title="inconclusive">75.0 ?</td><td>1.000 (1)</td><td title="not comparable">–</td><td></td></tr>
+<tr><th scope="row">HyCon-BERT</th><td><b>85.1 ± 0.4 (5)</b></td><td title="reproduced: 0.1 above the paper&#x27;s, the interval within the tolerance of 1.0">85.0 =</td><td><b>0.710 ± 0.010 (5)</b></td><td title="differs: 0.090 below the paper&#x27;s, the interval 0.048 beyond the tolerance of 0.030">0.800 ≠</td><td></td></tr>
+<tr><th scope="row">TFN-GloVe</th><td>75.5 (1)</td><td title="inconclusive: 0.5 above the paper&#x27;s, but one run has no interval">75.0 ?</td><td>1.000 (1)</td><td title="not comparable">–</td><td></td></tr>
 <tr><th scope="row">ICCN-BERT</th><td>–</td><td title="quoted">83.0†</td><td>–</td><td title="quoted">0.860†</td><td>quoted: not built yet</td></tr>
 <tr><th scope="row">MFN &amp; co_α</th><td>–</td><td title="not run">83.5</td><td>–</td><td title="not run">0.710</td><td>not built yet</td></tr>
 <tr><th scope="row">LMF-BERT</th><td>–</td><td title="not run">84.0</td><td>–</td><td title="not run">0.742</td><td>failed</td></tr>
@@ -169,17 +169,17 @@ HTML = """\
 """
 
 CSV = """\
-table,corpus,synthetic,protocol,row,status,reason,encoder,metric,mean,sd,low,high,n,paper,quoted,best,verdict,search,notes
-table1,mosi,no,paper,HyCon-BERT,measured,,bert-base-uncased,acc2,85.1,0.4,84.6,85.6,5,85.0,no,yes,reproduced,50 trials,
-table1,mosi,no,paper,HyCon-BERT,measured,,bert-base-uncased,mae,0.71,0.01,0.698,0.722,5,0.8,no,yes,differs,50 trials,
-table1,mosi,no,paper,TFN-GloVe,measured,,glove.txt (300-d),acc2,75.55,,,,1,75.0,no,no,inconclusive,,
-table1,mosi,no,paper,TFN-GloVe,measured,,glove.txt (300-d),mae,1.0,,,,1,,no,no,not comparable,,
-table1,mosi,no,paper,ICCN-BERT,quoted,not built yet,,acc2,,,,,0,83.0,yes,no,quoted,,
-table1,mosi,no,paper,ICCN-BERT,quoted,not built yet,,mae,,,,,0,0.86,yes,no,quoted,,
-table1,mosi,no,paper,MFN & co_α,missing,not built yet,,acc2,,,,,0,83.5,no,no,not run,,
-table1,mosi,no,paper,MFN & co_α,missing,not built yet,,mae,,,,,0,0.71,no,no,not run,,
-table1,mosi,no,paper,LMF-BERT,failed,lost 100% of <b>_it_</b> | {x} $5 #1 ~a^b \\c next,,acc2,,,,,0,84.0,no,no,not run,,
-table1,mosi,no,paper,LMF-BERT,failed,lost 100% of <b>_it_</b> | {x} $5 #1 ~a^b \\c next,,mae,,,,,0,0.742,no,no,not run,,
+table,corpus,synthetic,protocol,row,status,reason,encoder,metric,mean,sd,low,high,n,paper,quoted,best,verdict,difference,tolerance,seeds_to_settle,search,notes
+table1,mosi,no,paper,HyCon-BERT,measured,,bert-base-uncased,acc2,85.1,0.4,84.6,85.6,5,85.0,no,yes,reproduced,0.1,1.0,,50 trials,
+table1,mosi,no,paper,HyCon-BERT,measured,,bert-base-uncased,mae,0.71,0.01,0.698,0.722,5,0.8,no,yes,differs,-0.09,0.03,,50 trials,
+table1,mosi,no,paper,TFN-GloVe,measured,,glove.txt (300-d),acc2,75.55,,,,1,75.0,no,no,inconclusive,0.55,1.0,,,
+table1,mosi,no,paper,TFN-GloVe,measured,,glove.txt (300-d),mae,1.0,,,,1,,no,no,not comparable,,,,,
+table1,mosi,no,paper,ICCN-BERT,quoted,not built yet,,acc2,,,,,0,83.0,yes,no,quoted,,,,,
+table1,mosi,no,paper,ICCN-BERT,quoted,not built yet,,mae,,,,,0,0.86,yes,no,quoted,,,,,
+table1,mosi,no,paper,MFN & co_α,missing,not built yet,,acc2,,,,,0,83.5,no,no,not run,,,,,
+table1,mosi,no,paper,MFN & co_α,missing,not built yet,,mae,,,,,0,0.71,no,no,not run,,,,,
+table1,mosi,no,paper,LMF-BERT,failed,lost 100% of <b>_it_</b> | {x} $5 #1 ~a^b \\c next,,acc2,,,,,0,84.0,no,no,not run,,,,,
+table1,mosi,no,paper,LMF-BERT,failed,lost 100% of <b>_it_</b> | {x} $5 #1 ~a^b \\c next,,mae,,,,,0,0.742,no,no,not run,,,,,
 """
 
 
@@ -225,7 +225,13 @@ def test_json_has_the_documented_form():
         "quoted": False,
         "best": True,
         "verdict": "reproduced",
+        "difference": 0.1,
+        "tolerance": 1.0,
+        "seeds_to_settle": None,
     }
+    assert found["rows"][0]["metrics"]["mae"]["difference"] == -0.09
+    assert {metric: said["value"] for metric, said in found["tolerances"].items()} == {"acc2": 1.0, "mae": 0.03}
+    assert all(said["reason"] for said in found["tolerances"].values())
     assert found["rows"][1]["metrics"]["mae"]["paper"] is None
     assert (
         found["rows"][2]["metrics"]["mae"] | {"mean": None, "paper": 0.86, "quoted": True}
@@ -240,6 +246,19 @@ def test_json_drops_the_noise_of_binary_fractions():
     found = json.loads(render(dataclasses.replace(RESULT, rows=(row,)), "json"))
     numbers = found["rows"][0]["metrics"]["acc2"]
     assert (numbers["mean"], numbers["sd"]) == (28.5, 0.3)
+
+
+def test_nothing_is_said_of_a_difference_where_there_is_no_comparison():
+    rows = tuple(
+        dataclasses.replace(
+            row, cells={m: dataclasses.replace(entry, verdict="not comparable") for m, entry in row.cells.items()}
+        )
+        for row in ROWS
+    )
+    found = json.loads(render(dataclasses.replace(RESULT, rows=rows), "json"))
+    numbers = [numbers for row in found["rows"] for numbers in row["metrics"].values()]
+    assert all(n["difference"] is n["tolerance"] is n["seeds_to_settle"] is None for n in numbers)
+    assert "the paper's" not in render(dataclasses.replace(RESULT, rows=rows), "html").split("<tbody>")[1]
 
 
 def test_csv_reads_back():
