@@ -11,8 +11,8 @@ from studies.registry import MODELS
 def inventory(
     what: str, *, data: str | os.PathLike | None = None, results: str | os.PathLike | None = None
 ) -> list[dict[str, Any]]:
-    """A list of plain dicts: models, corpora, tables, ablations or runs."""
-    without_folder = {"models": models, "tables": tables, "ablations": ablations}
+    """A list of plain dicts: models, corpora, tables, ablations, claims or runs."""
+    without_folder = {"models": models, "tables": tables, "ablations": ablations, "claims": claims}
     if what in without_folder:
         return without_folder[what]()
     return corpora(data) if what == "corpora" else runs(results)
@@ -65,6 +65,23 @@ def ablations() -> list[dict[str, Any]]:
         {"model": model, "name": name, "sets": [f"{k}={v}" for k, v in changes.items()]}
         for model in MODELS
         for name, changes in (literal(model, "ABLATIONS") or {}).items()
+    ]
+
+
+def claims() -> list[dict[str, Any]]:
+    from studies.claims_file import contests, load_claims
+
+    return [
+        {
+            "id": claim.id,
+            "table": claim.table,
+            "corpus": claim.corpus,
+            "kind": claim.kind,
+            "comparisons": len(contests(claim)),
+            "place": claim.place,
+            "quote": claim.quote,
+        }
+        for claim in load_claims()
     ]
 
 

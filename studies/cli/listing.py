@@ -8,8 +8,8 @@ from studies.cli.shared import command, print_json
 
 
 def add(commands) -> None:
-    added = command(commands, "list", do_list, "list what there is: models, corpora, tables, ablations or runs")
-    kinds = ("models", "corpora", "tables", "ablations", "runs")
+    added = command(commands, "list", do_list, "list what there is: models, corpora, tables, ablations, claims or runs")
+    kinds = ("models", "corpora", "tables", "ablations", "claims", "runs")
     added.add_argument("what", nargs="?", default="models", choices=kinds, metavar="WHAT", help=", ".join(kinds))
     added.add_argument("--json", action="store_true", help="as JSON")
 

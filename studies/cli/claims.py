@@ -1,0 +1,64 @@
+"""`bench claims`."""
+
+from __future__ import annotations
+
+from studies.arguments import parse_encoders
+from studies.cli.shared import check_format, choosing, command, write_output
+
+FORMATS = ("text", "md", "html", "latex", "json")  # of studies.claims_text, which --help need not import
+
+
+def add(commands) -> None:
+    added = command(commands, "claims", do_claims, "judge the paper's claims by the runs at hand, or by its own tables")
+    choosing(added, rows=False)
+    added.add_argument("--paper", action="store_true", help="judge by the paper's printed numbers, not by runs")
+    added.add_argument("--id", metavar="A,B", help="only these claims, with every comparison (see `bench list claims`)")
+    added.add_argument("--format", metavar="FORMAT", help=f"{', '.join(FORMATS)} (default: text)")
+    added.add_argument("--json", action="store_true", help="the same as --format json")
+    added.add_argument("--protocol", default="paper", metavar="NAME", help="metrics: paper, all, mult or mmsa")
+    added.add_argument("--output", metavar="FILE", help="write there instead of printing")
+
+
+def do_claims(options) -> None:
+    from hycon.pretrained import short_name
+    from studies import claims, commands
+    from studies.claims_text import render_claims
+    from studies.store import RunStore
+
+    format = _format(options)
+    ids = [name.strip() for name in options.id.split(",")] if options.id else None
+    chosen = claims.pick(claims.load_claims(), ids)
+    if options.paper:
+        _check_paper(options)
+        found = claims.against_paper(chosen)
+    else:
+        found = claims.evaluate(
+            RunStore(commands.results_root(options.results)),
+            corpus=options.corpus,
+            data=options.data,
+            profile=options.profile,
+            encoders={kind: short_name(name) for kind, name in parse_encoders(options.encoder).items()},
+            protocol=options.protocol,
+            claims=chosen,
+        )
+    write_output(render_claims(found, format, detailed=bool(ids)), options.output)
+
+
+def _format(options) -> str:
+    from hycon.errors import UserError
+
+    if options.json and options.format not in (None, "json"):
+        raise UserError(f"Both --json and --format {options.format}: give one of them.")
+    format = "json" if options.json else options.format or "text"
+    check_format(format, FORMATS)
+    return format
+
+
+def _check_paper(options) -> None:
+    """--paper reads no runs: an option that picks runs would silently do nothing."""
+    from hycon.errors import UserError
+
+    given = [name for name in ("corpus", "profile", "encoder") if getattr(options, name)]
+    given += ["protocol"] if options.protocol != "paper" else []
+    if given:
+        raise UserError(f"--paper judges by printed numbers, --{given[0]} picks runs: leave one of them out.")
