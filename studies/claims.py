@@ -242,7 +242,7 @@ def _reason(parts: Sequence[Part], verdict: str) -> str:
         said.append(f"undecided in {len(of[UNDECIDED])}{lean}: {few([called(p) for p in of[UNDECIDED]])}")
         needed = [part.seeds_needed for part in of[UNDECIDED] if part.underpowered and part.seeds_needed]
         if needed:
-            said.append(f"{len(needed)} are underpowered: each row needs {max(needed)} seeds at the least")
+            said.append(f"underpowered in {len(needed)}: each row needs {max(needed)} seeds at the least")
     if of[NOT_RUN]:
         said.append(f"not run in {len(of[NOT_RUN])}: {few([part.reason for part in of[NOT_RUN]])}")
     return "; ".join(said)

@@ -109,8 +109,9 @@ def _metrics(claim: Claim, table: str) -> tuple[str, ...]:
 
 
 def _better(claim: Claim, table: str, pairs: Sequence[tuple[str, str]]) -> Iterator[Contest]:
+    metrics = _metrics(claim, table)
     for winner, loser in pairs:
-        for metric in _metrics(claim, table):
+        for metric in metrics:
             yield Contest(table, side(winner, table), side(loser, table), metric, "better")
 
 

@@ -40,7 +40,7 @@ def against_paper(claims: Sequence[Claim] | None = None) -> list[ClaimResult]:
 def _part(contest: Contest) -> Part:
     corpus = TABLES[contest.table].corpus
     a, b = _printed(contest.a, contest.metric), _printed(contest.b, contest.metric) if contest.b else None
-    part = Part(contest, corpus, CANNOT, a=a and a.value, b=b and b.value)
+    part = Part(contest, corpus, CANNOT, a=a.value if a else None, b=b.value if b else None)
     for place, value in ((contest.a, a), (contest.b, b)):
         if place and value is None:
             return replace(part, reason=f"{METRICS[contest.metric].heading} of {place.row} is not printed")
