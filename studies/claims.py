@@ -50,13 +50,13 @@ CAUTIONS = {  # metric -> how its numbers come about otherwise than the paper's 
 }
 
 
-def pick(claims: Sequence[Claim], ids: Sequence[str] | None) -> tuple[Claim, ...]:
-    """The claims of these ids, all by default. Raises UserError with the nearest ids."""
+def pick(claims: Sequence[Claim], ids: Sequence[str]) -> tuple[Claim, ...]:
+    """The claims of these ids, each once. Raises UserError with the nearest ids."""
     by_id = {claim.id: claim for claim in claims}
-    for name in ids or ():
+    for name in ids:
         if name not in by_id:
             raise UserError(f"No claim {name!r}; nearest: {nearest(name, by_id)} (see `bench list claims`).")
-    return tuple(by_id[name] for name in dict.fromkeys(ids)) if ids else tuple(claims)
+    return tuple(by_id[name] for name in dict.fromkeys(ids))
 
 
 def evaluate(
@@ -73,14 +73,21 @@ def evaluate(
 
     corpus: judge by runs on this corpus, and only the claims whose tables suit its labels; default: each table's own.
     p-values are adjusted over all claims of a table, whichever are asked for.  Raises UserError for an unknown corpus,
-    profile or protocol. Trains nothing and imports no torch.
+    profile or protocol, and for `claims` that the corpus cannot answer. Trains nothing and imports no torch.
     """
     if profile:
         profile_of(profile)
     task = _task(corpus, data, store) if corpus else None
     everything = [claim for claim in load_claims() if task in (None, claim.task)]
-    asked = everything if claims is None else [claim for claim in claims if task in (None, claim.task)]
-    made = {claim.id: _distinct(contests(claim), corpus, profile) for claim in (*everything, *asked)}
+    asked = everything if claims is None else list(claims)
+    for claim in asked:
+        if task not in (None, claim.task):
+            raise UserError(f"Claim {claim.id} is about {claim.task}s; the labels of corpus {corpus} are {task}s.")
+    families = {table for claim in asked for table in claim.tables}
+    made = {
+        claim.id: [c for c in _distinct(contests(claim), corpus, profile) if c.table in families]
+        for claim in (*everything, *asked)
+    }
     needed = {side.table for found in made.values() for c in found for side in (c.a, c.b) if side}
     results = {}
     studies = load_studies(store)

@@ -77,7 +77,7 @@ def _count(part: Part, printed: PaperValue) -> Part:
     if printed.value == count:
         return replace(part, verdict=CONSISTENT)
     owners = [name for name, other in counts.items() if other == printed.value]
-    whose = f", {printed.text} is the count of {' and '.join(owners)}" if owners else ""
+    whose = f"; {printed.text} is the count of {' and '.join(owners)}" if owners else ""
     return replace(part, verdict=CONTRADICTED, reason=f"{part.row_a} has {count:,}{whose}")
 
 
@@ -97,7 +97,7 @@ def _reason(parts: Sequence[Part]) -> str:
 
 
 def _shown(part: Part) -> str:
-    """ "Acc7 of HyCon against HyCon (W/O L_SCL), 46.6 and 47.0"."""
+    """ "Acc7 of HyCon against HyCon (W/O L_SCL) (46.6, 47.0)"."""
     decimals = METRICS[part.metric].decimals
     numbers = [f"{x:,.{decimals}f}" for x in (part.a, part.b) if x is not None]
-    return part.reason if part.reason else f"{called(part)}, {' and '.join(numbers)}"
+    return part.reason if part.reason else f"{called(part)} ({', '.join(numbers)})"

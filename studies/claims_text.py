@@ -1,7 +1,7 @@
 """Verdicts on claims as text, Markdown, HTML, LaTeX or JSON. A caution stands with every verdict that has one.
 
 Text has one line a claim: verdict, id, how many parts hold, the beginning of the quotation, and the deciding part with
-its effect, interval, p and n; cautions are lettered and written out below. `detailed` shows every part of a claim.
+its effect, interval, p and n. Cautions are lettered and written out below, in HTML they stand beside the verdict.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from studies.render import STYLE, WIDTH, _latex, _markdown
 
 QUOTE = 60  # characters of a quotation on its line
 PRECISION = 3  # decimals of a p-value
+LETTERED = "Verdicts with a letter are not about the paper's own setting:"
 
 
 def render_claims(results: Sequence[ClaimResult], format: str, *, detailed: bool = False) -> str:
@@ -112,7 +113,7 @@ def text(results: Sequence[ClaimResult], detailed: bool) -> str:
     grid = tabulate(rows, heads, "simple", disable_numparse=True)
     said = [summary(results) + ".", "", *(line.rstrip() for line in grid.splitlines())]
     if letters:
-        said += ["", "Verdicts with a letter are not about the paper's own setting:"]
+        said += ["", LETTERED]
         said += [_wrapped(f"({letter}) {caution}") for caution, letter in letters.items()]
     return "\n".join(said) + "\n"
 
@@ -145,11 +146,13 @@ def _wrapped(said: str) -> str:
 
 
 def markdown(results: Sequence[ClaimResult], detailed: bool) -> str:
+    letters = _letters(results)
     lines = [f"{summary(results)}.", "", "| Verdict | Claim | Parts | Deciding comparison |", "|:--|:--|--:|:--|"]
     for r in results:
-        caution = f"<br>*{_markdown(r.caution)}*" if r.caution else ""
         quote = f"“{_markdown(r.claim.quote)}” ({_markdown(r.claim.place)})"
-        lines.append(f"| {r.verdict}{caution} | {quote} | {held(r)} | {_evidence(r, _markdown, '<br>')} |")
+        lines.append(f"| {_marked(r, letters)} | {quote} | {held(r)} | {_evidence(r, _markdown, '<br>')} |")
+    if letters:
+        lines += ["", LETTERED, "", *(f"- ({letter}) {_markdown(said)}" for said, letter in letters.items())]
     if detailed:
         for r in results:
             lines += ["", f"## {r.claim.id}", ""]
@@ -188,18 +191,22 @@ def html_page(results: Sequence[ClaimResult], detailed: bool) -> str:
 
 def latex(results: Sequence[ClaimResult], detailed: bool) -> str:
     """A longtable; it needs \\usepackage{booktabs,longtable,array}."""
+    letters = _letters(results)
     lines = [
         "% needs \\usepackage{booktabs,longtable,array}",
-        "\\begin{longtable}{>{\\raggedright}p{.17\\linewidth}>{\\raggedright}p{.37\\linewidth}"
-        ">{\\raggedright\\arraybackslash}p{.37\\linewidth}}",
+        "\\begingroup\\footnotesize",
+        "\\begin{longtable}{>{\\raggedright}p{.17\\linewidth}>{\\raggedright}p{.36\\linewidth}"
+        ">{\\raggedright\\arraybackslash}p{.36\\linewidth}}",
         f"\\caption{{{_tex(summary(results))}.}}\\label{{tab:claims}}\\\\",
         "\\toprule Verdict & Claim & Evidence \\\\ \\midrule \\endhead",
     ]
     for r in results:
-        caution = f" \\emph{{{_tex(r.caution)}}}" if r.caution else ""
         quote = f"``{_tex(r.claim.quote)}'' ({_tex(r.claim.place)})"
-        lines.append(f"{_tex(r.verdict)}{caution} & {quote} & {_evidence(r, _tex, '. ')}. \\\\")
-    return "\n".join([*lines, "\\bottomrule", "\\end{longtable}"]) + "\n"
+        lines.append(f"{_marked(r, letters)} & {quote} & {_evidence(r, _tex, '. ')}. \\\\")
+    lines += ["\\bottomrule", "\\end{longtable}"]
+    if letters:
+        lines += [f"\\noindent {LETTERED}", *(f"\\par ({letter}) {_tex(said)}." for said, letter in letters.items())]
+    return "\n".join([*lines, "\\par\\endgroup"]) + "\n"
 
 
 def _tex(said: str) -> str:

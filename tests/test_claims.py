@@ -215,6 +215,13 @@ def test_comparisons_of_each_kind(tmp_path):
     assert pairs(level) == [("HyCon", None, "acc2")]
 
 
+def test_the_documented_claim_can_be_added_as_it_stands(tmp_path):
+    page = Path(__file__).parent.parent / "docs" / "claims.md"
+    path = tmp_path / "claims.toml"
+    path.write_text(re.search(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[1])
+    assert [len(contests(found)) for found in load_claims(path)] == [2]
+
+
 # ---------------------------------------------------------------------------------------------- verdicts by runs
 
 
@@ -399,6 +406,8 @@ def test_a_corpus_is_asked_only_what_suits_its_labels(store, tmp_path):
     emotions = {result.claim.id for result in evaluate(store, corpus="iemocap")}
     assert emotions == {c.id for c in load_claims() if c.tables == ("table3",)}
     assert {result.claim.id for result in evaluate(store, corpus="mosei")} == everything - emotions
+    with pytest.raises(UserError, match="Claim margin-best is about sentiments; the labels of corpus iemocap are emo"):
+        evaluate(store, corpus="iemocap", claims=pick(load_claims(), ["margin-best"]))
     with pytest.raises(UserError, match="mosy"):
         evaluate(store, corpus="mosy", data=tmp_path)
     with pytest.raises(UserError, match="demo"):
@@ -470,7 +479,7 @@ def test_the_contradictions_that_were_found_by_reading_are_found():
     assert ("mosei", "HyCon-v2-XLNet", "MAG-XLNet", "corr", 0.792, 0.797) in failing("xlnet-beats-mag")
     assert ("mosei", "HyCon-v2-BERT", "ICCN-BERT", "mae", 0.590, 0.565) in failing("same-features")
     assert failing("counts") == [("mosi", "MAG-BERT", "", "parameters", 118_679_809, 110_853_121)]
-    reason = "MAG-BERT has 110,853,121, 118,679,809 is the count of MAG-XLNet"
+    reason = "MAG-BERT has 110,853,121; 118,679,809 is the count of MAG-XLNet"
     assert reason in PAPER["counts"].reason and PAPER["counts"].verdict == "contradicted"
 
 

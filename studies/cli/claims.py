@@ -27,7 +27,7 @@ def do_claims(options) -> None:
 
     format = _format(options)
     ids = [name.strip() for name in options.id.split(",")] if options.id else None
-    chosen = claims.pick(claims.load_claims(), ids)
+    chosen = claims.pick(claims.load_claims(), ids) if ids else None
     if options.paper:
         _check_paper(options)
         found = claims.against_paper(chosen)
