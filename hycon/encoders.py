@@ -41,6 +41,9 @@ class PretrainedText(nn.Module):
     kind: "bert" (nominal padding on the right) or "xlnet" (on the left; its positions are relative, so how far it is
     padded changes nothing, and its last nominal step is the real [CLS]).  At XLNet's first word the read-out `mean`
     takes the step before as zero, where the padded computation has what XLNet makes of its last PAD.
+
+    BERT attends by scaled_dot_product_attention. transformers has no such form of XLNet, whose relative positions add
+    a term per query and key.
     """
 
     def __init__(self, model: nn.Module, kind: str):

@@ -92,3 +92,9 @@ def test_gradients_equal_those_of_the_padded_computation():
     for a, b in zip(expected, ours, strict=True):
         if a is not None:
             torch.testing.assert_close(b, a, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("pooler", [False, True])  # MAG reads it
+def test_bert_attends_by_scaled_dot_product_attention(pooler):
+    model = load_model("bert", identify("bert", "demo"), pooler)
+    assert model.config._attn_implementation == "sdpa"
