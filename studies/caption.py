@@ -19,15 +19,11 @@ ROW_NAMES = {"glove": "GloVe", "bert": "BERT", "xlnet": "XLNet"}
 
 def caption(result: TableResult) -> list[str]:
     """Its sentences, in reading order."""
-    table, corpus = result.table, result.corpus
+    table = result.table
     entries = [entry for row in result.rows for entry in row.cells.values()]
     number = re.fullmatch(r"table(\d+)", table.name)
     said = [f"{table.title} (the paper's Table {number[1]})." if number else f"{table.title}."]
-    if corpus.synthetic:
-        said.append("SYNTHETIC DATA: these numbers say nothing about the paper.")
-    said.append(f"Corpus: {corpus.name}" + ("." if corpus.name == table.corpus else f" (the paper: {table.corpus})."))
-    said += [_sentence(note) for note in (*result.notes, *_budgets(result))]
-    said += _encoders(result)
+    said += setting(result)
     said.append(_cells(result))
     lower = [column.heading for column in table.columns if not column.higher_is_better]
     if lower:
@@ -42,6 +38,15 @@ def caption(result: TableResult) -> list[str]:
     if any(row.obstacles for row in result.rows):
         said.append("Rows that were not run as in the paper get no verdict.")
     return said
+
+
+def setting(result: TableResult) -> list[str]:
+    """What must be said wherever the result's numbers go, in a table or a figure: data, budget, encoders."""
+    table, corpus = result.table, result.corpus
+    said = ["SYNTHETIC DATA: these numbers say nothing about the paper."] if corpus.synthetic else []
+    said.append(f"Corpus: {corpus.name}" + ("." if corpus.name == table.corpus else f" (the paper: {table.corpus})."))
+    said += [_sentence(note) for note in (*result.notes, *_budgets(result))]
+    return said + _encoders(result)
 
 
 def _budgets(result: TableResult) -> list[str]:

@@ -58,6 +58,23 @@ def table_result(
     return assemble(shown, records, told, corpus=corpus_info(manifest), protocol=protocol, budgets=budgets)
 
 
+def studies_of(
+    table: TableSpec,
+    store: RunStore,
+    *,
+    corpus: str | None = None,
+    data: str | os.PathLike | None = None,
+    profile: str | None = None,
+    encoders: Mapping[str, str] | None = None,
+    rows: Sequence[Row] | None = None,
+) -> dict[str, Study]:
+    """Row name -> the study that `table_result` fills it from; rows without one are left out."""
+    name = corpus_name(table, PROFILES[profile] if profile else None, corpus)
+    studies, sha256 = load_studies(store), _manifest(table, name, data, store).sha256
+    found = {row.name: study_of(row, studies, name, profile, encoders or {}, sha256) for row in rows or table.rows}
+    return {row: study for row, study in found.items() if study is not None}
+
+
 def _runs_of(study: Study, store: RunStore) -> tuple[list[RunRecord], tuple[str, str]]:
     records = [record for run in study.runs if (record := store.get(run) or store.failed(run))]
     if study.selected is None:

@@ -74,9 +74,15 @@ def write_output(text: str, file: str | None) -> None:
         raise UserError(f"Cannot write {file}: {error.strerror or error}.") from error
 
 
+def encoders_of(options) -> dict[str, str]:
+    """--encoder as records name it: front-end -> short name."""
+    from hycon.pretrained import short_name
+
+    return {kind: short_name(name) for kind, name in parse_encoders(options.encoder).items()}
+
+
 def table_of(options):
     """The TableResult that a command's TABLE and its choosing options name."""
-    from hycon.pretrained import short_name
     from studies import commands, reading
     from studies.store import RunStore
 
@@ -90,7 +96,7 @@ def table_of(options):
         corpus=options.corpus,
         data=options.data,
         profile=options.profile,
-        encoders={kind: short_name(name) for kind, name in parse_encoders(options.encoder).items()},
+        encoders=encoders_of(options),
         rows=rows,
         protocol=getattr(options, "protocol", "paper"),
     )

@@ -1,0 +1,110 @@
+"""`bench figure`."""
+
+from __future__ import annotations
+
+from studies.cli.shared import choosing, command, encoders_of, print_json
+
+
+def add(commands) -> None:
+    added = command(commands, "figure", do_figure, "draw a figure from the results at hand")
+    added.add_argument("figure", nargs="?", metavar="NAME", help="fig4, curves, search or dots")
+    added.add_argument("--list", action="store_true", help="list the figures and draw nothing")
+    added.add_argument("--table", metavar="TABLE", help="whose runs (default: table4 for fig4, else table1)")
+    choosing(added)
+    added.add_argument("--format", metavar="FORMAT", help="svg (default), png or pdf; or by the ending of --output")
+    added.add_argument(
+        "--output", metavar="FILE", help="default: figures/NAME-TABLE-CORPUS.FORMAT in the results folder"
+    )
+    added.add_argument("--protocol", default="paper", metavar="NAME", help="metrics of dots: paper, all, mult or mmsa")
+    added.add_argument(
+        "--seed-index",
+        default="median",
+        metavar="N",
+        help="seeded run that fig4 shows: 1 and so on, all, or median (default; of the silhouette)",
+    )
+    added.add_argument("--json", action="store_true", help="print file, caption and numbers as JSON")
+
+
+def do_figure(options) -> None:
+    from hycon.errors import UserError
+    from studies.commands import profile_of, results_root
+    from studies.figures import FIGURES, figure
+    from studies.store import RunStore
+
+    if options.list:
+        return list_figures(options.json)
+    if options.figure is None:
+        raise UserError(f"Which figure? Give one of {', '.join(FIGURES)}.")
+    if options.profile:
+        profile_of(options.profile)
+    store = RunStore(results_root(options.results))
+    drawn = figure(
+        options.figure,
+        store,
+        format=format_of(options),
+        corpus=options.corpus,
+        profile=options.profile,
+        data=options.data,
+        encoders=encoders_of(options),
+        table=options.table,
+        rows=options.rows.split(",") if options.rows else None,
+        protocol=options.protocol,
+        runs=options.seed_index,
+    )
+    file = save(drawn, store.root, options.output)
+    if options.json:
+        said = {key: getattr(drawn, key) for key in ("name", "title", "table", "corpus", "caption", "alt", "numbers")}
+        print_json({"file": str(file), **said})
+    else:
+        print(f"{file}\n\n{drawn.caption}\n\n{_as_table(drawn.numbers)}")
+
+
+def list_figures(as_json: bool) -> None:
+    from studies.figures import FIGURES
+
+    items = [{"name": spec.name, "title": spec.title, "table": spec.table} for spec in FIGURES.values()]
+    if as_json:
+        print_json(items)
+    else:
+        print("\n".join(f"{item['name']:8} {item['title']} (by default of {item['table']})" for item in items))
+
+
+def format_of(options) -> str:
+    """What was asked for, else the ending of the output file where it is one of ours, else svg."""
+    from pathlib import Path
+
+    from studies.figures import FORMATS
+
+    ending = Path(options.output or "").suffix.lstrip(".").lower()
+    return options.format or (ending if ending in FORMATS else FORMATS[0])
+
+
+def save(drawn, root, output: str | None):
+    """Write the picture, whole or not at all; returns its path. Raises UserError."""
+    from pathlib import Path
+
+    from hycon.errors import UserError
+    from studies.store import write_atomic
+
+    file = Path(output) if output else root / "figures" / f"{drawn.stem}.{drawn.format}"
+    try:
+        if not output:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, drawn.content)
+    except OSError as error:
+        raise UserError(f"Cannot write {file}: {error.strerror or error}.") from error
+    return file
+
+
+def _as_table(numbers) -> str:
+    from tabulate import tabulate
+
+    heads = list(dict.fromkeys(key for number in numbers for key in number))
+    rows = [[_plain(number.get(head)) for head in heads] for number in numbers]
+    return tabulate(rows, headers=heads, disable_numparse=True)
+
+
+def _plain(value) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,123 @@
+"""Figures from the results at hand: Fig. 4 of the paper, learning curves, searches, and tables as dots.
+
+`figure` gives the picture's bytes with a caption, a text alternative and the numbers that it shows. Importing this
+needs no matplotlib; drawing needs the extra `plots`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hycon.errors import UserError, nearest
+from studies.assemble import TableResult
+from studies.caption import setting
+from studies.figures import curves, dots, fig4, search
+from studies.figures.drawing import FORMATS, Drawing, Source, check_extra, encode, style
+from studies.store import RunStore
+
+__all__ = ["FIGURES", "FORMATS", "Figure", "FigureSpec", "figure"]
+
+
+@dataclass(frozen=True)
+class FigureSpec:
+    """table: which one's runs it shows by default; rows: which of its rows, None for all."""
+
+    name: str
+    title: str
+    draw: Callable[[Source], Drawing]
+    table: str = "table1"
+    rows: tuple[str, ...] | None = None
+
+
+FIGURES = {
+    spec.name: spec
+    for spec in (
+        FigureSpec("fig4", "t-SNE of the multimodal representation", fig4.draw, "table4", fig4.ROWS),
+        FigureSpec("curves", "Learning curves", curves.draw),
+        FigureSpec("search", "Search", search.draw),
+        FigureSpec("dots", "Our means beside the paper's numbers", dots.draw),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """name, table, corpus: what it shows; stem: a file's name without its ending.
+
+    caption: sentences with data, stand-ins (SYNTHETIC DATA ...), encoders, n and how to read it.  alt: a text
+    alternative.  content: the file's bytes.  numbers: flat dicts, one for each mark or run.
+    """
+
+    name: str
+    title: str
+    table: str
+    corpus: str
+    format: str
+    caption: str
+    alt: str
+    content: bytes
+    numbers: list[dict[str, Any]]
+
+    @property
+    def stem(self) -> str:
+        parts = [self.name, self.corpus] if self.table == FIGURES[self.name].table == "table4" else None
+        return "-".join(parts or [self.name, self.table, self.corpus])
+
+
+def figure(
+    name: str,
+    store: RunStore,
+    *,
+    format: str = "svg",
+    corpus: str | None = None,
+    profile: str | None = None,
+    data: str | os.PathLike | None = None,
+    encoders: Mapping[str, str] | None = None,
+    table: str | None = None,
+    rows: Sequence[str] | None = None,
+    protocol: str = "paper",
+    runs: str = "median",
+) -> Figure:
+    """Draw one of FIGURES; the other arguments choose results as `studies.reading.table_result` does.
+
+    table, rows: which runs; the figure's own by default.  runs, of fig4: "median" (of silhouette), "all", or the
+    number of a seeded run from 1, as text.  protocol, of dots: whose metrics.  The same results give the same bytes.
+    Raises UserError for an unknown name, format, table or row, where runs are missing, and without the extra `plots`.
+    """
+    from studies.commands import pick_rows, table_spec
+    from studies.reading import studies_of, table_result
+
+    if name not in FIGURES:
+        raise UserError(f"Unknown figure {name!r}; nearest: {nearest(name, FIGURES)}.")
+    if format not in FORMATS:
+        raise UserError(f"Unknown format {format!r}; nearest: {nearest(format, FORMATS)}.")
+    spec = FIGURES[name]
+    shown = table_spec(table or spec.table)
+    asked = rows if rows is not None else spec.rows if shown.name == spec.table else None
+    chosen = pick_rows(shown, asked) if asked is not None else None
+    check_extra()
+    setting_of: dict[str, Any] = {
+        "corpus": corpus,
+        "data": data,
+        "profile": profile,
+        "encoders": encoders,
+        "rows": chosen,
+    }
+    result = table_result(shown, store, **setting_of, protocol=protocol)
+    source = Source(store, result, studies_of(shown, store, **setting_of), asked is not None, runs)
+    number = " (the paper's Fig. 4)" if name == "fig4" else f", {shown.name}"
+    title = f"{spec.title}{number}, corpus {result.corpus.name}"
+    with style():
+        drawing = spec.draw(source)
+        warning = "SYNTHETIC DATA. " if result.corpus.synthetic else ""
+        alt = f"{warning}{drawing.alt}"
+        content = encode(drawing.picture, format, name, title, alt)
+    caption = " ".join([f"{spec.title}{number}.", *setting(_only(result, drawing.rows)), *drawing.caption])
+    return Figure(name, title, shown.name, result.corpus.name, format, caption, alt, content, drawing.numbers)
+
+
+def _only(result: TableResult, names: Sequence[str]) -> TableResult:
+    return replace(result, rows=tuple(row for row in result.rows if row.row.name in names))
