@@ -75,6 +75,7 @@ COMMANDS = [
     ["ablate"],
     ["table"],
     ["claims"],
+    ["figure"],
     ["status"],
     ["data"],
     *(["data", action] for action in ("import", "download", "check", "list", "synthesize")),

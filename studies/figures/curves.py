@@ -64,8 +64,7 @@ def _picture(rows: list[RowResult]):
         if column == 0:
             above.set_ylabel("train")
             below.set_ylabel("validation")
-        if i + across >= len(rows):
-            below.set_xlabel("epoch")
+    picture.supxlabel("epoch", fontsize="medium")
     return picture
 
 

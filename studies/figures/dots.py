@@ -12,6 +12,7 @@ from studies.figures.drawing import BLACK, BLUE, GREY, ORANGE, Drawing, Source, 
 from studies.tables import Column
 
 ACROSS = 5  # metrics side by side
+LOWER = "↓"  # marks a metric of which less is better
 ROW = 0.2  # inches of a row
 LOG_FROM = 30  # chosen here: a column whose largest value is that many times its smallest gets a logarithmic axis
 ROOM = 0.6  # chosen here: how far, in ranges of the means, an axis follows an interval before it cuts it off
@@ -41,7 +42,7 @@ def draw(source: Source) -> Drawing:
         caption.append("Majority class (bar): always the commoner answer.")
     lower = [column.heading for column in columns if not column.higher_is_better]
     if lower:
-        caption.append(f"Lower is better: {', '.join(lower)}.")
+        caption.append(f"{LOWER} lower is better: {', '.join(lower)}.")
     alt = f"Dot plot of {len(rows)} rows by {len(columns)} metrics; {len(measured)} rows are measured. "
     alt += "; ".join(_spoken(row, columns[: 1 + (len(columns) > 1)]) for row in measured) + "."
     return Drawing(_picture(rows, columns), caption, alt, numbers, [row.row.name for row in rows])
@@ -93,8 +94,7 @@ def _picture(rows: list[RowResult], columns: list[Column]):
     for i, column in enumerate(columns):
         axis = axes.flat[i]
         _panel(axis, rows, column)
-        better = "" if column.higher_is_better else " (lower is better)"
-        axis.set_title(f"{column.heading}{better}")
+        axis.set_title(column.heading + ("" if column.higher_is_better else f" {LOWER}"))
     axes.flat[0].set_ylim(len(rows) - 0.5, -0.5)
     quoted = [any(e.paper and e.paper.quoted for e in row.cells.values()) for row in rows]
     names = [row.row.name + (f" {DAGGER}" if told else "") for row, told in zip(rows, quoted, strict=True)]
@@ -104,6 +104,8 @@ def _picture(rows: list[RowResult], columns: list[Column]):
 
 
 def _panel(axis, rows: list[RowResult], column: Column) -> None:
+    from matplotlib.ticker import EngFormatter
+
     entries = [row.cells[column.metric] for row in rows]
     shown = _range(entries)
     if shown.log:
@@ -111,6 +113,8 @@ def _panel(axis, rows: list[RowResult], column: Column) -> None:
     axis.set_xlim(shown.low, shown.high)
     if not shown.log:
         axis.locator_params(axis="x", nbins=4)
+        if shown.high >= 1e5:
+            axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 110M
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
     for y, (row, entry) in enumerate(zip(rows, entries, strict=True)):

@@ -120,7 +120,7 @@ def _picture(runs: dict[str, list[Run]], shown: dict[str, list[Run]]):
     for i, (name, of_row) in enumerate(shown.items()):
         for j, run in enumerate(of_row):
             axis = axes[i][j] if several > 1 else flat[i]
-            _panel(axis, run, 0.7 if several > 1 else 1.0)
+            _panel(axis, run, 0.5 if several > 1 else 1.0)
             axis.set_title(_heading(run, runs[name], side, several > 1))
             used |= set(np.unique(run.classes).tolist())
     handles = [
@@ -137,7 +137,7 @@ def _heading(run: Run, runs: Sequence[Run], inches: float, several: bool) -> str
     if several:
         return f"{wrapped(run.row, inches)}\nrun {run.index}: silhouette {score}"
     name = wrapped(f"{run.row}, run {run.index} of {len(runs)}", inches)
-    over = f"; mean ± sd {_mean_sd([each.found.silhouette for each in runs])}" if len(runs) > 1 else ""
+    over = f"; of all {len(runs)}: {_mean_sd([each.found.silhouette for each in runs])}" if len(runs) > 1 else ""
     return f"{name}\nsilhouette {score}{over}"
 
 

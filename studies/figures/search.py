@@ -61,9 +61,8 @@ def draw(source: Source) -> Drawing:
     caption += [_summary(name, source.studies[name], found[name]) for name in rows]
     others = [name for name in best if name not in rows]
     if others:
-        caption.append(
-            f"The row with the lowest validation loss is shown; --rows shows others ({len(others)} were searched)."
-        )
+        said = f"The row with the lowest validation loss of the {len(best)} that were searched; --rows shows others."
+        caption.append(said)
     alt = "Validation loss of the search's trials by hyper-parameter. " + " ".join(caption[1 : 1 + len(rows)])
     return Drawing(_picture(rows, source, found), caption, alt, numbers, rows)
 
@@ -122,7 +121,7 @@ def _varied(study: Study) -> list[str]:
     """The hyper-parameters that took more than one value; all of them where none did."""
     names = list(dict.fromkeys(name for values in study.draws for name in values))
     varied = [name for name in names if len({canonical(values.get(name)) for values in study.draws}) > 1]
-    return varied or names or ["trial"]
+    return varied or names or ["(nothing searched)"]
 
 
 def _panel(axis, trials: list[Trial], parameter: str, selected: int | None) -> None:
@@ -133,7 +132,11 @@ def _panel(axis, trials: list[Trial], parameter: str, selected: int | None) -> N
     done = [trial.loss for trial in trials if trial.loss is not None]
     top = max(done) + 0.08 * ((max(done) - min(done)) or 1.0)  # where failed trials are put: they have no loss
     for place, value in enumerate(values):
-        own = [trial for trial in trials if trial.values.get(parameter) == value and trial.status != "not run"]
+        own = [
+            trial
+            for trial in trials
+            if canonical(trial.values.get(parameter)) == canonical(value) and trial.status != "not run"
+        ]
         for i, trial in enumerate(own):
             x = place + SPREAD * ((i + 0.5) / len(own) - 0.5)
             if trial.loss is None:
