@@ -170,10 +170,10 @@ def _stat(records: Sequence[RunRecord], protocol: str, column: Column) -> CellSt
     return cell(values) if values else None
 
 
-def measures(record: RunRecord, protocol: str) -> dict[str, Any]:
-    """What columns can show of a run: metrics of the test split, as fractions (those of `protocol`, or for emotions
+def measures(record: RunRecord, protocol: str, split: str = "test") -> dict[str, Any]:
+    """What columns can show of a run: metrics of the split, as fractions (those of `protocol`, or for emotions
     "happy_acc" and so on), and what it cost: parameters, seconds, MiB."""
-    found: Mapping[str, Any] = record.metrics.get("test", {})
+    found: Mapping[str, Any] = record.metrics.get(split, {})
     metrics = _flat(found["emotions"]) if "emotions" in found else found.get(protocol, {})
     cost = {
         "parameters": record.parameters,

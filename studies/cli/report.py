@@ -1,0 +1,39 @@
+"""`bench report`."""
+
+from __future__ import annotations
+
+from hycon.errors import UserError
+from studies.arguments import parse_encoders
+from studies.cli.shared import check_format, choosing, command, write_output
+
+
+def add(commands) -> None:
+    added = command(commands, "report", do_report, "write one report: verdicts, tables, claims, figures, costs")
+    choosing(added, rows=False)
+    added.add_argument("--format", default="html", metavar="FORMAT", help="html (default), md or latex")
+    added.add_argument("--protocol", default="paper", metavar="NAME", help="metrics: paper, all, mult or mmsa")
+    added.add_argument("--output", metavar="FILE", help="where to (default: report.html in the results folder)")
+
+
+def do_report(options) -> None:
+    from hycon.pretrained import short_name
+    from studies import commands
+    from studies.report import FORMATS, report
+    from studies.store import RunStore
+
+    check_format(options.format, FORMATS)
+    root = commands.results_root(options.results)
+    if not root.is_dir():
+        raise UserError(f"There is no results folder {root}: run a table first, or give --results.")
+    text = report(
+        RunStore(root),
+        format=options.format,
+        corpus=options.corpus,
+        profile=options.profile,
+        data=options.data,
+        encoders={kind: short_name(name) for kind, name in parse_encoders(options.encoder).items()},
+        protocol=options.protocol,
+    )
+    file = options.output or str(root / f"report.{FORMATS[options.format][0]}")
+    write_output(text, file)
+    print(file)
