@@ -10,10 +10,10 @@ from studies.assemble import TableResult
 # A verdict's tone: what a badge looks like beside its words. Every other word has none.
 GOOD, BAD, UNSURE, NONE = "good", "bad", "unsure", "none"
 TONES = {
-    **dict.fromkeys(("reproduced", "supported", "complete"), GOOD),
+    **dict.fromkeys(("reproduced", "supported", "consistent", "complete"), GOOD),
     **dict.fromkeys(("differs", "contradicted", "missing"), BAD),
     **dict.fromkeys(("inconclusive", "undecided", "underpowered", "partial"), UNSURE),
-    **dict.fromkeys(("not run", "not comparable", "quoted"), NONE),
+    **dict.fromkeys(("not run", "not comparable", "quoted", "cannot be read off"), NONE),
 }
 
 

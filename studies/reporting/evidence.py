@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hycon.errors import UserError
-from studies.reporting.blocks import Block, Bullets, Counts, Fold, Grid, Heading, Part, Picture, Section, Text
+from studies.reporting.blocks import Block, Bullets, Counts, Fold, Grid, Heading, Notice, Part, Picture, Section, Text
 from studies.reporting.scope import Scope
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ else:
 
 CLAIM_VERDICTS = ("supported", "contradicted", "undecided", "not run")
 NOTHING = "–"
+OTHER_SETTING = "not the paper’s"
 
 
 def evaluated(scope: Scope) -> Claims:
@@ -48,10 +49,20 @@ def claims(found: Claims) -> Section:
         "adjusted over the table's comparisons (Benjamini-Hochberg). Underpowered: with so few seeds no "
         "outcome could have been significant."
     )
+    apart = sum(bool(result.caution) for result in found)
+    warning = Notice(
+        f"{apart} of {len(found)} claims were judged by runs that are not in the paper's setting: their verdicts are on "
+        "what was run, not on the paper. Each says below in what it differs."
+    )
     return Section(
         "claims",
         "Claims",
-        (said, claim_list("claim-list", "The paper's claims by our runs.", found, ""), *folds(found, "")),
+        (
+            said,
+            *((warning,) if apart else ()),
+            claim_list("claim-list", "The paper's claims by our runs.", found, ""),
+            *folds(found, ""),
+        ),
     )
 
 
@@ -59,10 +70,10 @@ def paper_against_itself() -> Section:
     from studies.claims import against_paper
 
     found = against_paper()
-    wrong = [result for result in found if result.verdict == "contradicted"]
-    said = Text(
-        f"The same claims held against the numbers that the paper itself prints, which need no run: {len(wrong)} of "
-        f"{len(found)} are contradicted by them."
+    counted = Counter(result.verdict for result in found)
+    said = Counts(
+        f"The same {len(found)} claims held against the numbers that the paper itself prints, which needs no run",
+        tuple(sorted(counted.items(), key=lambda item: item[0] == "contradicted", reverse=True)),
     )
     grid = claim_list("claim-paper", "The paper's claims by its own tables.", found, "paper-")
     return Section("paper", "The paper against itself", (said, grid, *folds(found, "paper-")))
@@ -76,15 +87,16 @@ def claim_list(id: str, caption: str, found: Claims, prefix: str) -> Grid:
             Heading("Claim"),
             Heading("Verdict", badge=True),
             Heading("The paper’s words", wide=True),
-            Heading("Place"),
             Heading("Why", wide=True),
+            Heading("Setting"),
         ),
-        tuple(
-            (r.claim.id, r.verdict, f"“{r.claim.quote}”", r.claim.place, " ".join(filter(None, (r.reason, r.caution))))
-            for r in found
-        ),
+        tuple((r.claim.id, r.verdict, quotation(r.claim), r.reason, OTHER_SETTING if r.caution else "") for r in found),
         tuple(_fold_id(r, prefix) if r.parts else "" for r in found),
     )
+
+
+def quotation(claim: Any) -> str:
+    return f"“{claim.quote}” ({claim.place})"
 
 
 def _fold_id(result: Any, prefix: str) -> str:
@@ -114,7 +126,7 @@ def fold(result: Any, prefix: str) -> Fold:
         ),
         tuple(_part_line(part) for part in result.parts),
     )
-    said = (Text(f"“{result.claim.quote}” ({result.claim.place})"), Text(result.reason), *cautions(result))
+    said = (Text(quotation(result.claim)), Text(result.reason), *cautions(result))
     return Fold(_fold_id(result, prefix), result.claim.id, (*said, grid), result.verdict)
 
 
@@ -168,6 +180,7 @@ def figures(scope: Scope) -> Section:
                 profile=scope.profile,
                 data=scope.data,
                 encoders=scope.encoders,
+                protocol=scope.protocol,
             )
         except UserError as error:
             missing.append(f"{spec.title}: {error}")

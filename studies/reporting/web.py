@@ -36,7 +36,7 @@ from studies.reporting.blocks import (
 # Beside the word, so that no verdict is told by colour alone. Those of cells are the marks of `bench table`.
 SIGNS = {
     **MARKS,
-    **dict.fromkeys(("supported", "complete"), "✓"),
+    **dict.fromkeys(("supported", "consistent", "complete"), "✓"),
     **dict.fromkeys(("contradicted", "missing"), "✗"),
     **dict.fromkeys(("undecided", "partial"), "?"),
 }
