@@ -51,8 +51,8 @@ def claims(found: Claims) -> Section:
     )
     apart = sum(bool(result.caution) for result in found)
     warning = Notice(
-        f"{apart} of {len(found)} claims were judged by runs that are not in the paper's setting: their verdicts are on "
-        "what was run, not on the paper. Each says below in what it differs."
+        f"The runs behind {apart} of {len(found)} claims are not in the paper's setting: such a verdict is on what was "
+        "run, not on the paper. Each claim says below in what its runs differ."
     )
     return Section(
         "claims",
@@ -80,19 +80,15 @@ def paper_against_itself() -> Section:
 
 
 def claim_list(id: str, caption: str, found: Claims, prefix: str) -> Grid:
-    return Grid(
-        id,
-        caption,
-        (
-            Heading("Claim"),
-            Heading("Verdict", badge=True),
-            Heading("The paper’s words", wide=True),
-            Heading("Why", wide=True),
-            Heading("Setting"),
-        ),
-        tuple((r.claim.id, r.verdict, quotation(r.claim), r.reason, OTHER_SETTING if r.caution else "") for r in found),
-        tuple(_fold_id(r, prefix) if r.parts else "" for r in found),
-    )
+    """A line a claim. The setting is told where any claim's runs are not in the paper's."""
+    setting = any(result.caution for result in found)
+    heads = (Heading("Claim"), Heading("Verdict", badge=True), Heading("The paper’s words", wide=True))
+    heads += (Heading("Why", wide=True), *((Heading("Setting"),) if setting else ()))
+    rows = []
+    for r in found:
+        line = (r.claim.id, r.verdict, quotation(r.claim), r.reason)
+        rows.append((*line, OTHER_SETTING if r.caution else "") if setting else line)
+    return Grid(id, caption, heads, tuple(rows), tuple(_fold_id(r, prefix) if r.parts else "" for r in found))
 
 
 def quotation(claim: Any) -> str:
@@ -115,6 +111,7 @@ def fold(result: Any, prefix: str) -> Fold:
         (
             Heading("First row"),
             Heading("Second row"),
+            Heading("Table"),
             Heading("Metric"),
             Heading("Difference", number=True),
             Heading("95 % interval"),
@@ -122,7 +119,7 @@ def fold(result: Any, prefix: str) -> Fold:
             Heading("p adjusted", number=True),
             Heading("n"),
             Heading("Verdict", badge=True),
-            Heading("Power"),
+            Heading("Remark", wide=True),
         ),
         tuple(_part_line(part) for part in result.parts),
     )
@@ -142,6 +139,7 @@ def _part_line(part: Any) -> tuple[str, ...]:
     return (
         part.row_a,
         part.row_b or NOTHING,
+        part.table,
         part.metric,
         NOTHING if part.difference is None else _number(part.difference),
         interval,
@@ -149,7 +147,7 @@ def _part_line(part: Any) -> tuple[str, ...]:
         _p(part.p_adjusted),
         f"{part.n_a} and {part.n_b}" if part.n_a or part.n_b else NOTHING,
         part.verdict,
-        power,
+        "; ".join(filter(None, (power, part.reason))),
     )
 
 

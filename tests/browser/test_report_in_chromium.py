@@ -1,0 +1,170 @@
+"""The report in a real browser, headless: it renders, sorts, filters, asks the network for nothing, fits a phone.
+
+Needs Chromium with its driver, and the extra `browser`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from studies.reporting import web
+from studies.reporting.blocks import Counts, Document, Fold, Grid, Heading, Notice, Part, Picture, Section, Text
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="the extra `browser` is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="Chromium or its driver is not installed")
+
+FLAGS = (
+    *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"),
+    *("disable-component-update", "disable-sync", "disable-dev-shm-usage"),
+)
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="1200" height="40"><rect width="1200" height="40"/></svg>'
+VALUES = ("–", "10.5 ± 0.1 (5)", "9.0 (1)", "1,200", "-3", *(str(i) for i in range(20, 28)))
+
+
+class Drawn:
+    caption, alt, content = "A figure.", "A bar.", SVG
+
+
+def page() -> str:
+    names = [f"Row-{i} <b>bold</b>" for i in range(len(VALUES))]
+    heads = (Heading("Row"), Heading("Value", number=True), Heading("Verdict", badge=True), Heading("Why", wide=True))
+    verdicts = ("supported", "contradicted", "undecided")
+    words = "many words that say why " * 6
+    rows = tuple(
+        (name, value, verdicts[i % 3], words) for i, (name, value) in enumerate(zip(names, VALUES, strict=True))
+    )
+    links = ("detail", *[""] * (len(rows) - 1))
+    wide = tuple(Heading(f"Column {i}") for i in range(30))
+    blocks = (
+        Counts("Of these", (("supported", 3), ("contradicted", 0))),
+        Grid("values", "Values.", heads, rows, links),
+        Grid("wide", "A wide table. " * 12, wide, (tuple("x" * 12 for _ in wide),)),
+        Part("part", "Part", (Text("z" * 400), Picture(Drawn()))),
+        Fold("detail", "Detail", (Text("The detail."),), "supported"),
+    )
+    return web.write(Document("Report", "Lead.", (Notice("SYNTHETIC DATA"),), (Section("s", "Section", blocks),)))
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("browser")
+    (folder / "report.html").write_text(page())
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in FLAGS:
+        options.add_argument(f"--{flag}")
+    options.add_argument(f"--user-data-dir={folder / 'profile'}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.address = (folder / "report.html").as_uri()
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def opened(browser):
+    """The page, freshly loaded on a desktop's screen with light colours."""
+    screen(browser, 1280)
+    colours(browser, "light")
+    browser.get(browser.address)
+    return browser
+
+
+def screen(browser, width: int) -> None:
+    metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def colours(browser, scheme: str) -> None:
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    )
+
+
+def column(browser, index: int) -> list[str]:
+    """Of the rows that are shown."""
+    script = "return [...document.querySelectorAll('#values tbody tr:not([hidden])')].map(r => r.cells[arguments[0]].innerText)"
+    return [text.strip() for text in browser.execute_script(script, index)]
+
+
+def head(browser, index: int):
+    return browser.find_elements("css selector", "#values thead th")[index]
+
+
+def test_it_renders_without_a_word_on_the_console_and_asks_the_network_for_nothing(opened):
+    assert opened.title == "Report"
+    assert opened.find_element("css selector", ".banner").text == "SYNTHETIC DATA"
+    assert column(opened, 0)[0] == "Row-0 <b>bold</b>"
+    assert opened.execute_script("return document.images[0].complete && document.images[0].naturalWidth") == 1200
+    assert opened.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]
+    asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    assert asked and {url.partition(":")[0] for url in asked} <= {"file", "data"}
+
+
+def test_a_click_sorts_and_another_turns_it_around(opened):
+    button = head(opened, 1).find_element("tag name", "button")
+    button.click()
+    numbers = ["-3", "9.0 (1)", "10.5 ± 0.1 (5)", *map(str, range(20, 28)), "1,200"]
+    assert column(opened, 1) == [*numbers, "–"]
+    assert head(opened, 1).get_attribute("aria-sort") == "ascending"
+    button.click()
+    assert column(opened, 1) == [*numbers[::-1], "–"]
+    assert head(opened, 1).get_attribute("aria-sort") == "descending"
+
+
+def test_the_keyboard_sorts_too(opened):
+    head(opened, 1).find_element("tag name", "button").click()
+    head(opened, 0).find_element("tag name", "button").send_keys("\ue007")  # Enter
+    assert column(opened, 0)[:3] == [f"Row-{i} <b>bold</b>" for i in range(3)]
+    assert (
+        head(opened, 0).get_attribute("aria-sort") == "ascending" and head(opened, 1).get_attribute("aria-sort") is None
+    )
+    head(opened, 0).find_element("tag name", "button").send_keys(" ")
+    assert column(opened, 0)[0] == "Row-12 <b>bold</b>"
+
+
+def test_words_filter_rows(opened):
+    (field,) = opened.find_elements("css selector", "input[type=search]")  # the short table has none
+    field.send_keys("SUPPORTED row-1")  # every word, in any case: rows 0, 3, 6, 9, 12 are supported
+    assert column(opened, 0) == ["Row-12 <b>bold</b>"]
+    assert opened.find_element("tag name", "output").text == "1 of 13 rows"
+    field.clear()
+    field.send_keys("no such row")
+    assert column(opened, 0) == []
+
+
+def test_a_link_opens_the_detail(opened):
+    detail = opened.find_element("id", "detail")
+    assert detail.get_attribute("open") is None
+    opened.find_element("css selector", "#values tbody a").click()
+    assert detail.get_attribute("open") is not None
+
+
+def test_a_phone_scrolls_tables_not_the_page(opened):
+    screen(opened, 360)
+    opened.get(opened.address)
+    page_width, view, box, table = opened.execute_script(
+        "const t = document.getElementById('wide'); return [document.documentElement.scrollWidth, innerWidth,"
+        " t.parentElement.clientWidth, t.parentElement.scrollWidth]"
+    )
+    assert page_width <= view == 360 and box < 360 < table
+
+
+def test_dark_mode_is_dark(opened):
+    script = "return getComputedStyle(document.body).backgroundColor"
+    assert opened.execute_script(script) == "rgb(255, 255, 255)"
+    colours(opened, "dark")
+    assert opened.execute_script(script) == "rgb(20, 23, 27)"
+
+
+def test_the_first_stop_of_the_keyboard_leads_past_the_contents(opened):
+    opened.find_element("tag name", "body").send_keys("\ue004")  # Tab
+    assert opened.switch_to.active_element.text == "Skip to the report"
+    opened.switch_to.active_element.send_keys("\ue007")
+    assert opened.switch_to.active_element.get_attribute("id") == "main"
