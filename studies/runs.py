@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 RECORD_VERSION = 1
@@ -35,7 +36,7 @@ class RunSpec:
     threads: int = 1
     suite: int = 1  # bumped when the training loop or the data preparation moves every model's numbers
 
-    @property
+    @cached_property  # asked for thousands of times by whatever reads a whole results folder
     def id(self) -> str:
         return hashlib.sha256(canonical(dataclasses.asdict(self)).encode()).hexdigest()[:16]
 
