@@ -37,8 +37,10 @@ def evaluated(scope: Scope) -> Claims:
 
 def counts(found: Claims) -> Counts:
     counted = Counter(result.verdict for result in found)
+    apart = sum(bool(result.caution) for result in found)
+    setting = f", {apart} of them judged by runs that are not in the paper's setting" if apart else ""
     return Counts(
-        f"Of the {len(found)} comparative claims of its text",
+        f"Of the {len(found)} comparative claims of its text{setting}",
         tuple((verdict, counted[verdict]) for verdict in CLAIM_VERDICTS),
     )
 

@@ -202,9 +202,12 @@ def _results(block: Results) -> str:
 def _result_cell(cell: Cell, index: int) -> str:
     if index == 0:
         return f'<th scope="row">{escape(cell.text)}</th>'
-    if cell.hint in MARKS:
-        number = escape(cell.text.removesuffix(MARKS[cell.hint]).rstrip())
-        return f'<td class="number paper">{number} {badge(cell.hint)}</td>'
+    verdict, _, size = cell.hint.partition(":")  # direction and size, where the hint has them, are a tooltip and aloud
+    if verdict in MARKS:
+        number = escape(cell.text.removesuffix(MARKS[verdict]).rstrip())
+        title = f' title="{escape(cell.hint)}"' if size else ""
+        aloud = f'<span class="unseen">{escape(size)}</span>' if size else ""
+        return f'<td class="number paper"{title}>{number} {badge(verdict)}{aloud}</td>'
     if cell.hint:
         return f'<td class="number paper" title="{escape(cell.hint)}">{escape(cell.text)}</td>'
     return f'<td class="number">{f"<b>{escape(cell.text)}</b>" if cell.best else escape(cell.text)}</td>'
