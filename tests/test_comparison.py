@@ -209,6 +209,20 @@ def test_where_all_runs_of_a_row_agree_only_utterances_remain():
     assert found.p < 0.2  # 2 of 20: between runs there is nothing but a difference
 
 
+@pytest.mark.parametrize("paired", [True, False])
+def test_what_each_run_errs_on_by_itself_is_not_counted_twice(paired):
+    """Where runs err on utterances independently, their spread between seeds has all of it already."""
+    rng, ratios = np.random.default_rng(14), []
+    for i in range(40):
+        label = rng.normal(size=400)
+        a, b = label + rng.normal(size=(2, 6, 400))
+        seeds = tuple(range(6)), tuple(range(6)) if paired else tuple(range(6, 12))
+        found = compare(Group(a, label, seeds[0]), Group(b, label, seeds[1]), "mae", protocol="all", seed=i)
+        plain = compare_values(np.abs(a - label).mean(1), np.abs(b - label).mean(1), paired=paired)
+        ratios.append((found.high - found.low) / (plain.high - plain.low))
+    assert np.median(ratios) == pytest.approx(1, abs=0.1)
+
+
 def test_the_same_runs_on_both_sides_differ_by_nothing():
     prediction, label = sentiment()
     group = Group(prediction, label, (1, 2, 3))
