@@ -192,11 +192,11 @@ def check_machines(store: RunStore, executor: str, workers: int, devices: Sequen
     """Raises UserError where there is no such executor or device."""
     from studies.executors import run
 
-    _check_devices(devices)
+    check_devices(devices)
     run([], store, executor=executor, workers=workers, devices=devices)
 
 
-def _check_devices(devices: Sequence[str]) -> None:
+def check_devices(devices: Sequence[str]) -> None:
     for device in devices:
         if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
             raise UserError(f"Unknown device {device!r}; expected cpu, or a list such as cuda:0,cuda:1.")
@@ -205,7 +205,9 @@ def _check_devices(devices: Sequence[str]) -> None:
         import torch
 
         if max(wanted) >= torch.cuda.device_count():
-            raise UserError(f"--devices names cuda:{max(wanted)}, but PyTorch finds {torch.cuda.device_count()} GPUs.")
+            raise UserError(
+                f"Device cuda:{max(wanted)} was asked for, but PyTorch finds {torch.cuda.device_count()} GPUs."
+            )
 
 
 @dataclass(frozen=True)

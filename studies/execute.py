@@ -147,10 +147,13 @@ def _cpu_model() -> str:
 
 @lru_cache
 def environment() -> dict[str, str]:
-    """Versions that can move a number, beside the device."""
+    """Versions that can move a number, beside the device, and the instructions that PyTorch's CPU kernels use."""
+    import torch
+
     packages = ("torch", "transformers", "numpy", "tokenizers")
     versions = {name: metadata.version(name) for name in packages}
-    return {"python": platform.python_version(), "platform": sys.platform, **versions}
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return {"python": platform.python_version(), "platform": sys.platform, **versions, "instructions": instructions}
 
 
 @lru_cache

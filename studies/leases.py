@@ -99,6 +99,26 @@ def heartbeat(leases: dict[str, Lease], ttl: float = TTL) -> Iterator[None]:
             leases.popitem()[1].release()
 
 
+def survey(folder: Path, ttl: float = TTL) -> tuple[set[str], dict[str, list[Lease]]]:
+    """(run ids that a live process is busy with, run id -> its stale leases), for looking after a results folder.
+
+    A stale lease is freed with `release`, which leaves it alone where it was taken over meanwhile.
+    Raises UserError where the folder cannot be read.
+    """
+    live: set[str] = set()
+    stale: dict[str, list[Lease]] = {}
+    try:
+        for run_id in sorted({path.name.split(".")[0] for path in folder.glob("[!.]*.*.json")}):
+            for path, seen in _files(folder, run_id).items():
+                if _alive(path, seen, ttl):
+                    live.add(run_id)
+                else:
+                    stale.setdefault(run_id, []).append(Lease(path, seen[0]))
+    except OSError as error:
+        raise UserError(f"Cannot look after the leases in {folder}: {error.strerror or error}.") from error
+    return live, stale
+
+
 # ------------------------------------------------------------------------------------------------- internals
 
 _Seen = tuple[int, int, dict[str, Any] | None]  # inode, modification time in ns, holder (None: unreadable)

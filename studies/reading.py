@@ -11,6 +11,7 @@ from hycon.data.corpus import Manifest, corpus_folder, read_manifest
 from hycon.errors import UserError, nearest
 from studies.assemble import TableResult, assemble, corpus_info, measures
 from studies.commands import DEMO_CORPORA, corpus_name, profile_of, results_root, table_spec
+from studies.mixing import across, described, environment_class, mixture, refusal
 from studies.plan import PROFILES, Study, load_studies, study_of
 from studies.registry import MODELS
 from studies.runs import RunRecord
@@ -32,8 +33,13 @@ def table_result(
     rows: Sequence[Row] | None = None,
     protocol: str = "paper",
     studies: Sequence[Study] | None = None,
+    mixed: bool = False,
 ) -> TableResult:
-    """The table as the results folder has it now, or of the given studies. Trains nothing and imports no torch."""
+    """The table as the results folder has it now, or of the given studies. Trains nothing and imports no torch.
+
+    mixed: also average runs that differ in data, versions or environment class (studies.mixing). Without it such a
+    row is `missing`, and its reason names the runs and what they differ in.
+    """
     from hycon.metrics import PROTOCOLS
 
     if protocol not in PROTOCOLS:
@@ -51,11 +57,13 @@ def table_result(
         elif study is None:
             status[row.name] = ("missing", "not run yet")
         else:
-            records[row.name], status[row.name] = _runs_of(study, store)
+            records[row.name], status[row.name] = _unmixed(*_runs_of(study, store), mixed)
             budgets[row.name] = _budget(study)
     shown = table if rows is None else dataclasses.replace(table, rows=tuple(rows))
     told = {name: said for name, said in status.items() if said[0]}
-    return assemble(shown, records, told, corpus=corpus_info(manifest), protocol=protocol, budgets=budgets)
+    filled = assemble(shown, records, told, corpus=corpus_info(manifest), protocol=protocol, budgets=budgets)
+    beside = across({row.row.name: row.records for row in filled.rows})
+    return dataclasses.replace(filled, notes=(*filled.notes, *beside))
 
 
 def studies_of(
@@ -89,6 +97,18 @@ def _runs_of(study: Study, store: RunStore) -> tuple[list[RunRecord], tuple[str,
     if failures:
         said.append(f"{len(failures)} of {len(study.trials)} trials failed: {failures[0].reason}")
     return records, ("missing", "; ".join(said)) if said else ("", "")
+
+
+def _unmixed(records: list[RunRecord], said: tuple[str, str], allowed: bool) -> tuple[list[RunRecord], tuple[str, str]]:
+    """The records and what is said of them; none where their finished runs may not be averaged."""
+    done = [record for record in records if record.status == "done"]
+    found = mixture(done)
+    if not found:
+        return records, said
+    if not allowed:
+        return [], ("missing", refusal(done, found))
+    note = f"averages runs that differ (--mixed): {described(found)}"
+    return records, (said[0] or "missing", f"{said[1]}; {note}" if said[1] else note)
 
 
 def _budget(study: Study) -> str:
@@ -131,7 +151,8 @@ def results(
 ) -> pandas.DataFrame:
     """One row per seeded run of a table, for notebooks: row, run, seed, metrics of the test split, epochs, seconds.
 
-    The runs are those that `bench table` shows. Raises UserError for an unknown table, corpus, profile or protocol.
+    The runs are those that `bench table --mixed` shows, with the class of their environment: look at it before you
+    average. Raises UserError for an unknown table, corpus, profile or protocol.
     """
     import pandas
 
@@ -139,7 +160,9 @@ def results(
     spec = table_spec(table)
     if profile:
         profile_of(profile)
-    found = table_result(spec, store, corpus=corpus, data=data, profile=profile, encoders=encoders, protocol=protocol)
+    found = table_result(
+        spec, store, corpus=corpus, data=data, profile=profile, encoders=encoders, protocol=protocol, mixed=True
+    )
     lines: list[dict[str, Any]] = [
         {
             "row": row.row.name,
@@ -153,6 +176,7 @@ def results(
             "valid_loss": record.valid_loss,
             "best_epoch": record.best_epoch,
             "seconds": record.seconds,
+            "environment": ", ".join(environment_class(record).values()),
             "notes": "; ".join(record.notes),
         }
         for row in found.rows

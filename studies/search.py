@@ -87,7 +87,7 @@ def ledger(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         with _alone(journal):
-            if journal is not None and not _whole(journal):
+            if journal is not None and not whole(journal):
                 os.replace(journal, journal.with_name(journal.name + ".torn"))
             _bring_up_to_date(where, journal, study_name, draws, space, losses)
     except OSError as error:
@@ -162,7 +162,7 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else canonical(value)
 
 
-def _whole(journal: Path) -> bool:
+def whole(journal: Path) -> bool:
     """False where a killed writer or a full disk left a partial line: Optuna would never read past it again."""
     try:
         content = journal.read_bytes()

@@ -65,16 +65,25 @@ class RunStore:
         """The last failure of a run that is not done: `reason`, and `attempts` over all commands so far."""
         return None if self.has(run_id) else self._read(run_id, "failed.json", "failed")
 
+    def ids(self) -> list[str]:
+        """Names of the run folders, in order, whether finished or not. Raises UserError where they cannot be read."""
+        try:
+            return sorted(p.name for p in (self.root / "runs").iterdir() if not p.name.startswith("."))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise UserError(f"Cannot read {self.root / 'runs'}: {error.strerror}.") from error
+
     def records(self) -> Iterator[RunRecord]:
         """All finished runs, in the order of their ids. Damaged ones are left out and told in `damaged`."""
-        for run_id in self._ids():
+        for run_id in self.ids():
             record = self.get(run_id)
             if record is not None:
                 yield record
 
     def failures(self) -> Iterator[RunRecord]:
         """The last failure of every run that has failed and is not done."""
-        for run_id in self._ids():
+        for run_id in self.ids():
             record = self.failed(run_id)
             if record is not None:
                 yield record
@@ -118,6 +127,29 @@ class RunStore:
             self.damaged.pop(record.id, None)
         return record
 
+    def adopt(self, record: bytes, predictions: bytes | None) -> RunRecord:
+        """Store a run finished elsewhere, its files as they are, and return the record that is stored afterwards:
+        the first one wins, as in `put`. Predictions that a published folder left out are added to their record.
+
+        Raises UserError where it cannot be written; the run then counts as not done.
+        """
+        new = RunRecord.from_dict(json.loads(record))
+        with self._locked(new.id) as folder:
+            first = self.get(new.id)
+            kept = first or new
+            wanted = (kept.predictions or {}).get("sha256")
+            fits = predictions is not None and hashlib.sha256(predictions).hexdigest() == wanted
+            if first is None:
+                (folder / PREDICTIONS).unlink(missing_ok=True)  # left by a run that was killed
+            if predictions is not None and fits and not (folder / PREDICTIONS).exists():
+                write_atomic(folder / PREDICTIONS, predictions)
+            if first is None:
+                write_atomic(folder / "record.json", record)
+                with contextlib.suppress(FileNotFoundError):
+                    (folder / "failed.json").unlink()
+                self.damaged.pop(new.id, None)
+        return kept
+
     def put_failed(self, spec: RunSpec, reason: str, **known: Any) -> RunRecord:
         """Note one more failed attempt, with whatever else is known of it (fields of RunRecord). Raises UserError."""
         with self._locked(spec.id) as folder:
@@ -144,14 +176,6 @@ class RunStore:
         return claim(self.root / "leases", run_id, ttl)
 
     # ------------------------------------------------------------------------------------------ internals
-
-    def _ids(self) -> list[str]:
-        try:
-            return sorted(p.name for p in (self.root / "runs").iterdir() if not p.name.startswith("."))
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise UserError(f"Cannot read {self.root / 'runs'}: {error.strerror}.") from error
 
     def _read(self, run_id: str, name: str, status: str) -> RunRecord | None:
         path = self.folder(run_id) / name

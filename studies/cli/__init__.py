@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 from hycon.errors import UserError
 from studies.arguments import Parser, Version
-from studies.cli import claims, data, figure, listing, report, run, table
+from studies.cli import claims, data, figure, listing, report, run, table, trust
 
-FAMILIES = (listing, data, run, table, figure, claims, report)  # in the order of the help
+FAMILIES = (listing, data, run, table, figure, claims, report, trust)  # in the order of the help
 
 DESCRIPTION = """Reproduce HyCon (Mai et al., IEEE TAFFC 2022): run a table, read a table, look after corpora.
 

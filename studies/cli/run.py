@@ -6,7 +6,7 @@ import sys
 
 from hycon.errors import UserError
 from studies.arguments import parse_encoders, parse_values
-from studies.cli.shared import check_format, choosing, command, running
+from studies.cli.shared import check_format, choosing, command, mixing, running
 
 
 def add(commands) -> None:
@@ -19,6 +19,7 @@ def add_run(commands) -> None:
     added.add_argument("table", metavar="TABLE", help="table1 to table8")
     choosing(added)
     running(added)
+    mixing(added)
     added.add_argument("--format", default="text", metavar="FORMAT", help="of the table printed at the end")
 
 
@@ -29,6 +30,7 @@ def add_ablate(commands) -> None:
     added.add_argument("--text", default="bert", metavar="NAME", help="its text front-end (default: bert)")
     choosing(added, rows=False)
     running(added)
+    mixing(added)
     added.add_argument("--format", default="text", metavar="FORMAT", help="of the table printed at the end")
 
 
@@ -99,6 +101,7 @@ def _run(options, table, rows) -> int:
         encoders={kind: encoder["name"] for kind, encoder in setting.encoders.items()},
         rows=rows,
         studies=studies,
+        mixed=options.mixed,
     )
     print(render(result, options.format).rstrip("\n"))
     for spec, reason in failed:

@@ -35,6 +35,13 @@ def choosing(added: argparse.ArgumentParser, rows: bool = True) -> None:
     )
 
 
+def mixing(added: argparse.ArgumentParser) -> None:
+    """The option of every command that averages runs."""
+    added.add_argument(
+        "--mixed", action="store_true", help="average also runs of different data, versions or environments"
+    )
+
+
 def running(added: argparse.ArgumentParser) -> None:
     """Options of every command that runs something."""
     added.add_argument("--trials", type=int, metavar="N", help="random draws a search tries (paper: 50)")
@@ -99,4 +106,5 @@ def table_of(options):
         encoders=encoders_of(options),
         rows=rows,
         protocol=getattr(options, "protocol", "paper"),
+        mixed=getattr(options, "mixed", False),
     )

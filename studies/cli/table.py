@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from studies.cli.shared import check_format, choosing, command, print_json, table_of, write_output
+from studies.cli.shared import check_format, choosing, command, mixing, print_json, table_of, write_output
 
 
 def add(commands) -> None:
@@ -14,6 +14,7 @@ def add_table(commands) -> None:
     added = command(commands, "table", do_table, "print a table from the results at hand")
     added.add_argument("table", metavar="TABLE", help="table1 to table8")
     choosing(added)
+    mixing(added)
     added.add_argument("--format", default="text", metavar="FORMAT", help="text, md, latex, csv, html or json")
     added.add_argument("--protocol", default="paper", metavar="NAME", help="metrics: paper, all, mult or mmsa")
     added.add_argument("--output", metavar="FILE", help="write there instead of printing")
@@ -23,6 +24,7 @@ def add_status(commands) -> None:
     added = command(commands, "status", do_status, "say how far a table is, row by row")
     added.add_argument("table", nargs="?", default="table1", metavar="TABLE", help="default: table1")
     choosing(added)
+    mixing(added)
     added.add_argument("--json", action="store_true", help="as JSON")
 
 

@@ -1,0 +1,165 @@
+"""`bench verify`, `diff`, `doctor`, `export`, `import-results`: can results be relied on, and moving them."""
+
+from __future__ import annotations
+
+import sys
+
+from hycon.errors import UserError
+from studies.arguments import parse_encoders
+from studies.cli.shared import choosing, command, print_json
+
+
+def add(commands) -> None:
+    add_verify(commands)
+    add_diff(commands)
+    add_doctor(commands)
+    add_export(commands)
+    added = command(commands, "import-results", do_import, "add the runs of an archive of `bench export`")
+    added.add_argument("file", metavar="FILE", help="the archive; all of it is checked before anything is written")
+
+
+def add_verify(commands) -> None:
+    added = command(commands, "verify", do_verify, "run finished runs again and compare what comes out bit for bit")
+    added.add_argument("runs", nargs="+", metavar="RUN", help="a run's id, or the beginning of it")
+    added.add_argument("--device", metavar="NAME", help="where, such as cuda:1 (default: the kind it was made on)")
+    added.add_argument(
+        "--encoder",
+        metavar="KIND=NAME",
+        action="append",
+        default=[],
+        help="folder of the pretrained model behind bert or xlnet, where its name alone does not lead to it",
+    )
+    added.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time, a process each")
+    added.add_argument("--executor", default="local", metavar="NAME", help="local (default) or inline")
+    added.add_argument("--quiet", action="store_true", help="no progress")
+    added.add_argument("--json", action="store_true", help="as JSON")
+
+
+def add_diff(commands) -> None:
+    added = commands.add_parser(
+        "diff",
+        help="compare two results folders cell by cell",
+        description="Compare two results folders cell by cell. Differences are no error: the exit code is 0.",
+    )
+    added.set_defaults(command=do_diff)
+    added.add_argument("a", metavar="A", help="a results folder")
+    added.add_argument("b", metavar="B", help="another results folder")
+    added.add_argument("table", nargs="?", metavar="TABLE", help="table1 to table8 (default: all that have runs)")
+    added.add_argument("--data", metavar="DIR", help="folder of corpora (default: $BENCH_DATA or ./data)")
+    choosing(added)
+    added.add_argument("--protocol", default="paper", metavar="NAME", help="metrics: paper, all, mult or mmsa")
+    added.add_argument("--json", action="store_true", help="as JSON")
+
+
+def add_doctor(commands) -> None:
+    added = command(commands, "doctor", do_doctor, "find what is wrong in a results folder, and repair what is safe")
+    added.add_argument("--repair", action="store_true", help="delete leftovers, move damaged files to quarantine/")
+    added.add_argument("--json", action="store_true", help="as JSON")
+
+
+def add_export(commands) -> None:
+    added = command(commands, "export", do_export, "write results into one archive with checksums")
+    added.add_argument("file", metavar="FILE", help="the archive to write, such as results.tar.gz")
+    added.add_argument("--corpus", metavar="NAME", help="runs on this corpus only (default: all)")
+    added.add_argument("--profile", metavar="NAME", help="runs of this profile's studies only: paper or demo")
+    added.add_argument(
+        "--without-predictions", action="store_true", help="leave out predictions, which hold the corpus's labels"
+    )
+
+
+def do_verify(options) -> int:
+    from studies.commands import results_root
+    from studies.progress import Progress
+    from studies.store import RunStore
+    from studies.verify import find_run, verify
+
+    if options.workers < 1:
+        raise UserError(f"--workers is {options.workers}; expected at least 1.")
+    store = RunStore(results_root(options.results))
+    records = list({record.id: record for record in (find_run(store, run) for run in options.runs)}.values())
+    specs = [record.spec for record in records]
+    with Progress(specs, records, workers=options.workers, quiet=options.quiet) as progress:
+        found = verify(
+            records,
+            store,
+            data=options.data,
+            device=options.device,
+            encoders=parse_encoders(options.encoder),
+            workers=options.workers,
+            executor=options.executor,
+            on_event=progress,
+        )
+    if options.json:
+        print_json([one.to_dict() for one in found])
+    else:
+        for one in found:
+            print(f"{one.run}  {one.label}: {one.outcome}")
+            lines = [("", one.findings), ("another environment: ", one.environment), ("note: ", one.notes)]
+            for head, said in lines:
+                for line in said:
+                    print(f"  {head}{line}")
+    return 0 if all(one.outcome == "identical" for one in found) else 1
+
+
+def do_diff(options) -> None:
+    raise UserError("not yet")
+
+
+def do_doctor(options) -> int:
+    from studies.commands import results_root
+    from studies.doctor import examine, repair
+    from studies.store import RunStore
+
+    store = RunStore(results_root(options.results))
+    found = examine(store)
+    left = repair(store, found) if options.repair else found
+    mended = [finding for finding in found if finding not in left]
+    if options.json:
+        print_json([{**f.to_dict(), "repaired": f in mended} for f in found])
+        return 1 if left else 0
+    for finding in found:
+        would = {"quarantine": "moved to quarantine/", "delete": "deleted", "release": "released"}.get(
+            finding.action or ""
+        )
+        done = "" if would is None else f" [{would}]" if finding in mended else f" [--repair: {would}]"
+        print(f"{finding.kind:11} {finding.path}: {finding.said}{done}")
+    count = f"{len(found)} finding{'s' if len(found) != 1 else ''}"
+    print(f"{count}, {len(mended)} repaired" if options.repair and found else count if found else "nothing found")
+    return 1 if left else 0
+
+
+def do_export(options) -> None:
+    from studies.archive import export
+    from studies.commands import profile_of, results_root
+    from studies.store import RunStore
+
+    if options.profile:
+        profile_of(options.profile)
+    done = export(
+        RunStore(results_root(options.results)),
+        options.file,
+        corpus=options.corpus,
+        profile=options.profile,
+        predictions=not options.without_predictions,
+    )
+    print(f"{options.file}: {done.runs} runs, {done.studies} studies, {done.size / 2**20:.1f} MiB")
+    if done.predictions:
+        print(
+            f"bench: {done.predictions} runs with predictions, which hold the labels of the corpus: publish them only "
+            "where its licence lets you (--without-predictions leaves them out).",
+            file=sys.stderr,
+        )
+
+
+def do_import(options) -> int:
+    from studies.archive import import_results
+    from studies.commands import results_root
+    from studies.store import RunStore
+
+    report = import_results(options.file, RunStore(results_root(options.results)))
+    for what, count in report.added.items():
+        if count or report.present[what]:
+            print(f"{what}: {count} added, {report.present[what]} there already")
+    for conflict in report.conflicts:
+        print(f"bench: {conflict}", file=sys.stderr)
+    return 1 if report.conflicts else 0

@@ -1,0 +1,258 @@
+"""`bench doctor`: what is wrong in a results folder, and repairing what is safe.
+
+Safe means that no finished run is lost. Deleted are temporary files, stale leases and locks, and the note of an old
+failure beside a finished run; everything damaged is moved to <results>/quarantine/, where it keeps its place. A run
+moved there counts as not done, and the next `bench run` makes it again. Whatever a live process holds a lease on is
+left alone, and so is every temporary file that is younger than a lease may be silent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hycon.data.corpus import read_manifest
+from hycon.errors import UserError
+from studies.leases import TTL, Lease, survey
+from studies.mixing import described, mixture
+from studies.plan import STUDY_VERSION, Study
+from studies.runs import RunRecord
+from studies.search import select, whole
+from studies.store import PREDICTIONS, RunStore
+
+QUARANTINE = "quarantine"
+RUN_FILES = ("record.json", PREDICTIONS, "failed.json", "log.txt")
+STUDY_FILES = re.compile(r"[0-9a-f]{16}\.(json|journal|journal\.guard)")
+LOCK = re.compile(r"[0-9a-f]{16}\.journal\.lock.*")  # Optuna's, on a journal that is being written
+TEMPORARY = re.compile(r"\..*\.tmp|\.(probe|clock)-[0-9a-f]+")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """kind: temporary | damaged | predictions | unfinished | failed | stray | journal | lock | study | mixed | lease.
+
+    path: below the results folder.  action: what repairing does, delete | quarantine | release, or None where a person
+    has to decide; `said` then says what to do.
+    """
+
+    kind: str
+    path: str
+    said: str
+    action: str | None = None
+    lease: Lease | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": self.kind, "path": self.path, "said": self.said, "repair": self.action}
+
+
+def examine(store: RunStore) -> list[Finding]:
+    """All findings, in a fixed order. Reads every record and every file of predictions. Raises UserError where the
+    folder is not there or cannot be read."""
+    if not store.root.is_dir():
+        raise UserError(f"{store.root} is not there: give a results folder with --results.")
+    live, stale = survey(store.root / "leases")
+    findings = [
+        Finding("lease", _below(store, lease.path), f"of run {run_id}: its holder is dead or silent", "release", lease)
+        for run_id, leases in stale.items()
+        for lease in leases
+    ]
+    findings += _temporary(store, live)
+    records: dict[str, RunRecord] = {}
+    for run_id in store.ids():
+        if run_id not in live:
+            findings += _run(store, run_id, records)
+    findings += _predictions(store, records)
+    findings += _studies(store, live, records)
+    findings += _corpora(store)
+    return findings
+
+
+def repair(store: RunStore, findings: Sequence[Finding]) -> list[Finding]:
+    """Repair what can be, and return the findings that remain. Raises UserError where the folder cannot be written."""
+    live, _ = survey(store.root / "leases")
+    left = []
+    for finding in findings:
+        parts = Path(finding.path).parts
+        busy = parts[0] == "runs" and parts[1] in live  # a `bench run` may have started meanwhile
+        if finding.action is None or busy:
+            left.append(finding)
+            continue
+        try:
+            _mend(store, finding)
+        except OSError as error:
+            raise UserError(f"Cannot repair {finding.path} in {store.root}: {error.strerror or error}.") from error
+    return left
+
+
+def _mend(store: RunStore, finding: Finding) -> None:
+    path = store.root / finding.path
+    if finding.action == "release" and finding.lease is not None:
+        finding.lease.release()
+    elif finding.action == "delete":
+        if path.is_dir() and not path.is_symlink():
+            with contextlib.suppress(OSError):  # no longer empty: somebody has begun to use it
+                path.rmdir()
+        else:
+            path.unlink(missing_ok=True)
+    elif finding.action == "quarantine" and path.exists():
+        target = store.root / QUARANTINE / finding.path
+        number = 1
+        while target.exists():
+            number += 1
+            target = store.root / QUARANTINE / f"{finding.path}.{number}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(path, target)
+
+
+# ------------------------------------------------------------------------------------------------- files
+
+
+def _below(store: RunStore, path: Path) -> str:
+    return path.relative_to(store.root).as_posix()
+
+
+def _temporary(store: RunStore, live: set[str]) -> Iterator[Finding]:
+    folders = [store.root / part for part in ("", "runs", "studies", "leases")]
+    folders += [store.folder(run_id) for run_id in store.ids() if run_id not in live]
+    folders += sorted((store.root / "corpora").glob("*/"))
+    for folder in folders:
+        for path in sorted(folder.glob(".*")):
+            if TEMPORARY.fullmatch(path.name) and _old(path):
+                yield Finding("temporary", _below(store, path), "left by a process that was killed", "delete")
+
+
+def _old(path: Path) -> bool:
+    """Older than a lease may be silent, by this machine's clock; what vanished meanwhile is no finding."""
+    try:
+        return time.time() - path.lstat().st_mtime > TTL
+    except OSError:
+        return False
+
+
+def _run(store: RunStore, run_id: str, records: dict[str, RunRecord]) -> Iterator[Finding]:
+    """Findings on one run's folder; a readable record is put into `records`."""
+    folder = store.folder(run_id)
+    name = _below(store, folder)
+    if not folder.is_dir():
+        yield Finding("stray", name, "no run's folder: move it elsewhere")
+        return
+    store.damaged.pop(run_id, None)
+    try:
+        record = store.get(run_id)
+        failed = None if record else store.failed(run_id)
+    except UserError as error:
+        yield Finding("damaged", name, str(error))
+        return
+    there = sorted(path.name for path in folder.iterdir())
+    if record is not None:
+        records[run_id] = record
+        if "failed.json" in there:
+            yield Finding("stray", f"{name}/failed.json", "an old failure of a run that is done now", "delete")
+    elif run_id in store.damaged:
+        reason = store.damaged[run_id].split(" is damaged ", 1)[-1].split(": the run counts", 1)[0]
+        yield Finding("damaged", name, f"its record cannot be read {reason}", "quarantine")
+        return
+    elif failed is not None:
+        times = f"{failed.attempts} time{'s' if failed.attempts != 1 else ''}"
+        yield Finding("failed", name, f"failed {times}: {failed.reason}; `bench run` tries it again")
+    elif _old(folder):
+        what = ", ".join(there)
+        yield Finding("unfinished", name, f"no record ({what or 'empty'})", "quarantine" if there else "delete")
+        return
+    for other in there:
+        if other not in RUN_FILES and not TEMPORARY.fullmatch(other):
+            yield Finding("stray", f"{name}/{other}", "no file of the suite: move it elsewhere")
+
+
+def _predictions(store: RunStore, records: dict[str, RunRecord]) -> Iterator[Finding]:
+    """A published folder keeps none at all, which is no damage; a single file that is missing is."""
+    named = [run_id for run_id, record in records.items() if record.predictions is not None]
+    kept = [run_id for run_id in named if (store.folder(run_id) / PREDICTIONS).exists()]
+    for run_id in named:
+        name = f"runs/{run_id}"
+        if run_id in kept:
+            try:
+                store.predictions(run_id)
+            except (UserError, ValueError, OSError):
+                yield Finding("predictions", name, "they do not have the sha256 of the record", "quarantine")
+        elif kept:
+            yield Finding("predictions", name, "they are gone: delete the folder to have the run made again")
+
+
+# ------------------------------------------------------------------------------------------------- studies
+
+
+def _studies(store: RunStore, live: set[str], records: dict[str, RunRecord]) -> Iterator[Finding]:
+    folder = store.root / "studies"
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        name = _below(store, path)
+        if TEMPORARY.fullmatch(path.name):
+            continue
+        if LOCK.fullmatch(path.name):
+            if _old(path):
+                yield Finding("lock", name, "of a process that was killed while it wrote the journal", "delete")
+        elif path.name.endswith((".torn", ".old")):
+            yield Finding("journal", name, "set aside by `bench run`, which has written it anew", "quarantine")
+        elif not STUDY_FILES.fullmatch(path.name):
+            yield Finding("stray", name, "no file of the suite: move it elsewhere")
+        elif path.suffix == ".journal" and not whole(path):
+            yield Finding("journal", name, "torn: Optuna cannot read past it; `bench run` writes it anew", "quarantine")
+        elif path.suffix == ".json":
+            yield from _study(store, path, live, records)
+
+
+def _study(store: RunStore, path: Path, live: set[str], records: dict[str, RunRecord]) -> Iterator[Finding]:
+    name = _below(store, path)
+    try:
+        study = read_study(path.read_bytes())
+    except UserError as error:
+        yield Finding("study", name, str(error))
+        return
+    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        yield Finding("study", name, f"damaged ({error}); `bench run` writes it anew", "quarantine")
+        return
+    if study.id != path.stem:
+        yield Finding("study", name, f"holds study {study.id}", "quarantine")
+        return
+    what = f"{study.model}-{study.text} on {study.corpus}"
+    if study.selected is not None:
+        ended = {t for t in study.trials if t in records or t in live or store.failed(t)}
+        gone = [trial for trial in study.trials if trial not in ended]
+        if gone:
+            shown = f"{len(gone)} of {len(study.trials)} trials are gone ({', '.join(t[:8] for t in gone[:3])} ...)"
+            yield Finding("study", name, f"{what}: {shown}; `bench run` makes them again")
+        best = select((i, records.get(trial)) for i, trial in enumerate(study.trials))
+        if not gone and best is not None and best != study.selected:
+            said = f"trial {best} has the lower validation loss, but trial {study.selected} was selected"
+            yield Finding("study", name, f"{what}: {said}; `bench run` selects again")
+        seeded = [run for run in study.runs if run in records or run in live or store.failed(run)]
+        if seeded and len(seeded) < len(study.runs) and not live:  # else `bench run` may be at it
+            missing = len(study.runs) - len(seeded)
+            yield Finding("study", name, f"{what}: {missing} of {len(study.runs)} seeded runs are gone or to do")
+    if mixed := mixture(records[run] for run in study.runs if run in records):
+        yield Finding("mixed", name, f"{what}: not averaged without --mixed: {described(mixed)}")
+
+
+def read_study(content: bytes) -> Study:
+    """A study file. Raises UserError for one of a newer version; ValueError, TypeError and so on for a damaged one."""
+    raw = json.loads(content)
+    if raw.get("version", 0) > STUDY_VERSION:
+        raise UserError("It was written by a newer version of this suite: upgrade.")
+    known = {f.name for f in dataclasses.fields(Study)}
+    return Study(**{k: v for k, v in raw.items() if k in known})
+
+
+def _corpora(store: RunStore) -> Iterator[Finding]:
+    for path in sorted((store.root / "corpora").glob("*/manifest.json")):
+        try:
+            read_manifest(path.parent.name, store.root / "corpora")
+        except UserError as error:
+            yield Finding("damaged", _below(store, path), str(error), "quarantine")
