@@ -27,6 +27,9 @@ PAPER_ENCODERS = {
 }
 
 
+NOT_RUN = "not run yet"  # why a row without any study is missing
+
+
 @dataclass(frozen=True)
 class CorpusInfo:
     """What a caption must say of the data. notes: one phrase per stand-in; any of them rules verdicts out.
@@ -161,7 +164,7 @@ def _status(row: Row, records: Sequence[RunRecord], given: tuple[str, str] | Non
         return "failed", reason or first
     if row.quoted:
         return "quoted", reason
-    return status or "missing", reason or "not run yet"
+    return status or "missing", reason or NOT_RUN
 
 
 def _stat(records: Sequence[RunRecord], protocol: str, column: Column) -> CellStat | None:

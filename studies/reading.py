@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hycon.data.corpus import Manifest, corpus_folder, read_manifest
 from hycon.errors import UserError, nearest
-from studies.assemble import TableResult, assemble, corpus_info, measures
+from studies.assemble import NOT_RUN, TableResult, assemble, corpus_info, measures
 from studies.commands import DEMO_CORPORA, corpus_name, profile_of, results_root, table_spec
 from studies.mixing import across, described, environment_class, mixture, refusal
 from studies.plan import PROFILES, Study, load_studies, study_of
@@ -55,7 +55,7 @@ def table_result(
         if row.model not in MODELS:
             status[row.name] = ("missing", f"model {row.model} is not built yet")
         elif study is None:
-            status[row.name] = ("missing", "not run yet")
+            status[row.name] = ("missing", NOT_RUN)
         else:
             records[row.name], status[row.name] = _unmixed(*_runs_of(study, store), mixed)
             budgets[row.name] = _budget(study)

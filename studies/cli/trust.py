@@ -6,7 +6,7 @@ import sys
 
 from hycon.errors import UserError
 from studies.arguments import parse_encoders
-from studies.cli.shared import choosing, command, print_json
+from studies.cli.shared import choosing, command, mixing, print_json
 
 
 def add(commands) -> None:
@@ -47,6 +47,7 @@ def add_diff(commands) -> None:
     added.add_argument("table", nargs="?", metavar="TABLE", help="table1 to table8 (default: all that have runs)")
     added.add_argument("--data", metavar="DIR", help="folder of corpora (default: $BENCH_DATA or ./data)")
     choosing(added)
+    mixing(added)
     added.add_argument("--protocol", default="paper", metavar="NAME", help="metrics: paper, all, mult or mmsa")
     added.add_argument("--json", action="store_true", help="as JSON")
 
@@ -102,7 +103,32 @@ def do_verify(options) -> int:
 
 
 def do_diff(options) -> None:
-    raise UserError("not yet")
+    from hycon.pretrained import short_name
+    from studies import commands
+    from studies.diff import as_dicts, diff, text
+    from studies.store import RunStore
+
+    table = commands.table_spec(options.table) if options.table else None
+    if options.rows and table is None:
+        raise UserError("--rows names rows of one table: name the TABLE too.")
+    rows = commands.pick_rows(table, options.rows.split(",")) if table and options.rows else None
+    if options.profile:
+        commands.profile_of(options.profile)
+    found = diff(
+        *(RunStore(commands.results_root(folder)) for folder in (options.a, options.b)),
+        table=table,
+        corpus=options.corpus,
+        data=options.data,
+        profile=options.profile,
+        encoders={kind: short_name(name) for kind, name in parse_encoders(options.encoder).items()},
+        rows=rows,
+        protocol=options.protocol,
+        mixed=options.mixed,
+    )
+    if options.json:
+        print_json(as_dicts(found))
+    else:
+        print(text(found), end="")
 
 
 def do_doctor(options) -> int:
