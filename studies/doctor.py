@@ -66,11 +66,12 @@ def examine(store: RunStore) -> list[Finding]:
     ]
     findings += _temporary(store, live)
     records: dict[str, RunRecord] = {}
+    held = set(live)  # runs that studies may name
     for run_id in store.ids():
         if run_id not in live:
-            findings += _run(store, run_id, records)
+            findings += _run(store, run_id, records, held)
     findings += _predictions(store, records)
-    findings += _studies(store, live, records)
+    findings += _studies(store, records, held, bool(live))
     findings += _corpora(store)
     return findings
 
@@ -137,8 +138,8 @@ def _old(path: Path) -> bool:
         return False
 
 
-def _run(store: RunStore, run_id: str, records: dict[str, RunRecord]) -> Iterator[Finding]:
-    """Findings on one run's folder; a readable record is put into `records`."""
+def _run(store: RunStore, run_id: str, records: dict[str, RunRecord], held: set[str]) -> Iterator[Finding]:
+    """Findings on one run's folder. A readable record is put into `records`; that or a failure, into `held`."""
     folder = store.folder(run_id)
     name = _below(store, folder)
     if not folder.is_dir():
@@ -149,8 +150,11 @@ def _run(store: RunStore, run_id: str, records: dict[str, RunRecord]) -> Iterato
         record = store.get(run_id)
         failed = None if record else store.failed(run_id)
     except UserError as error:
+        held.add(run_id)
         yield Finding("damaged", name, str(error))
         return
+    if record or failed:
+        held.add(run_id)
     there = sorted(path.name for path in folder.iterdir())
     if record is not None:
         records[run_id] = record
@@ -190,7 +194,7 @@ def _predictions(store: RunStore, records: dict[str, RunRecord]) -> Iterator[Fin
 # ------------------------------------------------------------------------------------------------- studies
 
 
-def _studies(store: RunStore, live: set[str], records: dict[str, RunRecord]) -> Iterator[Finding]:
+def _studies(store: RunStore, records: dict[str, RunRecord], held: set[str], busy: bool) -> Iterator[Finding]:
     folder = store.root / "studies"
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         name = _below(store, path)
@@ -206,10 +210,11 @@ def _studies(store: RunStore, live: set[str], records: dict[str, RunRecord]) -> 
         elif path.suffix == ".journal" and not whole(path):
             yield Finding("journal", name, "torn: Optuna cannot read past it; `bench run` writes it anew", "quarantine")
         elif path.suffix == ".json":
-            yield from _study(store, path, live, records)
+            yield from _study(store, path, records, held, busy)
 
 
-def _study(store: RunStore, path: Path, live: set[str], records: dict[str, RunRecord]) -> Iterator[Finding]:
+def _study(store: RunStore, path: Path, records: dict[str, RunRecord], held: set[str], busy: bool) -> Iterator[Finding]:
+    """busy: somebody is running something here, so that what is to do may well be under way."""
     name = _below(store, path)
     try:
         study = read_study(path.read_bytes())
@@ -224,18 +229,16 @@ def _study(store: RunStore, path: Path, live: set[str], records: dict[str, RunRe
         return
     what = f"{study.model}-{study.text} on {study.corpus}"
     if study.selected is not None:
-        ended = {t for t in study.trials if t in records or t in live or store.failed(t)}
-        gone = [trial for trial in study.trials if trial not in ended]
+        gone = [trial for trial in study.trials if trial not in held]
         if gone:
-            shown = f"{len(gone)} of {len(study.trials)} trials are gone ({', '.join(t[:8] for t in gone[:3])} ...)"
+            shown = f"{len(gone)} of {len(study.trials)} trials are gone ({', '.join(t[:8] for t in gone[:3])})"
             yield Finding("study", name, f"{what}: {shown}; `bench run` makes them again")
         best = select((i, records.get(trial)) for i, trial in enumerate(study.trials))
         if not gone and best is not None and best != study.selected:
             said = f"trial {best} has the lower validation loss, but trial {study.selected} was selected"
             yield Finding("study", name, f"{what}: {said}; `bench run` selects again")
-        seeded = [run for run in study.runs if run in records or run in live or store.failed(run)]
-        if seeded and len(seeded) < len(study.runs) and not live:  # else `bench run` may be at it
-            missing = len(study.runs) - len(seeded)
+        missing = sum(run not in held for run in study.runs)
+        if 0 < missing < len(study.runs) and not busy:
             yield Finding("study", name, f"{what}: {missing} of {len(study.runs)} seeded runs are gone or to do")
     if mixed := mixture(records[run] for run in study.runs if run in records):
         yield Finding("mixed", name, f"{what}: not averaged without --mixed: {described(mixed)}")
