@@ -34,7 +34,8 @@ SAME, COMPARED, ONLY_A, ONLY_B = "same runs", "compared", "only in A", "only in 
 
 @dataclass(frozen=True)
 class CellDiff:
-    """Printed units. difference: A less B.  p_adjusted: over all tested cells of the table.
+    """Printed units. difference: A less B, over the `compared` runs of each side: where seeds are paired, those that
+    both have.  mean_a, mean_b: over all runs.  p_adjusted: over all tested cells of the table.
     low, high, p: None where a side has one run, or the runs are the same."""
 
     metric: str
@@ -46,6 +47,7 @@ class CellDiff:
     p: float | None = None
     p_adjusted: float | None = None
     paired: bool = False
+    compared: int | None = None  # pairs; None where they are not paired
     utterances: int = 0  # 0: compared by one number per run
     underpowered: bool = False
     seeds_needed: int | None = None
@@ -158,6 +160,9 @@ def _row(a: RunStore, b: RunStore, x: RowResult, y: RowResult, columns: Sequence
         )
         for cell, column in zip(cells, columns, strict=True)
     )
+    pairs = next((cell.compared for cell in cells if cell.compared), None)
+    if pairs is not None and pairs < max(x.n, y.n):
+        said = (f"A - B is over the {pairs} seeds that both sides have", *said)
     return RowDiff(x.row.name, COMPARED, x.n, y.n, cells, said)
 
 
@@ -194,6 +199,7 @@ def _cell(cell: CellDiff, found: Comparison | None, column: Column) -> CellDiff:
         high=scaled(found.high),
         p=found.p,
         paired=found.paired,
+        compared=found.n_a if found.paired else None,
         utterances=found.utterances,
         underpowered=found.underpowered,
         seeds_needed=found.seeds_needed,

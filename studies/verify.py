@@ -96,7 +96,10 @@ def verify(
     kind = device.partition(":")[0] if device else None
     specs = {record.id: dataclasses.replace(record.spec, device=kind or record.spec.device) for record in records}
     devices = (device,) if device else tuple({spec.device for spec in specs.values()})
-    check_devices(devices)
+    try:
+        check_devices(devices)
+    except UserError as error:
+        raise UserError(f"{error} Say with --device where to run it again.") from error
     kept = {record.id: _kept(store, record) for record in records}
     with TemporaryDirectory(prefix="bench-verify-") as scratch:
         again = RunStore(Path(scratch))

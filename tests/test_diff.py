@@ -110,6 +110,17 @@ def test_one_run_a_side_has_a_difference_and_no_interval(pair):
     assert mae.difference == pytest.approx(-0.1) and (mae.low, mae.p) == (None, None)
 
 
+def test_a_difference_over_shared_seeds_says_so(pair):
+    a, b = pair
+    fill(a, A_ERRORS[:2])
+    fill(b, B_ERRORS, spec_config={"hidden": 16})
+    row = rows(a, b)["EF-LSTM-GloVe"]
+    assert row.said[0] == "A - B is over the 2 seeds that both sides have"
+    mae = cells(row)["mae"]
+    assert (mae.mean_b, mae.difference) == pytest.approx((np.mean(B_ERRORS), np.mean([-0.3, -0.35])), abs=1e-6)
+    assert mae.compared == 2
+
+
 def test_rows_on_one_side_only_and_why(pair):
     a, b = pair
     fill(a, A_ERRORS)

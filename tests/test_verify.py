@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 import studies.registry
 from hycon.data import read_manifest
@@ -200,6 +201,20 @@ def test_damaged_predictions_and_devices_that_are_not_there(copy, corpora):
     (store.folder(record.id) / PREDICTIONS).write_bytes(npz_bytes({}))
     with pytest.raises(UserError, match="sha256"):
         again(store, record, corpora)
+
+
+def test_a_run_of_a_gpu_can_be_run_again_on_a_cpu(copy, corpora):
+    store, record = copy
+    made = dataclasses.replace(
+        record, spec=dataclasses.replace(record.spec, device="cuda"), device="NVIDIA H100 80GB HBM3"
+    )
+    made = store.put(made, store.predictions(record.id))
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="finds 0 GPUs. Say with --device"):
+            again(store, made, corpora)
+    found = again(store, made, corpora, device="cpu")
+    assert found.run == made.id and found.environment[0].startswith("device: NVIDIA H100 80GB HBM3 then, cpu (")
+    assert found.outcome == "identical"  # it was made on this CPU
 
 
 def test_the_command(copy, corpora, capsys):
