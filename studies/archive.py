@@ -20,10 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hycon.data.corpus import Manifest
+from hycon.data.corpus import FORMAT_VERSION, Manifest
 from hycon.errors import UserError
-from studies.doctor import read_study
-from studies.plan import Study, load_studies, write_result
+from studies.plan import Study, load_studies, read_study, write_result
 from studies.runs import RECORD_VERSION, RunRecord
 from studies.store import PREDICTIONS, RunStore
 from studies.tarball import MANIFEST, pack, unpack
@@ -163,12 +162,18 @@ def _record(run_id: str, status: str, content: bytes) -> RunRecord:
     record = RunRecord.from_dict(raw)
     if not raw.get("id") == run_id == record.id or record.status != status:
         raise ValueError("it is not the record of this run")
+    shapes = {"metrics": dict, "curve": list, "environment": dict, "notes": list}
+    for name, kind in shapes.items():
+        if not isinstance(getattr(record, name), kind):
+            raise ValueError(f"its {name} are no {kind.__name__}")
     return record
 
 
 def _manifest(content: bytes) -> Manifest:
     known = {f.name for f in dataclasses.fields(Manifest)}
     manifest = Manifest(**{k: v for k, v in json.loads(content).items() if k in known})
+    if manifest.version > FORMAT_VERSION:
+        raise UserError(f"Corpus {manifest.name!r} was written by a newer version of this suite: upgrade.")
     if not isinstance(manifest.files, dict):
         raise ValueError("files is no object")
     return manifest

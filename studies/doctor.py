@@ -9,8 +9,6 @@ left alone, and so is every temporary file that is younger than a lease may be s
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 import os
 import re
 import time
@@ -23,7 +21,7 @@ from hycon.data.corpus import read_manifest
 from hycon.errors import UserError
 from studies.leases import TTL, Lease, survey
 from studies.mixing import described, mixture
-from studies.plan import STUDY_VERSION, Study
+from studies.plan import read_study
 from studies.runs import RunRecord
 from studies.search import select, whole
 from studies.store import PREDICTIONS, RunStore
@@ -242,15 +240,6 @@ def _study(store: RunStore, path: Path, records: dict[str, RunRecord], held: set
             yield Finding("study", name, f"{what}: {missing} of {len(study.runs)} seeded runs are gone or to do")
     if mixed := mixture(records[run] for run in study.runs if run in records):
         yield Finding("mixed", name, f"{what}: not averaged without --mixed: {described(mixed)}")
-
-
-def read_study(content: bytes) -> Study:
-    """A study file. Raises UserError for one of a newer version; ValueError, TypeError and so on for a damaged one."""
-    raw = json.loads(content)
-    if raw.get("version", 0) > STUDY_VERSION:
-        raise UserError("It was written by a newer version of this suite: upgrade.")
-    known = {f.name for f in dataclasses.fields(Study)}
-    return Study(**{k: v for k, v in raw.items() if k in known})
 
 
 def _corpora(store: RunStore) -> Iterator[Finding]:

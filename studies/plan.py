@@ -188,17 +188,23 @@ def write_result(store: RunStore, file: str, content: bytes) -> None:
 
 def load_studies(store: RunStore) -> list[Study]:
     """All studies of a results folder. Raises UserError for one of a newer version; damaged ones are skipped."""
-    known = {f.name for f in dataclasses.fields(Study)}
     studies = []
     for path in sorted((store.root / "studies").glob("*.json")):
         try:
-            raw = json.loads(path.read_text())
-            if raw.get("version", 0) > STUDY_VERSION:
-                raise UserError(f"{path} was written by a newer version of this suite: upgrade.")
-            studies.append(Study(**{k: v for k, v in raw.items() if k in known}))
+            studies.append(read_study(path.read_bytes(), str(path)))
         except (ValueError, TypeError, AttributeError):
             continue
     return studies
+
+
+def read_study(content: bytes, name: str = "it") -> Study:
+    """A study file. Raises UserError for one of a newer version; ValueError, TypeError or AttributeError where it is
+    damaged. name: what the sentence calls it."""
+    raw = json.loads(content)
+    if raw.get("version", 0) > STUDY_VERSION:
+        raise UserError(f"{name} was written by a newer version of this suite: upgrade.")
+    known = {f.name for f in dataclasses.fields(Study)}
+    return Study(**{k: v for k, v in raw.items() if k in known})
 
 
 def study_of(

@@ -210,7 +210,7 @@ def test_a_run_of_a_gpu_can_be_run_again_on_a_cpu(copy, corpora):
     )
     made = store.put(made, store.predictions(record.id))
     if not torch.cuda.is_available():
-        with pytest.raises(UserError, match="finds 0 GPUs. Say with --device"):
+        with pytest.raises(UserError, match=r"finds 0 GPUs\. Say with --device"):
             again(store, made, corpora)
     found = again(store, made, corpora, device="cpu")
     assert found.run == made.id and found.environment[0].startswith("device: NVIDIA H100 80GB HBM3 then, cpu (")
