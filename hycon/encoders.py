@@ -11,7 +11,7 @@ one that is not read need not exist. Sentences of like length are encoded togeth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hycon.data.batching import Batch
+from hycon.data.corpus import MODALITIES
 from hycon.data.ragged import Ragged
 from hycon.dropout import replace_dropout
 from hycon.errors import UserError, nearest
@@ -225,10 +226,20 @@ class FrontEndConfig:
 
 
 class FrontEnd(nn.Module):
-    """The three unimodal networks of HyCon and of the baselines that share them: Batch -> {modality: (B, d)}."""
+    """The three unimodal networks of HyCon and of the baselines that share them: Batch -> {modality: (B, d)}.
 
-    def __init__(self, dims: Mapping[str, int], text: PretrainedText | None, config: FrontEndConfig):
+    modalities: which of them there are; the others, BERT or XLNet with them, are not built.
+    """
+
+    def __init__(
+        self,
+        dims: Mapping[str, int],
+        text: PretrainedText | None,
+        config: FrontEndConfig,
+        modalities: Sequence[str] = MODALITIES,
+    ):
         super().__init__()
+        self.modalities = tuple(modalities)
         options: dict[str, Any] = {
             "layers": config.layers,
             "heads": config.heads,
@@ -236,32 +247,28 @@ class FrontEnd(nn.Module):
             "mask_padding": config.mask_padding,
             "dropouts": {name: getattr(config, f"{name}_dropout") for name in ("attn", "relu", "res", "embed")},
         }
-        self.text: TextProjection | SequenceEncoder
-        if text is None:
-            self.text = SequenceEncoder(dims["text"], config.d, **options)
-        else:
-            self.text = TextProjection(text, config.d, config.readout)
-        self.audio = SequenceEncoder(dims["audio"], config.d, **options)
-        self.vision = SequenceEncoder(dims["vision"], config.d, **options)
+        for modality in self.modalities:
+            if modality == "text" and text is not None:
+                self.text = TextProjection(text, config.d, config.readout)
+            else:
+                setattr(self, modality, SequenceEncoder(dims[modality], config.d, **options))
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        nominal, side = batch.layout.lengths, batch.layout.side
-        text = (
-            self.text(batch.text, nominal["text"])
-            if isinstance(self.text, TextProjection)
-            else self.text(batch.text, nominal["text"], side)
-        )
-        return {
-            "text": text,
-            "audio": self.audio(batch.audio, nominal["audio"], side),
-            "vision": self.vision(batch.vision, nominal["vision"], side),
-        }
+        return {modality: self._encoded(batch, modality) for modality in self.modalities}
+
+    def _encoded(self, batch: Batch, modality: str) -> Tensor:
+        """(B, d) of one modality."""
+        encoder, sequences = getattr(self, modality), getattr(batch, modality)
+        nominal = batch.layout.lengths[modality]
+        if isinstance(encoder, TextProjection):
+            return encoder(sequences, nominal)
+        return encoder(sequences, nominal, batch.layout.side)
 
 
 class FusionNet(nn.Module):
     """Front-end, a fusion, one linear layer: the shape of HyCon, TFN-BERT, LMF-BERT and GFN.
 
-    In: a Batch. Out: `Output` with the three unimodal representations (B, d).  config: as for FrontEnd.
+    In: a Batch. Out: `Output` with the unimodal representations (B, d).  config, modalities: as for FrontEnd.
     fusion: makes the module; a function, so that the front-end draws its initial weights first.
     """
 
@@ -272,10 +279,11 @@ class FusionNet(nn.Module):
         config: FrontEndConfig,
         fusion: Callable[[], nn.Module],
         emotions: int = 0,
+        modalities: Sequence[str] = MODALITIES,
     ):
         super().__init__()
         self.emotions = emotions
-        self.front = FrontEnd(dims, text, config)
+        self.front = FrontEnd(dims, text, config, modalities)
         self.fusion = fusion()
         self.predictor = nn.Linear(int(self.fusion.width), outputs(emotions))  # type: ignore[arg-type]
         init_like_authors(self)

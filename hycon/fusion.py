@@ -6,6 +6,7 @@ Each is a module `{modality: (B, d)} -> (B, width)`; `width` says how wide the m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -89,26 +90,26 @@ class _TensorLinear(torch.autograd.Function):
 
 
 class Addition(nn.Module):
-    """x = x^l + x^a + x^v: the paper's default; no parameter."""
+    """x = x^l + x^a + x^v: the paper's default; no parameter. Of fewer modalities the sum of these."""
 
-    def __init__(self, d: int):
+    def __init__(self, d: int, modalities: Sequence[str] = MODALITIES):
         super().__init__()
-        self.width = d
+        self.width, self.modalities = d, tuple(modalities)
 
     def forward(self, x: Mapping[str, Tensor]) -> Tensor:
-        return x["text"] + x["audio"] + x["vision"]
+        return reduce(torch.add, [x[m] for m in self.modalities])
 
 
 class Concatenation(nn.Module):
-    """relu(Linear(3d -> d)) of the concatenation."""
+    """relu(Linear(3d -> d)) of the concatenation; of fewer modalities, as much narrower."""
 
-    def __init__(self, d: int):
+    def __init__(self, d: int, modalities: Sequence[str] = MODALITIES):
         super().__init__()
-        self.width = d
-        self.mix = nn.Linear(3 * d, d)
+        self.width, self.modalities = d, tuple(modalities)
+        self.mix = nn.Linear(len(self.modalities) * d, d)
 
     def forward(self, x: Mapping[str, Tensor]) -> Tensor:
-        return F.relu(self.mix(torch.cat([x[m] for m in MODALITIES], 1)))
+        return F.relu(self.mix(torch.cat([x[m] for m in self.modalities], 1)))
 
 
 class TensorFusion(nn.Module):
@@ -248,8 +249,21 @@ FUSIONS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-def build_fusion(name: str, d: int) -> nn.Module:
-    """One of FUSIONS over three d-wide representations."""
+OF_ANY: dict[str, Callable[[int, Sequence[str]], nn.Module]] = {"addition": Addition, "concatenation": Concatenation}
+
+
+def build_fusion(name: str, d: int, modalities: Sequence[str] = MODALITIES) -> nn.Module:
+    """One of FUSIONS over d-wide representations. Raises UserError where it needs more than `modalities`."""
+    check_fusion(name, modalities)
+    return FUSIONS[name](d) if name not in OF_ANY else OF_ANY[name](d, modalities)
+
+
+def check_fusion(name: str, modalities: Sequence[str] = MODALITIES) -> None:
+    """Raises UserError for a fusion that does not exist, or not of these modalities: products need all three."""
     if name not in FUSIONS:
         raise UserError(f"Unknown fusion {name!r}; nearest: {nearest(name, FUSIONS)}.")
-    return FUSIONS[name](d)
+    if name not in OF_ANY and len(modalities) < len(MODALITIES):
+        raise UserError(
+            f"fusion is {name!r}, which takes all of {', '.join(MODALITIES)}, but there is only "
+            f"{', '.join(modalities)}: choose fusion={' or '.join(OF_ANY)}."
+        )

@@ -10,7 +10,8 @@ x K samples) to its candidates, own modality first:
 
     similarity (3, K, 3, K)   [anchor's modality, anchor, 0 = same modality | 1, 2 = the other two, candidate]
 
-IAMCL reads block 0, IEMCL blocks 1 and 2 but for pairs within a sample, SCL exactly those pairs. The paper leaves
+IAMCL reads block 0, IEMCL blocks 1 and 2 but for pairs within a sample, SCL exactly those pairs. With M = 2 modalities
+each 3 here is a 2; with one alone there are no pairs across modalities, so IEMCL and SCL are 0. The paper leaves
 some choices open; `HybridConfig` names each. Where an anchor has no positive, it is left out of IAMCL and IEMCL and
 of their averages; where it has no negative, its ratio is the constant 1 and only the refinement teaches.
 
@@ -21,7 +22,7 @@ and gradients for any finite input. Deviates from the paper: none known beyond t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -70,7 +71,8 @@ class HybridConfig:
     reduction: "sample" takes the mean over samples and the sum over modalities, "mean" the mean over all anchors,
     "sum" the sum over all anchors (next to a mean absolute error this is about K times stronger).
     log: -log of the ratios (7), (10), (18) instead of the ratios as printed.
-    h_inter: pairs that IEMCL selects, "same" h = K beta as IAMCL, or "double", as it has twice as many to select from.
+    h_inter: pairs that IEMCL selects, "same" h = K beta as IAMCL, or "double", as it has twice as many to select from
+    (of two modalities as many: then no more).
     weighted_refinement: under selection, "weighted" is sum w (s-t)^2, "literal" 1/h sum (s w - t)^2, "mean" 1/h sum
     (s-t)^2, for similarities s, weights w and target t.
     contrastive: the loss in place of IAMCL and IEMCL with their refinement (Table 7).  hinge: max(0, .) around (19).
@@ -134,36 +136,40 @@ def hybrid_loss(
     classes: Tensor,
     config: HybridConfig | None = None,
     generator: torch.Generator | None = None,
+    modalities: Sequence[str] = MODALITIES,
 ) -> HybridOutput:
     """The hybrid contrastive loss, eq. 16.
 
     x: {"text", "audio", "vision"} -> (K, d) raw representations, of any float type, on one device.
+    modalities: which of them take part, one at least; `x` must have these.
     classes: (K,) integers on that device; below 0: in no pair of IAMCL and IEMCL (SCL needs no class).
     generator: for the random pairs of "classical", "triplet" and "n-pair"; on the device of x. Default: torch's own.
     Raises UserError where a modality is missing or shapes do not fit.
     """
     config = config or HybridConfig()
-    _check_shapes(x, classes)
-    with torch.autocast(x[MODALITIES[0]].device.type, enabled=False):
-        intra, inter = scores(x)
+    _check_shapes(x, classes, modalities)
+    with torch.autocast(x[modalities[0]].device.type, enabled=False):
+        intra, inter = scores(x, modalities)
         pairs = class_pairs(classes, intra.similarity.dtype)
-        share = anchor_shares(pairs, config)
+        share = anchor_shares(pairs, config, len(modalities))
         ia = iamcl(intra, pairs, share, config, generator)
-        ie = iemcl(inter, pairs, share, config, generator)
-        sc = scl(inter, config)
+        alone = len(modalities) == 1
+        ie = torch.zeros_like(ia) if alone else iemcl(inter, pairs, share, config, generator)
+        sc = torch.zeros_like(ia) if alone else scl(inter, config)
         total = (config.iamcl * ia).add(ie, alpha=config.iemcl).add(sc, alpha=config.scl)
         return HybridOutput(ia, ie, sc, total)
 
 
-def scores(x: Mapping[str, Tensor]) -> tuple[Scores, Scores]:
+def scores(x: Mapping[str, Tensor], modalities: Sequence[str] = MODALITIES) -> tuple[Scores, Scores]:
     """Similarities within modalities (3, K, 1, K) and across (3, K, 2, K), from raw representations (K, d) each."""
     # text, audio, vision, text, audio: the window of three that starts at a modality holds it and the other two.
-    raw = torch.stack([x[modality] for modality in (*MODALITIES, *MODALITIES[:2])])
+    count = len(modalities)
+    raw = torch.stack([x[modality] for modality in (*modalities, *modalities[: count - 1])])
     dtype = torch.float64 if raw.dtype == torch.float64 else torch.float32
     p = raw.softmax(-1, dtype=dtype)  # (5, K, d)
-    candidates = p.unfold(0, 3, 1).movedim(-1, 1)  # (3, 3, K, d), a view
-    similarity = (p[:3] @ candidates.flatten(1, 2).mT).unflatten(-1, (3, -1))  # (3, K, 3, K)
-    own, others = similarity.split([1, 2], dim=2)
+    candidates = p.unfold(0, count, 1).movedim(-1, 1)  # (3, 3, K, d), a view
+    similarity = (p[:count] @ candidates.flatten(1, 2).mT).unflatten(-1, (count, -1))  # (3, K, 3, K)
+    own, others = similarity.split([1, count - 1], dim=2)
     return Scores(own, candidates[:, :1]), Scores(others, candidates[:, 1:])
 
 
@@ -171,7 +177,8 @@ def scl(inter: Scores, config: HybridConfig) -> Tensor:
     """Semi-contrastive loss, eq. 6: the three modalities of one sample at similarity alpha. Every sample counts."""
     own = inter.similarity.diagonal(dim1=1, dim2=3)  # (3, 2, K): the two pairs of each anchor
     mean = (own - config.margin).square().mean()
-    return mean * {"sample": 3, "mean": 1, "sum": 3 * own.shape[-1]}[config.reduction]
+    modalities, samples = len(own), own.shape[-1]
+    return mean * {"sample": modalities, "mean": 1, "sum": modalities * samples}[config.reduction]
 
 
 def iamcl(
@@ -189,7 +196,7 @@ def iemcl(
     inter: Scores, pairs: Pairs, share: Tensor, config: HybridConfig, generator: torch.Generator | None = None
 ) -> Tensor:
     """Inter-modal contrastive loss, eqs. 10 to 12: refinement pulls positives to the margin alpha.  Else as `iamcl`."""
-    h = selected_count(config, len(share)) * (2 if config.h_inter == "double" else 1)
+    h = selected_count(config, len(share)) * (inter.similarity.shape[2] if config.h_inter == "double" else 1)
     return _reduced(_contrast(inter, pairs, config.margin, h, config, generator), share)
 
 
@@ -198,7 +205,7 @@ def selected_count(config: HybridConfig, samples: int) -> int:
     return 0 if config.beta is None else max(1, round(samples * config.beta))
 
 
-def anchor_shares(pairs: Pairs, config: HybridConfig) -> Tensor:
+def anchor_shares(pairs: Pairs, config: HybridConfig, modalities: int = 3) -> Tensor:
     """(K,) what each anchor's loss is multiplied with before all are summed, over samples and modalities alike.
 
     0 for anchors without the pairs that their loss needs: a positive, and for triplets a negative too. The others
@@ -210,7 +217,7 @@ def anchor_shares(pairs: Pairs, config: HybridConfig) -> Tensor:
     if config.reduction == "sum":
         return valid
     anchors = valid.sum().clamp(min=1)
-    return valid / (3 * anchors if config.reduction == "mean" else anchors)
+    return valid / (modalities * anchors if config.reduction == "mean" else anchors)
 
 
 def _reduced(loss: Tensor, share: Tensor) -> Tensor:
@@ -282,12 +289,13 @@ def _weighted(value: Tensor, weight: Tensor) -> Tensor:
     return (value * weight).sum((-2, -1))
 
 
-def _check_shapes(x: Mapping[str, Tensor], classes: Tensor) -> None:
-    missing = [modality for modality in MODALITIES if modality not in x]
-    if missing:
-        raise UserError(f"Representations lack {', '.join(missing)}: the hybrid loss needs {', '.join(MODALITIES)}.")
-    shapes = {modality: tuple(x[modality].shape) for modality in MODALITIES}
-    first = shapes[MODALITIES[0]]
+def _check_shapes(x: Mapping[str, Tensor], classes: Tensor, modalities: Sequence[str]) -> None:
+    missing = [modality for modality in modalities if modality not in x]
+    if missing or not modalities:
+        lack = ", ".join(missing) or "any modality"
+        raise UserError(f"Representations lack {lack}: the hybrid loss needs {', '.join(modalities or MODALITIES)}.")
+    shapes = {modality: tuple(x[modality].shape) for modality in modalities}
+    first = shapes[modalities[0]]
     if len(first) != 2 or not all(first) or len(set(shapes.values())) > 1:
         raise UserError(f"Representations have shapes {shapes}: expected one (K, d) for all, K and d above 0.")
     if tuple(classes.shape) != first[:1]:

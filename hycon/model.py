@@ -12,6 +12,10 @@ HyCon-v2 is HyCon with `beta=0.2`. With text="bert" and dims 768/74/47 the param
 IEMOCAP (text="glove"): the text goes through a Transformer encoder like the others, the loss is a cross-entropy per
 emotion (MulT's head: two logits each), and pairs are made by the 4-way emotion.
 
+`modalities` takes some away, for a table that the paper does not have: an absent modality's network is not built, fusion
+(addition or concatenation only) takes what there is, and the losses make pairs of what there is. One alone has no pairs
+across modalities: IEMCL and SCL are 0 then, IAMCL and its refinement stay. Without text there is no BERT to fine-tune.
+
 Deviates from the paper: none known. What it leaves open is in Config, each line with its source; "lineage" is the code
 of the same authors' MIB (TMM 2022), which shares this framework: its parameter count with concatenation is exact too.
 Reference implementation: none is public.
@@ -21,15 +25,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 
 from torch import Tensor
 
 from hycon.data.batching import Batch
+from hycon.data.corpus import MODALITIES
 from hycon.encoders import FrontEndConfig, FusionNet, PretrainedText
 from hycon.errors import UserError, nearest
-from hycon.fusion import FUSIONS, build_fusion
+from hycon.fusion import build_fusion, check_fusion
 from hycon.losses import HybridConfig, emotion_classes, hybrid_loss, sentiment_classes
+from hycon.options import later
 from hycon.output import Output, task_loss
+from hycon.pairs import ZEROS
 from hycon.train import Training
 
 VERSION = 1
@@ -54,14 +62,24 @@ class Config(FrontEndConfig):
     weighted_refinement: str = "weighted"  # A10: refinement over selected pairs; options literal, mean
     contrastive: str = "hycon"  # Table 7: classical, triplet, hard-triplet, n-pair
     hinge: bool = True  # A15: max(0, .) around eq. 19
+    modalities: str = later(",".join(MODALITIES))  # beyond the paper: some of them, in this order
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, allowed in (("fusion", FUSIONS), ("zero", ("positive", "exclude", "third"))):
-            value = getattr(self, name)
-            if value not in allowed:
-                raise UserError(f"Unknown {name} {value!r}; nearest: {nearest(value, allowed)}.")
+        if self.zero not in ZEROS:
+            raise UserError(f"Unknown zero {self.zero!r}; nearest: {nearest(self.zero, ZEROS)}.")
+        check_fusion(self.fusion, present(self.modalities))
         hybrid_config(self)
+
+
+def present(modalities: str) -> tuple[str, ...]:
+    """ "text,vision" -> ("text", "vision"). Raises UserError for anything but some of MODALITIES in their order: another
+    order would be the same model under another id."""
+    names = tuple(modalities.split(","))
+    if names != tuple(m for m in MODALITIES if m in names):
+        every = ",".join(MODALITIES)
+        raise UserError(f"modalities is {modalities!r}; expected {every}, or fewer of them in that order.")
+    return names
 
 
 def hybrid_config(config: Config) -> HybridConfig:
@@ -110,14 +128,17 @@ ABLATIONS = {  # Table 4: name -> override of Config
 
 def without_effect(config: Config) -> set[str]:
     """Hyper-parameters that this configuration does not read; a search over them would only repeat itself."""
-    if config.iamcl == config.iemcl == config.scl == 0:
+    across = config.iemcl + config.scl if len(present(config.modalities)) > 1 else 0
+    if config.iamcl + across == 0:
         return {"gamma", "reduction"}
     return {"gamma"} if config.beta is None else set()
 
 
 class Model(FusionNet):
     def __init__(self, config: Config, dims: Mapping[str, int], text: PretrainedText | None = None, emotions: int = 0):
-        super().__init__(dims, text, config, lambda: build_fusion(config.fusion, config.d), emotions)
+        modalities = present(config.modalities)
+        fusion = partial(build_fusion, config.fusion, config.d, modalities)
+        super().__init__(dims, text, config, fusion, emotions, modalities)
         self.config = config
         self.hybrid = hybrid_config(config)
 
@@ -125,5 +146,5 @@ class Model(FusionNet):
         """eq. 17: task loss (of the kind that `Training.loss` names) plus the hybrid contrastive loss."""
         assert output.representations is not None
         classes = emotion_classes(batch.label) if self.emotions else sentiment_classes(batch.label, self.config.zero)
-        hybrid = hybrid_loss(output.representations, classes, self.hybrid)
+        hybrid = hybrid_loss(output.representations, classes, self.hybrid, modalities=self.front.modalities)
         return task_loss(output.prediction, batch.label, kind) + hybrid.total

@@ -131,6 +131,7 @@ def repeat_specs(row: Row, setting: Setting, study: Study) -> list[RunSpec]:
 
 
 def _spec(row: Row, setting: Setting, overrides: Mapping[str, Any], axes: Sequence[object]) -> RunSpec:
+    from hycon.options import settings
     from studies.registry import model_module, resolve
     from studies.seeds import derive_seed
 
@@ -141,7 +142,7 @@ def _spec(row: Row, setting: Setting, overrides: Mapping[str, Any], axes: Sequen
         text=row.text,
         corpus=setting.manifest.name,
         data=setting.manifest.sha256,
-        config=dataclasses.asdict(config),
+        config=settings(config),
         training=dataclasses.asdict(training),
         seed=derive_seed(*axes),
         encoder=setting.encoders.get(row.text),

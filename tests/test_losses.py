@@ -102,15 +102,15 @@ def reduce_anchors(per_modality, reduction):
 
 
 def oracle(x, classes, c, seed):
-    p = [[softmax(row) for row in x[m].tolist()] for m in MODALITIES]
-    classes, k = classes.tolist(), len(classes)
-    draws = replay(classes, c, seed)
+    p = [[softmax(row) for row in x[m].tolist()] for m in x]
+    classes, k, count = classes.tolist(), len(classes), len(x)
+    draws = replay(classes, c, seed) if count == 3 else {}
     parts = {}
     for part, target in (("iamcl", 1.0), ("iemcl", c.margin)):
-        kept = [[], [], []]
-        for m in range(3):
+        kept = [[] for _ in x]
+        for m in range(count):
             # the drawn index counts candidates in the implementation's order: modalities m+1, m+2 (mod 3)
-            others = [m] if part == "iamcl" else [(m + 1) % 3, (m + 2) % 3]
+            others = [m] if part == "iamcl" else [(m + n) % count for n in range(1, count)]
             for i in range(k):
                 near = [(o, j) for o in others for j in range(k) if classes[i] >= 0 and classes[j] >= 0]
                 pos = [(o, j) for o, j in near if j != i and classes[j] == classes[i]]
@@ -120,7 +120,7 @@ def oracle(x, classes, c, seed):
                 a, pv, nv = p[m][i], [p[o][j] for o, j in pos], [p[o][j] for o, j in neg]
                 if c.contrastive == "hycon":
                     h = None if c.beta is None else max(1, round(k * c.beta))
-                    h = 2 * h if h and part == "iemcl" and c.h_inter == "double" else h
+                    h = len(others) * h if h and part == "iemcl" and c.h_inter == "double" else h
                     value = hycon_anchor([dot(a, v) for v in pv], [dot(a, v) for v in nv], len(pv), target, h, c)
                 else:
                     drawn = {
@@ -132,8 +132,8 @@ def oracle(x, classes, c, seed):
                 kept[m].append(value)
         parts[part] = reduce_anchors(kept, c.reduction)
     kept = [
-        [sum((dot(p[m][i], p[o][i]) - c.margin) ** 2 for o in range(3) if o != m) / 2 for i in range(k)]
-        for m in range(3)
+        [sum((dot(p[m][i], p[o][i]) - c.margin) ** 2 for o in range(count) if o != m) / (count - 1 or 1) for i in range(k)]
+        for m in range(count)
     ]
     parts["scl"] = reduce_anchors(kept, c.reduction)
     total = c.iamcl * parts["iamcl"] + c.iemcl * parts["iemcl"] + c.scl * parts["scl"]
@@ -270,6 +270,17 @@ def test_equals_the_naive_loops(name, batch):
     expected = oracle(x, classes, config, seed=5)
     out = hybrid_loss(x, classes, config, torch.Generator().manual_seed(5))
     assert values(out) == pytest.approx(expected, rel=1e-9, abs=1e-11)
+
+
+@pytest.mark.parametrize("kept", [("text", "audio"), ("text", "vision"), ("audio", "vision"), ("audio",)], ids=",".join)
+@pytest.mark.parametrize("config", [HybridConfig(), V2, HybridConfig(reduction="sum"), replace(V2, h_inter="double")])
+def test_fewer_modalities_equal_the_naive_loops(config, kept):
+    x, classes = representations(8), torch.tensor([-1, 0, 1, 1, 1, 0, -1, 1])
+    expected = oracle({m: x[m] for m in kept}, classes, config, seed=5)
+    out = hybrid_loss(x, classes, config, modalities=kept)
+    assert values(out) == pytest.approx(expected, rel=1e-9, abs=1e-11)
+    assert (len(kept) == 1) == (out.iemcl.item() == out.scl.item() == 0.0)
+    assert out.iamcl.item() != 0.0
 
 
 @pytest.mark.parametrize(
@@ -545,6 +556,8 @@ def test_shapes_are_checked():
     x = representations(4)
     with pytest.raises(UserError, match="lack vision"):
         hybrid_loss({"text": x["text"], "audio": x["audio"]}, torch.zeros(4))
+    with pytest.raises(UserError, match="lack any modality"):
+        hybrid_loss(x, torch.zeros(4), modalities=())
     with pytest.raises(UserError, match="expected one \\(K, d\\) for all"):
         hybrid_loss({**x, "text": x["text"][:, :3]}, torch.zeros(4))
     with pytest.raises(UserError, match=r"expected \(4,\), one for each sample"):

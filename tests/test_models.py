@@ -10,6 +10,7 @@ from model_checks import check_batch_of_one, check_gradients, check_own_predicti
 from hycon.data.batching import form_of
 from hycon.data.ragged import Ragged
 from hycon.dropout import dropout
+from hycon.errors import UserError
 from hycon.output import task_loss
 from hycon.pretrained import identify
 from hycon.train import Training, evaluate, fit, predict, seed_everything
@@ -202,7 +203,7 @@ def test_emotions(model, batches):
 # ------------------------------------------------------------------------------------------------- one model's own
 
 
-ABLATIONS = model_module("hycon").ABLATIONS
+ABLATIONS = {k: v for k, v in model_module("hycon").ABLATIONS.items() if "modalities" not in v}
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
@@ -233,6 +234,52 @@ def test_hycon_options(fusion, readout, batches):
     loss = loss_of(net, batch)
     loss.backward()
     assert torch.isfinite(loss)
+
+
+SOME = ["text", "audio", "vision", "text,audio", "text,vision", "audio,vision"]
+
+
+@pytest.mark.parametrize("fusion", ["addition", "concatenation"])
+@pytest.mark.parametrize("kept", SOME)
+def test_hycon_without_some_modalities(kept, fusion, batches):
+    """Only what is named is built, read and contrasted; each parameter learns; alone, only IAMCL is left."""
+    batch = batches("small", "bert")["train"].slice(0, 13)
+    net = build("hycon", "bert", batch, modalities=kept, fusion=fusion)
+    names = kept.split(",")
+    assert [name for name, _ in net.front.named_children()] == names
+    output = net(batch)
+    assert list(output.representations) == names and output.prediction.shape == (13,)
+    check_gradients(net, batch, output)
+    check_batch_of_one(net, batch)
+    whole = build("hycon", "bert", batch, fusion=fusion)
+    assert sum(p.numel() for p in net.parameters()) < sum(p.numel() for p in whole.parameters())
+    net.eval()
+    for absent in {"text", "audio", "vision"} - set(names):
+        noise = dataclasses.replace(getattr(batch, absent), rows=torch.zeros_like(getattr(batch, absent).rows))
+        other = dataclasses.replace(batch, **{absent: noise})
+        assert torch.equal(predict(net, other), predict(net, batch))
+
+
+def test_hycon_with_all_modalities_named_is_hycon(batches):
+    batch = batches("small", "glove")["train"].slice(0, 6)
+    named, plain = (build("hycon", "glove", batch, **x) for x in ({"modalities": "text,audio,vision"}, {}))
+    assert all(torch.equal(a, b) for a, b in zip(named.parameters(), plain.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"modalities": ""}, "expected text,audio,vision"),
+        ({"modalities": "video"}, "expected text,audio,vision"),
+        ({"modalities": "audio,text"}, "in that order"),
+        ({"modalities": "text,text"}, "in that order"),
+        ({"modalities": "text,audio", "fusion": "tensor"}, "addition or concatenation"),
+        ({"modalities": "text", "fusion": "graph"}, "addition or concatenation"),
+    ],
+)
+def test_modalities_that_there_are_not(options, said):
+    with pytest.raises(UserError, match=said):
+        model_module("hycon").Config(**options)
 
 
 @pytest.mark.parametrize(("model", "option"), [("lf_lstm", {"combine": "vote"}), ("ef_lstm", {"layers": 3})])
