@@ -98,6 +98,8 @@ SEARCH_SPACE = {
         "scale": ("none", "standard"),  # as with vectors
     },
 }
+ABLATIONS = {"trained-vertices": {"train_nodes": False}}
+REMOVED = {"trained-vertices": "the training of the networks of pair and triple vertices, as in both public codes"}
 Vertex = tuple[str, ...]  # the modalities that it joins
 SINGLES: tuple[Vertex, ...] = tuple((m,) for m in MODALITIES)
 JOINT: tuple[Vertex, ...] = (*combinations(MODALITIES, 2), MODALITIES)

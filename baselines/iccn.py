@@ -82,6 +82,7 @@ SEARCH_SPACE = {
     },
 }
 ABLATIONS = {"correlation": {"weight": 0.0}}
+REMOVED = {"correlation": "the canonical correlations from the loss"}
 
 
 # ------------------------------------------------------------------------------------------- canonical correlation

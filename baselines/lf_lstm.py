@@ -67,6 +67,8 @@ SEARCH_SPACE = {
         **SHARED_SPACE["tokens"],
     },
 }
+ABLATIONS = {"fusion": {"combine": "vote"}}
+REMOVED = {"fusion": "the layer that reads all modalities: each decides alone, and decisions are averaged"}
 
 
 class Model(nn.Module):

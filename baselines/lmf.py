@@ -70,6 +70,8 @@ SEARCH_SPACE = {
         "batch_size": (32, 48),
     },
 }
+ABLATIONS = {"learned-weights": {"learned_weights": False}}
+REMOVED = {"learned-weights": "the learned weights over the rank: a plain sum instead, as the paper has it"}
 
 
 class VectorLMF(nn.Module):

@@ -72,6 +72,8 @@ SEARCH_SPACE = {
         "scale": ("none", "standard"),  # chosen here
     },
 }
+ABLATIONS = {"shift": {"beta_shift": 0.0}}
+REMOVED = {"shift": "the shift of the words by audio and vision: text alone is left"}
 
 
 class Gate(nn.Module):

@@ -36,6 +36,7 @@ from hycon.data.batching import Batch
 from hycon.data.corpus import MODALITIES
 from hycon.dropout import Dropout, dropout
 from hycon.encoders import PretrainedText
+from hycon.options import later
 from hycon.output import Output, as_prediction, outputs
 from hycon.recurrent import packed_order, packed_rows, packed_states, rows_before, step_before
 from hycon.train import Training
@@ -63,6 +64,8 @@ class Config:
     update_dropout: float = 0.5
     out_hidden: int = 128
     out_dropout: float = 0.0
+    attention: bool = later(True)  # False, here and next: for `bench ablate`
+    gated_memory: bool = later(True)
 
 
 SHAPES = (32, 64, 128, 256)  # official, of every NN's hidden layer
@@ -100,6 +103,19 @@ SEARCH_SPACE = {
         "scale": ("none", "standard"),  # standard chosen here
     },
 }
+ABLATIONS = {"attention": {"attention": False}, "memory": {"gated_memory": False}}
+REMOVED = {
+    "attention": "the Delta-memory Attention Network: the memory reads the window of cells as it is",
+    "memory": "the Multi-view Gated Memory: the head reads what the attention gives at the last step",
+}
+
+
+def without_effect(config: Config) -> set[str]:
+    """Hyper-parameters of what this configuration does not have."""
+    gone = set() if config.attention else {"attention_hidden", "attention_dropout"}
+    if not config.gated_memory:
+        gone |= {"memory"} | {f"{n}_{kind}" for n in ("proposal", "retain", "update") for kind in ("hidden", "dropout")}
+    return gone
 
 
 @dataclass(frozen=True)
@@ -318,14 +334,18 @@ class Model(nn.Module):
         hidden = {m: getattr(config, f"{m}_hidden") for m in MODALITIES}
         total = sum(hidden.values())
         self.lstms = LSTMs(dims, hidden, text)
-        self.attention = DeltaAttention(2 * total, config.attention_hidden, config.attention_dropout)
-        self.memory = GatedMemory(2 * total, config)
-        self.out = TwoLayer(total + config.memory, config.out_hidden, outputs(emotions), config.out_dropout)
+        self.attention: nn.Module = nn.Identity()
+        if config.attention:
+            self.attention = DeltaAttention(2 * total, config.attention_hidden, config.attention_dropout)
+        self.memory = GatedMemory(2 * total, config) if config.gated_memory else None
+        width = total + (config.memory if config.gated_memory else 2 * total)
+        self.out = TwoLayer(width, config.out_hidden, outputs(emotions), config.out_dropout)
 
     def forward(self, batch: Batch) -> Output:
         states, packing = self.lstms(batch)
         cells = torch.cat([states[m][1] for m in MODALITIES], 1)  # (R, h)
         window = torch.cat([packing.shifted(cells), cells], 1)  # c*: (R, 2h)
-        memory = self.memory(self.attention(window), packing)
+        attended = self.attention(window)
+        memory = attended[packing.last] if self.memory is None else self.memory(attended, packing)
         final = torch.cat([*(states[m][0][packing.last] for m in MODALITIES), memory], 1)  # (B, h + m)
         return Output(as_prediction(self.out(final), self.emotions), multimodal=final)

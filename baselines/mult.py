@@ -118,6 +118,8 @@ SEARCH_SPACE = {
         "scale": ("none", "standard"),  # as with vectors
     },
 }
+ABLATIONS = {"positions": {"positions": False}, "future-mask": {"future_mask": False}}
+REMOVED = {"positions": "the position embeddings", "future-mask": "the mask that hides later steps"}
 DEMO = {"vectors": {"d": 20, "layers": 1, "heads": 5}, "tokens": {"token_d": 20, "token_layers": 1}}  # demo profile
 
 

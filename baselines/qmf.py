@@ -98,6 +98,8 @@ SEARCH_SPACE = {
         "batch_size": (32, 48),  # HyCon's lineage
     },
 }
+ABLATIONS = {"n-grams": {"grams": "1"}}
+REMOVED = {"n-grams": "the mixtures of neighbouring words: each word by itself"}
 
 
 class Amplitudes(nn.Module):

@@ -84,6 +84,8 @@ SEARCH_SPACE = {
         "scale": ("none", "standard"),  # as with vectors
     },
 }
+ABLATIONS = {"shift": {"beta": 0.0}}
+REMOVED = {"shift": "the shift of the words by audio and vision: text alone is left"}
 
 
 class Nonverbal(nn.Module):

@@ -123,7 +123,24 @@ ABLATIONS = {  # Table 4: name -> override of Config
     "scl": {"scl": 0.0},
     "positive-selection": {"beta": 0.2, "select_positives": False},  # of HyCon-v2
     "negative-selection": {"beta": 0.2, "select_negatives": False},
+    "text": {"modalities": "audio,vision", "lr": 1e-3},  # lr as of "vectors": no BERT is left to fine-tune
+    "audio": {"modalities": "text,vision"},
+    "vision": {"modalities": "text,audio"},
 }
+REMOVED = {
+    "contrast": "all contrastive losses: the task loss alone",
+    "refinement": "the refinement of IAMCL and IEMCL, eqs. 8 and 11",
+    "margin": "the modality margin: target 1 in place of alpha in SCL and IEMCL",
+    "iamcl": "intra-modal contrastive learning, eqs. 7 to 9",
+    "iemcl": "inter-modal contrastive learning, eqs. 10 to 12",
+    "scl": "semi-contrastive learning, eq. 6",
+    "positive-selection": "of HyCon-v2, the selection of positive pairs: the mean of all instead",
+    "negative-selection": "of HyCon-v2, the selection of negative pairs: the mean of all instead",
+    "text": "text, with its encoder and its pairs",
+    "audio": "audio, likewise",
+    "vision": "vision, likewise",
+}
+INTACT = {"positive-selection": {"beta": 0.2}, "negative-selection": {"beta": 0.2}}  # what they are removed from
 
 
 def without_effect(config: Config) -> set[str]:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from studies.reference import PaperValue, paper_value
 from studies.runs import RunRecord
 from studies.stats import CellStat, cell, tolerance_of, verdict
-from studies.tables import PAPER_BUDGET, Column, Row, TableSpec
+from studies.tables import PAPER_BUDGET, WINNER, Column, Row, TableSpec, searched_row
+from studies.tuning import PARTS, spread
 
 if TYPE_CHECKING:
     from hycon.data.corpus import Manifest
@@ -94,12 +95,14 @@ def assemble(
     corpus: CorpusInfo,
     protocol: str = "paper",
     budgets: Mapping[str, str] | None = None,
+    winners: Mapping[str, float] | None = None,
 ) -> TableResult:
     """Fill `table`.
 
     records_by_row: row name -> its seeded runs; failed ones are not counted.  status_by_row: row name -> (status,
     reason) for rows without a finished run, or a reason to print beside one that is short of runs.  budgets: row name
     -> the search's, in words, such as "3 trials"; another one than the paper's rules that row's verdicts out.
+    winners: row name -> the validation loss that its search chose by, for tables with that column.
     Raises ValueError for a name that is no row of the table: a misspelt row would silently stay empty.
     """
     unknown = {*records_by_row, *status_by_row} - {row.name for row in table.rows}
@@ -116,10 +119,13 @@ def assemble(
             corpus,
             protocol,
             (budgets or {}).get(row.name, ""),
+            (winners or {}).get(row.name),
         )
         for row in table.rows
     ]
-    return TableResult(table, corpus, protocol, (*_mark_best(table, rows), *_majority(table, done)), notes)
+    below = (*_spreads(table, rows), *_majority(table, done))
+    marked = rows if table.studies > 1 else _mark_best(table, rows)  # studies of one row are no contest
+    return TableResult(table, corpus, protocol, (*marked, *below), notes)
 
 
 def _row(
@@ -130,6 +136,7 @@ def _row(
     corpus: CorpusInfo,
     protocol: str,
     budget: str,
+    winner: float | None,
 ) -> RowResult:
     done = [record for record in records if record.status == "done"]
     status, reason = _status(row, records, given)
@@ -142,6 +149,8 @@ def _row(
     for column in table.columns:
         paper = paper_value(table.name, table.corpus, row.name, column.metric)
         stat = _stat(done, protocol, column)
+        if column == WINNER and winner is not None:
+            stat = cell([column.scale * winner])
         if stat is None:
             found = "quoted" if status == "quoted" else "not run"
         elif obstacles:
@@ -202,6 +211,25 @@ def _majority(table: TableSpec, records: Sequence[RunRecord]) -> tuple[RowResult
     cells = {m: Entry(CellStat(v, None, None, None, 0), None, "not comparable") for m, v in values.items()}
     row = Row("Majority class", "", "")
     return (RowResult(row, "reference", "always the commoner answer", 0, cells),)
+
+
+def _spreads(table: TableSpec, rows: Sequence[RowResult]) -> tuple[RowResult, ...]:
+    """Below a table of repeated searches: the spread between a row's studies and within them, as studies.tuning has it.
+    Rows with fewer than two finished studies get no line."""
+    found = []
+    for name in dict.fromkeys(searched_row(row.row) for row in rows) if table.studies > 1 else ():
+        same = [row for row in rows if searched_row(row.row) == name and row.n]
+        of = {c.metric: spread([s for row in same if (s := row.cells[c.metric].stat)]) for c in table.columns}
+        if len(same) < 2:
+            continue
+        for part, reason in PARTS.items():
+            values = {m: getattr(known, part) if known else None for m, known in of.items()}
+            cells = {
+                m: Entry(None if v is None else CellStat(v, None, None, None, 0), None, "not comparable")
+                for m, v in values.items()
+            }
+            found.append(RowResult(Row(f"{name}: sd {part}", "", ""), "reference", reason, 0, cells))
+    return tuple(found)
 
 
 def _encoder(row: Row, records: Sequence[RunRecord], corpus: CorpusInfo) -> str:

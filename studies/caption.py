@@ -23,6 +23,8 @@ def caption(result: TableResult) -> list[str]:
     entries = [entry for row in result.rows for entry in row.cells.values()]
     number = re.fullmatch(r"table(\d+)", table.name)
     said = [f"{table.title} (the paper's Table {number[1]})." if number else f"{table.title}."]
+    if table.beyond:
+        said.append(table.beyond)
     said += setting(result)
     said.append(_cells(result))
     lower = [column.heading for column in table.columns if not column.higher_is_better]
@@ -35,7 +37,7 @@ def caption(result: TableResult) -> list[str]:
     marks = [LEGEND[verdict] for verdict in LEGEND if any(entry.verdict == verdict for entry in entries)]
     if marks:
         said.append(f"{'; '.join(marks)}.")
-    if any(row.obstacles for row in result.rows):
+    if not table.beyond and any(row.obstacles for row in result.rows):
         said.append("Rows that were not run as in the paper get no verdict.")
     return said
 
@@ -64,8 +66,9 @@ def _budgets(result: TableResult) -> list[str]:
 
 def _cells(result: TableResult) -> str:
     counts = [row.n for row in result.rows if row.status == "measured"]
+    papers = "" if result.table.beyond else "; column paper: the number that the paper prints"
     if not counts:
-        return "No row is measured yet; column paper: the number that the paper prints."
+        return f"No row is measured yet{papers}."
     n = f"n = {counts[0]}" if len(set(counts)) == 1 else f"n = {min(counts)} to {max(counts)}"
     metrics = f"metrics of protocol {result.protocol}"
     if result.table.task == "emotion":
@@ -74,10 +77,7 @@ def _cells(result: TableResult) -> str:
         metrics = (
             "what each run cost: training ends by early stopping, so epochs differ; evaluation is of the test split"
         )
-    return (
-        f"Cells: mean ± sample standard deviation (n) over seeded runs on the test split, {n}, {metrics}; "
-        "column paper: the number that the paper prints."
-    )
+    return f"Cells: mean ± sample standard deviation (n) over seeded runs on the test split, {n}, {metrics}{papers}."
 
 
 def _encoders(result: TableResult) -> list[str]:

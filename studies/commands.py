@@ -16,7 +16,7 @@ from studies.plan import PROFILES, Profile, Setting, Study, load_studies, run_ro
 from studies.registry import MODELS
 from studies.runs import RunSpec
 from studies.store import RunStore
-from studies.tables import TABLES, Row, TableSpec
+from studies.tables import TABLES, Row, TableSpec, with_studies
 
 if TYPE_CHECKING:
     pass
@@ -30,10 +30,19 @@ def results_root(root: str | os.PathLike | None = None) -> Path:
     return existing_folder(root, "a results folder (--results or BENCH_RESULTS)")
 
 
-def table_spec(name: str) -> TableSpec:
+def table_spec(name: str, studies: int | None = None) -> TableSpec:
+    """The table of that name. studies: how often each row is searched, in a table that repeats searches."""
     if name not in TABLES:
         raise UserError(f"Unknown table {name!r}; nearest: {nearest(name, TABLES)}.")
-    return TABLES[name]
+    table = TABLES[name]
+    if studies is None or studies == table.studies:
+        return table
+    if table.studies == 1:
+        repeating = ", ".join(t.name for t in TABLES.values() if t.studies > 1)
+        raise UserError(f"--studies is {studies}, but {name} has one search a row; tables that repeat it: {repeating}.")
+    if studies < 2:
+        raise UserError(f"--studies is {studies}; expected at least 2: one search has no spread.")
+    return with_studies(table, studies)
 
 
 def profile_of(name: str, **changes: Any) -> Profile:

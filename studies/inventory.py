@@ -59,10 +59,19 @@ def tables() -> list[dict[str, Any]]:
 
 
 def ablations() -> list[dict[str, Any]]:
+    """What `bench ablate --remove` can remove; table4: the row of the paper's Table 4 that is the same, if one is."""
     from studies.registry import literal
+    from studies.tables import ABLATED
 
+    rows = [(row.model, dict(row.config), row.name) for row in ABLATED]
     return [
-        {"model": model, "name": name, "sets": [f"{k}={v}" for k, v in changes.items()]}
+        {
+            "model": model,
+            "name": name,
+            "removes": (literal(model, "REMOVED") or {})[name],
+            "sets": [f"{k}={v}" for k, v in changes.items()],
+            "table4": next((row for of, config, row in rows if (of, config) == (model, changes)), None),
+        }
         for model in MODELS
         for name, changes in (literal(model, "ABLATIONS") or {}).items()
     ]

@@ -49,6 +49,7 @@ class Study:
     row: the options that make the row what it is (HyCon-v2: beta).  options: what else was fixed, by the user or by
     the demo profile, epochs included.  draws: the configurations of the trials.
     trials: run ids, one a draw.  selected: index of the winner once it is known.  runs: the seeded runs' ids.
+    number: the row's `study`, from 0.
     """
 
     model: str
@@ -65,6 +66,7 @@ class Study:
     selected: int | None = None
     runs: list[str] = field(default_factory=list)
     model_version: int = 0  # the model's VERSION; 0 in studies from before it was kept
+    number: int = 0
     version: int = STUDY_VERSION
 
     @property
@@ -102,7 +104,7 @@ def trial_specs(row: Row, setting: Setting) -> tuple[Study, list[RunSpec]]:
         options.setdefault("epochs", setting.profile.epochs)
     overrides = {**row.config, **options}
     space = search_space(row.model, row.text, overrides)
-    axes = (row.model, setting.manifest.name, row.text)
+    axes = _axes(row, setting)
     draws = draw(space, setting.profile.trials, *axes, "search")
     specs = [_spec(row, setting, {**overrides, **d}, (*axes, "trial", i)) for i, d in enumerate(draws)]
     study = Study(
@@ -118,15 +120,22 @@ def trial_specs(row: Row, setting: Setting) -> tuple[Study, list[RunSpec]]:
         draws=draws,
         trials=[spec.id for spec in specs],
         model_version=specs[0].version,
+        number=row.study,
     )
     return study, specs
+
+
+def _axes(row: Row, setting: Setting) -> tuple[object, ...]:
+    """What the row's draws and seeds are derived from; the options are not among them, so variants share both."""
+    axes = (row.model, setting.manifest.name, row.text)
+    return (*axes, "study", row.study) if row.study else axes
 
 
 def repeat_specs(row: Row, setting: Setting, study: Study) -> list[RunSpec]:
     """The seeded runs of the study's winner."""
     assert study.selected is not None
     overrides = {**study.row, **study.options, **study.draws[study.selected]}
-    axes = (row.model, setting.manifest.name, row.text)
+    axes = _axes(row, setting)
     return [_spec(row, setting, overrides, (*axes, "repeat", i)) for i in range(setting.profile.seeds)]
 
 
@@ -222,7 +231,7 @@ def study_of(
     fitting = [
         s
         for s in studies
-        if (s.model, s.text, s.corpus, s.row) == (row.model, row.text, corpus, dict(row.config))
+        if (s.model, s.text, s.corpus, s.row, s.number) == (row.model, row.text, corpus, dict(row.config), row.study)
         and (profile is None or s.profile == profile)
         and (row.text not in encoders or (s.encoder or {}).get("name") == encoders[row.text])
     ]

@@ -16,7 +16,7 @@ from studies.plan import PROFILES, Study, load_studies, study_of
 from studies.registry import MODELS
 from studies.runs import RunRecord
 from studies.store import RunStore
-from studies.tables import TABLES, Row, TableSpec
+from studies.tables import TABLES, WINNER, Row, TableSpec
 
 if TYPE_CHECKING:
     import pandas
@@ -50,6 +50,7 @@ def table_result(
     records: dict[str, list[RunRecord]] = {}
     status: dict[str, tuple[str, str]] = {}
     budgets: dict[str, str] = {}
+    winners: dict[str, float] = {}
     for row in rows or table.rows:
         study = study_of(row, studies, name, profile, encoders or {}, manifest.sha256)
         if row.model not in MODELS:
@@ -59,9 +60,12 @@ def table_result(
         else:
             records[row.name], status[row.name] = _unmixed(*_runs_of(study, store), mixed)
             budgets[row.name] = _budget(study)
+            if WINNER in table.columns and (loss := _winner_loss(study, store)) is not None:
+                winners[row.name] = loss
     shown = table if rows is None else dataclasses.replace(table, rows=tuple(rows))
     told = {name: said for name, said in status.items() if said[0]}
-    filled = assemble(shown, records, told, corpus=corpus_info(manifest), protocol=protocol, budgets=budgets)
+    info = corpus_info(manifest)
+    filled = assemble(shown, records, told, corpus=info, protocol=protocol, budgets=budgets, winners=winners)
     beside = across({row.row.name: row.records for row in filled.rows})
     return dataclasses.replace(filled, notes=(*filled.notes, *beside))
 
@@ -109,6 +113,12 @@ def _unmixed(records: list[RunRecord], said: tuple[str, str], allowed: bool) -> 
         return [], ("missing", refusal(done, found))
     note = f"averages runs that differ (--mixed): {described(found)}"
     return records, (said[0] or "missing", f"{said[1]}; {note}" if said[1] else note)
+
+
+def _winner_loss(study: Study, store: RunStore) -> float | None:
+    """The validation loss by which the winner was chosen."""
+    record = None if study.selected is None else store.get(study.trials[study.selected])
+    return record.valid_loss if record else None
 
 
 def _budget(study: Study) -> str:

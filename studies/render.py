@@ -51,8 +51,8 @@ def render(result: TableResult, format: str, *, standalone: bool = False) -> str
 
 
 def headings(result: TableResult) -> list[str]:
-    pairs = [name for column in result.table.columns for name in (column.heading, "paper")]
-    return ["Model", *pairs, "Status"]
+    own = [column.heading for column in result.table.columns]
+    return ["Model", *(own if result.table.beyond else [name for mine in own for name in (mine, "paper")]), "Status"]
 
 
 def body(result: TableResult) -> list[list[Cell]]:
@@ -62,7 +62,9 @@ def body(result: TableResult) -> list[list[Cell]]:
         line = [Cell(one_line(row.row.name))]
         for column in result.table.columns:
             entry = row.cells[column.metric]
-            line += [Cell(measured(entry, column), entry.best), Cell(printed(entry), hint=said_of(entry, column))]
+            line.append(Cell(measured(entry, column), entry.best))
+            if not result.table.beyond:
+                line.append(Cell(printed(entry), hint=said_of(entry, column)))
         lines.append([*line, Cell(state(row))])
     return lines
 
@@ -141,7 +143,7 @@ SHRINK = "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}
 
 def latex(result: TableResult, *, standalone: bool = False) -> str:
     """A table environment; it needs \\usepackage{booktabs,graphicx} and nothing else."""
-    columns = len(result.table.columns)
+    columns = ("r" if result.table.beyond else "rl") * len(result.table.columns)
     lines = [[_latex(cell.text, cell.best) for cell in line] for line in body(result)]
     rows = "".join(" & ".join(line).rstrip() + r" \\" + "\n" for line in lines)
     below = "".join(f"{_latex(note)}\\par\n" for note in notes(result))
@@ -149,7 +151,7 @@ def latex(result: TableResult, *, standalone: bool = False) -> str:
         "% needs \\usepackage{booktabs,graphicx}\n"
         "\\begin{table}[htbp]\n\\centering\n"
         f"\\caption{{{_latex(' '.join(caption(result)))}}}\n\\label{{tab:{result.table.name}}}\n"
-        f"{SHRINK}{{%\n\\begin{{tabular}}{{l{'rl' * columns}l}}\n\\toprule\n"
+        f"{SHRINK}{{%\n\\begin{{tabular}}{{l{columns}l}}\n\\toprule\n"
         f"{' & '.join(map(_latex, headings(result)))} \\\\\n\\midrule\n{rows}\\bottomrule\n\\end{{tabular}}}}\n"
         + (f"\\par\\smallskip\n{{\\footnotesize\\raggedright\n{below}}}\n" if below else "")
         + "\\end{table}\n"
@@ -291,7 +293,7 @@ def _round(value: float | None) -> float | None:
 
 
 def _align(result: TableResult) -> list[str]:
-    return ["left", *("right", "left") * len(result.table.columns), "left"]
+    return ["left", *(("right",) if result.table.beyond else ("right", "left")) * len(result.table.columns), "left"]
 
 
 def _strip(grid: str) -> str:
@@ -323,6 +325,9 @@ _LATEX = {
     "≠": r"$\neq$",
     "†": r"$^{\dagger}$",
     "α": r"$\alpha$",
+    "β": r"$\beta$",
+    "γ": r"$\gamma$",
+    "λ": r"$\lambda$",
     "–": "--",
     "’": "'",
 }

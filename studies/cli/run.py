@@ -6,7 +6,7 @@ import sys
 
 from hycon.errors import UserError
 from studies.arguments import parse_encoders, parse_values
-from studies.cli.shared import check_format, choosing, command, mixing, running
+from studies.cli.shared import check_format, choosing, command, mixing, naming, running
 
 
 def add(commands) -> None:
@@ -16,7 +16,7 @@ def add(commands) -> None:
 
 def add_run(commands) -> None:
     added = command(commands, "run", do_run, "run a table: search on validation, then seeded runs of each winner")
-    added.add_argument("table", metavar="TABLE", help="table1 to table8")
+    naming(added)
     choosing(added)
     running(added)
     mixing(added)
@@ -37,7 +37,7 @@ def add_ablate(commands) -> None:
 def do_run(options) -> int:
     from studies import commands
 
-    table = commands.table_spec(options.table)
+    table = commands.table_spec(options.table, options.studies)
     rows = commands.pick_rows(table, options.rows.split(",") if options.rows else None)
     return _run(options, table, rows)
 

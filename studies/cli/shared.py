@@ -20,6 +20,16 @@ def command(commands, name: str, function: Callable[[Any], int | None], text: st
     return added
 
 
+def naming(added: argparse.ArgumentParser, default: str | None = None) -> None:
+    """TABLE, and how many searches it has a row. default: of a TABLE that may be left out."""
+    said = "table1 to table8, sensitivity, modalities or tuning"
+    if default:
+        added.add_argument("table", nargs="?", default=default, metavar="TABLE", help=f"{said} (default: {default})")
+    else:
+        added.add_argument("table", metavar="TABLE", help=said)
+    added.add_argument("--studies", type=int, metavar="N", help="of table tuning: searches a row (default: 3)")
+
+
 def choosing(added: argparse.ArgumentParser, rows: bool = True) -> None:
     """Options of every command that picks results or runs."""
     added.add_argument("--corpus", metavar="NAME", help="corpus (default: the table's, or the profile's)")
@@ -93,7 +103,7 @@ def table_of(options):
     from studies import commands, reading
     from studies.store import RunStore
 
-    table = commands.table_spec(options.table)
+    table = commands.table_spec(options.table, getattr(options, "studies", None))
     rows = commands.pick_rows(table, options.rows.split(",")) if options.rows else None
     if options.profile:
         commands.profile_of(options.profile)

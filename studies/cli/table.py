@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from studies.cli.shared import check_format, choosing, command, mixing, print_json, table_of, write_output
+from studies.cli.shared import check_format, choosing, command, mixing, naming, print_json, table_of, write_output
 
 
 def add(commands) -> None:
@@ -12,7 +12,7 @@ def add(commands) -> None:
 
 def add_table(commands) -> None:
     added = command(commands, "table", do_table, "print a table from the results at hand")
-    added.add_argument("table", metavar="TABLE", help="table1 to table8")
+    naming(added)
     choosing(added)
     mixing(added)
     added.add_argument("--format", default="text", metavar="FORMAT", help="text, md, latex, csv, html or json")
@@ -22,7 +22,7 @@ def add_table(commands) -> None:
 
 def add_status(commands) -> None:
     added = command(commands, "status", do_status, "say how far a table is, row by row")
-    added.add_argument("table", nargs="?", default="table1", metavar="TABLE", help="default: table1")
+    naming(added, default="table1")
     choosing(added)
     mixing(added)
     added.add_argument("--json", action="store_true", help="as JSON")
@@ -41,5 +41,6 @@ def do_status(options) -> None:
     if options.json:
         print_json(items)
     else:
+        width = max(18, *(len(item["row"]) for item in items))
         for item in items:
-            print(f"{item['row']:18} {item['status']:9} n={item['n']}  {item['reason']}")
+            print(f"{item['row']:{width}} {item['status']:9} n={item['n']}  {item['reason']}")
