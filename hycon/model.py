@@ -12,9 +12,9 @@ HyCon-v2 is HyCon with `beta=0.2`. With text="bert" and dims 768/74/47 the param
 IEMOCAP (text="glove"): the text goes through a Transformer encoder like the others, the loss is a cross-entropy per
 emotion (MulT's head: two logits each), and pairs are made by the 4-way emotion.
 
-`modalities` takes some away, for a table that the paper does not have: an absent modality's network is not built, fusion
-(addition or concatenation only) takes what there is, and the losses make pairs of what there is. One alone has no pairs
-across modalities: IEMCL and SCL are 0 then, IAMCL and its refinement stay. Without text there is no BERT to fine-tune.
+`modalities` takes some away, for a table that the paper does not have: an absent modality's network is not built,
+fusion (addition or concatenation only) and the losses take what there is. One alone has no pairs across modalities:
+IEMCL and SCL are 0 then, IAMCL and its refinement stay. Without text there is no BERT to fine-tune.
 
 Deviates from the paper: none known. What it leaves open is in Config, each line with its source; "lineage" is the code
 of the same authors' MIB (TMM 2022), which shares this framework: its parameter count with concatenation is exact too.
@@ -73,8 +73,8 @@ class Config(FrontEndConfig):
 
 
 def present(modalities: str) -> tuple[str, ...]:
-    """ "text,vision" -> ("text", "vision"). Raises UserError for anything but some of MODALITIES in their order: another
-    order would be the same model under another id."""
+    """ "text,vision" -> ("text", "vision"). Raises UserError for anything but some of MODALITIES in their order:
+    another order would be the same model under another id."""
     names = tuple(modalities.split(","))
     if names != tuple(m for m in MODALITIES if m in names):
         every = ",".join(MODALITIES)

@@ -1,4 +1,5 @@
-"""The paper's numbers: results/paper/table1.csv ... table8.csv, all 444 of Tables 1 to 8 as they are printed.
+"""The paper's numbers: results/paper/table1.csv ... table8.csv, all 444 of Tables 1 to 8 as they are printed, and one
+that the text of section 4.5.8 adds to Table 8: HyCon-v2's seconds on the test split.
 
 Columns: table, section (where the paper discusses the table), corpus, row (the paper's name without its citation
 mark), metric, value (the printed text: "0.710" and "118,679,809" stay so), quoted ("yes" where the paper itself took

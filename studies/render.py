@@ -131,11 +131,12 @@ def markdown(result: TableResult) -> str:
     from tabulate import tabulate
 
     rows = [
-        [f"**{_markdown(cell.text)}**" if cell.best else _markdown(cell.text) for cell in line] for line in body(result)
+        [f"**{escape_markdown(cell.text)}**" if cell.best else escape_markdown(cell.text) for cell in line]
+        for line in body(result)
     ]
     grid = tabulate(rows, headings(result), "pipe", disable_numparse=True, colalign=_align(result))
-    below = "".join(f"\n- {_markdown(note)}" for note in notes(result))
-    return f"{_markdown(' '.join(caption(result)))}\n\n{grid}\n{below}" + ("\n" if below else "")
+    below = "".join(f"\n- {escape_markdown(note)}" for note in notes(result))
+    return f"{escape_markdown(' '.join(caption(result)))}\n\n{grid}\n{below}" + ("\n" if below else "")
 
 
 SHRINK = "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}"  # wide tables only
@@ -144,15 +145,15 @@ SHRINK = "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}
 def latex(result: TableResult, *, standalone: bool = False) -> str:
     """A table environment; it needs \\usepackage{booktabs,graphicx} and nothing else."""
     columns = ("r" if result.table.beyond else "rl") * len(result.table.columns)
-    lines = [[_latex(cell.text, cell.best) for cell in line] for line in body(result)]
+    lines = [[escape_latex(cell.text, cell.best) for cell in line] for line in body(result)]
     rows = "".join(" & ".join(line).rstrip() + r" \\" + "\n" for line in lines)
-    below = "".join(f"{_latex(note)}\\par\n" for note in notes(result))
+    below = "".join(f"{escape_latex(note)}\\par\n" for note in notes(result))
     fragment = (
         "% needs \\usepackage{booktabs,graphicx}\n"
         "\\begin{table}[htbp]\n\\centering\n"
-        f"\\caption{{{_latex(' '.join(caption(result)))}}}\n\\label{{tab:{result.table.name}}}\n"
+        f"\\caption{{{escape_latex(' '.join(caption(result)))}}}\n\\label{{tab:{result.table.name}}}\n"
         f"{SHRINK}{{%\n\\begin{{tabular}}{{l{columns}l}}\n\\toprule\n"
-        f"{' & '.join(map(_latex, headings(result)))} \\\\\n\\midrule\n{rows}\\bottomrule\n\\end{{tabular}}}}\n"
+        f"{' & '.join(map(escape_latex, headings(result)))} \\\\\n\\midrule\n{rows}\\bottomrule\n\\end{{tabular}}}}\n"
         + (f"\\par\\smallskip\n{{\\footnotesize\\raggedright\n{below}}}\n" if below else "")
         + "\\end{table}\n"
     )
@@ -300,7 +301,8 @@ def _strip(grid: str) -> str:
     return "\n".join(line.rstrip() for line in grid.splitlines())
 
 
-def _markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """Text that Markdown shows as it is."""
     return re.sub(r"([\\`*_{}\[\]<>|~&$])", r"\\\1", text)
 
 
@@ -333,7 +335,7 @@ _LATEX = {
 }
 
 
-def _latex(text: str, best: bool = False) -> str:
+def escape_latex(text: str, best: bool = False) -> str:
     """Escaped, and plain ASCII: a letter that plain LaTeX cannot set loses its accent or becomes '?'."""
     escaped = "".join(_LATEX.get(c) or _ascii(c) for c in text)
     return f"\\textbf{{{escaped}}}" if best else escaped

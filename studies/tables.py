@@ -63,7 +63,7 @@ EMOTION = tuple(
     for emotion in ("happy", "sad", "angry", "neutral", "average")
     for metric, heading in (("acc", "Acc"), ("f1", "F1"))
 )
-COST = (  # the last three are ours: the paper prints none, but 0.770 s for HyCon's test split (sec. 4.5.8)
+COST = (  # the last three are ours: the paper has one number of them, 0.770 s for HyCon-v2's test split (sec. 4.5.8)
     Column("parameters", "Parameters", 1, 0, False),
     Column("train_seconds", "Training [s]", 1, 0, False),
     Column("seconds_per_epoch", "Epoch [s]", 1, 1, False),
@@ -230,7 +230,7 @@ TABLES = {
             "mosi",
             SENTIMENT,
             SENSITIVE,
-            beyond="Not in the paper. One option at a time is fixed, all else is searched as in rows HyCon and HyCon-v2.",
+            beyond="Not in the paper. One option at a time is fixed, all else searched as in rows HyCon and HyCon-v2.",
         ),
         TableSpec(
             "modalities",
@@ -238,8 +238,8 @@ TABLES = {
             "mosi",
             SENTIMENT,
             SUBSETS,
-            beyond="Not in the paper. Absent modalities have no network, no part in fusion and no contrastive pairs (one "
-            f"alone: IAMCL only); rows without text train at learning rate {VECTORS_LR}, as HyCon on word vectors.",
+            beyond="Not in the paper. Absent modalities have no network, no part in fusion and no contrastive pairs "
+            f"(one alone: IAMCL only); rows without text have learning rate {VECTORS_LR}, as HyCon on word vectors.",
         ),
         TableSpec(
             "tuning",
@@ -247,8 +247,8 @@ TABLES = {
             "mosi",
             (WINNER, *SENTIMENT),
             studies_of(TUNED, 3),  # chosen here: --studies gives another number
-            beyond="Not in the paper. Every study is a search with draws and seeds of its own, and its winner’s runs; the "
-            "sd of so few studies is a rough number.",
+            beyond="Not in the paper. Every study is a search with draws and seeds of its own, and its winner’s "
+            "runs; the sd of so few studies is a rough number.",
             studies=3,
         ),
     )

@@ -132,7 +132,10 @@ def oracle(x, classes, c, seed):
                 kept[m].append(value)
         parts[part] = reduce_anchors(kept, c.reduction)
     kept = [
-        [sum((dot(p[m][i], p[o][i]) - c.margin) ** 2 for o in range(count) if o != m) / (count - 1 or 1) for i in range(k)]
+        [
+            sum((dot(p[m][i], p[o][i]) - c.margin) ** 2 for o in range(count) if o != m) / (count - 1 or 1)
+            for i in range(k)
+        ]
         for m in range(count)
     ]
     parts["scl"] = reduce_anchors(kept, c.reduction)

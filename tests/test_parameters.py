@@ -12,7 +12,7 @@ COUNTS = [
     # Table 8 of the paper and what follows from it (facts 1.1)
     ("hycon", "bert", MOSI, {}, 109_209_149),
     ("hycon", "bert", MOSI, {"beta": 0.2}, 109_209_149),
-    # what HyCon has for one modality: a convolution (3 d_m d), 3 layers of 30,650 and a norm of 2d; the predictor has 51
+    # one modality: a convolution (3 d_m d), 3 layers of 30,650 and a norm of 2d; the predictor: 51
     ("hycon", "bert", MOSI, {"modalities": "audio"}, 3 * 74 * 50 + 3 * 30_650 + 100 + 51),
     ("hycon", "bert", MOSI, {"modalities": "text"}, 108_891_648 + 3 * 768 * 50 + 51),  # BERT without pooler
     ("hycon", "bert", MOSEI, {}, 109_207_349),

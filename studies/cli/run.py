@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from hycon.errors import UserError
 from studies.arguments import parse_encoders, parse_values
+from studies.cli.listing import do_list
 from studies.cli.shared import check_format, choosing, command, mixing, naming, running
 
 
@@ -24,8 +28,12 @@ def add_run(commands) -> None:
 
 
 def add_ablate(commands) -> None:
-    added = command(commands, "ablate", do_ablate, "run HyCon without a part of it, beside the intact model")
-    added.add_argument("--remove", metavar="PART", action="append", default=[], help="see `bench list ablations`")
+    added = command(
+        commands, "ablate", do_ablate, "run a model without a part of it, and compare it with the intact one"
+    )
+    added.add_argument("--remove", metavar="PART", action="append", default=[], help="see --list; may be given again")
+    added.add_argument("--list", action="store_true", help="list the parts that models name, and run nothing")
+    added.add_argument("--json", action="store_true", help="with --list: as JSON")
     added.add_argument("--model", default="hycon", metavar="NAME", help="the model (default: hycon)")
     added.add_argument("--text", default="bert", metavar="NAME", help="its text front-end (default: bert)")
     choosing(added, rows=False)
@@ -36,26 +44,37 @@ def add_ablate(commands) -> None:
 
 def do_run(options) -> int:
     from studies import commands
+    from studies.render import render
 
     table = commands.table_spec(options.table, options.studies)
     rows = commands.pick_rows(table, options.rows.split(",") if options.rows else None)
-    return _run(options, table, rows)
+
+    return _run(options, table, rows, lambda result, _: render(result, options.format))
 
 
 def do_ablate(options) -> int:
+    if options.list:
+        do_list(argparse.Namespace(**{**vars(options), "what": "ablations"}))
+        return 0
     from studies import commands
-    from studies.ablations import ablation_table
+    from studies.ablation_report import render_ablation
+    from studies.ablations import ablation_table, differences
 
     task = commands.task_of(options.corpus, options.data)
     table = ablation_table(options.model, options.text, options.remove, parse_values(options.set), task)
     options.set = []
-    return _run(options, table, list(table.rows))
+
+    def show(result, store) -> str:
+        return render_ablation(result, differences(result, store), options.format)
+
+    return _run(options, table, list(table.rows), show)
 
 
-def _run(options, table, rows) -> int:
+def _run(options, table, rows, show: Callable[[Any, Any], str]) -> int:
+    """Run the rows and print what `show` makes of the filled table and the store."""
     from studies import commands, reading
     from studies.progress import Progress
-    from studies.render import FORMATS, render
+    from studies.render import FORMATS
     from studies.store import RunStore
 
     check_format(options.format, FORMATS)
@@ -103,7 +122,7 @@ def _run(options, table, rows) -> int:
         studies=studies,
         mixed=options.mixed,
     )
-    print(render(result, options.format).rstrip("\n"))
+    print(show(result, store).rstrip("\n"))
     for spec, reason in failed:
         print(f"bench: run {spec.id} ({spec.model}-{spec.text}) failed: {reason}", file=sys.stderr)
     return 1 if failed else 0
