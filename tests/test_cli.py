@@ -113,6 +113,8 @@ for line in sys.argv[1].splitlines():
         "list|claims|--json",
         "claims|--paper",
         f"claims|--profile|demo|{where}",
+        "ablate|--list|--json",
+        f"table|tuning|--profile|demo|{where}",
         f"list|corpora|{where}",
         f"list|runs|{where}",
         f"data|list|{where}",
@@ -169,6 +171,12 @@ MISTAKES = [
     (["ablate", "--profile", "demo"], "--remove"),
     (["ablate", "--model", "tfn", "--remove", "scl"], "names no parts"),
     (["ablate", "--model", "hycn", "--remove", "scl"], "hycon"),
+    (["ablate", "--remove", "text", "--remove", "audio", "--profile", "demo"], "both set modalities"),
+    (["ablate", "--set", "margin=0.8", "--profile", "demo"], "what the intact hycon has already"),
+    (["ablate", "--set", "modalities=audio,text", "--profile", "demo"], "in that order"),
+    (["run", "table1", "--studies", "3", "--profile", "demo"], "tables that repeat it: tuning"),
+    (["table", "tuning", "--studies", "1"], "at least 2"),
+    (["run", "sensitivty", "--profile", "demo"], "sensitivity"),
     (["ablate", "--remove", "scl", "--text", "brt", "--profile", "demo"], "bert"),
     (["ablate", "--set", "margn=1", "--profile", "demo"], "margin"),
     (["table", "table11"], "table1"),
@@ -511,6 +519,21 @@ def test_ablate_compares_with_the_intact_model(capsys, copy):
     code, out, _ = bench(capsys, *arguments, *places(copy))
     assert code == 0
     assert [(r["row"], r["n"]) for r in json.loads(out)["rows"]] == [("hycon-glove", 1), ("hycon-glove (w/o scl)", 1)]
+    comparison = json.loads(out)["comparison"]
+    assert list(comparison) == ["acc7", "acc2", "f1", "mae", "corr"]
+    intact, ablated = (r["metrics"]["mae"]["mean"] for r in json.loads(out)["rows"])
+    assert comparison["mae"]["difference"] == pytest.approx(ablated - intact, abs=1e-5)
+    assert (comparison["mae"]["n_intact"], comparison["mae"]["p"], comparison["mae"]["underpowered"]) == (1, None, True)
+
+
+def test_ablate_list_is_the_list_of_ablations(capsys):
+    code, out, _ = bench(capsys, "ablate", "--list", "--json")
+    assert code == 0 and out == bench(capsys, "list", "ablations", "--json")[1]
+    found = {(item["model"], item["name"]): item for item in json.loads(out)}
+    assert found["hycon", "iemcl"]["table4"] == "HyCon (W/O L_IEMCL)" and found["hycon", "iemcl"]["sets"] == [
+        "iemcl=0.0"
+    ]
+    assert all(item["removes"] for item in found.values())
 
 
 def test_results_as_a_data_frame(capsys, finished):
