@@ -122,8 +122,9 @@ def _html(found: Sequence[Difference]) -> str:
 
 
 def _csv(table: str, result: TableResult, found: Sequence[Difference]) -> str:
-    """The table's own lines, those of the ablated row with the difference from the intact one."""
-    known, ablated = _by_metric(found), result.rows[1].row.name
+    """The table's own lines, those of the ablated row with the comparison with the intact one in further columns."""
+    known = {m: {f"comparison_{key}": x for key, x in numbers.items()} for m, numbers in _by_metric(found).items()}
+    ablated = result.rows[1].row.name
     columns = list(next(iter(known.values()), {}))
     read = csv.DictReader(io.StringIO(table))
     out = io.StringIO()

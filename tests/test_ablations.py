@@ -169,7 +169,7 @@ def test_every_format_has_the_comparison(tmp_path):
     assert comparison["mae"]["difference"] == pytest.approx(0.5)
     lines = list(csv.DictReader(io.StringIO(printed["csv"])))
     assert len(lines) == 10
-    assert [line["difference"] for line in lines if line["metric"] == "mae"] == ["", "0.5"]
+    assert [line["comparison_difference"] for line in lines if line["metric"] == "mae"] == ["", "0.5"]
 
 
 def test_one_run_has_no_interval_and_no_run_no_comparison(tmp_path):
@@ -181,4 +181,4 @@ def test_one_run_has_no_interval_and_no_run_no_comparison(tmp_path):
     for name in ("text", "md", "latex", "html"):
         assert "No comparison: a row has no finished run." in render_ablation(result, [], name)
     assert json.loads(render_ablation(result, [], "json"))["comparison"] == {}
-    assert "difference" not in render_ablation(result, [], "csv").splitlines()[0]
+    assert "comparison" not in render_ablation(result, [], "csv").splitlines()[0]
