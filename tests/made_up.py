@@ -111,7 +111,7 @@ def _run(spec: RunSpec, table: TableSpec, rng: np.random.Generator) -> RunRecord
 
 
 def _arrays(table: TableSpec, n: int, rng: np.random.Generator, multimodal: bool) -> dict[str, np.ndarray]:
-    label = rng.uniform(-3, 3, n).round(1).astype(np.float32)
+    label = np.random.default_rng(n).uniform(-3, 3, n).round(1).astype(np.float32)  # all runs' test split
     label[0] = 0.0
     centre = np.where(label[:, None] >= 0, 1.5, -1.5)
     arrays = {"test_label": label, "test_prediction": label, "test_id": np.array([f"u{i}" for i in range(n)])}

@@ -306,6 +306,14 @@ def test_runs_without_representation_and_emotions_are_refused_by_fig4(tmp_path):
         figure("fig4", felt, table="table3", rows=["HyCon"])
 
 
+def test_fig4_refuses_to_compare_different_utterances(tmp_path):
+    store = RunStore(tmp_path)
+    fill(store, TABLE4, [WITHOUT], seeds=1, points=30)
+    fill(store, TABLE4, [HYCON], seeds=1, points=31)
+    with pytest.raises(UserError, match="have different test utterances"):
+        figure("fig4", store)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -35,12 +35,13 @@ MARKS = {0: ("x", "#6A1B7F", 9, "negative"), 1: ("o", "#56B4E9", 8, "positive"),
 
 @dataclass(frozen=True)
 class Run:
-    """One seeded run: its representations (N, d), their classes (N,), and how far the classes lie apart."""
+    """One seeded run: its representations (N, d), labels and classes (N,), and how far the classes lie apart."""
 
     row: str
     index: int  # from 1, in the order of the seeds
     record: RunRecord
     points: np.ndarray
+    label: np.ndarray
     classes: np.ndarray
     found: Separation
 
@@ -52,6 +53,7 @@ def draw(source: Source) -> Drawing:
     if without:
         raise source.missing(listed(without))
     runs = {row.row.name: [_read(source, row, i) for i in range(row.n)] for row in rows}
+    _check_same_split(runs)
     shown = {name: _shown(of_row, source.runs) for name, of_row in runs.items()}
     numbers = [
         {
@@ -86,7 +88,18 @@ def _read(source: Source, row: RowResult, i: int) -> Run:
         raise UserError(f"The labels of corpus {source.result.corpus.name} are emotions; Fig. 4 shows two sentiments.")
     points = np.asarray(arrays["test_multimodal"], np.float64)
     classes = sentiment_classes(label, _zero(record))
-    return Run(row.row.name, i + 1, record, points, classes, separation(points, classes))
+    return Run(row.row.name, i + 1, record, points, label, classes, separation(points, classes))
+
+
+def _check_same_split(runs: dict[str, list[Run]]) -> None:
+    """Pictures of different utterances must not stand side by side. Raises UserError."""
+    every = [run for of_row in runs.values() for run in of_row]
+    for run in every[1:]:
+        if not np.array_equal(run.label, every[0].label):
+            raise UserError(
+                f"Runs {every[0].record.id} ({every[0].row}) and {run.record.id} ({run.row}) have different test "
+                "utterances: the corpus was changed between them; run both rows on its present state."
+            )
 
 
 def _zero(record: RunRecord) -> str:
@@ -151,7 +164,7 @@ def _panel(axis, run: Run, scale: float) -> None:
     shrink = scale * min(1.2, 0.5 + 500 / len(run.points))  # chosen here: 686 (CMU-MOSI) to 4,659 points stay apart
     for code, (mark, colour, size, _) in MARKS.items():
         own = position[run.classes == code]
-        width = 0.0 if mark == "o" else 0.8
+        width = 0.0 if mark == "o" else 0.8 * shrink**0.5
         axis.scatter(own[:, 0], own[:, 1], marker=mark, c=colour, s=size * shrink, linewidths=width)
 
 
