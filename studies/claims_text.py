@@ -25,7 +25,7 @@ from studies.claims_verdict import (
     ClaimResult,
     Part,
 )
-from studies.render import STYLE, WIDTH, _latex, _markdown
+from studies.render import STYLE, WIDTH, escape_latex, escape_markdown
 
 QUOTE = 60  # characters of a quotation on its line
 PRECISION = 3  # decimals of a p-value
@@ -149,14 +149,14 @@ def markdown(results: Sequence[ClaimResult], detailed: bool) -> str:
     letters = _letters(results)
     lines = [f"{summary(results)}.", "", "| Verdict | Claim | Parts | Deciding comparison |", "|:--|:--|--:|:--|"]
     for r in results:
-        quote = f"“{_markdown(r.claim.quote)}” ({_markdown(r.claim.place)})"
-        lines.append(f"| {_marked(r, letters)} | {quote} | {held(r)} | {_evidence(r, _markdown, '<br>')} |")
+        quote = f"“{escape_markdown(r.claim.quote)}” ({escape_markdown(r.claim.place)})"
+        lines.append(f"| {_marked(r, letters)} | {quote} | {held(r)} | {_evidence(r, escape_markdown, '<br>')} |")
     if letters:
-        lines += ["", LETTERED, "", *(f"- ({letter}) {_markdown(said)}" for said, letter in letters.items())]
+        lines += ["", LETTERED, "", *(f"- ({letter}) {escape_markdown(said)}" for said, letter in letters.items())]
     if detailed:
         for r in results:
             lines += ["", f"## {r.claim.id}", ""]
-            lines += [f"- {part.verdict}: {_markdown(effect(part) + _needs(part))}" for part in r.parts]
+            lines += [f"- {part.verdict}: {escape_markdown(effect(part) + _needs(part))}" for part in r.parts]
     return "\n".join(lines) + "\n"
 
 
@@ -210,7 +210,7 @@ def latex(results: Sequence[ClaimResult], detailed: bool) -> str:
 
 
 def _tex(said: str) -> str:
-    return _latex(said.replace("‘", "`").replace("“", "``").replace("”", "''"))
+    return escape_latex(said.replace("‘", "`").replace("“", "``").replace("”", "''"))
 
 
 def as_json(results: Sequence[ClaimResult], detailed: bool) -> str:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from studies.render import _latex as escape_latex
+from studies.render import escape_latex
 from studies.render import latex
 from studies.reporting.blocks import (
     Block,

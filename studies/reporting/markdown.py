@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from studies.render import _markdown as escape_markdown
+from studies.render import escape_markdown
 from studies.render import markdown
 from studies.reporting.blocks import (
     Bullets,
