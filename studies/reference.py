@@ -14,7 +14,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 
@@ -34,10 +33,12 @@ class PaperValue:
     note: str = ""
 
 
+PACKAGE = Path(__file__).resolve().parent
+
+
 def paper_folder() -> Path:
     """The folder of the paper's numbers: inside an installed wheel, else in the checkout. Raises UserError."""
-    installed = Path(str(resources.files("studies"))) / "_paper"
-    checkout = Path(__file__).resolve().parent.parent / "results" / "paper"
+    installed, checkout = PACKAGE / "_paper", PACKAGE.parent / "results" / "paper"
     for folder in (installed, checkout):
         if folder.is_dir():
             return folder

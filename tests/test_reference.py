@@ -100,7 +100,7 @@ def test_best_cells_of_table_1_are_bold():
 def test_an_installed_folder_comes_first(tmp_path, monkeypatch):
     assert (paper_folder() / "table1.csv").is_file()
     (tmp_path / "_paper").mkdir()
-    monkeypatch.setattr(reference.resources, "files", lambda package: tmp_path)
+    monkeypatch.setattr(reference, "PACKAGE", tmp_path)
     assert paper_folder() == tmp_path / "_paper"
 
 

@@ -10,8 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from studies.render import escape_latex
-from studies.render import latex
+from studies.render import escape_latex, latex
 from studies.reporting.blocks import (
     Block,
     Bullets,

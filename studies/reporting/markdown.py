@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from studies.render import escape_markdown
-from studies.render import markdown
+from studies.render import escape_markdown, markdown
 from studies.reporting.blocks import (
     Bullets,
     Counts,
