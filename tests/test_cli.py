@@ -76,6 +76,8 @@ COMMANDS = [
     ["table"],
     ["claims"],
     ["figure"],
+    ["report"],
+    *([name] for name in ("verify", "diff", "doctor", "export", "import-results")),
     ["status"],
     ["data"],
     *(["data", action] for action in ("import", "download", "check", "list", "synthesize")),
