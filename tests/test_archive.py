@@ -289,7 +289,10 @@ def test_torn_archives_are_refused(archive, tmp_path, cut):
     refused(tmp_path / "torn.tar.gz", tmp_path, "archive|refused")
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x1f\x8b" + bytes(50), gzip.compress(b"hello")])
+NO_ARCHIVES = {"empty": b"", "zip": b"PK\x03\x04", "zeros": b"\x1f\x8b" + bytes(50), "text": gzip.compress(b"hello")}
+
+
+@pytest.mark.parametrize("content", NO_ARCHIVES.values(), ids=NO_ARCHIVES)
 def test_files_that_are_no_archive(tmp_path, content):
     (tmp_path / "x").write_bytes(content)
     refused(tmp_path / "x", tmp_path, "archive|refused")
