@@ -44,9 +44,10 @@ from studies.tables import TABLES
 
 __all__ = ["Claim", "ClaimResult", "Part", "against_paper", "evaluate", "load_claims", "pick"]
 
+PAPER_DEVICE = "GTX 1080 Ti"  # sec. 4.4(3)
 CAUTIONS = {  # metric -> how its numbers come about otherwise than the paper's (sec. 4.4(3) and 4.5.8)
     "train_seconds": "training ends by early stopping and batch sizes are searched, the paper's are the same for all",
-    "test_seconds": "times are of another machine than the paper's GTX 1080 Ti",
+    "test_seconds": f"times are of another machine than the paper's {PAPER_DEVICE}",
 }
 
 
@@ -154,6 +155,9 @@ def _measured(contest: Contest, rows: Mapping[Side, RowResult], evidence: Eviden
         return _counted(blank, a)
     if b is None:
         assert stats[0] is not None
+        if contest.metric == "test_seconds" and not all(PAPER_DEVICE in (r.device or "") for r in a.records):
+            reason = f"timed on another machine than the paper's {PAPER_DEVICE}"
+            return dataclasses.replace(blank, difference=means[0] - contest.value, verdict=UNDECIDED, reason=reason)
         low, high = ((x - contest.value if x is not None else None) for x in (stats[0].low, stats[0].high))
         return dataclasses.replace(blank, difference=means[0] - contest.value, low=low, high=high)
     if contest.metric == "parameters":
@@ -246,7 +250,8 @@ def _reason(parts: Sequence[Part], verdict: str) -> str:
     if of[UNDECIDED]:
         leaning = sum(part.gain > 0 for part in of[UNDECIDED] if part.contest.test == "better")
         lean = f" ({leaning} lean to the claim)" if leaning else ""
-        said.append(f"undecided in {len(of[UNDECIDED])}{lean}: {few([called(p) for p in of[UNDECIDED]])}")
+        names = [called(p) + (f" ({p.reason})" if p.reason else "") for p in of[UNDECIDED]]
+        said.append(f"undecided in {len(of[UNDECIDED])}{lean}: {few(names)}")
         needed = [part.seeds_needed for part in of[UNDECIDED] if part.underpowered and part.seeds_needed]
         if needed:
             said.append(f"underpowered in {len(needed)}: each row needs {max(needed)} seeds at the least")

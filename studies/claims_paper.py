@@ -82,7 +82,9 @@ def _count(part: Part, printed: PaperValue) -> Part:
 
 
 def _printed(place: Side, metric: str) -> PaperValue | None:
-    return paper_value(place.table, TABLES[place.table].corpus, place.row, metric)
+    """What the table prints. A number that only the text has proves nothing about the text."""
+    value = paper_value(place.table, TABLES[place.table].corpus, place.row, metric)
+    return None if value and value.note.startswith("in the text") else value
 
 
 def _reason(parts: Sequence[Part]) -> str:

@@ -328,6 +328,8 @@ def test_levels(store, tmp_path):
     assert "early stopping" in found.caution
     assert level("train_seconds", "at_most = 10").verdict == "contradicted"
     assert level("train_seconds", "at_most = 14").verdict == "undecided"
+    timed = verdict(store, tmp_path, "kind = 'level'\nrows = ['HyCon-v2']\nmetrics = ['test_seconds']\nat_most = 1")
+    assert timed.verdict == "undecided" and "another machine" in timed.reason  # 0.5 s, but not on the paper's
     missing = level("test_seconds", "at_most = 1")
     assert missing.verdict == "not run" and "the runs hold no Test split [s]" in missing.reason
 

@@ -243,6 +243,13 @@ def test_synthetic_data_is_said_in_caption_and_alternative_text(tmp_path):
         drawn = figure(name, store, profile="demo", table=table)
         assert "SYNTHETIC DATA: these numbers say nothing about the paper." in drawn.caption
         assert drawn.alt.startswith("SYNTHETIC DATA. ") and drawn.corpus == "synthetic"
+        assert ">SYNTHETIC DATA.</text>" in drawn.content.decode()  # the picture may travel alone
+
+
+def test_a_picture_says_what_stands_in_for_the_papers_data(store):
+    for name, table in SHOWN.items():
+        drawn = figure(name, store, table=table)
+        assert "Not run as in the paper: " in drawn.content.decode(), name
 
 
 # ------------------------------------------------------------------------------------------------- bytes

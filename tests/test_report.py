@@ -457,6 +457,13 @@ def test_results_tables_are_those_of_bench_table():
     assert '<span class="unseen">Acc2, </span>paper</th>' in text
 
 
+def test_a_table_that_the_paper_does_not_have_has_no_column_for_it():
+    beyond = dataclasses.replace(RESULT, table=dataclasses.replace(RESULT.table, beyond="Not in the paper."))
+    text = web.write(dataclasses.replace(SMALL, sections=(Section("t", "T", (Results(beyond),)),)))
+    lines = [re.findall("<t[hd]", line) for line in re.findall("<tr>.*?</tr>", text)]
+    assert {len(line) for line in lines} == {2 + len(RESULT.table.columns)} and ">paper<" not in text
+
+
 class Page(HTMLParser):
     """Tags in order, ids, links, and what scripts hold."""
 

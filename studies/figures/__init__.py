@@ -13,9 +13,9 @@ from typing import Any
 
 from hycon.errors import UserError, nearest
 from studies.assemble import TableResult
-from studies.caption import setting
+from studies.caption import one_line, setting
 from studies.figures import curves, dots, fig4, search
-from studies.figures.drawing import FORMATS, Drawing, Source, check_extra, encode, style
+from studies.figures.drawing import FORMATS, Drawing, Source, check_extra, encode, stamp, style
 from studies.store import RunStore
 
 __all__ = ["FIGURES", "FORMATS", "Figure", "FigureSpec", "figure"]
@@ -31,6 +31,8 @@ class FigureSpec:
     table: str = "table1"
     rows: tuple[str, ...] | None = None
 
+
+SAID = 5  # chosen here: as many differences fit above a picture
 
 FIGURES = {
     spec.name: spec
@@ -113,6 +115,7 @@ def figure(
     with style():
         drawing = spec.draw(source)
         warning = "SYNTHETIC DATA. " if result.corpus.synthetic else ""
+        stamp(drawing.picture, warning.strip() or _otherwise(_only(result, drawing.rows)))
         alt = f"{warning}{drawing.alt}"
         content = encode(drawing.picture, format, name, title, alt)
     caption = " ".join([f"{spec.title}{number}.", *setting(_only(result, drawing.rows)), *drawing.caption])
@@ -121,3 +124,10 @@ def figure(
 
 def _only(result: TableResult, names: Sequence[str]) -> TableResult:
     return replace(result, rows=tuple(row for row in result.rows if row.row.name in names))
+
+
+def _otherwise(result: TableResult) -> str:
+    """In what the rows differ from the paper's; a picture may travel without its caption."""
+    obstacles = list(dict.fromkeys(one_line(said) for row in result.rows for said in row.obstacles))
+    more = f"; and {len(obstacles) - SAID} more, in the caption" if len(obstacles) > SAID else ""
+    return f"Not run as in the paper: {'; '.join(obstacles[:SAID])}{more}." if obstacles else ""

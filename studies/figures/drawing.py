@@ -119,6 +119,13 @@ def canvas(height: float) -> matplotlib.figure.Figure:
     return Figure(figsize=(WIDTH, height), layout="constrained")
 
 
+def stamp(picture: matplotlib.figure.Figure, said: str) -> None:
+    """Write above the picture what must not be parted from it: that its data is synthetic, or stands in for others."""
+    if said:
+        lines = textwrap.fill(said, int(WIDTH / 0.05), break_on_hyphens=False)  # 6-point letters are that wide
+        picture.suptitle(lines, x=0.005, ha="left", fontsize=6, color=ORANGE)
+
+
 def encode(picture: matplotlib.figure.Figure, format: str, name: str, title: str, alt: str) -> bytes:
     """The picture as a file's bytes. Use within `style`. name: what an SVG's ids begin with."""
     buffer = io.BytesIO()

@@ -188,9 +188,11 @@ def _results(block: Results) -> str:
     result = block.result
     names = headings(result)
     head = f'<th scope="col">{escape(names[0])}</th>'
-    for ours, paper in zip(names[1:-1:2], names[2:-1:2], strict=True):
-        head += f'<th scope="col" class="number ours">{escape(ours)}</th>'
-        head += f'<th scope="col" class="number paper"><span class="unseen">{escape(ours)}, </span>{escape(paper)}</th>'
+    for column in result.table.columns:
+        ours = escape(column.heading)
+        head += f'<th scope="col" class="number ours">{ours}</th>'
+        if not result.table.beyond:
+            head += f'<th scope="col" class="number paper"><span class="unseen">{ours}, </span>paper</th>'
     head += f'<th scope="col">{escape(names[-1])}</th>'
     rows = "".join(f"<tr>{''.join(map(_result_cell, line, range(len(line))))}</tr>\n" for line in body(result))
     below = "".join(f"<li>{escape(note)}</li>" for note in notes(result))
