@@ -16,12 +16,14 @@ from studies.cli import claims, data, figure, listing, report, run, table, trust
 
 FAMILIES = (listing, data, run, table, figure, claims, report, trust)  # in the order of the help
 
-DESCRIPTION = """Reproduce HyCon (Mai et al., IEEE TAFFC 2022): run a table, read a table, look after corpora.
+DESCRIPTION = """Reproduce HyCon (Mai et al., IEEE TAFFC 2022): run a table, judge a claim, check a number.
 
   bench run table1 --profile demo             everything on a synthetic corpus, in minutes, on a laptop
   bench data import mosi FILE                 a real corpus, from any format the field uses
   bench run table1 --workers 8                the paper's protocol: 50 trials, then 5 seeds a row
   bench table table1 --format latex           what the results folder has so far
+  bench ablate --remove iemcl                 HyCon without a part, beside the intact model
+  bench claims; bench report                  the paper's claims, and everything in one page
 """
 
 
