@@ -211,7 +211,7 @@ def test_constraints_pin_what_is_installed_by_name_and_version_alone() -> None:
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)  # no URL, no local suffix, no range
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = {normal(r) for r in [*project["dependencies"], *extras["test"], *extras["plots"]]}
+    wanted = {normal(r) for r in [*project["dependencies"], *extras["test"], *extras["plots"], *extras["browser"]]}
     assert wanted <= {normal(line) for line in lines}
     assert "torch==2.13.0" in lines
     assert normal(project["name"]) not in {normal(line) for line in lines}
