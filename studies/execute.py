@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hycon.errors import UserError
+from studies.energy import counters, joules
 from studies.runs import RunRecord, RunSpec
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tup
     model = build_model(
         spec.model, text=spec.text, dims=dims, encoder=spec.encoder, emotions=len(emotions), **spec.config
     ).to(device)
+    before = counters(device)
     fitted = fit(model, batches["train"], batches["valid"], training, seed=spec.seed)
+    used = joules(before, counters(device))
     arrays: dict[str, np.ndarray] = {}
     metrics: dict[str, Any] = {}
     seconds = {}
@@ -85,6 +88,7 @@ def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tup
         seconds_per_epoch=fitted.seconds / len(fitted.curve),
         test_seconds=seconds["test"],
         peak_memory_mib=_peak_memory(device),
+        energy_joules=used,
         weights_sha256=weights_sha256(model),
         device=device_name(device),
         environment=environment(),

@@ -67,6 +67,7 @@ class RunRecord:
     seconds_per_epoch: float | None = None
     test_seconds: float | None = None  # forward pass over the test split
     peak_memory_mib: float | None = None
+    energy_joules: float | None = None  # of the whole device while it trained, where it tells: studies.energy
     weights_sha256: str | None = None
     predictions: dict[str, str] | None = None
     device: str = ""

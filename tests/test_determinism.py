@@ -14,7 +14,7 @@ from studies.plan import Profile, Setting, trial_specs
 from studies.store import RunStore
 from studies.tables import Row
 
-VARYING = {"seconds", "seconds_per_epoch", "test_seconds", "peak_memory_mib", "started"}
+VARYING = {"seconds", "seconds_per_epoch", "test_seconds", "peak_memory_mib", "energy_joules", "started"}
 TFN = Row("TFN-GloVe", "tfn", "glove")
 ROWS = [TFN, Row("LMF-GloVe", "lmf", "glove"), Row("HyCon-BERT", "hycon", "bert")]
 

@@ -39,7 +39,7 @@ from studies.reporting.blocks import (
 from studies.reporting.checklist import items, validation_scores
 from studies.reporting.deviations import deviations, parse
 from studies.reporting.scope import read_scope
-from studies.reporting.searches import costs, searches, space_of
+from studies.reporting.searches import costs, energy, searches, space_of
 from studies.reporting.sections import banner, summary
 from studies.runs import RunRecord, RunSpec
 from studies.search import ledger
@@ -149,6 +149,9 @@ def test_the_papers_corpora_are_shown_unless_the_folder_holds_one_other_thing_on
             "table6 HyCon (α = 0.8)",
             "table7 HyCon",
             "table8 HyCon",
+            "sensitivity HyCon",
+            "modalities Text + audio + vision",
+            "tuning HyCon-BERT (study 1)",
         )
     ]
     both = fill(tmp_path / "two")
@@ -181,7 +184,9 @@ def test_an_unknown_corpus_profile_or_format_is_the_callers_mistake(tmp_path):
 def test_an_empty_folder_says_that_nothing_is_measured(tmp_path):
     text = report(RunStore(tmp_path), format="md")
     assert "**Nothing is measured yet: the tables below show the paper's numbers only.**" in text
-    assert "0 reproduced, 0 differs, 0 inconclusive, 0 not comparable, 90 quoted, 354 not run." in text  # 444 in all
+    assert (
+        "0 reproduced, 0 differs, 0 inconclusive, 0 not comparable, 90 quoted, 355 not run." in text
+    )  # the tables' 444, and the text's 0.770 s
     assert "No search was run." in text
 
 
@@ -190,7 +195,7 @@ def test_verdicts_are_counted_over_the_numbers_that_the_paper_prints(tmp_path):
     section = summary(scope, [])
     total = next(block for block in section.blocks if isinstance(block, Counts))
     counted = dict(total.counts)
-    assert sum(counted.values()) == 444 and counted["quoted"] == 90
+    assert sum(counted.values()) == 444 + 1 and counted["quoted"] == 90
     grid = next(block for block in section.blocks if isinstance(block, Grid))
     first = grid.rows[0]
     assert first[:3] == ("Table 1: Comparison with baselines", "mosi", "1 of 22")
@@ -255,10 +260,17 @@ def test_costs_count_every_run_once_and_invent_no_energy(tmp_path):
     scope = read_scope(fill(tmp_path, trials=3, seeds=(0.8, 0.82)))
     said, energy, grid = costs(scope).blocks
     assert said.text.startswith("5 finished runs took 0.05 run-hours of training")  # 5 x 36 s
-    assert energy.text == "Energy: not measured; the records hold none."
+    assert energy.text == "Energy: not measured; no device told."
     assert grid.rows == (
         ("HyCon-BERT", "mosi", "5", "0.050", "1,000 to 1,001", "36.0 ± 0.0 (2)", *COSTS),
     )  # of the seeded runs: 2
+
+
+def test_energy_is_the_sum_of_what_devices_told(tmp_path):
+    records = read_scope(fill(tmp_path, seeds=(0.8, 0.82), energy_joules=1.8e6)).records
+    untold = dataclasses.replace(records[0], energy_joules=None)
+    said = energy([*records, untold])
+    assert said.startswith(f"Energy: {0.5 * len(records):.3g} kWh in {len(records)} of {len(records) + 1} runs")
 
 
 COSTS = ("2.00 ± 0.00 (2)", "0.500 ± 0.000 (2)", "300 ± 0 (2)")
@@ -282,7 +294,9 @@ def test_the_checklist_is_complete_where_the_records_are(tmp_path):
         "3 trials and 2 seeded runs a row (the paper: 50, 5); 1 trials failed."
     )
     assert answers["Number of parameters of each model"] == "1,000 to 1,001"
-    assert answers["Run time of each model, or energy"] == "0.04 run-hours in 4 runs. Energy: not measured."
+    assert answers["Run time of each model, or energy"] == (
+        "0.04 run-hours in 4 runs. Energy: not measured; no device told."
+    )
     assert answers["Computing infrastructure"] == "cpu (x86_64, Made-up)"
 
 

@@ -15,7 +15,7 @@ from studies.assemble import measures
 from studies.reporting.blocks import Block, Grid, Heading, Section, Text
 from studies.reporting.provenance import UNKNOWN, environment_of
 from studies.reporting.scope import Scope, Use
-from studies.reporting.searches import NOTHING, hours, mean_sd, space_of, winner
+from studies.reporting.searches import NOTHING, energy, hours, mean_sd, space_of, winner
 from studies.runs import RunRecord
 from studies.tables import TABLES, Column
 
@@ -130,7 +130,7 @@ def _of_results(scope: Scope) -> list[Item]:
         Item(
             "Run time of each model, or energy",
             _over(records, lambda r: r.seconds is not None),
-            f"{hours(records):.2f} run-hours in {len(records)} runs. Energy: not measured.",
+            f"{hours(records):.2f} run-hours in {len(records)} runs. {energy(records)}",
             "Costs",
         ),
         Item(

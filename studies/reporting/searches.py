@@ -143,6 +143,17 @@ def hours(records: Sequence[RunRecord]) -> float:
     return sum(record.seconds or 0.0 for record in records) / 3600
 
 
+def energy(records: Sequence[RunRecord]) -> str:
+    """In words: kWh by the devices' own counters, or that none told."""
+    known = [record.energy_joules for record in records if record.energy_joules is not None]
+    if not known:
+        return "Energy: not measured; no device told."
+    return (
+        f"Energy: {sum(known) / 3.6e6:.3g} kWh in {len(known)} of {len(records)} runs, by the counters of the whole "
+        "devices; runs side by side on one device count it more than once."
+    )
+
+
 def costs(scope: Scope) -> Section:
     records = scope.records
     if not records:
@@ -159,7 +170,7 @@ def costs(scope: Scope) -> Section:
         "Costs",
         (
             Text(said),
-            Text("Energy: not measured; the records hold none."),
+            Text(energy(records)),
             Grid(
                 "cost-summary",
                 "Search and seeded runs together; times of the seeded runs are mean ± sd (n). Times on shared or "

@@ -67,8 +67,8 @@ def banner(scope: Scope) -> tuple[Block, ...]:
     synthetic = sorted(name for name, manifest in scope.manifests.items() if manifest.synthetic)
     if synthetic:
         said.append(Notice(f"SYNTHETIC DATA ({', '.join(synthetic)}): these numbers say nothing about the paper."))
-    rows = [row for result in scope.results.values() for row in result.rows if row.n]
-    if not rows:
+    rows = [row for result in scope.results.values() if not result.table.beyond for row in result.rows if row.n]
+    if not scope.records:
         return (*said, Notice("Nothing is measured yet: the tables below show the paper's numbers only."))
     known = {"synthetic data", *(note for name in synthetic for note in scope.manifests[name].notes)}  # said above
     counted = Counter(reason for row in rows for reason in dict.fromkeys(row.obstacles) if reason not in known)
@@ -113,7 +113,10 @@ def summary(scope: Scope, claims: evidence.Claims) -> Section:
         tuple(lines),
     )
     blocks: list[Block] = [
-        Counts(f"Of the {sum(total.values())} numbers that Tables 1 to 8 print", ordered(total, CELL_VERDICTS)),
+        Counts(
+            f"Of the {sum(total.values())} numbers that the paper prints for Tables 1 to 8",
+            ordered(total, CELL_VERDICTS),
+        ),
         evidence.counts(claims),
         grid,
     ]
