@@ -44,13 +44,17 @@ class Summary:
 
 @dataclass(frozen=True)
 class How:
-    """Where and how each run is executed; the same for all of them."""
+    """Where and how each run is executed; the same for all of them.
+
+    time_limit: seconds that a run may take from its start; None: as long as it likes.
+    """
 
     workers: int
     devices: tuple[str, ...]
     execute: str
     data_root: str
     preload: tuple[str, ...]
+    time_limit: float | None = None
 
 
 @dataclass

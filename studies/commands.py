@@ -140,6 +140,7 @@ def run_table(
     executor: str = "local",
     workers: int = 1,
     devices: Sequence[str] = ("cpu",),
+    time_limit: float | None = None,
     progress: Callable[[list[RunSpec]], Any] | None = None,
 ) -> tuple[list[Study], list[tuple[RunSpec, str]]]:
     """Run the studies of `rows`; returns them, and the failed runs with their reasons.
@@ -152,7 +153,7 @@ def run_table(
     from hycon.pretrained import modules
     from studies.executors import run
 
-    check_machines(store, executor, workers, devices)
+    check_machines(store, executor, workers, devices, time_limit)
     check_rows(rows, setting, data)
     failed: list[tuple[RunSpec, str]] = []
 
@@ -166,6 +167,7 @@ def run_table(
                 workers=workers,
                 devices=devices,
                 data_root=data,
+                time_limit=time_limit,
                 on_event=on_event,
                 preload=("torch", "studies.preload", *modules({spec.text for spec in specs if spec.encoder})),
             )
@@ -197,12 +199,14 @@ def check_rows(rows: Sequence[Row], setting: Setting, data: str | os.PathLike | 
         check_buildable(row.model, row.text, dims, len(manifest.emotions or ()), configs)
 
 
-def check_machines(store: RunStore, executor: str, workers: int, devices: Sequence[str]) -> None:
-    """Raises UserError where there is no such executor or device."""
+def check_machines(
+    store: RunStore, executor: str, workers: int, devices: Sequence[str], time_limit: float | None = None
+) -> None:
+    """Raises UserError where there is no such executor or device, or where they cannot keep the time limit."""
     from studies.executors import run
 
     check_devices(devices)
-    run([], store, executor=executor, workers=workers, devices=devices)
+    run([], store, executor=executor, workers=workers, devices=devices, time_limit=time_limit)
 
 
 def check_devices(devices: Sequence[str]) -> None:

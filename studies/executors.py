@@ -7,6 +7,7 @@ settles it when it has ended. What all engines share (skipping, leases, other pr
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -35,21 +36,25 @@ def run(
     data_root: str | os.PathLike[str] | None = None,
     on_event: Callable[[Event], None] | None = None,
     preload: Sequence[str] = ("torch",),
+    time_limit: float | None = None,
     ttl: float = TTL,
 ) -> Summary:
     """Bring every spec to an end, done or failed, and say which. Re-issuing it does what is missing or failed.
 
     executor: "local" (a process per run, `workers` at a time, devices in turn) or "inline" (in this process).
     execute: dotted path of execute(spec, *, data_root, device) -> (RunRecord, arrays).
-    preload: modules imported once for all workers.  ttl: seconds after which a silent lease may be taken over.
+    preload: modules imported once for all workers.
+    time_limit: seconds after which a run is stopped and counts as failed; not with "inline".  ttl: seconds after which a silent lease may be taken over.
     A failed run never stops the others. Raises UserError for wrong arguments and where results cannot be written,
     KeyboardInterrupt after Ctrl-C or SIGTERM, within 2 s and with all workers stopped and leases released.
     """
     if executor not in ENGINES:
         raise UserError(f"Unknown executor {executor!r}: choose one of {nearest(executor, ENGINES)}.")
-    how = How(workers, tuple(devices), execute, str(folder_of_corpora(data_root).absolute()), tuple(preload))
+    how = How(
+        workers, tuple(devices), execute, str(folder_of_corpora(data_root).absolute()), tuple(preload), time_limit
+    )
     unique = list({spec.id: spec for spec in specs}.values())
-    _check(how, unique)
+    _check(executor, how, unique)
     summary = Summary(skipped=[spec for spec in unique if store.has(spec.id)])
     skipped = {spec.id for spec in summary.skipped}
     pending = [spec for spec in unique if spec.id not in skipped]
@@ -63,9 +68,13 @@ def run(
     return summary
 
 
-def _check(how: How, specs: Sequence[RunSpec]) -> None:
+def _check(executor: str, how: How, specs: Sequence[RunSpec]) -> None:
     if how.workers < 1:
         raise UserError(f"{how.workers} workers were asked for: at least 1 is needed.")
+    if how.time_limit is not None and not 0 < how.time_limit < math.inf:
+        raise UserError(f"The time limit of a run is {how.time_limit}; expected a number of seconds above 0.")
+    if how.time_limit is not None and executor == "inline":
+        raise UserError("A time limit needs a process per run, which can be stopped: use it with --executor local.")
     if not how.devices:
         raise UserError("No device was given: name at least one, such as cpu or cuda:0.")
     for wanted in {spec.device for spec in specs}:

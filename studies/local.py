@@ -1,7 +1,8 @@
 """The local engine: a process per run, so that nothing leaks from one into the next and a crash takes only its own run.
 
 Workers are forked from a server that has imported torch already, which starts a run in about 20 ms instead of 2 s.
-A worker that is killed is tried once more. Workers end with their driver, whatever ends it.
+A worker that is killed is tried once more; one that is over the time limit is killed and its run is a failure, since it
+would hang again. Workers end with their driver, whatever ends it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class _Child:
     device: str
     started: float
     deaths: int = 0
+    limit: float | None = None  # seconds
+    overdue: bool = False
 
 
 def run_local(backlog: Backlog, how: How) -> None:
@@ -58,7 +61,8 @@ def run_local(backlog: Backlog, how: How) -> None:
                     start(spec, device)
                 if not backlog.pending and not children:
                     break
-                for sentinel in wait([*children, interrupt.reader], POLL if backlog.pending and free else None):
+                poll = POLL if backlog.pending and free else None
+                for sentinel in wait([*children, interrupt.reader], _patience(children.values(), poll)):
                     if interrupt.caught:  # workers may have got the signal too: that is no failure of theirs
                         break
                     child = children.pop(sentinel, None) if isinstance(sentinel, int) else None
@@ -66,6 +70,7 @@ def run_local(backlog: Backlog, how: How) -> None:
                         free.append(child.device)
                     elif child is not None:
                         start(child.spec, child.device, child.deaths + 1)
+                _kill_overdue(children.values())
         except KeyboardInterrupt:
             interrupted = True
             _kill_forkserver()
@@ -85,6 +90,21 @@ def _fill(backlog: Backlog, free: list[str]) -> Iterator[tuple[RunSpec, str]]:
         else:
             free.remove(device)
             yield spec, device
+
+
+def _patience(children: Iterable[_Child], poll: float | None) -> float | None:
+    """Seconds to wait for something to happen: `poll`, or until the first run is over its limit."""
+    now = time.monotonic()
+    left = [c.started + c.limit - now for c in children if c.limit is not None and not c.overdue]
+    return max(0.0, min(left if poll is None else [*left, poll])) if left else poll
+
+
+def _kill_overdue(children: Iterable[_Child]) -> None:
+    """Not politely: whatever hangs may not listen, and what a run has not stored yet is lost either way."""
+    for child in children:
+        if child.limit is not None and not child.overdue and time.monotonic() - child.started >= child.limit:
+            child.overdue = True
+            child.process.kill()
 
 
 def _start_forkserver(context, how: How) -> None:
@@ -127,7 +147,7 @@ def _spawn(context, store: RunStore, how: How, spec: RunSpec, device: str) -> _C
             f"Workers cannot be started ({type(error).__name__} {error}): try --executor inline."
         ) from error
     sender.close()
-    return _Child(process, receiver, spec, device, time.monotonic())
+    return _Child(process, receiver, spec, device, time.monotonic(), limit=how.time_limit)
 
 
 def _end(backlog: Backlog, child: _Child) -> bool:
@@ -141,9 +161,9 @@ def _end(backlog: Backlog, child: _Child) -> bool:
             raise UserError(complaint.recv())
     if (code == 0 or backlog.store.has(spec.id)) and backlog.settle(spec, seconds, device):
         return True
-    reason = _cause(code)
+    reason = f"stopped: over the time limit of {child.limit:g} s" if child.overdue else _cause(code)
     backlog.store.put_failed(spec, reason, seconds=seconds, device=device)
-    if child.deaths + 1 < DEATHS:
+    if child.deaths + 1 < DEATHS and not child.overdue:
         backlog.notify(Event("retry", spec, seconds, reason=reason, device=device))
         return False
     backlog.fail(spec, reason, seconds, device)

@@ -150,6 +150,8 @@ MISTAKES = [
     (["run", "table1", "--row", "HyCon-BERT"], "--rows"),
     ([*RUN, "--encoder", "bert=no/such-model"], "no/such-model"),
     ([*RUN, "--executor", "slrm"], "local"),
+    ([*RUN, "--time-limit", "-1"], "above 0"),
+    ([*RUN, "--time-limit", "10", "--executor", "inline", "--dry-run"], "--executor local"),
     ([*RUN, "--devices", "gpu"], "cuda:0"),
     ([*RUN, "--devices", ""], "cpu"),
     ([*RUN, "--devices", "cuda:99"], "cuda:99"),

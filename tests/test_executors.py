@@ -187,6 +187,26 @@ def test_workers_that_outlive_a_killed_fork_server_end_and_are_replaced(tmp_path
     assert len(executed(tmp_path)) == 4
 
 
+@pytest.mark.parametrize("deaf", [False, True])
+def test_a_run_over_the_time_limit_is_stopped_and_tried_again_by_the_next_command(go, runs, tmp_path, deaf):
+    """deaf: it ignores SIGTERM, as a library that hangs in C may."""
+    stuck = spec(0, hangs=1, deaf=deaf)
+    began = time.monotonic()
+    summary = go([stuck, spec(1), spec(2)], time_limit=1.5)
+    assert time.monotonic() - began < 10
+    reason = "stopped: over the time limit of 1.5 s"
+    assert summary.failed == [(stuck, reason)] and len(summary.done) == 2
+    assert [(e.spec, e.reason) for e in go.events if e.kind == "failed"] == [(stuck, reason)]
+    assert kinds(go.events)["retry"] == 0 and runs.failed(stuck.id).reason == reason
+    assert not any(map(alive, pids(tmp_path))) and leases(runs) == []
+    assert go([stuck], time_limit=60).done == [stuck]
+    assert runs.get(stuck.id).attempts == 2
+
+
+def test_the_time_limit_holds_for_each_run_not_for_all(go):
+    assert len(go([spec(n, sleep=0.8) for n in range(4)], workers=1, time_limit=2.5).done) == 4
+
+
 # ------------------------------------------------------------------------------------------------ devices
 
 
@@ -221,6 +241,9 @@ def test_at_most_as_many_at_once_as_workers(go):
         ({"workers": 0}, "at least 1"),
         ({"devices": ()}, "No device"),
         ({"devices": ("cuda:0",)}, "runs are for cpu.*cuda:0"),
+        ({"time_limit": 0.0}, "above 0"),
+        ({"time_limit": float("nan")}, "above 0"),
+        ({"time_limit": 5.0, "executor": "inline"}, "--executor local"),
         ({"execute": "nosuch.module:execute"}, "no module 'nosuch.module'"),
     ],
 )

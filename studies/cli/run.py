@@ -97,7 +97,7 @@ def _run(options, table, rows, show: Callable[[Any, Any], str]) -> int:
     )
     store = RunStore(commands.results_root(options.results))
     if options.dry_run:
-        commands.check_machines(store, options.executor, options.workers, devices)
+        commands.check_machines(store, options.executor, options.workers, devices, options.time_limit)
         commands.check_rows(rows, setting, options.data)
         return _dry_run(rows, setting, store, options.workers)
     records = list(store.records())
@@ -109,6 +109,7 @@ def _run(options, table, rows, show: Callable[[Any, Any], str]) -> int:
         executor=options.executor,
         workers=options.workers,
         devices=devices,
+        time_limit=options.time_limit,
         progress=lambda specs: Progress(specs, records, workers=options.workers, quiet=options.quiet),
     )
     result = reading.table_result(

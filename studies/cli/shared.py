@@ -63,6 +63,9 @@ def running(added: argparse.ArgumentParser) -> None:
     added.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time, a process each")
     added.add_argument("--devices", default="cpu", metavar="LIST", help="cpu, or cuda:0,cuda:1 ...")
     added.add_argument("--executor", default="local", metavar="NAME", help="local (default) or inline")
+    added.add_argument(
+        "--time-limit", type=float, metavar="SECONDS", help="stop a run that takes longer; it counts as failed"
+    )
     added.add_argument("--dry-run", action="store_true", help="print the runs and their estimated time, run nothing")
     added.add_argument("--quiet", action="store_true", help="no progress")
 
