@@ -44,7 +44,8 @@ def run(
     executor: "local" (a process per run, `workers` at a time, devices in turn) or "inline" (in this process).
     execute: dotted path of execute(spec, *, data_root, device) -> (RunRecord, arrays).
     preload: modules imported once for all workers.
-    time_limit: seconds after which a run is stopped and counts as failed; not with "inline".  ttl: seconds after which a silent lease may be taken over.
+    time_limit: seconds after which a run is stopped and counts as failed; not with "inline".
+    ttl: seconds after which a silent lease may be taken over.
     A failed run never stops the others. Raises UserError for wrong arguments and where results cannot be written,
     KeyboardInterrupt after Ctrl-C or SIGTERM, within 2 s and with all workers stopped and leases released.
     """
