@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hycon.data.corpus import Manifest, corpus_folder, existing_folder, read_manifest
 from hycon.errors import UserError, nearest
@@ -18,8 +19,7 @@ from studies.runs import RunSpec
 from studies.store import RunStore
 from studies.tables import TABLES, Row, TableSpec, with_studies
 
-if TYPE_CHECKING:
-    pass
+log = logging.getLogger(__name__)
 
 DEMO_CORPORA = {"sentiment": "synthetic", "emotion": "synthetic_emotions"}  # task -> name
 
@@ -152,12 +152,16 @@ def run_table(
 
     from hycon.pretrained import modules
     from studies.executors import run
+    from studies.quarantine import set_aside_damaged
 
     check_machines(store, executor, workers, devices, time_limit)
     check_rows(rows, setting, data)
+    store.sweep()
     failed: list[tuple[RunSpec, str]] = []
 
     def execute(specs: list[RunSpec]) -> None:
+        for sentence in set_aside_damaged(store, specs):
+            log.warning("bench: %s", sentence)
         pending = [spec for spec in specs if not store.has(spec.id)]
         with progress(pending) if progress else nullcontext() as on_event:
             summary = run(
@@ -172,8 +176,19 @@ def run_table(
                 preload=("torch", "studies.preload", *modules({spec.text for spec in specs if spec.encoder})),
             )
         failed.extend(summary.failed)
+        _check_kept(store, specs)
 
     return run_rows(built(rows), setting, store, execute), failed
+
+
+def _check_kept(store: RunStore, specs: Sequence[RunSpec]) -> None:
+    """Raises UserError where runs that have ended are not in the store: a choice among the others would be wrong."""
+    lost = [spec for spec in specs if not store.has(spec.id) and store.failed(spec.id) is None]
+    if lost:
+        raise UserError(
+            f"{len(lost)} of {len(specs)} runs that have ended are gone from {store.root}: was the folder deleted or "
+            "replaced meanwhile? Issue the same command again."
+        )
 
 
 def check_rows(rows: Sequence[Row], setting: Setting, data: str | os.PathLike | None) -> None:

@@ -9,7 +9,6 @@ left alone, and so is every temporary file that is younger than a lease may be s
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -22,11 +21,11 @@ from hycon.errors import UserError
 from studies.leases import TTL, Lease, survey
 from studies.mixing import described, mixture
 from studies.plan import read_study
+from studies.quarantine import quarantine
 from studies.runs import RunRecord
 from studies.search import select, whole
 from studies.store import PREDICTIONS, RunStore
 
-QUARANTINE = "quarantine"
 RUN_FILES = ("record.json", PREDICTIONS, "failed.json", "log.txt")
 STUDY_FILES = re.compile(r"[0-9a-f]{16}\.(json|journal|journal\.guard)")
 LOCK = re.compile(r"[0-9a-f]{16}\.journal\.lock.*")  # Optuna's, on a journal that is being written
@@ -102,13 +101,7 @@ def _mend(store: RunStore, finding: Finding) -> None:
         else:
             path.unlink(missing_ok=True)
     elif finding.action == "quarantine" and path.exists():
-        target = store.root / QUARANTINE / finding.path
-        number = 1
-        while target.exists():
-            number += 1
-            target = store.root / QUARANTINE / f"{finding.path}.{number}"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(path, target)
+        quarantine(store.root, finding.path)
 
 
 # ------------------------------------------------------------------------------------------------- files

@@ -21,11 +21,11 @@ import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hycon.errors import UserError
+from hycon.temporary import machine, start_time, temporary
 
 TTL = 60.0  # seconds without a heartbeat after which a lease of another machine is stale; chosen here
 BEATS_PER_TTL = 12  # a heartbeat every 5 s: several may be late (a busy NFS server) before anything is taken over
@@ -168,7 +168,7 @@ def _create(path: Path, ttl: float) -> int | None:
 def _alive(path: Path, seen: _Seen, ttl: float) -> bool:
     _, modified, holder = seen
     if holder is not None:
-        if holder.get("machine") == _machine() and _start_time(holder.get("pid")) != holder.get("start"):
+        if holder.get("machine") == machine() and start_time(holder.get("pid")) != holder.get("start"):
             return False
         own = holder.get("ttl")
         ttl = own if isinstance(own, int | float) else ttl
@@ -177,7 +177,7 @@ def _alive(path: Path, seen: _Seen, ttl: float) -> bool:
 
 def _clock(folder: Path) -> int:
     """Now, in ns, by the clock that stamps the files of `folder`."""
-    probe = folder / f".clock-{uuid.uuid4().hex}"
+    probe = temporary(folder / "clock")
     handle = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     try:
         return os.fstat(handle).st_mtime_ns
@@ -187,34 +187,4 @@ def _clock(folder: Path) -> int:
 
 
 def _me(pid: int) -> dict[str, Any]:
-    return {"host": socket.gethostname(), "machine": _machine(), "pid": pid, "start": _start_time(pid)}
-
-
-@cache
-def _machine() -> str:
-    """Names the space in which a pid means one process: containers may share a host name but not pids."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:  # no /proc (macOS)
-        return socket.gethostname()
-
-
-def _start_time(pid: Any) -> int | None:
-    """When process `pid` of this machine started (a pid alone may be in use again), None if it is dead."""
-    if not isinstance(pid, int):
-        return None
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if fields[0] in "ZX" else int(fields[19])  # state, field 3; starttime, field 22 of proc(5)
-    except OSError:
-        pass
-    if os.path.isdir("/proc/self"):
-        return None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except OSError:  # someone else's process: alive
-        pass
-    return 0
+    return {"host": socket.gethostname(), "machine": machine(), "pid": pid, "start": start_time(pid)}

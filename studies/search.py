@@ -184,4 +184,7 @@ def _alone(journal: Path | None) -> Iterator[None]:
     with open(journal.with_name(journal.name + ".guard"), "ab") as handle:
         with contextlib.suppress(OSError):  # a file system without locks: the ledger is rebuilt when it disagrees
             fcntl.flock(handle, fcntl.LOCK_EX)
+            # Optuna's own lock, left by a process that was killed: it would be waited for 30 s.
+            for left in journal.parent.glob(f"{journal.name}.lock*"):
+                left.unlink(missing_ok=True)
         yield

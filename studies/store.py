@@ -20,7 +20,6 @@ import io
 import json
 import math
 import os
-import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from hycon.errors import UserError
+from hycon.temporary import sweep, temporary
 from studies.leases import TTL, Lease, claim
 from studies.runs import RECORD_VERSION, RunRecord, RunSpec
 
@@ -87,6 +87,10 @@ class RunStore:
             record = self.failed(run_id)
             if record is not None:
                 yield record
+
+    def has_predictions(self, run_id: str) -> bool:
+        """Whether the file is there; a published folder leaves it out."""
+        return os.path.lexists(self.folder(run_id) / PREDICTIONS)
 
     def predictions(self, run_id: str) -> dict[str, np.ndarray]:
         """The arrays stored with a finished run, checked against the sha256 in its record. Raises UserError."""
@@ -161,7 +165,7 @@ class RunStore:
 
     def check_writable(self) -> None:
         """Raises UserError, before anything is trained, where results could not be stored afterwards."""
-        probe = self.root / "runs" / f".probe-{uuid.uuid4().hex}"
+        probe = temporary(self.root / "runs" / "probe")
         try:
             probe.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(probe, b"x" * 4096)
@@ -170,6 +174,13 @@ class RunStore:
         finally:
             with contextlib.suppress(OSError):
                 probe.unlink()
+
+    def sweep(self) -> None:
+        """Delete temporary files that killed processes of this machine left; those of a run go when it is written."""
+        for folder in (self.root, *(self.root / name for name in ("runs", "leases", "studies"))):
+            sweep(folder)
+        for folder in (self.root / "corpora").glob("*/"):
+            sweep(folder)
 
     def claim(self, run_id: str, ttl: float = TTL) -> Lease | None:
         """The right to do a run, None while another live process has it; see studies.leases."""
@@ -224,7 +235,7 @@ class RunStore:
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file that is there whole or not at all, also after a power cut. Raises OSError and leaves nothing."""
-    temp = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temp = temporary(path)
     try:
         with open(temp, "xb") as handle:
             handle.write(content)

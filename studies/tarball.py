@@ -15,13 +15,13 @@ import io
 import json
 import os
 import tarfile
-import uuid
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from hycon.errors import UserError
+from hycon.temporary import temporary
 
 MANIFEST = "manifest.json"
 VERSION = 1
@@ -45,7 +45,7 @@ def pack(path: Path, files: Mapping[str, Callable[[], bytes]], about: Mapping[st
         content = files[name]()
         listed[name] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
     manifest = json.dumps({"format": FORMAT, "version": VERSION, **about, "files": listed}, indent=1, sort_keys=True)
-    temp = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temp = temporary(path)
     try:
         with (
             open(temp, "xb") as raw,

@@ -12,9 +12,10 @@ import pytest
 from small_stores import VERSIONS, fill, spec
 
 from studies.cli import main
-from studies.doctor import QUARANTINE, examine, repair
+from studies.doctor import examine, repair
 from studies.leases import claim
 from studies.plan import save_study
+from studies.quarantine import QUARANTINE
 from studies.search import ledger
 from studies.store import PREDICTIONS, RunStore
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from hycon.data.corpus import MODALITIES, PAPER, SPLITS, Manifest, Utterance, corpus_folder, sha256_file
 from hycon.errors import UserError
+from hycon.temporary import sweep, temporary
 
 Vectors = tuple[Mapping[str, Any], list[str], np.ndarray]  # (description, words, (V, d) matrix)
 
@@ -203,7 +204,9 @@ def _write(
         raise UserError(f"{folder} exists already.")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temp = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        sweep(folder.parent)
+        temp = temporary(folder)
+        temp.mkdir(mode=0o700)
     except OSError as error:
         raise UserError(f"Cannot write to {folder.parent}: {error.strerror}.") from error
     try:
@@ -238,7 +241,7 @@ def _fill(temp: Path, manifest: Manifest, arrays: Mapping[str, np.ndarray], vect
         path.chmod(0o644)
         with open(path, "rb") as handle:
             os.fsync(handle.fileno())
-    temp.chmod(0o755)  # mkdtemp's 0700 would keep a group from sharing its corpora
+    temp.chmod(0o755)  # 0700 would keep a group from sharing its corpora
     return manifest
 
 
