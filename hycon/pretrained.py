@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from hycon.data.corpus import sha256_file
 from hycon.errors import UserError
+from hycon.offline import offline
 
 if TYPE_CHECKING:
     from torch import nn
@@ -90,7 +91,9 @@ def _from_hub(kind: str, name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=list(FILES), ignore_patterns=["*/*"]))
+        return Path(
+            snapshot_download(name, allow_patterns=list(FILES), ignore_patterns=["*/*"], local_files_only=offline())
+        )
     except Exception as error:  # the hub raises a dozen types, from validation to sockets
         raise UserError(
             f"The text encoder {name!r} is neither a folder nor in the local Hugging Face cache nor reachable "

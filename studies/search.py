@@ -87,7 +87,7 @@ def ledger(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         with _alone(journal):
-            if journal is not None and not whole(journal):
+            if journal is not None and (journal.is_symlink() or not whole(journal)):  # a link leads out of the folder
                 os.replace(journal, journal.with_name(journal.name + ".torn"))
             _bring_up_to_date(where, journal, study_name, draws, space, losses)
     except OSError as error:

@@ -28,9 +28,10 @@ from typing import Any
 
 import numpy as np
 
+from hycon.data.arrays import Damaged, read_npz
 from hycon.errors import UserError
 from hycon.temporary import sweep, temporary
-from studies.leases import TTL, Lease, claim
+from studies.leases import TTL, Lease, claim, survey
 from studies.runs import RECORD_VERSION, RunRecord, RunSpec
 
 PREDICTIONS = "predictions.npz"
@@ -104,8 +105,10 @@ class RunStore:
             raise UserError(f"Cannot read {path} ({error.strerror}): delete its folder and run it again.") from error
         if hashlib.sha256(content).hexdigest() != record.predictions.get("sha256"):
             raise UserError(f"{path} does not have the sha256 of its record: delete its folder and run it again.")
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        try:
+            return dict(read_npz(content))
+        except Damaged as error:
+            raise UserError(f"{path} is damaged ({error}): delete its folder and run it again.") from error
 
     # ------------------------------------------------------------------------------------------ writing
 
@@ -176,7 +179,13 @@ class RunStore:
                 probe.unlink()
 
     def sweep(self) -> None:
-        """Delete temporary files that killed processes of this machine left; those of a run go when it is written."""
+        """Delete what killed processes left: temporary files of this machine, and the leases of dead or silent holders.
+
+        Temporary files of a run go when it is written. Raises UserError where the leases cannot be read.
+        """
+        for leases in survey(self.root / "leases")[1].values():
+            for lease in leases:
+                lease.release()
         for folder in (self.root, *(self.root / name for name in ("runs", "leases", "studies"))):
             sweep(folder)
         for folder in (self.root / "corpora").glob("*/"):
@@ -219,6 +228,8 @@ class RunStore:
         """
         folder = self.folder(run_id)
         try:
+            if folder.is_symlink():
+                raise UserError(f"{folder} is a link: results are not written through links; delete it.")
             folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(folder, os.O_RDONLY)
             try:

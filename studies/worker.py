@@ -97,7 +97,7 @@ def _redirect_output(log: Path) -> None:
     """Send what the run prints to its log, also from C, so that it cannot tear the driver's progress display."""
     with contextlib.suppress(OSError):
         log.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o644)
+        handle = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
         os.dup2(handle, 1)
         os.dup2(handle, 2)
         os.close(handle)
@@ -106,5 +106,6 @@ def _redirect_output(log: Path) -> None:
 def _append(log: Path, text: str) -> None:
     with contextlib.suppress(OSError):  # the failure itself is recorded in any case
         log.parent.mkdir(parents=True, exist_ok=True)
-        with open(log, "a") as handle:
-            handle.write(text)
+        handle = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+        with open(handle, "a") as opened:
+            opened.write(text)

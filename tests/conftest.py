@@ -23,7 +23,7 @@ EMOTIONS = ["happy", "sad", "angry", "neutral"]
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the caller's shell says; `register` also writes BENCH_ENCODERS, which must not reach the next test."""
-    for name in ("BENCH_DATA", "BENCH_RESULTS", "BENCH_ENCODERS", "BENCH_STORAGE"):
+    for name in ("BENCH_DATA", "BENCH_RESULTS", "BENCH_ENCODERS", "BENCH_STORAGE", "BENCH_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
 
 

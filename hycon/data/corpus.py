@@ -170,9 +170,28 @@ def read_manifest(name: str, root: str | os.PathLike | None = None) -> Manifest:
         for key in ("source", "sizes", "dims", "lengths", "nonfinite", "files"):
             if not isinstance(getattr(manifest, key), dict):
                 raise ValueError(f"{key} is no object")
+        check_manifest(manifest)
         return manifest
     except (ValueError, TypeError, AttributeError, OSError) as error:
         raise UserError(f"{path} is damaged ({error}): import the corpus again.") from error
+
+
+def check_manifest(manifest: Manifest) -> None:
+    """Raises ValueError where a field is not of its kind, or the name could lead out of the data folder."""
+    if not isinstance(manifest.name, str) or not NAME.fullmatch(manifest.name):
+        raise ValueError(f"its name is {manifest.name!r}")
+    for key in ("sizes", "dims", "lengths"):
+        if not all(type(n) is int and n >= 0 for n in getattr(manifest, key).values()):
+            raise ValueError(f"{key} are no whole numbers")
+    if not all(isinstance(counts, dict) for counts in manifest.nonfinite.values()):
+        raise ValueError("nonfinite is no object of objects")
+    if not all(isinstance(digest, str) for digest in manifest.files.values()):
+        raise ValueError("files are not named with their sha256")
+    for key, value in (("notes", manifest.notes), ("emotions", manifest.emotions or [])):
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+            raise ValueError(f"{key} are no list of texts")
+    if not isinstance(manifest.vectors or {}, dict) or manifest.task not in ("sentiment", "emotion"):
+        raise ValueError("vectors or task are not as they are written here")
 
 
 def sha256_file(path: Path) -> str:
@@ -206,7 +225,7 @@ def load(name: str, root: str | os.PathLike | None = None) -> Corpus:
             with safe_open(folder / "vectors.safetensors", framework="pt") as handle:
                 words = json.loads(handle.get_tensor("words").numpy().tobytes())
                 vectors = {"words": words, "matrix": handle.get_tensor("matrix")}
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
         raise UserError(f"{folder} is damaged ({error}): import the corpus again.") from error
     return Corpus(manifest, splits, vectors)
 
@@ -218,11 +237,30 @@ def _split(tensors, split: str, ragged) -> Split:
         for m in MODALITIES
         if f"{split}.{m}.rows" in tensors
     }
+    label = tensors[f"{split}.label"]
+    _check_lengths(split, strings, sequences, label)
     return Split(
         ids=strings["ids"],
         words=strings.get("words"),
         text=sequences.get("text"),
         audio=sequences["audio"],
         vision=sequences["vision"],
-        label=tensors[f"{split}.label"],
+        label=label,
     )
+
+
+def _check_lengths(split: str, strings, sequences, label) -> None:
+    """Raises ValueError where ids, words, labels and sequences are not of one number, or offsets leave the rows."""
+    numbers = {len(strings["ids"]), len(label), *(len(s) for s in sequences.values()), *map(len, _listed(strings))}
+    if len(numbers) != 1 or not all(isinstance(name, str) for name in strings["ids"]):
+        raise ValueError(f"{split} has ids, labels or sequences of different numbers")
+    for modality, sequence in sequences.items():
+        ends = sequence.starts + sequence.lengths
+        if sequence.rows.dim() != 2 or sequence.starts.is_floating_point() or not len(ends):
+            raise ValueError(f"{split}.{modality} is no table of rows")
+        if sequence.starts[0] != 0 or int(sequence.lengths.min()) < 1 or ends[-1] != len(sequence.rows):
+            raise ValueError(f"{split}.{modality} has offsets that are not those of its rows")
+
+
+def _listed(strings) -> list[list]:
+    return [strings["words"]] if strings.get("words") is not None else []

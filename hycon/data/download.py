@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from hycon.data.corpus import data_root, sha256_file
 from hycon.errors import UserError, nearest
+from hycon.offline import offline
 
 # What the csd importer reads, as (dictionary in mmsdk's recipe, key): words, audio, vision, labels.
 RECIPES = {
@@ -67,6 +68,8 @@ def download(
     """
     if name not in RECIPES:
         raise UserError(f"No download is known for {name!r}; nearest: {nearest(name, RECIPES)}. Others: import a file.")
+    if offline():
+        raise UserError("A download needs the network, but --offline (or BENCH_OFFLINE) says to use none.")
     options = _Options(timeout, pause, CHECKSUMS if checksums is None else checksums)
     folder = data_root(root) / "downloads" / name
     addresses = _addresses(name)

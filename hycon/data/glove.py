@@ -28,6 +28,7 @@ from hycon.errors import UserError
 
 PAPER_MEMBER = "300d"  # of a zip with several files: 300 dimensions are the paper's (section 4.4(2))
 PUNCTUATION = string.punctuation + "“”‘’…–—¿¡«»"
+LONGEST = 1 << 20  # bytes of a line; chosen here: 300 numbers take 3 kB. An archive can unpack to a line without end
 STEPS = ("exact", "lower", "stripped", "missing")
 
 
@@ -93,7 +94,9 @@ def _scan(path: Path, wanted: set[str]) -> tuple[dict[str, np.ndarray], int]:
     dim = blank = 0
     try:
         with _open(path) as handle:
-            for number, line in enumerate(handle, 1):
+            for number, line in enumerate(iter(lambda: handle.readline(LONGEST), b""), 1):
+                if len(line) == LONGEST:
+                    raise UserError(f"{path.name}, line {number} is over {LONGEST} bytes long; the file is damaged.")
                 line = line.rstrip(b" \r\n")
                 if number == 1:
                     line = line.removeprefix(codecs.BOM_UTF8)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from hycon.errors import UserError
+from hycon.offline import go_offline, offline
 from studies.arguments import Parser, Version
 from studies.cli import claims, data, figure, listing, report, run, table, trust
 
@@ -31,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done, 1 some runs failed, 2 a mistake of the caller's, 130 interrupted."""
     try:
         options = parser().parse_args(arguments)
+        if getattr(options, "offline", False) or offline():
+            go_offline()  # before anything imports Transformers
         return options.command(options) or 0
     except UserError as error:
         print(f"bench: {error}", file=sys.stderr)

@@ -17,6 +17,7 @@ def command(commands, name: str, function: Callable[[Any], int | None], text: st
     added.set_defaults(command=function)
     added.add_argument("--results", metavar="DIR", help="results folder (default: $BENCH_RESULTS or ./results)")
     added.add_argument("--data", metavar="DIR", help="folder of corpora (default: $BENCH_DATA or ./data)")
+    added.add_argument("--offline", action="store_true", help="use no network (also: BENCH_OFFLINE=1)")
     return added
 
 
