@@ -63,6 +63,8 @@ class Backlog:
 
     before: run id -> failed attempts when this command started; more of them mean that another process failed it now.
     leases: run id -> the lease held for it.
+    poll: seconds between looks.  accept: whether a run may be started now.
+    more: looks for more specs and says whether some are here or may still come; only pull workers find any.
     """
 
     store: RunStore
@@ -72,10 +74,19 @@ class Backlog:
     notify: Callable[[Event], None]
     ttl: float = TTL
     leases: dict[str, Lease] = field(default_factory=dict)
+    poll: float = POLL
+    accept: Callable[[RunSpec], bool] = lambda spec: True
+    more: Callable[[], bool] | None = None
+
+    def open(self) -> bool:
+        """Whether there is, or may still come, something to claim."""
+        return self.more() if self.more else bool(self.pending)
 
     def claim(self, device: str) -> RunSpec | None:
         """The next spec for `device` that nobody has done or is doing; its lease is held from here on."""
-        for spec in [s for s in self.pending if s.device == kind(device)]:
+        for spec in list(self.pending):
+            if spec.device != kind(device) or not self.accept(spec):
+                continue
             if not self._done_elsewhere(spec):
                 lease = self.store.claim(spec.id, self.ttl)
                 if lease is None:
@@ -89,6 +100,18 @@ class Backlog:
             self.pending.remove(spec)
         return None
 
+    def observe(self) -> None:
+        """Strike off what others have brought to an end, for an engine whose runs are all done elsewhere."""
+        for spec in list(self.pending):
+            ended = self._done_elsewhere(spec)
+            if not ended and self._has_failed(spec):
+                lease = self.store.claim(spec.id, self.ttl)  # while another holds it, it is being tried once more
+                if lease is not None:
+                    ended = self._done_elsewhere(spec) or self._failed_elsewhere(spec)
+                    lease.release()
+            if ended:
+                self.pending.remove(spec)
+
     def settle(self, spec: RunSpec, seconds: float, device: str) -> bool:
         """Report what the store holds of a run that was tried here. False: neither a record nor a new failure."""
         record = self.store.get(spec.id)
@@ -96,8 +119,8 @@ class Backlog:
             self.summary.done.append(spec)
             self.notify(Event("done", spec, seconds, record, device=device))
         else:
-            failure = self.store.failed(spec.id)
-            if failure is None or failure.attempts <= self.before[spec.id]:
+            failure = self._has_failed(spec)
+            if failure is None:
                 return False
             self.fail(spec, failure.reason or "", seconds, device)
         self.release(spec)
@@ -122,12 +145,17 @@ class Backlog:
         return True
 
     def _failed_elsewhere(self, spec: RunSpec) -> bool:
-        failure = self.store.failed(spec.id)
-        if failure is None or failure.attempts <= self.before[spec.id]:
+        failure = self._has_failed(spec)
+        if failure is None:
             return False
         self.summary.failed.append((spec, failure.reason or ""))
         self.notify(Event("elsewhere", spec, failure.seconds, reason=failure.reason))
         return True
+
+    def _has_failed(self, spec: RunSpec) -> RunRecord | None:
+        """Its last failure, if that is newer than this command."""
+        failure = self.store.failed(spec.id)
+        return failure if failure and failure.attempts > self.before[spec.id] else None
 
 
 def kind(device: str) -> str:

@@ -18,23 +18,26 @@ from typing import Any
 
 from hycon.data.corpus import read_manifest
 from hycon.errors import UserError
+from studies import queue
 from studies.leases import TTL, Lease, survey
 from studies.mixing import described, mixture
 from studies.plan import read_study
 from studies.quarantine import quarantine
 from studies.runs import RunRecord
 from studies.search import select, whole
-from studies.store import PREDICTIONS, RunStore
+from studies.store import PREDICTIONS, SECOND, RunStore
 
 RUN_FILES = ("record.json", PREDICTIONS, "failed.json", "log.txt")
 STUDY_FILES = re.compile(r"[0-9a-f]{16}\.(json|journal|journal\.guard)")
 LOCK = re.compile(r"[0-9a-f]{16}\.journal\.lock.*")  # Optuna's, on a journal that is being written
+COMPARE = "the first stands; compare them, then delete this one"
 TEMPORARY = re.compile(r"\..*\.tmp|\.(probe|clock)-[0-9a-f]+")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """kind: temporary | damaged | predictions | unfinished | failed | stray | journal | lock | study | mixed | lease.
+    """kind: temporary | damaged | predictions | second | unfinished | failed | stray | journal | lock | study | mixed |
+    lease | queue.
 
     path: below the results folder.  action: what repairing does, delete | quarantine | release, or None where a person
     has to decide; `said` then says what to do.
@@ -70,6 +73,7 @@ def examine(store: RunStore) -> list[Finding]:
     findings += _predictions(store, records)
     findings += _studies(store, records, held, bool(live))
     findings += _corpora(store)
+    findings += _queue(store)
     return findings
 
 
@@ -112,7 +116,7 @@ def _below(store: RunStore, path: Path) -> str:
 
 
 def _temporary(store: RunStore, live: set[str]) -> Iterator[Finding]:
-    folders = [store.root / part for part in ("", "runs", "studies", "leases")]
+    folders = [store.root / part for part in ("", "runs", "studies", "leases", queue.FOLDER)]
     folders += [store.folder(run_id) for run_id in store.ids() if run_id not in live]
     folders += sorted((store.root / "corpora").glob("*/"))
     for folder in folders:
@@ -163,7 +167,9 @@ def _run(store: RunStore, run_id: str, records: dict[str, RunRecord], held: set[
         yield Finding("unfinished", name, f"no record ({what or 'empty'})", "quarantine" if there else "delete")
         return
     for other in there:
-        if other not in RUN_FILES and not TEMPORARY.fullmatch(other):
+        if other.startswith(SECOND):
+            yield Finding("second", f"{name}/{other}", "another result of this run, of a second worker: " + COMPARE)
+        elif other not in RUN_FILES and not TEMPORARY.fullmatch(other):
             yield Finding("stray", f"{name}/{other}", "no file of the suite: move it elsewhere")
 
 
@@ -241,3 +247,14 @@ def _corpora(store: RunStore) -> Iterator[Finding]:
             read_manifest(path.parent.name, store.root / "corpora")
         except UserError as error:
             yield Finding("damaged", _below(store, path), str(error), "quarantine")
+
+
+def _queue(store: RunStore) -> Iterator[Finding]:
+    """What still waits is no finding: a driver or a `bench worker` may come to it any time."""
+    for run_id in sorted(queue.waiting(store)):
+        name = f"{queue.FOLDER}/{run_id}.json"
+        entry = queue.read(store, run_id)
+        if entry is None and queue.wanted(store, run_id):
+            yield Finding("queue", name, "cannot be read; `bench run` publishes it anew", "quarantine")
+        elif entry is not None and queue.ended(store, entry):
+            yield Finding("queue", name, "of a run that has ended; its driver was killed", "delete")

@@ -18,6 +18,7 @@ from studies.backlog import POLL, Backlog, Event, How, Summary, kind
 from studies.interrupts import Interrupt
 from studies.leases import TTL, heartbeat
 from studies.local import run_local
+from studies.queue import entries_of, published
 from studies.runs import RunSpec
 from studies.store import RunStore
 from studies.worker import attempt
@@ -64,7 +65,8 @@ def run(
     store.check_writable()
     before = {spec.id: _attempts(store, spec) for spec in pending}
     backlog = Backlog(store, pending, before, summary, on_event or (lambda event: None), ttl)
-    with heartbeat(backlog.leases, ttl):
+    entries = entries_of(pending, before, how.execute, how.data_root)
+    with heartbeat(backlog.leases, ttl), published(store, entries):
         ENGINES[executor](backlog, how)
     return summary
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 
 from hycon.errors import UserError
-from studies.backlog import POLL, Backlog, Event, How, kind
+from studies.backlog import Backlog, Event, How, kind
 from studies.interrupts import Interrupt, sigint_ignored
 from studies.runs import RunSpec
 from studies.store import RunStore
@@ -55,13 +55,14 @@ def run_local(backlog: Backlog, how: How) -> None:
     with Interrupt() as interrupt:
         try:
             _start_forkserver(context, how)
-            while (backlog.pending or children) and not interrupt.caught:
+            while not interrupt.caught:
                 for spec, device in _fill(backlog, free):
                     backlog.notify(Event("start", spec, device=device))
                     start(spec, device)
-                if not backlog.pending and not children:
+                more = backlog.open()
+                if not more and not children:
                     break
-                poll = POLL if backlog.pending and free else None
+                poll = backlog.poll if more and free else None
                 for sentinel in wait([*children, interrupt.reader], _patience(children.values(), poll)):
                     if interrupt.caught:  # workers may have got the signal too: that is no failure of theirs
                         break

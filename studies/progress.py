@@ -30,8 +30,8 @@ class Estimate:
 
 def estimate(specs: Iterable[RunSpec], records: Iterable[RunRecord]) -> Estimate:
     """Total time of `specs`, each as long as the mean of done runs with its model, text, corpus, encoder, device."""
-    measured = _durations(records)
-    known = [fmean(measured[_alike(spec)]) if _alike(spec) in measured else None for spec in specs]
+    measured = Durations(records)
+    known = [measured.mean(spec) for spec in specs]
     return Estimate(sum(x for x in known if x is not None), known.count(None))
 
 
@@ -41,12 +41,25 @@ def estimate_seconds(specs: Iterable[RunSpec], records: Iterable[RunRecord]) -> 
     return None if found.unknown else found.seconds
 
 
-def _durations(records: Iterable[RunRecord]) -> dict[Kind, list[float]]:
-    seconds: dict[Kind, list[float]] = {}
-    for record in records:
+class Durations:
+    """How long runs took, by what makes them alike."""
+
+    def __init__(self, records: Iterable[RunRecord] = ()):
+        self._seconds: dict[Kind, list[float]] = {}
+        for record in records:
+            self.learn(record)
+
+    def learn(self, record: RunRecord) -> None:
         if record.status == "done" and record.seconds is not None:
-            seconds.setdefault(_alike(record.spec), []).append(record.seconds)
-    return seconds
+            self._seconds.setdefault(_alike(record.spec), []).append(record.seconds)
+
+    def mean(self, spec: RunSpec) -> float | None:
+        """Seconds of the runs like it, on average; None where there is none."""
+        past = self._seconds.get(_alike(spec))
+        return fmean(past) if past else None
+
+    def longest(self, spec: RunSpec) -> float | None:
+        return max(self._seconds.get(_alike(spec), ()), default=None)
 
 
 def _alike(spec: RunSpec) -> Kind:
@@ -92,7 +105,7 @@ class Progress:
         self.failed = 0
         self.best: tuple[float, RunSpec] | None = None  # lowest validation loss so far
         self.running: dict[str, tuple[RunSpec, float, str]] = {}  # id -> spec, start, device
-        self._seconds = _durations(records)
+        self._durations = Durations(records)
         self._live: Any = None
 
     def __enter__(self) -> Progress:
@@ -131,18 +144,17 @@ class Progress:
         """Time until all is done; None while some run that is left has no measured like."""
         remaining, now = [], time.monotonic()
         for run_id, spec in list(self.left.items()):
-            past = self._seconds.get(_alike(spec))
-            if past is None:
+            mean = self._durations.mean(spec)
+            if mean is None:
                 return None
             elapsed = now - self.running[run_id][1] if run_id in self.running else 0.0
-            remaining.append(max(0.0, fmean(past) - elapsed))
+            remaining.append(max(0.0, mean - elapsed))
         if not remaining:
             return 0.0
         return max(sum(remaining) / self.workers, max(remaining))
 
     def _learn(self, record: RunRecord) -> None:
-        if record.seconds is not None:
-            self._seconds.setdefault(_alike(record.spec), []).append(record.seconds)
+        self._durations.learn(record)
         loss = record.valid_loss
         if loss is not None and math.isfinite(loss) and (self.best is None or loss < self.best[0]):
             self.best = (loss, record.spec)

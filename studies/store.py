@@ -4,7 +4,9 @@
     <root>/runs/<id>/record.json       written last: a run is done if and only if it is there and readable
     <root>/runs/<id>/failed.json       the last failure and how often it was tried; removed once the run is done
     <root>/runs/<id>/log.txt           what the run printed, for looking into failures
+    <root>/runs/<id>/second-*.json     what a second worker measured, where that was not the same; see `put`
     <root>/leases/                     who is busy with what, see studies.leases
+    <root>/queue/                      what is wanted, see studies.queue
 
 Every file appears whole or not at all: temporary file, fsync, atomic rename, fsync of the folder. A killed process
 leaves at most a hidden temporary file, which the next writer of that run sweeps up.
@@ -35,6 +37,8 @@ from studies.leases import TTL, Lease, claim, survey
 from studies.runs import RECORD_VERSION, RunRecord, RunSpec
 
 PREDICTIONS = "predictions.npz"
+SECOND = "second-"  # begins the name of a second result that is not the first
+RESULT = ("metrics", "valid_loss", "best_epoch", "curve", "parameters", "weights_sha256", "predictions")
 
 
 @dataclass(frozen=True)
@@ -113,18 +117,21 @@ class RunStore:
     # ------------------------------------------------------------------------------------------ writing
 
     def put(self, record: RunRecord, arrays: Mapping[str, np.ndarray]) -> RunRecord:
-        """Store a finished run and return what is stored: the first record wins, a second one is dropped.
+        """Store a finished run and return what is stored: the first record wins.
 
-        `predictions` of the record is filled in here, `attempts` counts the failures before it.
+        `predictions` of the record is filled in here, `attempts` counts the failures before it. A second record, of a
+        worker that was so slow that its lease expired, is dropped where it says the same as the first; where not, it is
+        kept aside as second-<hash>.json, and the run's log names it.
         Raises UserError where it cannot be written; the run then counts as not done.
         """
         content = npz_bytes(arrays)
         with self._locked(record.id) as folder:
+            digest = {"file": PREDICTIONS, "sha256": hashlib.sha256(content).hexdigest()}
             first = self.get(record.id)
             if first is not None:
+                _keep_aside(folder, first, dataclasses.replace(record, status="done", predictions=digest))
                 return first
             failure = self._read(record.id, "failed.json", "failed")
-            digest = {"file": PREDICTIONS, "sha256": hashlib.sha256(content).hexdigest()}
             attempts = 1 + (failure.attempts if failure else 0)
             record = dataclasses.replace(record, status="done", predictions=digest, attempts=attempts)
             write_atomic(folder / PREDICTIONS, content)
@@ -242,6 +249,24 @@ class RunStore:
                 os.close(handle)
         except OSError as error:
             raise _unwritable(folder, error) from error
+
+
+def _keep_aside(folder: Path, first: RunRecord, second: RunRecord) -> None:
+    """Write down a second result of a run where it is another one."""
+    differing = [name for name in RESULT if _plain(getattr(first, name)) != _plain(getattr(second, name))]
+    if not differing:
+        return
+    content = _to_json(second)
+    name = f"{SECOND}{hashlib.sha256(content).hexdigest()[:8]}.json"
+    write_atomic(folder / name, content)
+    with contextlib.suppress(OSError), open(folder / "log.txt", "a") as log:
+        said = "a second worker finished this run with another result; the first one stands"
+        log.write(f"{name}: {said} (they differ in {', '.join(differing)})\n")
+
+
+def _plain(value: Any) -> Any:
+    """As it is after a round trip through JSON, so that a stored result can be compared with a new one."""
+    return json.loads(json.dumps(_finite(value)))
 
 
 def write_atomic(path: Path, content: bytes) -> None:

@@ -73,6 +73,7 @@ COMMANDS = [
     ["list"],
     ["run"],
     ["ablate"],
+    ["worker"],
     ["table"],
     ["claims"],
     ["figure"],
@@ -107,6 +108,7 @@ for line in sys.argv[1].splitlines():
     commands = [
         "--help",
         "run|--help",
+        "worker|--help",
         "--version",
         "list",
         "list|tables|--json",

@@ -1,0 +1,79 @@
+"""`bench worker`."""
+
+from __future__ import annotations
+
+import sys
+
+from hycon.errors import UserError
+from studies.cli.shared import command
+
+
+def add(commands) -> None:
+    added = command(
+        commands, "worker", do_worker, "do runs that a `bench run` on the same results folder still has to do"
+    )
+    added.add_argument("--devices", default="cpu", metavar="LIST", help="cpu, or cuda:0,cuda:1 ...")
+    added.add_argument("--slots", type=int, default=1, metavar="N", help="runs at a time on each device (default: 1)")
+    added.add_argument(
+        "--time",
+        type=float,
+        metavar="SECONDS",
+        help="end by then; start no run that will not be done (default: no limit)",
+    )
+    added.add_argument(
+        "--idle", type=float, default=60.0, metavar="SECONDS", help="end after so long with nothing to do (default: 60)"
+    )
+    added.add_argument("--once", action="store_true", help="end after one run")
+    added.add_argument("--quiet", action="store_true", help="no line for each run")
+
+
+def do_worker(options) -> int:
+    import os
+
+    from studies.commands import check_devices, results_root
+    from studies.pull import Limits, work
+    from studies.store import RunStore
+
+    if options.slots < 1:
+        raise UserError(f"--slots is {options.slots}; expected at least 1.")
+    if options.time is not None and options.time <= 0:
+        raise UserError(f"--time is {options.time:g}; expected seconds, more than 0.")
+    if options.idle < 0:
+        raise UserError(f"--idle is {options.idle:g}; expected seconds, 0 or more.")
+    store = RunStore(results_root(options.results))
+    if not store.root.is_dir():
+        raise UserError(f"{store.root} is not there: give the results folder of a `bench run` with --results.")
+    devices = options.devices.split(",")
+    check_devices(devices)
+    pull = work(
+        store,
+        devices=devices,
+        slots=1 if options.once else options.slots,
+        data_root=options.data or os.environ.get("BENCH_DATA"),
+        limits=Limits(options.time, options.idle, options.once),
+        on_event=None if options.quiet else lambda event: print(line(event), file=sys.stderr, flush=True),
+    )
+    print(said(pull))
+    return 1 if pull.failed else 0
+
+
+def line(event) -> str:
+    """What happened to a run, in one line."""
+    from studies.progress import duration, label
+
+    what = f"{event.kind:<9} {label(event.spec)}"
+    if event.kind == "start":
+        return f"{what} on {event.device}"
+    took = "" if event.seconds is None else f" in {duration(event.seconds)}"
+    return f"{what}{took}" + (f": {event.reason}" if event.reason else "")
+
+
+def said(pull) -> str:
+    """How the work ended, in a line or more."""
+    why = {"idle": "nothing left to take", "time": "no time left", "once": "--once"}[pull.end]
+    failed = f", {len(pull.failed)} failed" if pull.failed else ""
+    lines = [f"{len(pull.done)} runs done{failed}; {why}, {len(pull.entries)} in the queue"]
+    for reason in sorted(set(pull.refused.values())):
+        count = sum(other == reason for other in pull.refused.values())
+        lines.append(f"{count} not taken: {reason}")
+    return "\n".join(lines)
