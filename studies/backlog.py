@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from studies.cluster import Cluster
 from studies.leases import TTL, Lease
 from studies.runs import RunRecord, RunSpec
 from studies.store import RunStore
@@ -54,6 +55,7 @@ class How:
     execute: str
     data_root: str
     preload: tuple[str, ...]
+    cluster: Cluster = field(default_factory=Cluster)
     time_limit: float | None = None
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hycon.data.corpus import Manifest, corpus_folder, existing_folder, read_manifest
 from hycon.errors import UserError, nearest
@@ -18,6 +18,9 @@ from studies.registry import MODELS
 from studies.runs import RunSpec
 from studies.store import RunStore
 from studies.tables import TABLES, Row, TableSpec, with_studies
+
+if TYPE_CHECKING:
+    from studies.cluster import Cluster
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +145,7 @@ def run_table(
     devices: Sequence[str] = ("cpu",),
     time_limit: float | None = None,
     progress: Callable[[list[RunSpec]], Any] | None = None,
+    cluster: Cluster | None = None,
 ) -> tuple[list[Study], list[tuple[RunSpec, str]]]:
     """Run the studies of `rows`; returns them, and the failed runs with their reasons.
 
@@ -174,6 +178,7 @@ def run_table(
                 time_limit=time_limit,
                 on_event=on_event,
                 preload=("torch", "studies.preload", *modules({spec.text for spec in specs if spec.encoder})),
+                cluster=cluster,
             )
         failed.extend(summary.failed)
         _check_kept(store, specs)
@@ -220,16 +225,17 @@ def check_machines(
     """Raises UserError where there is no such executor or device, or where they cannot keep the time limit."""
     from studies.executors import run
 
-    check_devices(devices)
+    check_devices(devices, here=executor not in ("ray", "slurm"))
     run([], store, executor=executor, workers=workers, devices=devices, time_limit=time_limit)
 
 
-def check_devices(devices: Sequence[str]) -> None:
+def check_devices(devices: Sequence[str], here: bool = True) -> None:
+    """Raises UserError for what is no device's name, and (here) for one that this machine does not have."""
     for device in devices:
         if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
             raise UserError(f"Unknown device {device!r}; expected cpu, or a list such as cuda:0,cuda:1.")
     wanted = [int(device.partition(":")[2] or 0) for device in devices if device != "cpu"]
-    if wanted:
+    if wanted and here:
         import torch
 
         if max(wanted) >= torch.cuda.device_count():

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from hycon.data.corpus import data_root as folder_of_corpora
 from hycon.errors import UserError, nearest
 from studies.backlog import POLL, Backlog, Event, How, Summary, kind
+from studies.cluster import Cluster
 from studies.interrupts import Interrupt
 from studies.leases import TTL, heartbeat
 from studies.local import run_local
@@ -39,10 +40,12 @@ def run(
     preload: Sequence[str] = ("torch",),
     time_limit: float | None = None,
     ttl: float = TTL,
+    cluster: Cluster | None = None,
 ) -> Summary:
     """Bring every spec to an end, done or failed, and say which. Re-issuing it does what is missing or failed.
 
-    executor: "local" (a process per run, `workers` at a time, devices in turn) or "inline" (in this process).
+    executor: "local" (a process per run, `workers` at a time, devices in turn), "inline" (in this process), "ray" (a
+    task per run, `workers` at a time) or "slurm" (`workers` jobs that take runs); `cluster` is for the last two.
     execute: dotted path of execute(spec, *, data_root, device) -> (RunRecord, arrays).
     preload: modules imported once for all workers.
     time_limit: seconds after which a run is stopped and counts as failed; not with "inline".
@@ -53,7 +56,13 @@ def run(
     if executor not in ENGINES:
         raise UserError(f"Unknown executor {executor!r}: choose one of {nearest(executor, ENGINES)}.")
     how = How(
-        workers, tuple(devices), execute, str(folder_of_corpora(data_root).absolute()), tuple(preload), time_limit
+        workers,
+        tuple(devices),
+        execute,
+        str(folder_of_corpora(data_root).absolute()),
+        tuple(preload),
+        cluster or Cluster(),
+        time_limit,
     )
     unique = list({spec.id: spec for spec in specs}.values())
     _check(executor, how, unique)
@@ -76,7 +85,7 @@ def _check(executor: str, how: How, specs: Sequence[RunSpec]) -> None:
         raise UserError(f"{how.workers} workers were asked for: at least 1 is needed.")
     if how.time_limit is not None and not 0 < how.time_limit < math.inf:
         raise UserError(f"The time limit of a run is {how.time_limit}; expected a number of seconds above 0.")
-    if how.time_limit is not None and executor == "inline":
+    if how.time_limit is not None and executor != "local":
         raise UserError("A time limit needs a process per run, which can be stopped: use it with --executor local.")
     if not how.devices:
         raise UserError("No device was given: name at least one, such as cpu or cuda:0.")
@@ -112,4 +121,21 @@ def _inline(backlog: Backlog, how: How) -> None:
             backlog.settle(spec, time.monotonic() - started, device)
 
 
-ENGINES: dict[str, Callable[[Backlog, How], None]] = {"inline": _inline, "local": run_local}
+def _ray(backlog: Backlog, how: How) -> None:
+    from studies.ray_tasks import run_ray
+
+    run_ray(backlog, how)
+
+
+def _slurm(backlog: Backlog, how: How) -> None:
+    from studies.slurm import run_slurm
+
+    run_slurm(backlog, how)
+
+
+ENGINES: dict[str, Callable[[Backlog, How], None]] = {
+    "inline": _inline,
+    "local": run_local,
+    "ray": _ray,
+    "slurm": _slurm,
+}

@@ -67,6 +67,8 @@ def run_local(backlog: Backlog, how: How) -> None:
                     if interrupt.caught:  # workers may have got the signal too: that is no failure of theirs
                         break
                     child = children.pop(sentinel, None) if isinstance(sentinel, int) else None
+                    if child is not None and _stopped_with_us(child, interrupt):
+                        break
                     if child is not None and _end(backlog, child):
                         free.append(child.device)
                     elif child is not None:
@@ -149,6 +151,12 @@ def _spawn(context, store: RunStore, how: How, spec: RunSpec, device: str) -> _C
         ) from error
     sender.close()
     return _Child(process, receiver, spec, device, time.monotonic(), limit=how.time_limit)
+
+
+def _stopped_with_us(child: _Child, interrupt: Interrupt) -> bool:
+    """Slurm sends SIGTERM to every process of a job, one after the other: ours may be still on its way."""
+    child.process.join()
+    return child.process.exitcode == -signal.SIGTERM and bool(wait([interrupt.reader], GRACE))
 
 
 def _end(backlog: Backlog, child: _Child) -> bool:

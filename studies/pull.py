@@ -21,6 +21,7 @@ from typing import Literal
 from hycon.errors import UserError
 from studies import queue
 from studies.backlog import Backlog, Event, How, Summary, kind
+from studies.cluster import Cluster
 from studies.interrupts import Interrupt
 from studies.leases import TTL, heartbeat
 from studies.local import GRACE, run_local
@@ -28,6 +29,7 @@ from studies.progress import Durations
 from studies.runs import RunSpec
 from studies.store import RunStore
 
+EXECUTE = "studies.execute:execute"
 POLL = 2.0  # seconds between looks at the queue: many workers share one file server; chosen here
 STOP = GRACE + 1.0  # seconds before the time limit at which runs are stopped
 FRESH = 0.9  # a worker with this share of its time left may start what it knows no duration of; chosen here
@@ -49,8 +51,8 @@ class Limits:
 class Pull:
     """A backlog that is filled from the queue.
 
-    serves: spec -> why this worker cannot do it, or None.  entries: those read and not ended.  running: run id ->
-    seconds after `began` at which it started.  done, failed: by this worker.  refused: run id -> why it cannot do it.
+    entries: those read and not ended.  running: run id -> seconds after `began` at which it started.  done, failed: by
+    this worker.  refused: run id -> why it cannot do it.
     end: why there was no more to do.
     """
 
@@ -59,7 +61,6 @@ class Pull:
     execute: str
     data_root: str | None
     kinds: frozenset[str]
-    serves: Callable[[RunSpec], str | None]
     notify: Callable[[Event], None]
     durations: Durations
     began: float = field(default_factory=time.monotonic)
@@ -159,7 +160,9 @@ class Pull:
             return f"it is for {entry.spec.device}"
         if self.data_root is None:
             self.data_root = entry.data_root
-        return self.serves(entry.spec)
+        if self.execute != EXECUTE:
+            return None
+        return missing_corpus(entry.spec.corpus, entry.spec.data, self.data_root)
 
     def _fits(self, spec: RunSpec) -> bool:
         """Whether it will, as far as can be told, end within this worker's time."""
@@ -177,9 +180,8 @@ def work(
     slots: int = 1,
     data_root: str | None = None,
     limits: Limits | None = None,
-    execute: str = "studies.execute:execute",
+    execute: str = EXECUTE,
     preload: Sequence[str] | None = None,
-    serves: Callable[[RunSpec], str | None] | None = None,
     on_event: Callable[[Event], None] | None = None,
     poll: float = POLL,
     ttl: float = TTL,
@@ -187,7 +189,7 @@ def work(
     """Do runs from the queue, `slots` at a time on each device, until a limit is reached; what was done, and why ended.
 
     data_root: folder of corpora; None takes the one that the first entry names.  preload: modules that all processes
-    share, by default what the first entries need.  serves: by default, whether the corpus is there.
+    share, by default what the first entries need.
     To be called in the main thread. Raises UserError where the store cannot be written, KeyboardInterrupt after Ctrl-C
     or SIGTERM, within 2 s and with all runs stopped and leases released.
     """
@@ -197,11 +199,9 @@ def work(
     backlog = Backlog(store, [], {}, Summary(), lambda event: None, ttl, poll=poll)
     durations = Durations(store.records() if limits.seconds else ())
     pull = Pull(
-        backlog, limits, execute, data_root, frozenset(map(kind, devices)), serves or (lambda spec: None),
-        on_event or (lambda event: None), durations, began=began,
+        backlog, limits, execute, data_root, frozenset(map(kind, devices)), on_event or (lambda event: None),
+        durations, began=began,
     )  # fmt: skip
-    if serves is None:
-        pull.serves = lambda spec: missing_corpus(spec.corpus, spec.data, str(pull.data_root))
     backlog.notify, backlog.accept, backlog.more = pull.heard, pull.accept, pull.more
     alarm = _Alarm(None if limits.seconds is None else limits.seconds - STOP - (time.monotonic() - began))
     with Interrupt(raising=True), heartbeat(backlog.leases, ttl):
@@ -225,7 +225,7 @@ def _how(pull: Pull, devices: Sequence[str], slots: int, preload: Sequence[str] 
 
         kinds = {spec.text for spec in pull.backlog.pending if spec.encoder}
         preload = ("torch", "studies.preload", *modules(kinds))
-    return How(slots * len(devices), tuple(devices), pull.execute, str(pull.data_root), tuple(preload))
+    return How(slots * len(devices), tuple(devices), pull.execute, str(pull.data_root), tuple(preload), Cluster())
 
 
 @cache

@@ -387,6 +387,18 @@ def test_interrupt_stops_cleanly_within_two_seconds(runs, tmp_path, executor, nu
     assert list(runs.failures()) == []
 
 
+def test_a_worker_that_gets_sigterm_before_the_driver_does_has_not_failed(runs, tmp_path):
+    """As Slurm sends it, to each process of a job in turn."""
+    driver = start_driver(tmp_path, "[spec(n, sleep=60) for n in range(4)]")
+    wait_for(lambda: len(executed(tmp_path)) == 2)
+    os.kill(pids(tmp_path)[0], signal.SIGTERM)
+    time.sleep(0.2)
+    driver.send_signal(signal.SIGTERM)
+    out, _ = driver.communicate(timeout=10)
+    assert (driver.returncode, out) == (130, "interrupted\n")
+    assert list(runs.failures()) == leases(runs) == []
+
+
 def test_interrupt_while_workers_are_being_prepared(tmp_path):
     (tmp_path / "slow_to_import.py").write_text("import time; time.sleep(20)")
     driver = start_driver(tmp_path, "[spec(0, sleep=60)]", preload=["slow_to_import"])

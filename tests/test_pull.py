@@ -44,7 +44,7 @@ def go(tmp_path, runs):
     def go(**more):
         go.events = []
         options = {"limits": Limits(idle=0), "poll": 0.05, "execute": EXECUTE, "preload": ()}
-        options |= {"serves": lambda spec: None, "on_event": go.events.append, **more}
+        options |= {"on_event": go.events.append, **more}
         return work(runs, **options)
 
     return go
@@ -127,8 +127,8 @@ def test_what_it_cannot_do_is_left(go, runs, tmp_path):
 
 
 def test_a_corpus_that_is_not_there_is_no_failure_of_the_runs(go, runs, tmp_path):
-    want(runs, [spec(0)])
-    done = go(serves=None)
+    want(runs, [spec(0)], execute=pull.EXECUTE)
+    done = go(execute=pull.EXECUTE)
     assert list(done.refused.values()) == [f"corpus 'toy' is not in {tmp_path}"]
     assert (runs.failed(spec(0).id), len(left(runs))) == (None, 1)
 
@@ -175,7 +175,7 @@ def puller(runs, limits, durations=(), elapsed=0.0):
     backlog = Backlog(runs, [], {}, Summary(), lambda event: None)
     began = time.monotonic() - elapsed
     return Pull(
-        backlog, limits, EXECUTE, None, frozenset({"cpu"}), lambda s: None, lambda e: None, Durations(durations),
+        backlog, limits, EXECUTE, None, frozenset({"cpu"}), lambda e: None, Durations(durations),
         began=began,
     )  # fmt: skip
 
@@ -242,7 +242,7 @@ from studies.store import RunStore
 if __name__ == "__main__":
     try:
         done = work(RunStore(sys.argv[1]), slots=2, limits=Limits(idle=float(sys.argv[2])), poll=0.1, preload=(),
-                    execute="fake_execute:execute", serves=lambda spec: None)
+                    execute="fake_execute:execute")
     except KeyboardInterrupt:
         sys.exit(130)
     print(len(done.done))
@@ -390,8 +390,8 @@ def test_an_entry_that_was_published_anew_stays(runs):
 
 
 def test_the_command(runs, tmp_path, capsys):
-    want(runs, [spec(0)], execute="studies.execute:execute")
-    want(runs, [spec(1)], execute="studies.execute:execute")
+    want(runs, [spec(0)], execute=pull.EXECUTE)
+    want(runs, [spec(1)], execute=pull.EXECUTE)
     runs.put(record(spec(1)), ARRAYS)
     assert main(["worker", "--results", str(runs.root), "--data", str(tmp_path), "--idle", "0"]) == 0
     out, err = capsys.readouterr()

@@ -10,7 +10,7 @@ from typing import Any
 from hycon.errors import UserError
 from studies.arguments import parse_encoders, parse_values
 from studies.cli.listing import do_list
-from studies.cli.shared import check_format, choosing, command, mixing, naming, running
+from studies.cli.shared import check_format, choosing, cluster_of, command, mixing, naming, running
 
 
 def add(commands) -> None:
@@ -83,7 +83,7 @@ def _run(options, table, rows, show: Callable[[Any, Any], str]) -> int:
     )
     if options.workers < 1:
         raise UserError(f"--workers is {options.workers}; expected at least 1.")
-    devices = options.devices.split(",")
+    devices, cluster = options.devices.split(","), cluster_of(options)
     setting = commands.setting_for(
         table,
         rows,
@@ -111,6 +111,7 @@ def _run(options, table, rows, show: Callable[[Any, Any], str]) -> int:
         devices=devices,
         time_limit=options.time_limit,
         progress=lambda specs: Progress(specs, records, workers=options.workers, quiet=options.quiet),
+        cluster=cluster,
     )
     result = reading.table_result(
         table,

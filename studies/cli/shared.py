@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from hycon.errors import UserError, nearest
-from studies.arguments import parse_encoders
+from studies.arguments import parse_encoders, parse_values
 
 
 def command(commands, name: str, function: Callable[[Any], int | None], text: str) -> argparse.ArgumentParser:
@@ -63,12 +63,29 @@ def running(added: argparse.ArgumentParser) -> None:
     )
     added.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time, a process each")
     added.add_argument("--devices", default="cpu", metavar="LIST", help="cpu, or cuda:0,cuda:1 ...")
-    added.add_argument("--executor", default="local", metavar="NAME", help="local (default) or inline")
+    added.add_argument("--executor", default="local", metavar="NAME", help="local (default), inline, ray or slurm")
+    added.add_argument("--address", metavar="ADDRESS", help="with ray: of a running cluster (default: one of its own)")
+    added.add_argument("--cluster", metavar="FILE", help="with ray and slurm: TOML file of what workers get")
+    added.add_argument(
+        "--cluster-set", metavar="KEY=VALUE", action="append", default=[], help="over the file: partition=gpu, time=120"
+    )
     added.add_argument(
         "--time-limit", type=float, metavar="SECONDS", help="stop a run that takes longer; it counts as failed"
     )
     added.add_argument("--dry-run", action="store_true", help="print the runs and their estimated time, run nothing")
     added.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def cluster_of(options):
+    """What --cluster, --cluster-set and --address say. Raises UserError where the executor takes none of it."""
+    from studies.cluster import read_cluster
+
+    given = parse_values(options.cluster_set)
+    if options.address:
+        given["address"] = options.address
+    if (given or options.cluster) and options.executor not in ("ray", "slurm"):
+        raise UserError(f"--cluster, --cluster-set and --address are for ray and slurm, not for {options.executor}.")
+    return read_cluster(options.cluster, given)
 
 
 def check_format(name: str, formats: Collection[str]) -> None:

@@ -1,0 +1,161 @@
+"""The engine ray: a head and two more nodes as processes of their own on this machine. Needs the extra ray."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from fake_execute import executed, pids, spec
+
+from hycon.errors import UserError
+from studies.cluster import Cluster
+from studies.executors import run
+from studies.store import RunStore
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+PORT = 16379
+
+pytest.importorskip("ray", reason="needs the extra ray")
+pytestmark = pytest.mark.engines
+
+DRIVER = """
+import sys
+from fake_execute import spec
+from studies.cluster import Cluster
+from studies.executors import run
+from studies.store import RunStore
+
+if __name__ == "__main__":
+    events = []
+    s = run(eval(sys.argv[2]), RunStore(sys.argv[1] + "/results"), executor="ray", workers=4, data_root=sys.argv[1],
+            execute="fake_execute:execute", preload=(), cluster=Cluster(address=sys.argv[3], cpus=0.5))
+    print(len(s.done), len(s.failed), len(s.skipped))
+"""
+
+
+def start_node(*options):
+    """One raylet in a process group of its own, so that it can be killed as a machine would be."""
+    command = [Path(sys.executable).parent / "ray", "start", "--block", "--num-cpus=1", "--disable-usage-stats"]
+    command += ["--object-store-memory=80000000", *options]
+    path = os.pathsep.join([str(ROOT), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        command, env={**os.environ, "PYTHONPATH": path}, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def kill_node(node):
+    os.killpg(node.pid, signal.SIGKILL)
+    node.wait()
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """The address, and the nodes; the head takes no runs."""
+    address = f"127.0.0.1:{PORT}"
+    head = start_node("--head", f"--port={PORT}", "--include-dashboard=false")
+    nodes = [head]
+    try:
+        wait_for(lambda: alive(address) >= 1)
+        nodes += [start_node(f"--address={address}") for _ in range(2)]
+        wait_for(lambda: alive(address) >= 3)
+        yield address, nodes
+    finally:
+        for node in nodes:
+            if node.poll() is None:
+                kill_node(node)
+
+
+def alive(address):
+    """How many nodes the head counts; asked in a process of its own, which leaves no connection behind."""
+    code = "import ray, sys; ray.init(address=sys.argv[1]); print(sum(n['Alive'] for n in ray.nodes()))"
+    done = subprocess.run([sys.executable, "-c", code, address], capture_output=True, text=True)
+    return int(done.stdout.split()[-1]) if done.returncode == 0 else 0
+
+
+def wait_for(condition, seconds=180.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return RunStore(tmp_path / "results")
+
+
+@pytest.fixture
+def go(runs, tmp_path):
+    def go(specs, cluster, **more):
+        options = {"workers": 4, "execute": "fake_execute:execute", "data_root": tmp_path, "preload": (), **more}
+        return run(specs, runs, executor="ray", cluster=cluster, **options)
+
+    return go
+
+
+def start_driver(tmp_path, specs, address):
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER)
+    path = os.pathsep.join([str(ROOT), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        [sys.executable, script, tmp_path, specs, address], env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def test_tasks_do_the_runs_and_failures_are_told(go, runs, tmp_path, cluster):
+    specs = [spec(n, diverges=int(n == 3), killed=int(n == 4)) for n in range(6)]
+    summary = go(specs, Cluster(address=cluster[0], cpus=0.5))
+    assert {s.id for s in summary.done} == {specs[n].id for n in (0, 1, 2, 4, 5)}
+    assert summary.failed == [(specs[3], "non-finite loss at epoch 3, step 17")]
+    assert Counter(executed(tmp_path)) == {s.id: 2 if n == 4 else 1 for n, s in enumerate(specs)}
+    assert list((runs.root / "leases").iterdir()) == []
+
+
+def test_a_driver_that_is_killed_is_issued_again(go, runs, tmp_path, cluster):
+    driver = start_driver(tmp_path, "[spec(n, sleep=2) for n in range(6)]", cluster[0])
+    wait_for(lambda: len(executed(tmp_path)) >= 2)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    specs = [spec(n, sleep=2) for n in range(6)]
+    summary = go(specs, Cluster(address=cluster[0], cpus=0.5))
+    assert len(summary.done) + len(summary.skipped) == 6
+    assert all(runs.has(s.id) for s in specs)
+
+
+def test_interrupting_the_driver_stops_its_tasks(runs, tmp_path, cluster):
+    driver = start_driver(tmp_path, "[spec(n, sleep=60) for n in range(4)]", cluster[0])
+    wait_for(lambda: len(executed(tmp_path)) >= 2)
+    driver.send_signal(signal.SIGINT)
+    assert driver.wait(timeout=60) != 0
+    wait_for(lambda: not any(map(running, pids(tmp_path))), 30)
+    assert list((runs.root / "queue").iterdir()) == list(runs.failures()) == []
+
+
+def test_a_node_that_is_killed_in_mid_run_loses_nothing(runs, tmp_path, cluster):
+    """Last: the cluster has a node less afterwards."""
+    address, nodes = cluster
+    driver = start_driver(tmp_path, "[spec(n, sleep=3) for n in range(8)]", address)
+    wait_for(lambda: len(executed(tmp_path)) >= 4)
+    kill_node(nodes[2])
+    out, err = driver.communicate(timeout=240)
+    assert out == "8 0 0\n", err
+    assert all(runs.has(spec(n, sleep=3).id) for n in range(8))
+
+
+def test_no_such_cluster_is_a_sentence(go):
+    with pytest.raises(UserError, match="Ray cannot be used"):
+        go([spec(0)], Cluster(address="nowhere"))
+
+
+def running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False

@@ -1,0 +1,139 @@
+"""The engine slurm on a real Slurm: bash tests/engines/setup.sh start FOLDER; export SLURM_CONF=FOLDER/slurm.conf."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from fake_execute import executed, spec
+
+from hycon.errors import UserError
+from studies import slurm
+from studies.cluster import Cluster
+from studies.executors import run
+from studies.store import RunStore
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+
+pytest.importorskip("submitit", reason="needs the extra slurm")
+if shutil.which("sbatch") is None or subprocess.run(["sinfo"], capture_output=True).returncode:
+    pytest.skip("needs a Slurm: bash tests/engines/setup.sh start FOLDER", allow_module_level=True)
+pytestmark = pytest.mark.engines
+
+DRIVER = """
+import sys
+from fake_execute import spec
+from studies import slurm
+from studies.cluster import Cluster
+from studies.executors import run
+from studies.store import RunStore
+
+slurm.POLL = 0.5
+if __name__ == "__main__":
+    run(eval(sys.argv[2]), RunStore(sys.argv[1] + "/results"), executor="slurm", workers=2, data_root=sys.argv[1],
+        execute="fake_execute:execute", preload=(), cluster=Cluster(time=5))
+"""
+
+
+@pytest.fixture(autouse=True)
+def paths(monkeypatch, tmp_path):
+    """Jobs inherit the environment of whoever submits them."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(HERE.parent), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setattr(slurm, "POLL", 0.5)
+    yield
+    subprocess.run(["scancel", "--name", slurm.job_name(RunStore(tmp_path / "results"))], check=True)
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return RunStore(tmp_path / "results")
+
+
+@pytest.fixture
+def go(runs, tmp_path):
+    def go(specs, cluster=None, **more):
+        options = {"workers": 2, "execute": "fake_execute:execute", "data_root": tmp_path, "preload": (), **more}
+        return run(specs, runs, executor="slurm", cluster=cluster or Cluster(time=5), **options)
+
+    return go
+
+
+def wait_for(condition, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+
+
+def logs(runs):
+    return "\n".join(path.read_text() for path in sorted((runs.root / "slurm").glob("*.[oe]*")))
+
+
+def test_jobs_do_the_runs_and_failures_are_told(go, runs, tmp_path):
+    specs = [spec(n, diverges=int(n == 3)) for n in range(6)]
+    summary = go(specs)
+    assert len(summary.done) == 5, logs(runs)
+    assert summary.failed == [(specs[3], "non-finite loss at epoch 3, step 17")]
+    assert Counter(executed(tmp_path)) == dict.fromkeys([s.id for s in specs], 1)
+    assert list((runs.root / "queue").iterdir()) == list((runs.root / "leases").iterdir()) == []
+
+
+def test_workers_that_reach_their_time_limit_are_replaced(go, runs, tmp_path, monkeypatch):
+    """Jobs of one minute, workers of half of that, and 16 runs of 5 s for two of them: more than one generation."""
+    specs = [spec(n, sleep=5) for n in range(16)]
+    submitted = []
+    submit = slurm._submit
+    monkeypatch.setattr(slurm, "_submit", lambda e, count, *rest: (submitted.append(count), submit(e, count, *rest)))
+    summary = go(specs, Cluster(time=1))
+    assert len(summary.done) == 16, logs(runs)
+    assert sum(submitted) > 2
+    assert Counter(executed(tmp_path)) == dict.fromkeys([s.id for s in specs], 1)
+
+
+def test_a_job_that_is_killed_in_mid_run_loses_nothing(runs, tmp_path):
+    driver = start_driver(tmp_path, "[spec(n, sleep=2) for n in range(4)]")
+    wait_for(lambda: executed(tmp_path))
+    subprocess.run(["scancel", "--signal=KILL", "--full", "--name", slurm.job_name(runs)], check=True)
+    assert driver.wait(timeout=120) == 0, driver.stderr.read()
+    assert all(runs.has(spec(n, sleep=2).id) for n in range(4))
+    assert list(runs.failures()) == []
+
+
+def test_a_driver_that_is_killed_and_issued_again_shares_the_jobs(go, runs, tmp_path):
+    specs = [spec(n, sleep=1.5) for n in range(8)]
+    driver = start_driver(tmp_path, "[spec(n, sleep=1.5) for n in range(8)]")
+    wait_for(lambda: len(executed(tmp_path)) >= 2)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    summary = go(specs)
+    assert len(summary.done) + len(summary.skipped) == 8
+    assert Counter(executed(tmp_path)) == dict.fromkeys([s.id for s in specs], 1)
+
+
+def test_interrupting_the_driver_cancels_its_jobs(runs, tmp_path):
+    driver = start_driver(tmp_path, "[spec(n, sleep=60) for n in range(4)]")
+    wait_for(lambda: len(executed(tmp_path)) == 2)
+    driver.send_signal(signal.SIGINT)
+    assert driver.wait(timeout=20) != 0
+    wait_for(lambda: slurm.jobs(slurm.job_name(runs)) == [])
+    wait_for(lambda: list((runs.root / "leases").iterdir()) == [])
+    assert list((runs.root / "queue").iterdir()) == list(runs.failures()) == []
+
+
+def test_an_option_that_slurm_refuses_is_a_sentence(go):
+    with pytest.raises(UserError, match=r"Slurm did not take the workers: .*[Pp]artition"):
+        go([spec(0)], Cluster(partition="nosuch"))
+
+
+def start_driver(tmp_path, specs):
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER)
+    return subprocess.Popen(
+        [sys.executable, script, tmp_path, specs], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
