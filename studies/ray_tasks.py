@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from hycon.errors import UserError
@@ -62,7 +63,7 @@ def run_ray(backlog: Backlog, how: How) -> None:
 def run_one(spec: RunSpec, root: str, attempts: int, how: How, ttl: float) -> None:
     """What a task does, in a worker of Ray's. Ray sets CUDA_VISIBLE_DEVICES, so the GPU is always the first one."""
     device = "cuda:0" if spec.device == "cuda" else spec.device
-    backlog = Backlog(RunStore(root), [spec], {spec.id: attempts}, Summary(), lambda event: None, ttl)
+    backlog = Backlog(RunStore(Path(root)), [spec], {spec.id: attempts}, Summary(), lambda event: None, ttl)
     with heartbeat(backlog.leases, ttl):
         run_local(backlog, dataclasses.replace(how, workers=1, devices=(device,)))
 

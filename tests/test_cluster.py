@@ -1,0 +1,206 @@
+"""Options of clusters, and the engines slurm and ray without a Slurm or a Ray: what they ask for, their mistakes."""
+
+import sys
+import types
+
+import pytest
+from fake_execute import executed, spec
+
+from hycon.errors import UserError
+from studies import queue, ray_tasks, slurm
+from studies.backlog import Backlog, How, Summary
+from studies.cli import main
+from studies.cluster import Cluster, read_cluster
+from studies.executors import run
+from studies.pull import Limits, work
+from studies.store import RunStore
+
+FILE = """
+partition = "gpu"
+time = 120
+gpus = 2
+python = "apptainer exec --nv suite.sif python3"
+setup = ["module load cuda"]
+
+[sbatch]
+reservation = "night"
+"""
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return RunStore(tmp_path / "results")
+
+
+def how(**cluster):
+    return How(4, ("cpu",), "fake_execute:execute", "/data", (), Cluster(**cluster))
+
+
+# ------------------------------------------------------------------------------------------------ options
+
+
+def test_the_file_and_what_is_given_over_it(tmp_path):
+    (tmp_path / "lab.toml").write_text(FILE)
+    found = read_cluster(str(tmp_path / "lab.toml"), {"time": 30, "account": "abc"})
+    assert (found.partition, found.time, found.gpus, found.account) == ("gpu", 30, 2, "abc")
+    assert (found.sbatch, found.setup, found.cpus) == ({"reservation": "night"}, ["module load cuda"], 1)
+    assert read_cluster() == Cluster()
+
+
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        ("partion = 'gpu'", "no key 'partion'; nearest: partition"),
+        ("time = '2h'", "time is '2h'; expected int"),
+        ("time = 0", "expected more than 0"),
+        ("cpus = true", "cpus is True"),
+        ("gpus = -1", "gpus is -1"),
+        ("time = ", "no TOML file"),
+    ],
+)
+def test_mistakes_in_the_file(tmp_path, text, sentence):
+    (tmp_path / "lab.toml").write_text(text)
+    with pytest.raises(UserError, match=sentence):
+        read_cluster(str(tmp_path / "lab.toml"))
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        (["--cluster-set", "time=3"], "are for ray and slurm, not for local"),
+        (["--executor", "slurm", "--cluster", "nowhere.toml"], "Cannot read nowhere.toml"),
+        (["--executor", "slurm", "--cluster-set", "tme=3"], "no key 'tme'"),
+        (["--executor", "ray", "--cluster-set", "time"], "KEY=VALUE"),
+    ],
+)
+def test_mistakes_on_the_command_line(tmp_path, capsys, options, sentence):
+    places = ["--results", str(tmp_path / "r"), "--data", str(tmp_path / "d")]
+    assert main(["run", "table1", "--profile", "demo", "--rows", "TFN-GloVe", *places, *options]) == 2
+    assert sentence in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+# ------------------------------------------------------------------------------------------------ slurm
+
+
+def test_what_sbatch_is_asked_for(tmp_path):
+    (tmp_path / "lab.toml").write_text(FILE)
+    assert slurm.parameters(read_cluster(str(tmp_path / "lab.toml"), {"memory": 16, "cpus": 1.5}), "bench-x") == {
+        "name": "bench-x",
+        "timeout_min": 120,
+        "cpus_per_task": 2,
+        "gpus_per_node": 2,
+        "mem_gb": 16,
+        "slurm_partition": "gpu",
+        "slurm_setup": ["module load cuda"],
+        "slurm_additional_parameters": {"reservation": "night"},
+        "slurm_use_srun": False,
+    }
+
+
+def test_the_devices_and_the_time_of_a_job(monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
+    gpu = How(1, ("cuda",), "", "", (), Cluster(gpus=2))
+    assert slurm.devices_in_job(gpu) == ["cuda:0", "cuda:1"]
+    assert slurm.devices_in_job(how(gpus=2)) == ["cpu"]
+    assert slurm.seconds_left(2) == 90.0
+    monkeypatch.setattr(slurm.time, "time", lambda: 1000.0)
+    monkeypatch.setenv("SLURM_JOB_END_TIME", "1100")
+    assert slurm.seconds_left(60) == 70.0
+
+
+def test_one_name_a_results_folder(runs, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert slurm.job_name(runs) == slurm.job_name(RunStore(tmp_path / "link" / "results"))
+    assert slurm.job_name(runs) != slurm.job_name(RunStore(tmp_path / "other"))
+
+
+class Executor:
+    """Stands in for submitit's: what is submitted is done at once, as far as `works`."""
+
+    def __init__(self, runs, works=True):
+        self.runs, self.works, self.submitted = runs, works, []
+
+    def map_array(self, function, roots, hows):
+        assert function is slurm.pull_worker and set(roots) == {str(self.runs.root)}
+        self.submitted.append(len(roots))
+        if self.works:
+            limits = Limits(idle=0, once=len(self.submitted) == 1)
+            work(self.runs, limits=limits, execute=hows[0].execute, preload=(), poll=0.05)
+
+
+@pytest.fixture
+def go(runs, tmp_path, monkeypatch):
+    def go(specs, executor, **cluster):
+        monkeypatch.setattr(slurm, "_executor", lambda *_: executor)
+        monkeypatch.setattr(slurm, "jobs", lambda name: [])
+        monkeypatch.setattr(slurm, "POLL", 0.01)
+        return run(
+            specs, runs, executor="slurm", workers=4, execute="fake_execute:execute", data_root=tmp_path,
+            cluster=Cluster(**cluster),
+        )  # fmt: skip
+
+    return go
+
+
+def test_workers_are_replaced_while_runs_remain(go, runs, tmp_path):
+    executor = Executor(runs)
+    assert len(go([spec(n) for n in range(5)], executor, slots=2).done) == 5
+    assert executor.submitted == [3, 2]  # for 5 runs, two at a time each; then for the 4 that are left
+    assert len(set(executed(tmp_path))) == 5
+    assert queue.waiting(runs) == set()
+
+
+def test_workers_that_never_do_anything_are_told_of(go, runs):
+    executor = Executor(runs, works=False)
+    with pytest.raises(UserError, match=r"3 times workers ended and no run with them: see .*slurm"):
+        go([spec(0)], executor)
+    assert executor.submitted == [1, 1, 1]
+    assert queue.waiting(runs) == set()
+
+
+def test_what_another_driver_took_away_is_published_again(runs):
+    backlog = Backlog(runs, [spec(0)], {spec(0).id: 2}, Summary(), lambda event: None)
+    slurm._publish_again(backlog, how())
+    assert queue.read(runs, spec(0).id).attempts == 2
+
+
+def test_without_slurm_or_submitit(runs, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(UserError, match="needs submitit: pip install"):
+        slurm._executor(runs, Cluster(), "x")
+    monkeypatch.setitem(sys.modules, "submitit", types.ModuleType("submitit"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="needs squeue, which is not here"):
+        slurm._executor(runs, Cluster(), "x")
+
+
+# ------------------------------------------------------------------------------------------------ what others ended
+
+
+def test_observing_does_not_take_a_run_for_failed_that_is_tried_once_more(runs):
+    summary = Summary()
+    backlog = Backlog(runs, [spec(0)], {spec(0).id: 0}, summary, lambda event: None)
+    lease = runs.claim(spec(0).id)
+    runs.put_failed(spec(0), "killed")
+    backlog.observe()
+    assert backlog.pending == [spec(0)]
+    lease.release()
+    backlog.observe()
+    assert (backlog.pending, summary.failed) == ([], [(spec(0), "killed")])
+
+
+# ------------------------------------------------------------------------------------------------ ray
+
+
+def test_without_ray(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match="needs Ray: pip install"):
+        ray_tasks._connect(None)
+
+
+def test_a_task_does_one_run(runs, tmp_path):
+    task = How(8, ("cuda:3",), "fake_execute:execute", str(tmp_path), (), Cluster())
+    ray_tasks.run_one(spec(0), str(runs.root), 0, task, 60.0)
+    assert runs.has(spec(0).id)
+    assert list((runs.root / "leases").iterdir()) == []
