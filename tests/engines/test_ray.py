@@ -18,7 +18,8 @@ from studies.store import RunStore
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-PORT = 16379
+PORT = 6399  # outside of Ray's ports for workers, 10002 to 19999
+SLOW = {"RAY_raylet_start_wait_time_s": "150"}  # by default 30, too few on a busy machine
 
 pytest.importorskip("ray", reason="needs the extra ray")
 pytestmark = pytest.mark.engines
@@ -38,15 +39,19 @@ if __name__ == "__main__":
 """
 
 
-def start_node(*options):
-    """One raylet in a process group of its own, so that it can be killed as a machine would be."""
-    command = [Path(sys.executable).parent / "ray", "start", "--block", "--num-cpus=1", "--disable-usage-stats"]
+def start_node(log, *options):
+    """A node, in a process group of its own so that it can be killed as a machine would be; returns when it is up."""
+    command: list = [Path(sys.executable).parent / "ray", "start", "--block", "--num-cpus=1", "--disable-usage-stats"]
     command += ["--object-store-memory=80000000", *options]
     path = os.pathsep.join([str(ROOT), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen(
-        command, env={**os.environ, "PYTHONPATH": path}, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    with open(log, "w") as handle:
+        node = subprocess.Popen(
+            command, env={**os.environ, "PYTHONPATH": path, **SLOW}, start_new_session=True,
+            stdout=handle, stderr=handle,
+        )  # fmt: skip
+    wait_for(lambda: "Ray runtime started" in log.read_text() or node.poll() is not None)
+    assert node.poll() is None, log.read_text()
+    return node
 
 
 def kill_node(node):
@@ -55,27 +60,17 @@ def kill_node(node):
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    """The address, and the nodes; the head takes no runs."""
-    address = f"127.0.0.1:{PORT}"
-    head = start_node("--head", f"--port={PORT}", "--include-dashboard=false")
-    nodes = [head]
+def cluster(tmp_path_factory):
+    """The address, and the nodes, the head first."""
+    address, folder = f"127.0.0.1:{PORT}", tmp_path_factory.mktemp("ray")
+    nodes = []
     try:
-        wait_for(lambda: alive(address) >= 1)
-        nodes += [start_node(f"--address={address}") for _ in range(2)]
-        wait_for(lambda: alive(address) >= 3)
+        nodes.append(start_node(folder / "head", "--head", f"--port={PORT}", "--include-dashboard=false"))
+        nodes += [start_node(folder / f"node{n}", f"--address={address}") for n in (1, 2)]
         yield address, nodes
     finally:
         for node in nodes:
-            if node.poll() is None:
-                kill_node(node)
-
-
-def alive(address):
-    """How many nodes the head counts; asked in a process of its own, which leaves no connection behind."""
-    code = "import ray, sys; ray.init(address=sys.argv[1]); print(sum(n['Alive'] for n in ray.nodes()))"
-    done = subprocess.run([sys.executable, "-c", code, address], capture_output=True, text=True)
-    return int(done.stdout.split()[-1]) if done.returncode == 0 else 0
+            kill_node(node)
 
 
 def wait_for(condition, seconds=180.0):
