@@ -17,7 +17,7 @@ from typing import Any
 
 from hycon.data.corpus import Manifest
 from hycon.errors import UserError
-from studies.runs import RunRecord, RunSpec, canonical
+from studies.runs import RunRecord, RunSpec, canonical, is_list, is_object
 from studies.store import RunStore, write_atomic
 from studies.tables import Row
 
@@ -214,7 +214,18 @@ def read_study(content: bytes, name: str = "it") -> Study:
     if raw.get("version", 0) > STUDY_VERSION:
         raise UserError(f"{name} was written by a newer version of this suite: upgrade.")
     known = {f.name for f in dataclasses.fields(Study)}
-    return Study(**{k: v for k, v in raw.items() if k in known})
+    study = Study(**{k: v for k, v in raw.items() if k in known})
+    texts = (study.model, study.text, study.corpus, study.data, study.device, study.profile)
+    kinds = [isinstance(text, str) for text in texts]
+    kinds += [is_object(study.row), is_object(study.options), study.encoder is None or is_object(study.encoder)]
+    kinds += [is_list(study.draws, is_object)]
+    kinds += [is_list(names, lambda name: isinstance(name, str)) for names in (study.trials, study.runs)]
+    kinds += [isinstance(number, int) for number in (study.model_version, study.number)]
+    if not all(kinds):
+        raise ValueError("a field of it is not of its kind")
+    if study.selected is not None and study.selected not in range(min(len(study.trials), len(study.draws))):
+        raise ValueError(f"its winner is {study.selected!r} of {len(study.trials)} trials")
+    return study
 
 
 def study_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -87,8 +88,49 @@ class RunRecord:
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> RunRecord:
+        """Of parsed JSON. Raises ValueError, TypeError, KeyError or AttributeError where it is not as written here."""
         known = {f.name for f in dataclasses.fields(cls)}
-        return cls(**{k: v for k, v in raw.items() if k in known and k != "spec"}, spec=RunSpec.from_dict(raw["spec"]))
+        found = cls(**{k: v for k, v in raw.items() if k in known and k != "spec"}, spec=RunSpec.from_dict(raw["spec"]))
+        for name, value in (*vars(found.spec).items(), *vars(found).items()):
+            if name in _KINDS and not _KINDS[name](value):
+                raise ValueError(f"its {name} is not of its kind")
+        return found
+
+
+def is_number(value: Any) -> bool:
+    """None counts: what is undefined is stored as null."""
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_object(value: Any, of: Callable[[Any], bool] = lambda _: True) -> bool:
+    return isinstance(value, dict) and all(isinstance(key, str) and of(item) for key, item in value.items())
+
+
+def is_list(value: Any, of: Callable[[Any], bool]) -> bool:
+    return isinstance(value, list) and all(map(of, value))
+
+
+_KINDS: dict[str, Callable[[Any], bool]] = {  # of the fields of RunSpec and RunRecord, for files that others wrote
+    **dict.fromkeys(("model", "text", "corpus", "data", "device", "status"), _is_text),
+    **dict.fromkeys(("version", "seed", "threads", "suite", "attempts"), _is_whole),
+    **dict.fromkeys(("config", "training"), is_object),
+    **dict.fromkeys(("encoder", "predictions"), lambda value: value is None or is_object(value, _is_text)),
+    **dict.fromkeys(("reason", "weights_sha256", "commit", "started"), lambda value: value is None or _is_text(value)),
+    **dict.fromkeys(("valid_loss", "parameters", "seconds", "seconds_per_epoch", "test_seconds"), is_number),
+    **dict.fromkeys(("best_epoch", "peak_memory_mib"), is_number),
+    "metrics": lambda value: is_object(value, lambda split: is_object(split, lambda own: is_object(own, is_number))),
+    "curve": lambda value: is_list(value, lambda epoch: is_object(epoch, is_number)),
+    "environment": lambda value: is_object(value, _is_text),
+    "notes": lambda value: is_list(value, _is_text),
+}
 
 
 def canonical(value: Any) -> str:

@@ -211,7 +211,7 @@ HOSTILE = [
         lambda c: {n: (b.replace(b'"record_version": 1', b'"record_version": 9')) for n, b in c.items()},
         "newer version",
     ),
-    (lambda c: {n: b.replace(b'"curve": []', b'"curve": {}') for n, b in c.items()}, "its curve are no list"),
+    (lambda c: {n: b.replace(b'"curve": []', b'"curve": {}') for n, b in c.items()}, "its curve is not of its kind"),
     (lambda c: {n: b.replace(b' "version": 1\n}', b' "version": 9\n}') for n, b in c.items()}, "newer version"),
 ]
 

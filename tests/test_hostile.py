@@ -206,6 +206,26 @@ def test_any_value_in_a_record_or_a_study(store, data):
         path.write_bytes(content)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metrics": {"test": {"paper": {"mae": "<script>"}}}}, {"curve": [3]}, {"notes": "x"}, {"environment": {"a": 1}},
+        {"seconds": "fast"}, {"predictions": {"sha256": None}}, {"attempts": True}, {"best_epoch": []},
+    ],
+)  # fmt: skip
+def test_a_record_with_a_field_of_another_kind_counts_as_not_done(store, change):
+    path = sorted((store.root / "runs").glob("*/record.json"))[0]
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    assert store.get(path.parent.name) is None and "not of its kind" in store.damaged[path.parent.name]
+
+
+@pytest.mark.parametrize("change", [{"selected": 7}, {"selected": "0"}, {"runs": [1]}, {"draws": {}}, {"row": []}])
+def test_a_study_with_a_field_of_another_kind_is_skipped(store, change):
+    path = next((store.root / "studies").glob("*.json"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    assert load_studies(store) == []
+
+
 def test_nothing_is_written_through_a_link(store, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
