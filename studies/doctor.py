@@ -218,7 +218,7 @@ def _study(store: RunStore, path: Path, records: dict[str, RunRecord], held: set
     except UserError as error:
         yield Finding("study", name, str(error))
         return
-    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError) as error:
         yield Finding("study", name, f"damaged ({error}); `bench run` writes it anew", "quarantine")
         return
     if study.id != path.stem:

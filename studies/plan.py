@@ -202,7 +202,7 @@ def load_studies(store: RunStore) -> list[Study]:
     for path in sorted((store.root / "studies").glob("*.json")):
         try:
             studies.append(read_study(path.read_bytes(), str(path)))
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError, AttributeError, RecursionError):
             continue
     return studies
 

@@ -221,7 +221,7 @@ class RunStore:
             return None
         except OSError as error:
             raise UserError(f"Cannot read {path}: {error.strerror}.") from error
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             self.damaged[run_id] = f"{path} is damaged ({error}): the run counts as not done."
             return None
         return record

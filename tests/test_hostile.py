@@ -8,6 +8,8 @@ import hashlib
 import io
 import json
 import os
+import pickle
+import resource
 import shutil
 import struct
 import zipfile
@@ -22,6 +24,7 @@ from small_stores import fill
 from hycon.data import load
 from hycon.data.arrays import Damaged, read_npy, read_npz
 from hycon.data.glove import read_vectors
+from hycon.data.pickles import load_pickle
 from hycon.errors import UserError
 from studies import leases
 from studies.plan import load_studies
@@ -93,6 +96,18 @@ def test_a_line_without_end_in_an_archive_of_vectors(tmp_path):
         archive.writestr("glove.txt", b"x" * (64 << 20))
     with pytest.raises(UserError, match="line 1 is over"):
         read_vectors(tmp_path / "glove.zip", ["x"])
+
+
+def test_a_pickle_that_declares_more_than_is_there(tmp_path):
+    """Found by tests/fuzz: the standard library makes the bytearray before it reads."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for size in (2**30, 2**60):
+        (tmp_path / "x.pkl").write_bytes(pickle.BYTEARRAY8 + struct.pack("<Q", size) + b"abc.")
+        with pytest.raises(UserError, match=r"x\.pkl"):
+            load_pickle(tmp_path / "x.pkl")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # KiB
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps([bytearray(b"abc" * 1000)], protocol=5))
+    assert load_pickle(tmp_path / "x.pkl") == [bytearray(b"abc" * 1000)]
 
 
 # ------------------------------------------------------------------------------------------------- corpora
@@ -209,8 +224,9 @@ def test_any_value_in_a_record_or_a_study(store, data):
 @pytest.mark.parametrize(
     "change",
     [
-        {"metrics": {"test": {"paper": {"mae": "<script>"}}}}, {"curve": [3]}, {"notes": "x"}, {"environment": {"a": 1}},
-        {"seconds": "fast"}, {"predictions": {"sha256": None}}, {"attempts": True}, {"best_epoch": []},
+        {"metrics": {"test": {"paper": {"mae": "<script>"}}}}, {"curve": [3]}, {"notes": "x"},
+        {"environment": {"a": 1}}, {"best_epoch": []},
+        {"seconds": "fast"}, {"predictions": {"sha256": None}}, {"attempts": True},
     ],
 )  # fmt: skip
 def test_a_record_with_a_field_of_another_kind_counts_as_not_done(store, change):
@@ -224,6 +240,15 @@ def test_a_study_with_a_field_of_another_kind_is_skipped(store, change):
     path = next((store.root / "studies").glob("*.json"))
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     assert load_studies(store) == []
+
+
+def test_json_nested_without_end_is_damage(store, corpus):
+    deep = "[" * 200_000
+    for path in (corpus / "manifest.json", *store.root.glob("runs/*/record.json"), *store.root.glob("studies/*.json")):
+        path.write_text(deep)
+    assert list(store.records()) == [] and load_studies(store) == [] and len(store.damaged) == 3
+    with pytest.raises(UserError, match="damaged"):
+        load("small", corpus.parent)
 
 
 def test_nothing_is_written_through_a_link(store, tmp_path):

@@ -172,7 +172,7 @@ def read_manifest(name: str, root: str | os.PathLike | None = None) -> Manifest:
                 raise ValueError(f"{key} is no object")
         check_manifest(manifest)
         return manifest
-    except (ValueError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}): import the corpus again.") from error
 
 

@@ -202,10 +202,20 @@ def _load_build(reader: Any) -> None:
     pickle._Unpickler.dispatch[pickle.BUILD[0]](reader)
 
 
+def _load_bytearray8(reader: Any) -> None:
+    """The library's makes as many bytes as the file declares before it reads any: nine bytes could ask for 2**60."""
+    size = int.from_bytes(reader.read(8), "little")
+    content = reader.read(size)
+    if len(content) != size:
+        raise pickle.UnpicklingError("pickle data was truncated")
+    reader.append(bytearray(content))
+
+
 class _Reader(pickle._Unpickler):
     dispatch: ClassVar = {
         **pickle._Unpickler.dispatch,
         pickle.BUILD[0]: _load_build,
+        pickle.BYTEARRAY8[0]: _load_bytearray8,
         pickle.SETITEM[0]: _load_setitem,
         **{opcode[0]: _checked(opcode, 2) for opcode in (pickle.SETITEMS, pickle.DICT)},
         **{opcode[0]: _checked(opcode, 1) for opcode in (pickle.ADDITEMS, pickle.FROZENSET)},
