@@ -5,7 +5,7 @@
     vision.npz           the same
     text.npz             optional: text vectors; then the column text may be left out
 
-Nothing is unpickled (`allow_pickle=False`).
+Nothing is unpickled, and no array is larger than what is there for it (hycon.data.arrays).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from hycon.data.arrays import read_npy
 from hycon.data.corpus import MODALITIES, SPLITS, Utterance
 from hycon.data.importers.common import Imported, identity, numbers
 from hycon.errors import UserError
@@ -125,17 +126,18 @@ def _arrays(folder: Path, modality: str) -> Iterator[Callable[[str], Any]]:
         yield lambda name: _load(folder / modality, name)
         return
     try:
-        archive = np.load(packed, allow_pickle=False)
-        known = set(archive.files)
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        archive = zipfile.ZipFile(packed)
+        known = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
         raise UserError(f"{packed.name} is not a readable .npz file ({error}).") from error
 
     def get(name: str) -> Any:
         if name not in known:
             raise UserError(f"{packed.name} has no array for utterance {name!r}.")
         try:
-            return archive[name]
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            with archive.open(known[name]) as member:
+                return read_npy(member, known[name].file_size)
+        except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"{packed.name}: the array of {name!r} is damaged or not numeric ({error}).") from error
 
     with archive:
@@ -149,6 +151,7 @@ def _load(folder: Path, name: str) -> Any:
     if not path.is_file():
         raise UserError(f"{folder.name}/{path.name} is missing: utterance {name!r} has no {folder.name}.")
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with open(path, "rb") as handle:
+            return read_npy(handle, path.stat().st_size)
+    except (OSError, ValueError) as error:
         raise UserError(f"{folder.name}/{path.name} is damaged or not numeric ({error}).") from error
