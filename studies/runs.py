@@ -114,6 +114,11 @@ def is_object(value: Any, of: Callable[[Any], bool] = lambda _: True) -> bool:
     return isinstance(value, dict) and all(isinstance(key, str) and of(item) for key, item in value.items())
 
 
+def _is_metric(value: Any) -> bool:
+    """A number, or an emotion's numbers."""
+    return is_number(value) or is_object(value, is_number)
+
+
 def is_list(value: Any, of: Callable[[Any], bool]) -> bool:
     return isinstance(value, list) and all(map(of, value))
 
@@ -126,7 +131,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {  # of the fields of RunSpec and Run
     **dict.fromkeys(("reason", "weights_sha256", "commit", "started"), lambda value: value is None or _is_text(value)),
     **dict.fromkeys(("valid_loss", "parameters", "seconds", "seconds_per_epoch", "test_seconds"), is_number),
     **dict.fromkeys(("best_epoch", "peak_memory_mib"), is_number),
-    "metrics": lambda value: is_object(value, lambda split: is_object(split, lambda own: is_object(own, is_number))),
+    "metrics": lambda value: is_object(value, lambda split: is_object(split, lambda own: is_object(own, _is_metric))),
     "curve": lambda value: is_list(value, lambda epoch: is_object(epoch, is_number)),
     "environment": lambda value: is_object(value, _is_text),
     "notes": lambda value: is_list(value, _is_text),
