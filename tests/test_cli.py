@@ -151,7 +151,7 @@ MISTAKES = [
     (["run", "table1", "--encoder", "bert"], "bert=NAME_OR_FOLDER"),
     (["run", "table1", "--row", "HyCon-BERT"], "--rows"),
     ([*RUN, "--encoder", "bert=no/such-model"], "no/such-model"),
-    ([*RUN, "--executor", "slrm"], "local"),
+    ([*RUN, "--executor", "slrm"], "slurm"),
     ([*RUN, "--time-limit", "-1"], "above 0"),
     ([*RUN, "--time-limit", "10", "--executor", "inline", "--dry-run"], "--executor local"),
     ([*RUN, "--devices", "gpu"], "cuda:0"),
