@@ -2,36 +2,41 @@
 
     python tests/fuzz/fuzz.py pickle -max_total_time=600        # or npz, record, study, archive, vectors
 
-An input that ends in anything but the clear errors is a finding; libFuzzer writes it to crash-*.
+It begins from a sound file of each kind. An input that ends in anything but the clear errors is a finding; libFuzzer
+writes it to crash-*.
 """
 
 import contextlib
 import io
-import json
 import sys
 import tempfile
 from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["hycon", "studies", "zipfile", "tarfile", "json"]):
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+for known in ("pickle", "json", "zipfile", "tarfile"):  # instrumented only when imported anew
+    sys.modules.pop(known, None)
+with atheris.instrument_imports(include=["hycon", "studies", "zipfile", "tarfile", "json", "pickle"]):
+    import json
+    import pickle
+
+    import numpy as np
+    from small_stores import fill
+
     from hycon.data.arrays import Damaged, read_npz
     from hycon.data.glove import read_vectors
     from hycon.data.pickles import _load
     from hycon.errors import UserError
-    from studies.archive import import_results
+    from studies.archive import export, import_results
     from studies.plan import read_study
     from studies.runs import RunRecord
-    from studies.store import RunStore
+    from studies.store import RunStore, npz_bytes
 
 SCRATCH = Path(tempfile.mkdtemp())
-MALFORMED = (
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    RecursionError,
-)  # what readers of JSON may raise, and their callers catch
+# What readers of JSON may raise, and their callers catch.
+MALFORMED = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
 def record(content: bytes) -> None:
@@ -53,8 +58,32 @@ TARGETS = {
     "vectors": (lambda content: read_vectors(file(content), ["a", "the"]), (UserError,)),
 }
 
+
+def sound(name: str) -> bytes:
+    """A file of that kind as the suite writes it, or as others do."""
+    store = RunStore(SCRATCH / "sound")
+    study = fill(store, [0.1, 0.2])
+    arrays = {"a": np.arange(12.0).reshape(3, 4), "b": np.array(["x", "yz"])}
+    if name == "archive":
+        export(store, SCRATCH / "sound.tar.gz")
+    return {
+        "pickle": lambda: pickle.dumps(
+            {"train": {"text": arrays["a"], "id": ["v_1", "v_2"], "label": [np.float32(1)]}}
+        ),
+        "npz": lambda: npz_bytes(arrays),
+        "record": lambda: (store.folder(study.runs[0]) / "record.json").read_bytes(),
+        "study": lambda: (store.root / "studies" / f"{study.id}.json").read_bytes(),
+        "archive": lambda: (SCRATCH / "sound.tar.gz").read_bytes(),
+        "vectors": lambda: b"a 0.25 -1.5 3e-2\nthe 1 2 3\n",
+    }[name]()
+
+
 if __name__ == "__main__":
-    target, expected = TARGETS[sys.argv.pop(1)]
+    name = sys.argv.pop(1)
+    target, expected = TARGETS[name]
+    corpus = Path(tempfile.mkdtemp())
+    (corpus / "sound").write_bytes(sound(name))
+    sys.argv.append(str(corpus))
 
     def one(content: bytes) -> None:
         with contextlib.suppress(*expected):
