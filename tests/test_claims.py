@@ -51,7 +51,9 @@ def put(store: RunStore, row: Row, wrong: list[int], *, corpus: str = "mosi", en
         arrays = {"test_prediction": prediction, "test_label": LABEL, "test_id": ids, "test_multimodal": points}
         records.append(store.put(record, arrays))
     runs = [record.id for record in records]
-    study = Study(row.model, row.text, corpus, "sha", dict(row.config), {}, encoder, "cpu", "paper", [{}] * 50, ["t"] * 50)
+    study = Study(
+        row.model, row.text, corpus, "sha", dict(row.config), {}, encoder, "cpu", "paper", [{}] * 50, ["t"] * 50
+    )
     save_study(store, dataclasses.replace(study, selected=0, runs=runs))
 
 

@@ -91,6 +91,24 @@ def test_objects_and_items_of_no_size_are_refused():
             read_npy(io.BytesIO(content), len(content))
 
 
+def test_a_member_that_begins_before_its_archive_does():
+    """Found by fuzzing: zipfile takes a shortened archive for one with something before it, and seeks below zero."""
+    content = npz_bytes({"a": np.arange(12.0), "b": np.arange(3)})
+    with pytest.raises(Damaged, match="no readable"):
+        dict(read_npz(content[30:]))
+
+
+def test_a_member_packed_in_a_way_that_is_damaged():
+    """Found by fuzzing: zipfile passes on what LZMA says about options that it does not know."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("a.npy", bytes(200))
+    content = bytearray(packed.getvalue())
+    content[content.index(b"a.npy") + 5 + 4] = 255  # the first byte of LZMA's properties
+    with pytest.raises(Damaged, match="no readable"):
+        dict(read_npz(bytes(content)))
+
+
 def test_a_line_without_end_in_an_archive_of_vectors(tmp_path):
     with zipfile.ZipFile(tmp_path / "glove.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("glove.txt", b"x" * (64 << 20))

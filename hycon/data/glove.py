@@ -14,7 +14,6 @@ import io
 import os
 import string
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import IO, Any, cast
 
 import numpy as np
 
+from hycon.data.arrays import BAD_ZIP
 from hycon.data.corpus import SPLITS, Manifest, corpus_folder, read_manifest, sha256_file
 from hycon.data.writing import rewrite
 from hycon.errors import UserError
@@ -117,7 +117,7 @@ def _scan(path: Path, wanted: set[str]) -> tuple[dict[str, np.ndarray], int]:
                 word = keys.get(key)
                 if word is not None and word not in found:
                     found[word] = _numbers(line, dim, f"{path.name}, line {number}")
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+    except BAD_ZIP as error:
         raise UserError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from error
     if dim == 0:
         raise UserError(f"{path.name} is empty; expected a GloVe text file.")

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from hycon.data.arrays import read_npy
+from hycon.data.arrays import BAD_ZIP, read_npy
 from hycon.data.corpus import MODALITIES, SPLITS, Utterance
 from hycon.data.importers.common import Imported, identity, numbers
 from hycon.errors import UserError
@@ -128,7 +127,7 @@ def _arrays(folder: Path, modality: str) -> Iterator[Callable[[str], Any]]:
     try:
         archive = zipfile.ZipFile(packed)
         known = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
+    except BAD_ZIP as error:
         raise UserError(f"{packed.name} is not a readable .npz file ({error}).") from error
 
     def get(name: str) -> Any:
@@ -137,7 +136,7 @@ def _arrays(folder: Path, modality: str) -> Iterator[Callable[[str], Any]]:
         try:
             with archive.open(known[name]) as member:
                 return read_npy(member, known[name].file_size)
-        except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        except BAD_ZIP as error:
             raise UserError(f"{packed.name}: the array of {name!r} is damaged or not numeric ({error}).") from error
 
     with archive:
