@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from studies.cluster import Cluster
 from studies.leases import TTL, Lease
@@ -22,7 +23,8 @@ POLL = 0.25  # seconds between looks at runs that another process is busy with
 class Event:
     """Something happened to a run.
 
-    kind: start | done | failed | retry (its worker died and it is started again) | elsewhere (another process
+    kind: start | done | failed | retry (its worker died or ran out of memory beside
+    others, and it is started again) | elsewhere (another process
     finished it: `record` where it is done, `reason` where it failed).  seconds: from start to end.
     """
 
@@ -47,6 +49,7 @@ class Summary:
 class How:
     """Where and how each run is executed; the same for all of them.
 
+    workers: the most runs at a time.  slots: the most on one device, or "auto"; None: workers, dealt out in turn.
     time_limit: seconds that a run may take from its start; None: as long as it likes.
     """
 
@@ -57,6 +60,7 @@ class How:
     preload: tuple[str, ...]
     cluster: Cluster = field(default_factory=Cluster)
     time_limit: float | None = None
+    slots: int | Literal["auto"] | None = None
 
 
 @dataclass
@@ -84,10 +88,13 @@ class Backlog:
         """Whether there is, or may still come, something to claim."""
         return self.more() if self.more else bool(self.pending)
 
-    def claim(self, device: str) -> RunSpec | None:
-        """The next spec for `device` that nobody has done or is doing; its lease is held from here on."""
+    def claim(self, device: str, admitted: Callable[[RunSpec], bool] = lambda spec: True) -> RunSpec | None:
+        """The next spec for `device` that nobody has done or is doing; its lease is held from here on.
+
+        admitted: whether there is room for it.
+        """
         for spec in list(self.pending):
-            if spec.device != kind(device) or not self.accept(spec):
+            if spec.device != kind(device) or not admitted(spec) or not self.accept(spec):
                 continue
             if not self._done_elsewhere(spec):
                 lease = self.store.claim(spec.id, self.ttl)

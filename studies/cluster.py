@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hycon.errors import UserError, nearest
 
@@ -16,7 +16,8 @@ from hycon.errors import UserError, nearest
 @dataclass(frozen=True)
 class Cluster:
     """slurm: each worker is a job with `cpus`, `gpus` and `memory` (GB), for `time` minutes, doing `slots` runs at a
-    time on each device. ray: each run is a task with `cpus` and `gpus`, which may be fractions, and `memory`.
+    time on each device, or ("auto") as many as fit. ray: each run is a task with `cpus` and `gpus`, which may be
+    fractions, and `memory`.
 
     python: the command that starts Python in a job, such as "apptainer exec --nv suite.sif python3"; this Python by
     default.  setup: shell lines before it.  sbatch: further options of sbatch, {"reservation": "night"}.
@@ -30,7 +31,7 @@ class Cluster:
     cpus: float = 1
     gpus: float = 0
     memory: float | None = None  # GB
-    slots: int = 1
+    slots: int | Literal["auto"] = 1
     python: str | None = None
     setup: list[str] = field(default_factory=list)
     sbatch: dict[str, Any] = field(default_factory=dict)
@@ -39,7 +40,8 @@ class Cluster:
 
 KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("partition", "account", "qos", "python", "address"), (str,)),
-    **dict.fromkeys(("time", "slots"), (int,)),
+    "time": (int,),
+    "slots": (int, str),
     **dict.fromkeys(("cpus", "gpus", "memory"), (int, float)),
     "setup": (list,),
     "sbatch": (dict,),
@@ -68,5 +70,7 @@ def _check(where: str, key: str, value: Any) -> None:
     kinds = KINDS[key]
     if not isinstance(value, kinds) or isinstance(value, bool):
         raise UserError(f"{where}: {key} is {value!r}; expected {' or '.join(k.__name__ for k in kinds)}.")
+    if key == "slots" and isinstance(value, str) and value != "auto":
+        raise UserError(f"{where}: slots is {value!r}; expected a number, or auto.")
     if isinstance(value, int | float) and (value < 0 or (value == 0 and key != "gpus")):
         raise UserError(f"{where}: {key} is {value}; expected more than 0.")

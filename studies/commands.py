@@ -21,6 +21,7 @@ from studies.tables import TABLES, Row, TableSpec, with_studies
 
 if TYPE_CHECKING:
     from studies.cluster import Cluster
+    from studies.slots import Asked
 
 log = logging.getLogger(__name__)
 
@@ -146,6 +147,7 @@ def run_table(
     time_limit: float | None = None,
     progress: Callable[[list[RunSpec]], Any] | None = None,
     cluster: Cluster | None = None,
+    slots: Asked | None = None,
 ) -> tuple[list[Study], list[tuple[RunSpec, str]]]:
     """Run the studies of `rows`; returns them, and the failed runs with their reasons.
 
@@ -158,7 +160,7 @@ def run_table(
     from studies.executors import run
     from studies.quarantine import set_aside_damaged
 
-    check_machines(store, executor, workers, devices, time_limit)
+    check_machines(store, executor, workers, devices, time_limit, slots)
     check_rows(rows, setting, data)
     store.sweep()
     failed: list[tuple[RunSpec, str]] = []
@@ -179,6 +181,7 @@ def run_table(
                 on_event=on_event,
                 preload=("torch", "studies.preload", *modules({spec.text for spec in specs if spec.encoder})),
                 cluster=cluster,
+                slots=slots,
             )
         failed.extend(summary.failed)
         _check_kept(store, specs)
@@ -220,13 +223,18 @@ def check_rows(rows: Sequence[Row], setting: Setting, data: str | os.PathLike | 
 
 
 def check_machines(
-    store: RunStore, executor: str, workers: int, devices: Sequence[str], time_limit: float | None = None
+    store: RunStore,
+    executor: str,
+    workers: int,
+    devices: Sequence[str],
+    time_limit: float | None = None,
+    slots: Asked | None = None,
 ) -> None:
-    """Raises UserError where there is no such executor or device, or where they cannot keep the time limit."""
+    """Raises UserError where there is no such executor or device, or where it has no time limit or slots."""
     from studies.executors import run
 
     check_devices(devices, here=executor not in ("ray", "slurm"))
-    run([], store, executor=executor, workers=workers, devices=devices, time_limit=time_limit)
+    run([], store, executor=executor, workers=workers, devices=devices, time_limit=time_limit, slots=slots)
 
 
 def check_devices(devices: Sequence[str], here: bool = True) -> None:

@@ -6,6 +6,7 @@ settles it when it has ended. What all engines share (skipping, leases, other pr
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import math
 import os
@@ -21,8 +22,9 @@ from studies.leases import TTL, heartbeat
 from studies.local import run_local
 from studies.queue import entries_of, published
 from studies.runs import RunSpec
+from studies.slots import Asked
 from studies.store import RunStore
-from studies.worker import attempt
+from studies.worker import OutOfMemory, attempt
 
 __all__ = ["ENGINES", "Event", "Summary", "run"]
 
@@ -41,6 +43,7 @@ def run(
     time_limit: float | None = None,
     ttl: float = TTL,
     cluster: Cluster | None = None,
+    slots: Asked | None = None,
 ) -> Summary:
     """Bring every spec to an end, done or failed, and say which. Re-issuing it does what is missing or failed.
 
@@ -50,19 +53,25 @@ def run(
     preload: modules imported once for all workers.
     time_limit: seconds after which a run is stopped and counts as failed; not with "inline".
     ttl: seconds after which a silent lease may be taken over.
+    slots: the most runs at a time on one device, or "auto": as fit by the memory that runs alike took. None: no such
+    limit beside `workers`. With "local" and, for each worker, "slurm".
     A failed run never stops the others. Raises UserError for wrong arguments and where results cannot be written,
     KeyboardInterrupt after Ctrl-C or SIGTERM, within 2 s and with all workers stopped and leases released.
     """
     if executor not in ENGINES:
         raise UserError(f"Unknown executor {executor!r}: choose one of {nearest(executor, ENGINES)}.")
+    cluster = cluster or Cluster()
+    if slots is not None:
+        cluster = dataclasses.replace(cluster, slots=slots)
     how = How(
         workers,
         tuple(devices),
         execute,
         str(folder_of_corpora(data_root).absolute()),
         tuple(preload),
-        cluster or Cluster(),
+        cluster,
         time_limit,
+        slots,
     )
     unique = list({spec.id: spec for spec in specs}.values())
     _check(executor, how, unique)
@@ -87,6 +96,9 @@ def _check(executor: str, how: How, specs: Sequence[RunSpec]) -> None:
         raise UserError(f"The time limit of a run is {how.time_limit}; expected a number of seconds above 0.")
     if how.time_limit is not None and executor != "local":
         raise UserError("A time limit needs a process per run, which can be stopped: use it with --executor local.")
+    if how.slots is not None and executor not in ("local", "slurm"):
+        why = "lower what each run gets (gpus, memory)" if executor == "ray" else "it does one run at a time"
+        raise UserError(f"--slots is for the executors local and slurm, not for {executor}: {why}.")
     if not how.devices:
         raise UserError("No device was given: name at least one, such as cpu or cuda:0.")
     for wanted in {spec.device for spec in specs}:
@@ -117,7 +129,10 @@ def _inline(backlog: Backlog, how: How) -> None:
                 continue
             started = time.monotonic()
             backlog.notify(Event("start", spec, device=device))
-            attempt(spec, backlog.store, how.execute, how.data_root, device)
+            try:
+                attempt(spec, backlog.store, how.execute, how.data_root, device)
+            except OutOfMemory as error:
+                backlog.store.put_failed(spec, str(error), seconds=time.monotonic() - started, device=device)
             backlog.settle(spec, time.monotonic() - started, device)
 
 

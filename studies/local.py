@@ -1,8 +1,9 @@
 """The local engine: a process per run, so that nothing leaks from one into the next and a crash takes only its own run.
 
 Workers are forked from a server that has imported torch already, which starts a run in about 20 ms instead of 2 s.
-A worker that is killed is tried once more; one that is over the time limit is killed and its run is a failure, since it
-would hang again. Workers end with their driver, whatever ends it.
+A worker that is killed is tried once more; one that ran out of memory beside others is tried again beside fewer
+(studies.slots); one that is over the time limit is killed and its run is a failure, since it would hang again. Workers
+end with their driver, whatever ends it.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ import signal
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 
 from hycon.errors import UserError
 from studies.backlog import Backlog, Event, How, kind
 from studies.interrupts import Interrupt, sigint_ignored
 from studies.runs import RunSpec
+from studies.slots import Slots, slots_for
 from studies.store import RunStore
-from studies.worker import ENVIRONMENT, child_main
+from studies.worker import DEVICE_FULL, ENVIRONMENT, HOST_FULL, child_main
 
 GRACE = 1.0  # seconds between SIGTERM and SIGKILL; Ctrl-C must be over within 2 s
 DEATHS = 2  # a worker that is killed is tried once more, the second death is a failure
@@ -30,7 +33,7 @@ DEATHS = 2  # a worker that is killed is tried once more, the second death is a 
 @dataclass
 class _Child:
     process: multiprocessing.process.BaseProcess
-    complaint: Connection  # one sentence, where the store could not be written
+    complaint: Connection  # one sentence, where memory ran out or the store could not be written
     spec: RunSpec
     device: str
     started: float
@@ -42,37 +45,32 @@ class _Child:
 def run_local(backlog: Backlog, how: How) -> None:
     """The engine "local". Raises KeyboardInterrupt, and UserError where the store cannot be written."""
     context = multiprocessing.get_context("forkserver")
-    free = [how.devices[i % len(how.devices)] for i in range(how.workers)]
+    slots = slots_for(how, backlog.store.records())
     children: dict[int, _Child] = {}  # by sentinel
+    again: list[_Child] = []  # have ended, and are to be started once more as soon as there is room
     interrupted = False
-
-    def start(spec: RunSpec, device: str, deaths: int = 0) -> None:
-        with interrupt.raised():  # the first start waits until the fork server has imported torch
-            child = _spawn(context, backlog.store, how, spec, device)
-        child.deaths = deaths
-        children[child.process.sentinel] = child
 
     with Interrupt() as interrupt:
         try:
             _start_forkserver(context, how)
             while not interrupt.caught:
-                for spec, device in _fill(backlog, free):
-                    backlog.notify(Event("start", spec, device=device))
-                    start(spec, device)
+                for spec, device, deaths in _fill(backlog, slots, again):
+                    with interrupt.raised():  # the first start waits until the fork server has imported torch
+                        started = _spawn(context, backlog.store, how, spec, device)
+                    started.deaths = deaths
+                    children[started.process.sentinel] = started
                 more = backlog.open()
                 if not more and not children:
                     break
-                poll = backlog.poll if more and free else None
+                poll = backlog.poll if more and slots.free() else None
                 for sentinel in wait([*children, interrupt.reader], _patience(children.values(), poll)):
                     if interrupt.caught:  # workers may have got the signal too: that is no failure of theirs
                         break
                     child = children.pop(sentinel, None) if isinstance(sentinel, int) else None
                     if child is not None and _stopped_with_us(child, interrupt):
                         break
-                    if child is not None and _end(backlog, child):
-                        free.append(child.device)
-                    elif child is not None:
-                        start(child.spec, child.device, child.deaths + 1)
+                    if child is not None and not _end(backlog, child, slots):
+                        again.append(child)
                 _kill_overdue(children.values())
         except KeyboardInterrupt:
             interrupted = True
@@ -83,16 +81,29 @@ def run_local(backlog: Backlog, how: How) -> None:
         raise KeyboardInterrupt
 
 
-def _fill(backlog: Backlog, free: list[str]) -> Iterator[tuple[RunSpec, str]]:
-    """Claim a run for each free slot as far as there are any; the slot is free no longer."""
+def _fill(backlog: Backlog, slots: Slots, again: list[_Child]) -> Iterator[tuple[RunSpec, str, int]]:
+    """What to start on which free slot, as far as there is something, and how often it has died before."""
     exhausted: set[str] = set()
-    for device in list(free):
-        spec = None if kind(device) in exhausted else backlog.claim(device)
-        if spec is None:
-            exhausted.add(kind(device))
-        else:
-            free.remove(device)
-            yield spec, device
+    while free := [device for device in slots.free() if not exhausted & {device, kind(device)}]:
+        device = free[0]
+        begun = _begun(slots, again, device)
+        spec = begun.spec if begun else backlog.claim(device, partial(slots.admits, device=device))
+        if spec is None:  # where memory decides, another device of this kind may have room
+            exhausted.add(kind(device) if slots.memory is None else device)
+            continue
+        slots.enter(spec, device)
+        if begun is None:
+            backlog.notify(Event("start", spec, device=device))
+        yield spec, device, begun.deaths if begun else 0
+
+
+def _begun(slots: Slots, again: list[_Child], device: str) -> _Child | None:
+    """What was begun before goes first, so that no stream of smaller runs keeps it waiting."""
+    for child in again:
+        if child.spec.device == kind(device) and slots.admits(child.spec, device):
+            again.remove(child)
+            return child
+    return None
 
 
 def _patience(children: Iterable[_Child], poll: float | None) -> float | None:
@@ -159,20 +170,32 @@ def _stopped_with_us(child: _Child, interrupt: Interrupt) -> bool:
     return child.process.exitcode == -signal.SIGTERM and bool(wait([interrupt.reader], GRACE))
 
 
-def _end(backlog: Backlog, child: _Child) -> bool:
+def _end(backlog: Backlog, child: _Child, slots: Slots) -> bool:
     """Settle a run whose process has ended. False: it died and is to be started once more; its lease is kept."""
     spec, device, seconds = child.spec, child.device, time.monotonic() - child.started
     child.process.join()
     code = child.process.exitcode
     child.process.close()  # also ends the worker, should it have outlived a killed fork server
+    said = ""
     with child.complaint as complaint, contextlib.suppress(EOFError):
-        if code != 0 and complaint.poll():
-            raise UserError(complaint.recv())
+        said = complaint.recv() if complaint.poll() else ""
+    full = code in (HOST_FULL, DEVICE_FULL) and bool(said)
+    if said and not full and code != 0:
+        raise UserError(said)
+    lowered = None
+    if full or (code == -signal.SIGKILL and not child.overdue):
+        lowered = slots.lower(spec, host=code != DEVICE_FULL)
+    slots.leave(spec)
     if (code == 0 or backlog.store.has(spec.id)) and backlog.settle(spec, seconds, device):
+        slots.peaks.learn(backlog.store.get(spec.id))
         return True
-    reason = f"stopped: over the time limit of {child.limit:g} s" if child.overdue else _cause(code)
+    reason = f"stopped: over the time limit of {child.limit:g} s" if child.overdue else said or _cause(code)
+    child.deaths += not full
+    once_more = lowered is not None if full else child.deaths < DEATHS and not child.overdue
+    if full or (once_more and lowered):
+        reason = f"{reason}; {lowered or 'nothing ran beside it'}"
     backlog.store.put_failed(spec, reason, seconds=seconds, device=device)
-    if child.deaths + 1 < DEATHS and not child.overdue:
+    if once_more:
         backlog.notify(Event("retry", spec, seconds, reason=reason, device=device))
         return False
     backlog.fail(spec, reason, seconds, device)

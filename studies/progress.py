@@ -51,18 +51,19 @@ class Durations:
 
     def learn(self, record: RunRecord) -> None:
         if record.status == "done" and record.seconds is not None:
-            self._seconds.setdefault(_alike(record.spec), []).append(record.seconds)
+            self._seconds.setdefault(alike(record.spec), []).append(record.seconds)
 
     def mean(self, spec: RunSpec) -> float | None:
         """Seconds of the runs like it, on average; None where there is none."""
-        past = self._seconds.get(_alike(spec))
+        past = self._seconds.get(alike(spec))
         return fmean(past) if past else None
 
     def longest(self, spec: RunSpec) -> float | None:
-        return max(self._seconds.get(_alike(spec), ()), default=None)
+        return max(self._seconds.get(alike(spec), ()), default=None)
 
 
-def _alike(spec: RunSpec) -> Kind:
+def alike(spec: RunSpec) -> Kind:
+    """What runs have in common that take about as long and as much memory."""
     return spec.model, spec.text, spec.corpus, (spec.encoder or {}).get("name"), spec.device
 
 

@@ -27,6 +27,7 @@ from studies.leases import TTL, heartbeat
 from studies.local import GRACE, run_local
 from studies.progress import Durations
 from studies.runs import RunSpec
+from studies.slots import Asked, workers_for
 from studies.store import RunStore
 
 EXECUTE = "studies.execute:execute"
@@ -177,7 +178,7 @@ def work(
     store: RunStore,
     *,
     devices: Sequence[str] = ("cpu",),
-    slots: int = 1,
+    slots: Asked = 1,
     data_root: str | None = None,
     limits: Limits | None = None,
     execute: str = EXECUTE,
@@ -188,8 +189,8 @@ def work(
 ) -> Pull:
     """Do runs from the queue, `slots` at a time on each device, until a limit is reached; what was done, and why ended.
 
-    data_root: folder of corpora; None takes the one that the first entry names.  preload: modules that all processes
-    share, by default what the first entries need.
+    slots: or "auto", as many as fit.  data_root: folder of corpora; None: the one that the first entry names.
+    preload: modules that all processes share, by default what the first entries need.
     To be called in the main thread. Raises UserError where the store cannot be written, KeyboardInterrupt after Ctrl-C
     or SIGTERM, within 2 s and with all runs stopped and leases released.
     """
@@ -219,13 +220,15 @@ def work(
     return pull
 
 
-def _how(pull: Pull, devices: Sequence[str], slots: int, preload: Sequence[str] | None) -> How:
+def _how(pull: Pull, devices: Sequence[str], slots: Asked, preload: Sequence[str] | None) -> How:
     if preload is None:
         from hycon.pretrained import modules
 
         kinds = {spec.text for spec in pull.backlog.pending if spec.encoder}
         preload = ("torch", "studies.preload", *modules(kinds))
-    return How(slots * len(devices), tuple(devices), pull.execute, str(pull.data_root), tuple(preload), Cluster())
+    workers = 1 if pull.limits.once else workers_for(None, slots, devices)
+    root = str(pull.data_root)
+    return How(workers, tuple(devices), pull.execute, root, tuple(preload), Cluster(), slots=slots)
 
 
 @cache

@@ -77,6 +77,7 @@ class RunRecord:
     notes: list[str] = field(default_factory=list)  # stand-ins and synthetic data, for captions
     started: str | None = None
     attempts: int = 1
+    failures: list[str] = field(default_factory=list)  # why the attempts before this one failed, the oldest first
     record_version: int = RECORD_VERSION
 
     @property
@@ -134,6 +135,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {  # of the fields of RunSpec and Run
     "metrics": lambda value: is_object(value, lambda split: is_object(split, lambda own: is_object(own, _is_metric))),
     "curve": lambda value: is_list(value, lambda epoch: is_object(epoch, is_number)),
     "environment": lambda value: is_object(value, _is_text),
+    "failures": lambda value: is_list(value, _is_text),
     "notes": lambda value: is_list(value, _is_text),
 }
 

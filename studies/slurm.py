@@ -53,7 +53,8 @@ def run_slurm(backlog: Backlog, how: How) -> None:
                     raise
                 wait([interrupt.reader], POLL)
                 continue
-            missing = min(how.workers, math.ceil(len(backlog.pending) / how.cluster.slots)) - alive
+            slots = 1 if how.cluster.slots == "auto" else how.cluster.slots  # how many will fit is not known here
+            missing = min(how.workers, math.ceil(len(backlog.pending) / slots)) - alive
             if missing > 0:
                 futile = futile + 1 if alive == 0 and len(backlog.pending) == left else 0
                 if futile >= FUTILE:

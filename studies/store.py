@@ -38,6 +38,7 @@ from studies.runs import RECORD_VERSION, RunRecord, RunSpec
 
 PREDICTIONS = "predictions.npz"
 SECOND = "second-"  # begins the name of a second result that is not the first
+FAILURES = 20  # reasons of earlier attempts that a record keeps, the last ones; chosen here
 RESULT = ("metrics", "valid_loss", "best_epoch", "curve", "parameters", "weights_sha256", "predictions")
 
 
@@ -119,9 +120,9 @@ class RunStore:
     def put(self, record: RunRecord, arrays: Mapping[str, np.ndarray]) -> RunRecord:
         """Store a finished run and return what is stored: the first record wins.
 
-        `predictions` of the record is filled in here, `attempts` counts the failures before it. A second record, of a
-        worker that was so slow that its lease expired, is dropped where it says the same as the first; where not, it is
-        kept aside as second-<hash>.json, and the run's log names it.
+        `predictions` of the record is filled in here, and so are `attempts` and `failures`: what failed before it. A
+        second record, of a worker that was so slow that its lease expired, is dropped where it says the same as the
+        first; where not, it is kept aside as second-<hash>.json, and the run's log names it.
         Raises UserError where it cannot be written; the run then counts as not done.
         """
         content = npz_bytes(arrays)
@@ -132,8 +133,7 @@ class RunStore:
                 _keep_aside(folder, first, dataclasses.replace(record, status="done", predictions=digest))
                 return first
             failure = self._read(record.id, "failed.json", "failed")
-            attempts = 1 + (failure.attempts if failure else 0)
-            record = dataclasses.replace(record, status="done", predictions=digest, attempts=attempts)
+            record = dataclasses.replace(record, status="done", predictions=digest, **_history(failure))
             write_atomic(folder / PREDICTIONS, content)
             write_atomic(folder / "record.json", _to_json(record))
             with contextlib.suppress(FileNotFoundError):
@@ -168,7 +168,7 @@ class RunStore:
         """Note one more failed attempt, with whatever else is known of it (fields of RunRecord). Raises UserError."""
         with self._locked(spec.id) as folder:
             before = self._read(spec.id, "failed.json", "failed")
-            record = RunRecord(spec, "failed", reason, attempts=1 + (before.attempts if before else 0), **known)
+            record = RunRecord(spec, "failed", reason, **_history(before), **known)
             write_atomic(folder / "failed.json", _to_json(record))
             self.damaged.pop(spec.id, None)
         return record
@@ -249,6 +249,13 @@ class RunStore:
                 os.close(handle)
         except OSError as error:
             raise _unwritable(folder, error) from error
+
+
+def _history(failure: RunRecord | None) -> dict[str, Any]:
+    """What the next attempt's record says of those before it, the last of which was `failure`."""
+    if failure is None:
+        return {"attempts": 1, "failures": []}
+    return {"attempts": failure.attempts + 1, "failures": [*failure.failures, failure.reason or ""][-FAILURES:]}
 
 
 def _keep_aside(folder: Path, first: RunRecord, second: RunRecord) -> None:

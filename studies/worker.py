@@ -32,6 +32,17 @@ ENVIRONMENT = {
 }
 
 
+HOST_FULL, DEVICE_FULL = 12, 13  # exit codes of a run that ran out of the machine's memory, or of its GPU's
+
+
+class OutOfMemory(Exception):
+    """A run did not get the memory that it asked for. host: of the machine; else of its GPU."""
+
+    def __init__(self, error: BaseException, host: bool):
+        super().__init__(f"out of memory: {type(error).__name__}: {error}")
+        self.host = host
+
+
 def load_function(dotted: str) -> Callable[..., Any]:
     """The function named by "package.module:name"."""
     module, _, name = dotted.partition(":")
@@ -41,7 +52,8 @@ def load_function(dotted: str) -> Callable[..., Any]:
 def attempt(spec: RunSpec, store: RunStore, execute: str, data_root: str, device: str) -> None:
     """Run `spec` once; its record or its failure is in the store afterwards.
 
-    Raises UserError only where the store cannot be written. KeyboardInterrupt passes through.
+    Raises OutOfMemory, with nothing stored: what that means depends on what else was running. Raises UserError only
+    where the store cannot be written. KeyboardInterrupt passes through.
     """
     started = time.monotonic()
     try:
@@ -53,9 +65,22 @@ def attempt(spec: RunSpec, store: RunStore, execute: str, data_root: str, device
         reason = str(error) if expected else f"{type(error).__name__}: {error}"
         if not expected:
             _append(store.folder(spec.id) / "log.txt", traceback.format_exc())
+        host = _memory_missed(error)
+        if host is not None:
+            raise OutOfMemory(error, host) from None
         store.put_failed(spec, reason, seconds=time.monotonic() - started, device=device)
         return
     store.put(record, arrays)
+
+
+def _memory_missed(error: BaseException) -> bool | None:
+    """True: the machine's, False: a GPU's, None: it is another error. On the CPU, PyTorch raises a RuntimeError."""
+    said = str(error)
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in said:
+        return True
+    if type(error).__name__ == "OutOfMemoryError" or "CUDA error: out of memory" in said:
+        return False
+    return False if "CUBLAS_STATUS_ALLOC_FAILED" in said else None
 
 
 def child_main(
@@ -63,7 +88,7 @@ def child_main(
 ) -> None:
     """Entry of a worker process. The driver learns the outcome from the store, and from the way this process ends.
 
-    complaint: where the store cannot be written, takes the sentence that ends the whole command.
+    complaint: takes why it ran out of memory; or where the store cannot be written, the sentence that ends the command.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides what to stop
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -77,6 +102,9 @@ def child_main(
     except UserError as error:
         complaint.send(str(error))
         raise SystemExit(1) from error
+    except OutOfMemory as error:
+        complaint.send(str(error))
+        raise SystemExit(HOST_FULL if error.host else DEVICE_FULL) from None
     finally:
         with contextlib.suppress(OSError):
             sys.stdout.flush()

@@ -33,13 +33,29 @@ def _lines(data_root) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
+class OutOfMemoryError(RuntimeError):
+    """As torch.OutOfMemoryError is, of a GPU."""
+
+
 def execute(spec: RunSpec, *, data_root: str, device: str = "cpu") -> tuple[RunRecord, dict[str, np.ndarray]]:
+    """fits: with more runs than that on the device, there is no memory for this one."""
+    here = Path(data_root) / f"running-{device}-{os.getpid()}"
+    here.touch()
+    try:
+        return _execute(spec, data_root, device)
+    finally:
+        here.unlink()
+
+
+def _execute(spec: RunSpec, data_root: str, device: str) -> tuple[RunRecord, dict[str, np.ndarray]]:
     config = spec.config
     with open(Path(data_root) / "executed", "a") as handle:
         handle.write(f"{spec.id} {os.getpid()}\n")
     deadline = time.monotonic() + config.get("sleep", 0.0)
     while time.monotonic() < deadline:
         time.sleep(0.01)
+        if len(list(Path(data_root).glob(f"running-{device}-*"))) > config.get("fits", 99):
+            raise MemoryError("Unable to allocate 8 GiB") if device == "cpu" else OutOfMemoryError("Tried to allocate")
     times = executed(data_root).count(spec.id)
     if config.get("deaf"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -64,6 +80,7 @@ def execute(spec: RunSpec, *, data_root: str, device: str = "cpu") -> tuple[RunR
         print(config["says"])
     loss = 1.0 / (1 + spec.seed)
     record = RunRecord(
-        spec, "done", metrics={"valid": {"paper": {"mae": loss}}}, valid_loss=loss, seconds=0.5, device=device
-    )
+        spec, "done", metrics={"valid": {"paper": {"mae": loss}}}, valid_loss=loss, seconds=0.5, device=device,
+        peak_memory_mib=config.get("mib"),
+    )  # fmt: skip
     return record, {"valid_prediction": np.full(3, loss, np.float32), "valid_id": np.array(["a", "b", "c"])}

@@ -75,15 +75,17 @@ def _run(options, table, rows, show: Callable[[Any, Any], str]) -> int:
     from studies import commands, reading
     from studies.progress import Progress
     from studies.render import FORMATS
+    from studies.slots import parse_slots, workers_for
     from studies.store import RunStore
 
     check_format(options.format, FORMATS)
     profile = commands.profile_of(
         options.profile or "paper", trials=options.trials, seeds=options.seeds, epochs=options.epochs
     )
-    if options.workers < 1:
-        raise UserError(f"--workers is {options.workers}; expected at least 1.")
-    devices, cluster = options.devices.split(","), cluster_of(options)
+    devices, cluster, slots = options.devices.split(","), cluster_of(options), parse_slots(options.slots)
+    workers = workers_for(options.workers, slots if options.executor == "local" else None, devices)
+    if workers < 1:
+        raise UserError(f"--workers is {workers}; expected at least 1.")
     setting = commands.setting_for(
         table,
         rows,
@@ -97,9 +99,9 @@ def _run(options, table, rows, show: Callable[[Any, Any], str]) -> int:
     )
     store = RunStore(commands.results_root(options.results))
     if options.dry_run:
-        commands.check_machines(store, options.executor, options.workers, devices, options.time_limit)
+        commands.check_machines(store, options.executor, workers, devices, options.time_limit, slots)
         commands.check_rows(rows, setting, options.data)
-        return _dry_run(rows, setting, store, options.workers)
+        return _dry_run(rows, setting, store, workers)
     records = list(store.records())
     studies, failed = commands.run_table(
         rows,
@@ -107,10 +109,11 @@ def _run(options, table, rows, show: Callable[[Any, Any], str]) -> int:
         store,
         data=options.data,
         executor=options.executor,
-        workers=options.workers,
+        workers=workers,
+        slots=slots,
         devices=devices,
         time_limit=options.time_limit,
-        progress=lambda specs: Progress(specs, records, workers=options.workers, quiet=options.quiet),
+        progress=lambda specs: Progress(specs, records, workers=workers, quiet=options.quiet),
         cluster=cluster,
     )
     result = reading.table_result(

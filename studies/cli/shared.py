@@ -61,7 +61,12 @@ def running(added: argparse.ArgumentParser) -> None:
     added.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="fix an option of the model or its training"
     )
-    added.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time, a process each")
+    added.add_argument(
+        "--workers", type=int, metavar="N", help="runs at a time, a process each (default: what --slots hold, else 1)"
+    )
+    added.add_argument(
+        "--slots", metavar="N", help="most of them on one device; auto: as fit by the memory that runs alike took"
+    )
     added.add_argument("--devices", default="cpu", metavar="LIST", help="cpu, or cuda:0,cuda:1 ...")
     added.add_argument("--executor", default="local", metavar="NAME", help="local (default), inline, ray or slurm")
     added.add_argument("--address", metavar="ADDRESS", help="with ray: of a running cluster (default: one of its own)")

@@ -13,7 +13,12 @@ def add(commands) -> None:
         commands, "worker", do_worker, "do runs that a `bench run` on the same results folder still has to do"
     )
     added.add_argument("--devices", default="cpu", metavar="LIST", help="cpu, or cuda:0,cuda:1 ...")
-    added.add_argument("--slots", type=int, default=1, metavar="N", help="runs at a time on each device (default: 1)")
+    added.add_argument(
+        "--slots",
+        default="1",
+        metavar="N",
+        help="runs at a time on each device (default: 1); auto: as fit by the memory that runs alike took",
+    )
     added.add_argument(
         "--time",
         type=float,
@@ -32,10 +37,10 @@ def do_worker(options) -> int:
 
     from studies.commands import check_devices, results_root
     from studies.pull import Limits, work
+    from studies.slots import parse_slots
     from studies.store import RunStore
 
-    if options.slots < 1:
-        raise UserError(f"--slots is {options.slots}; expected at least 1.")
+    slots = parse_slots(options.slots)
     if options.time is not None and options.time <= 0:
         raise UserError(f"--time is {options.time:g}; expected seconds, more than 0.")
     if options.idle < 0:
@@ -48,7 +53,7 @@ def do_worker(options) -> int:
     pull = work(
         store,
         devices=devices,
-        slots=1 if options.once else options.slots,
+        slots=slots or 1,
         data_root=options.data or os.environ.get("BENCH_DATA"),
         limits=Limits(options.time, options.idle, options.once),
         on_event=None if options.quiet else lambda event: print(line(event), file=sys.stderr, flush=True),

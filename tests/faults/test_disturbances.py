@@ -15,16 +15,30 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file 
 
 
 def test_misbehaving_trainings(place, recovers):
-    """One that raises, one that returns NaN, one that is out of memory, one that hangs, one that is killed."""
-    place.faults(**{"2": "raise", "4": "nan", "5": "memory", "7": "hang", "9": "kill"})
+    """One that raises, one that returns NaN, one that hangs, one that is killed."""
+    place.faults(**{"2": "raise", "4": "nan", "7": "hang", "9": "kill"})
     session = place.start(*RUN, "--time-limit", "4")
     assert session.end() == 1
-    for reason in ("RuntimeError: mat1", "non-finite loss at epoch 2, step 5", "MemoryError", "time limit of 4 s"):
+    for reason in ("RuntimeError: mat1", "non-finite loss at epoch 2, step 5", "time limit of 4 s"):
         assert len([line for line in session.text.splitlines() if line.startswith("failed") and reason in line]) == 1
         assert (
             len([line for line in session.text.splitlines() if line.startswith("bench: run ") and reason in line]) == 1
         )
     assert session.text.count("killed by signal 9 (out of memory?)") == 1 and "retry" in session.text
+    recovers(place)
+
+
+def test_out_of_memory_beside_another_run_and_alone(place, recovers):
+    """Beside another it is tried again, one at a time from there on; the second lack of memory is a failure."""
+    place.faults(**{"sleep": 0.3, "1": "memory", "5": "memory"})
+    session = place.start(*RUN, "--slots", "2")
+    assert session.end() == 1
+    told = [line for line in session.text.splitlines() if "out of memory: " in line and "MemoryError" in line]
+    assert [line.split()[0] for line in told[:2]] == ["retry", "failed"]
+    assert "; 1 other ran beside it, from here on at most 1 at a time" in told[0]
+    assert "; nothing ran beside it" in told[1] and told[-1].startswith("bench: run ")
+    failed = {run: json.loads(content)["failures"] for run, content in place.records().items()}
+    assert [len(reasons) for reasons in failed.values() if reasons] == [1]
     recovers(place)
 
 

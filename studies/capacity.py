@@ -1,0 +1,62 @@
+"""What this machine has for runs: memory of its devices, and processors."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from hycon.errors import UserError
+
+MEMORY_OF = "import sys, torch; print(torch.cuda.mem_get_info(sys.argv[1])[0])"
+
+
+def processors() -> int:
+    """Those that this process may use; a cluster's job has only its own."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_memory(device: str) -> float:
+    """MiB that are free on `device` now. Raises UserError where that cannot be told.
+
+    A GPU is asked by a process of its own: whoever asks takes some hundred MiB of it until it ends.
+    """
+    if device == "cpu":
+        return _host_memory() / 2**20
+    asked = subprocess.run([sys.executable, "-c", MEMORY_OF, device], capture_output=True, text=True, timeout=120)
+    if asked.returncode != 0 or not asked.stdout.strip().isdecimal():
+        last = asked.stderr.strip().rpartition("\n")[2] or "no answer"
+        raise UserError(f"The memory of {device} cannot be read ({last}): give --slots a number.")
+    return int(asked.stdout) / 2**20
+
+
+def _host_memory(root: Path = Path("/")) -> float:
+    """Bytes: what the kernel calls available, and no more than the control groups of this process may have."""
+    meminfo = root / "proc/meminfo"
+    if not meminfo.exists():
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    found = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+    available = 1024.0 * int(found.get("MemAvailable", found["MemTotal"]).split()[0])
+    return min([available, *_group_limits(root)])
+
+
+def _group_limits(root: Path) -> list[int]:
+    """Bytes that each control group of this process may have, in versions 1 and 2; "max" is no limit."""
+    limits = []
+    try:
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    for _, controllers, path in (line.split(":", 2) for line in groups):
+        if controllers not in ("", "memory"):
+            continue
+        mounted, name = ("", "memory.max") if controllers == "" else ("memory", "memory.limit_in_bytes")
+        own = Path(path.lstrip("/"))
+        for group in (own, *own.parents):  # a group's limit holds for all below it
+            try:
+                text = (root / "sys/fs/cgroup" / mounted / group / name).read_text().strip()
+            except OSError:
+                continue
+            limits += [int(text)] if text.isdecimal() else []
+    return limits
