@@ -51,6 +51,7 @@ class How:
 
     workers: the most runs at a time.  slots: the most on one device, or "auto"; None: workers, dealt out in turn.
     time_limit: seconds that a run may take from its start; None: as long as it likes.
+    lowered: what lack of memory made of workers and slots; filled in (studies.slots).
     """
 
     workers: int
@@ -61,6 +62,7 @@ class How:
     cluster: Cluster = field(default_factory=Cluster)
     time_limit: float | None = None
     slots: int | Literal["auto"] | None = None
+    lowered: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass

@@ -10,6 +10,7 @@ from pathlib import Path
 from hycon.errors import UserError
 
 MEMORY_OF = "import sys, torch; print(torch.cuda.mem_get_info(sys.argv[1])[0])"
+PATIENCE = 120.0  # seconds to import torch and start CUDA; chosen here
 
 
 def processors() -> int:
@@ -24,11 +25,19 @@ def free_memory(device: str) -> float:
     """
     if device == "cpu":
         return _host_memory() / 2**20
-    asked = subprocess.run([sys.executable, "-c", MEMORY_OF, device], capture_output=True, text=True, timeout=120)
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-c", MEMORY_OF, device], capture_output=True, text=True, timeout=PATIENCE
+        )
+    except subprocess.TimeoutExpired as error:
+        raise _unknown(device, f"no answer within {PATIENCE:g} s") from error
     if asked.returncode != 0 or not asked.stdout.strip().isdecimal():
-        last = asked.stderr.strip().rpartition("\n")[2] or "no answer"
-        raise UserError(f"The memory of {device} cannot be read ({last}): give --slots a number.")
+        raise _unknown(device, asked.stderr.strip().rpartition("\n")[2] or "no answer")
     return int(asked.stdout) / 2**20
+
+
+def _unknown(device: str, why: str) -> UserError:
+    return UserError(f"The memory of {device} cannot be read ({why}): give --slots a number.")
 
 
 def _host_memory(root: Path = Path("/")) -> float:

@@ -164,6 +164,7 @@ def run_table(
     check_rows(rows, setting, data)
     store.sweep()
     failed: list[tuple[RunSpec, str]] = []
+    lowered: dict[str, int] = {}
 
     def execute(specs: list[RunSpec]) -> None:
         for sentence in set_aside_damaged(store, specs):
@@ -182,6 +183,7 @@ def run_table(
                 preload=("torch", "studies.preload", *modules({spec.text for spec in specs if spec.encoder})),
                 cluster=cluster,
                 slots=slots,
+                lowered=lowered,
             )
         failed.extend(summary.failed)
         _check_kept(store, specs)

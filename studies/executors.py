@@ -44,6 +44,7 @@ def run(
     ttl: float = TTL,
     cluster: Cluster | None = None,
     slots: Asked | None = None,
+    lowered: dict[str, int] | None = None,
 ) -> Summary:
     """Bring every spec to an end, done or failed, and say which. Re-issuing it does what is missing or failed.
 
@@ -55,6 +56,7 @@ def run(
     ttl: seconds after which a silent lease may be taken over.
     slots: the most runs at a time on one device, or "auto": as fit by the memory that runs alike took. None: no such
     limit beside `workers`. With "local" and, for each worker, "slurm".
+    lowered: empty at a command's first call; carries what lack of memory made of `slots` and `workers` to the next one.
     A failed run never stops the others. Raises UserError for wrong arguments and where results cannot be written,
     KeyboardInterrupt after Ctrl-C or SIGTERM, within 2 s and with all workers stopped and leases released.
     """
@@ -72,6 +74,7 @@ def run(
         cluster,
         time_limit,
         slots,
+        {} if lowered is None else lowered,
     )
     unique = list({spec.id: spec for spec in specs}.values())
     _check(executor, how, unique)

@@ -70,14 +70,20 @@ class Slots:
     """What runs where, and what may be added.
 
     workers: the most runs at a time.  limits: device -> the most on it, in the order in which devices are preferred.
-    memory: device -> MiB for runs, where it decides.
+    memory: device -> MiB for runs, where it decides.  lowered: what lack of memory made of the two, for whoever makes
+    the next Slots: device -> the most on it, "" -> workers.
     """
 
     workers: int
     limits: dict[str, int]
     memory: Mapping[str, float] | None = None
     peaks: Peaks = field(default_factory=Peaks)
+    lowered: dict[str, int] = field(default_factory=dict)
     running: dict[str, _Running] = field(default_factory=dict)  # by run id
+
+    def __post_init__(self) -> None:
+        self.workers = min(self.workers, self.lowered.get("", self.workers))
+        self.limits = {device: min(limit, self.lowered.get(device, limit)) for device, limit in self.limits.items()}
 
     def free(self) -> list[str]:
         """Devices that may take one more run as far as numbers go, the least busy first."""
@@ -117,6 +123,7 @@ class Slots:
             self.workers = now = min(self.workers, shared)
         else:
             self.limits[run.device] = now = min(self.limits[run.device], shared)
+        self.lowered["" if host else run.device] = now
         where = "" if host else f" on {run.device}"
         return f"{shared} other{'s' * (shared > 1)} ran beside it, from here on at most {now} at a time{where}"
 
@@ -126,13 +133,15 @@ def slots_for(how: How, records: Iterable[RunRecord] = ()) -> Slots:
 
     Raises UserError where a device's memory cannot be read.
     """
-    if how.slots == "auto":
-        memory = {device: free_memory(device) for device in dict.fromkeys(how.devices)}
-        return Slots(how.workers, dict.fromkeys(memory, how.workers), memory, Peaks(records))
+    memory = None
     if how.slots is None:  # dealt out in turn
-        dealt = (how.devices[i % len(how.devices)] for i in range(how.workers))
-        return Slots(how.workers, dict(Counter(dealt)))
-    return Slots(how.workers, {device: how.slots * count for device, count in Counter(how.devices).items()})
+        limits = dict(Counter(how.devices[i % len(how.devices)] for i in range(how.workers)))
+    elif how.slots == "auto":
+        limits = dict.fromkeys(how.devices, how.workers)
+        memory = {device: free_memory(device) for device in limits}
+    else:
+        limits = {device: how.slots * count for device, count in Counter(how.devices).items()}
+    return Slots(how.workers, limits, memory, Peaks(records if memory else ()), how.lowered)
 
 
 def parse_slots(text: str | int | None) -> Asked | None:

@@ -235,6 +235,14 @@ def test_out_of_memory_beside_others_is_tried_again_beside_fewer(go, runs, tmp_p
     assert "retry" not in ends[len(ends) - ends[::-1].index("retry") :] and list((runs.root / "leases").iterdir()) == []
 
 
+def test_the_commands_next_runs_start_with_what_was_left(go):
+    lowered = {}
+    go([spec(n, sleep=0.3, fits=2) for n in range(3)], lowered=lowered)
+    assert lowered == {"": 2}
+    go([spec(n, sleep=0.2) for n in range(3, 7)], lowered=lowered)
+    assert go.most == {"cpu": 2}
+
+
 def test_of_a_gpu_lowers_that_gpu_only(go, runs):
     tight = [like(number=n, device="cuda", sleep=0.3, fits=1) for n in range(4)]
     assert len(go(tight, workers=4, devices=("cuda:0", "cuda:1")).done) == 4
