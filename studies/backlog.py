@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from studies.cluster import Cluster
+from studies.durations import Durations, Kind, alike, longest_first
 from studies.leases import TTL, Lease
 from studies.runs import RunRecord, RunSpec
 from studies.store import RunStore
@@ -23,9 +24,9 @@ POLL = 0.25  # seconds between looks at runs that another process is busy with
 class Event:
     """Something happened to a run.
 
-    kind: start | done | failed | retry (its worker died or ran out of memory beside
-    others, and it is started again) | elsewhere (another process
-    finished it: `record` where it is done, `reason` where it failed).  seconds: from start to end.
+    kind: start | done | failed | retry (its worker died, or ran out of memory beside others, and it is started again) |
+    elsewhere (another process finished it: `record` where it is done, `reason` where it failed).
+    seconds: from start to end.
     """
 
     kind: str
@@ -73,6 +74,7 @@ class Backlog:
     leases: run id -> the lease held for it.
     poll: seconds between looks.  accept: whether a run may be started now.
     more: looks for more specs and says whether some are here or may still come; only pull workers find any.
+    durations: of finished runs, for starting the longest first.  begun: kinds of which a run was started here.
     """
 
     store: RunStore
@@ -85,6 +87,8 @@ class Backlog:
     poll: float = POLL
     accept: Callable[[RunSpec], bool] = lambda spec: True
     more: Callable[[], bool] | None = None
+    durations: Durations = field(default_factory=Durations)
+    begun: set[Kind] = field(default_factory=set)
 
     def open(self) -> bool:
         """Whether there is, or may still come, something to claim."""
@@ -95,8 +99,8 @@ class Backlog:
 
         admitted: whether there is room for it.
         """
-        for spec in list(self.pending):
-            if spec.device != kind(device) or not admitted(spec) or not self.accept(spec):
+        for spec in self._candidates(device):
+            if not admitted(spec) or not self.accept(spec):
                 continue
             if not self._done_elsewhere(spec):
                 lease = self.store.claim(spec.id, self.ttl)
@@ -105,15 +109,39 @@ class Backlog:
                 self.leases[spec.id] = lease
                 # Looked at again: it may have ended between the look and the claim.
                 if not self._done_elsewhere(spec) and not self._failed_elsewhere(spec):
-                    self.pending.remove(spec)
+                    self.take(spec)
                     return spec
                 self.release(spec)
             self.pending.remove(spec)
         return None
 
+    def in_order(self) -> list[RunSpec]:
+        """What is pending, in the order in which it is best started."""
+        return longest_first(self.pending, self.durations, self.begun)
+
+    def take(self, spec: RunSpec) -> None:
+        self.pending.remove(spec)
+        self.begun.add(alike(spec))
+
+    def _candidates(self, device: str) -> list[RunSpec]:
+        """What may be claimed for `device`. Of the runs that somebody has a lease on only one, another each time.
+
+        To look at a lease takes half a dozen calls to the file system: were all of them looked at each time, a hundred
+        workers at the end of a table would ask a file server for a hundred times as much as one.
+        """
+        leased = self.store.leased()
+        mine = [spec for spec in self.pending if spec.device == kind(device)]
+        held = [spec for spec in mine if spec.id in leased]
+        for spec in held[:1]:
+            self.pending.remove(spec)
+            self.pending.append(spec)
+        free = [spec for spec in mine if spec.id not in leased]
+        return longest_first(free, self.durations, self.begun | {alike(spec) for spec in held}) + held[:1]
+
     def observe(self) -> None:
         """Strike off what others have brought to an end, for an engine whose runs are all done elsewhere."""
-        for spec in list(self.pending):
+        known = set(self.store.ids())  # one look at the folder: what has none in it has not begun
+        for spec in [spec for spec in self.pending if spec.id in known]:
             ended = self._done_elsewhere(spec)
             if not ended and self._has_failed(spec):
                 lease = self.store.claim(spec.id, self.ttl)  # while another holds it, it is being tried once more
@@ -127,6 +155,7 @@ class Backlog:
         """Report what the store holds of a run that was tried here. False: neither a record nor a new failure."""
         record = self.store.get(spec.id)
         if record is not None:
+            self.durations.learn(record)
             self.summary.done.append(spec)
             self.notify(Event("done", spec, seconds, record, device=device))
         else:
@@ -151,6 +180,7 @@ class Backlog:
         record = self.store.get(spec.id)
         if record is None:
             return False
+        self.durations.learn(record)
         self.summary.done.append(spec)
         self.notify(Event("elsewhere", spec, record.seconds, record))
         return True

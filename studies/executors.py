@@ -17,6 +17,7 @@ from hycon.data.corpus import data_root as folder_of_corpora
 from hycon.errors import UserError, nearest
 from studies.backlog import POLL, Backlog, Event, How, Summary, kind
 from studies.cluster import Cluster
+from studies.durations import Durations
 from studies.interrupts import Interrupt
 from studies.leases import TTL, heartbeat
 from studies.local import run_local
@@ -86,6 +87,7 @@ def run(
     store.check_writable()
     before = {spec.id: _attempts(store, spec) for spec in pending}
     backlog = Backlog(store, pending, before, summary, on_event or (lambda event: None), ttl)
+    backlog.durations = Durations(store.records() if len(pending) > 1 else ())
     entries = entries_of(pending, before, how.execute, how.data_root)
     with heartbeat(backlog.leases, ttl), published(store, entries):
         ENGINES[executor](backlog, how)

@@ -78,6 +78,16 @@ def claim(folder: Path, run_id: str, ttl: float = TTL) -> Lease | None:
         raise UserError(f"Cannot write leases in {folder}: {error.strerror or error}.") from error
 
 
+def leased(folder: Path) -> set[str]:
+    """Ids of the runs that have a lease, live or stale, by one look. Raises UserError where it cannot be read."""
+    try:
+        return {name.partition(".")[0] for name in os.listdir(folder) if not name.startswith(".")}
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        raise UserError(f"Cannot read leases in {folder}: {error.strerror or error}.") from error
+
+
 @contextlib.contextmanager
 def heartbeat(leases: dict[str, Lease], ttl: float = TTL) -> Iterator[None]:
     """Renew all of `leases` (run id -> lease; it may change meanwhile) until the block ends, then release them."""

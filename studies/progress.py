@@ -11,13 +11,11 @@ import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any, TextIO
 
 from studies.backlog import Event
+from studies.durations import Durations
 from studies.runs import RunRecord, RunSpec
-
-Kind = tuple[str, str, str, str | None, str]
 
 
 @dataclass(frozen=True)
@@ -39,32 +37,6 @@ def estimate_seconds(specs: Iterable[RunSpec], records: Iterable[RunRecord]) -> 
     """`estimate` as one number: None where some run has no measured like."""
     found = estimate(specs, records)
     return None if found.unknown else found.seconds
-
-
-class Durations:
-    """How long runs took, by what makes them alike."""
-
-    def __init__(self, records: Iterable[RunRecord] = ()):
-        self._seconds: dict[Kind, list[float]] = {}
-        for record in records:
-            self.learn(record)
-
-    def learn(self, record: RunRecord) -> None:
-        if record.status == "done" and record.seconds is not None:
-            self._seconds.setdefault(alike(record.spec), []).append(record.seconds)
-
-    def mean(self, spec: RunSpec) -> float | None:
-        """Seconds of the runs like it, on average; None where there is none."""
-        past = self._seconds.get(alike(spec))
-        return fmean(past) if past else None
-
-    def longest(self, spec: RunSpec) -> float | None:
-        return max(self._seconds.get(alike(spec), ()), default=None)
-
-
-def alike(spec: RunSpec) -> Kind:
-    """What runs have in common that take about as long and as much memory."""
-    return spec.model, spec.text, spec.corpus, (spec.encoder or {}).get("name"), spec.device
 
 
 def duration(seconds: float) -> str:

@@ -22,10 +22,10 @@ from hycon.errors import UserError
 from studies import queue
 from studies.backlog import Backlog, Event, How, Summary, kind
 from studies.cluster import Cluster
+from studies.durations import Durations
 from studies.interrupts import Interrupt
 from studies.leases import TTL, heartbeat
 from studies.local import GRACE, run_local
-from studies.progress import Durations
 from studies.runs import RunSpec
 from studies.slots import Asked, workers_for
 from studies.store import RunStore
@@ -63,7 +63,6 @@ class Pull:
     data_root: str | None
     kinds: frozenset[str]
     notify: Callable[[Event], None]
-    durations: Durations
     began: float = field(default_factory=time.monotonic)
     active: float = field(default_factory=time.monotonic)
     looked: float = -1e9
@@ -106,8 +105,6 @@ class Pull:
             self.running.pop(run_id, None)
             self.entries.pop(run_id, None)
             queue.withdraw_ended(self.backlog.store, run_id)
-            if event.record is not None:
-                self.durations.learn(event.record)
             if event.kind == "done":
                 self.done.append(event.spec)
             elif event.kind == "failed":
@@ -132,8 +129,12 @@ class Pull:
         store, backlog = self.backlog.store, self.backlog
         waiting = queue.waiting(store)
         for run_id in (self.entries.keys() | self.refused.keys()) - waiting - self.running.keys():
-            self.entries.pop(run_id, None)
             self.refused.pop(run_id, None)
+            gone = self.entries.pop(run_id, None)
+            if gone is not None and backlog.durations.longest(gone.spec) is None:
+                record = store.get(run_id)  # another worker's: the first of its kind
+                if record is not None:
+                    backlog.durations.learn(record)
         new = []
         for run_id in waiting - self.entries.keys() - self.refused.keys():
             entry = queue.read(store, run_id)
@@ -150,9 +151,8 @@ class Pull:
             self.active = time.monotonic()
         left = [entry for run_id, entry in self.entries.items() if run_id not in self.running]
         backlog.before = {run_id: entry.attempts for run_id, entry in self.entries.items()}
-        random.shuffle(left)  # workers that begin at the same end would all try for the same lease
-        # What no duration is known of comes first: only a worker that has just begun may start it.
-        backlog.pending[:] = sorted((e.spec for e in left), key=lambda s: self.durations.longest(s) is not None)
+        random.shuffle(left)  # of equally long runs each worker tries for another one
+        backlog.pending[:] = [entry.spec for entry in left]
 
     def _unserved(self, entry: queue.Entry) -> str | None:
         if entry.execute != self.execute:
@@ -170,7 +170,7 @@ class Pull:
         if self.limits.seconds is None:
             return True
         left = self.limits.seconds - STOP - (time.monotonic() - self.began)
-        longest = self.durations.longest(spec)
+        longest = self.backlog.durations.longest(spec)
         return left > FRESH * self.limits.seconds - STOP or (longest is not None and left > longest * SLOWER + START)
 
 
@@ -197,11 +197,12 @@ def work(
     limits = limits or Limits()
     began = time.monotonic()
     store.check_writable()
-    backlog = Backlog(store, [], {}, Summary(), lambda event: None, ttl, poll=poll)
-    durations = Durations(store.records() if limits.seconds else ())
+    backlog = Backlog(
+        store, [], {}, Summary(), lambda event: None, ttl, poll=poll, durations=Durations(store.records())
+    )
     pull = Pull(
         backlog, limits, execute, data_root, frozenset(map(kind, devices)), on_event or (lambda event: None),
-        durations, began=began,
+        began=began,
     )  # fmt: skip
     backlog.notify, backlog.accept, backlog.more = pull.heard, pull.accept, pull.more
     alarm = _Alarm(None if limits.seconds is None else limits.seconds - STOP - (time.monotonic() - began))

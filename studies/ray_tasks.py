@@ -44,7 +44,8 @@ def run_ray(backlog: Backlog, how: How) -> None:
             while not interrupt.caught:
                 backlog.observe()
                 while backlog.pending and len(tasks) < how.workers:
-                    spec = backlog.pending.pop(0)
+                    spec = backlog.in_order()[0]
+                    backlog.take(spec)
                     backlog.notify(Event("start", spec, device="ray"))
                     reference = task.remote(spec, str(backlog.store.root), backlog.before[spec.id], how, backlog.ttl)
                     tasks[reference] = (spec, time.monotonic())

@@ -12,7 +12,7 @@ from typing import Literal
 from hycon.errors import UserError
 from studies.backlog import How
 from studies.capacity import free_memory, processors
-from studies.progress import Kind, alike
+from studies.durations import Kind, alike
 from studies.runs import RunRecord, RunSpec
 
 SHARE = 0.9  # of a device's free memory that runs may be expected to use; chosen here

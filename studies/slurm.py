@@ -22,7 +22,7 @@ from hycon.errors import UserError
 from studies.backlog import Backlog, How
 from studies.cluster import Cluster
 from studies.interrupts import Interrupt
-from studies.queue import entries_of, publish, wanted
+from studies.queue import entries_of, publish, waiting
 from studies.store import RunStore
 
 POLL = 10.0  # seconds between looks at store and squeue; sites ask not to call squeue more often; chosen here
@@ -157,7 +157,8 @@ def _submit(executor: Any, count: int, store: RunStore, how: How) -> None:
 
 def _publish_again(backlog: Backlog, how: How) -> None:
     """What another driver took away when it ended, although it is still wanted here."""
-    gone = [spec for spec in backlog.pending if not wanted(backlog.store, spec.id)]
+    there = waiting(backlog.store)  # one look at the folder
+    gone = [spec for spec in backlog.pending if spec.id not in there]
     publish(backlog.store, entries_of(gone, backlog.before, how.execute, how.data_root))
 
 

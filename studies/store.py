@@ -33,7 +33,7 @@ import numpy as np
 from hycon.data.arrays import Damaged, read_npz
 from hycon.errors import UserError
 from hycon.temporary import sweep, temporary
-from studies.leases import TTL, Lease, claim, survey
+from studies.leases import TTL, Lease, claim, leased, survey
 from studies.runs import RECORD_VERSION, RunRecord, RunSpec
 
 PREDICTIONS = "predictions.npz"
@@ -201,6 +201,10 @@ class RunStore:
     def claim(self, run_id: str, ttl: float = TTL) -> Lease | None:
         """The right to do a run, None while another live process has it; see studies.leases."""
         return claim(self.root / "leases", run_id, ttl)
+
+    def leased(self) -> set[str]:
+        """Ids of the runs that somebody has, or had when he died."""
+        return leased(self.root / "leases")
 
     # ------------------------------------------------------------------------------------------ internals
 

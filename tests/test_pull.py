@@ -20,9 +20,9 @@ from studies import pull, queue
 from studies.backlog import Backlog, Summary
 from studies.cli import main
 from studies.doctor import examine, repair
+from studies.durations import Durations
 from studies.executors import run
 from studies.leases import claim
-from studies.progress import Durations
 from studies.pull import Limits, Pull, work
 from studies.queue import Entry, publish
 from studies.runs import RunRecord
@@ -172,11 +172,10 @@ def test_what_the_driver_takes_back_is_not_started(go, runs, tmp_path):
 
 
 def puller(runs, limits, durations=(), elapsed=0.0):
-    backlog = Backlog(runs, [], {}, Summary(), lambda event: None)
+    backlog = Backlog(runs, [], {}, Summary(), lambda event: None, durations=Durations(durations))
     began = time.monotonic() - elapsed
     return Pull(
-        backlog, limits, EXECUTE, None, frozenset({"cpu"}), lambda e: None, Durations(durations),
-        began=began,
+        backlog, limits, EXECUTE, None, frozenset({"cpu"}), lambda e: None, began=began,
     )  # fmt: skip
 
 
@@ -210,7 +209,18 @@ def test_runs_of_unknown_duration_come_first(runs):
     want(runs, [*(spec(n) for n in range(8)), unknown])
     worker = puller(runs, Limits(100.0), [record(spec(99))])
     worker.more()
-    assert worker.backlog.pending[0] == unknown
+    assert worker.backlog.claim("cpu") == unknown
+
+
+def test_what_others_finish_tells_how_long_their_kind_takes(runs):
+    want(runs, [spec(0), spec(1)])
+    worker = puller(runs, Limits())
+    worker.more()
+    runs.put(record(spec(0)), ARRAYS)
+    queue.withdraw_ended(runs, spec(0).id)
+    worker.looked = 0.0
+    worker.more()
+    assert (worker.backlog.pending, worker.backlog.durations.longest(spec(1))) == ([spec(1)], 1.0)
 
 
 def test_a_run_that_had_a_whole_workers_time_fails_and_says_so(go, runs, tmp_path):
