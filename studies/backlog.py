@@ -13,7 +13,7 @@ from typing import Literal
 
 from studies.cluster import Cluster
 from studies.durations import Durations, Kind, alike, longest_first
-from studies.leases import TTL, Lease
+from studies.leases import TTL, Held
 from studies.runs import RunRecord, RunSpec
 from studies.store import RunStore
 
@@ -83,7 +83,7 @@ class Backlog:
     summary: Summary
     notify: Callable[[Event], None]
     ttl: float = TTL
-    leases: dict[str, Lease] = field(default_factory=dict)
+    leases: dict[str, Held] = field(default_factory=dict)
     poll: float = POLL
     accept: Callable[[RunSpec], bool] = lambda spec: True
     more: Callable[[], bool] | None = None

@@ -162,6 +162,7 @@ def run_table(
 
     check_machines(store, executor, workers, devices, time_limit, slots)
     check_rows(rows, setting, data)
+    store.leases.check()
     store.sweep()
     failed: list[tuple[RunSpec, str]] = []
     lowered: dict[str, int] = {}

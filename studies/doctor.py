@@ -19,7 +19,7 @@ from typing import Any
 from hycon.data.corpus import read_manifest
 from hycon.errors import UserError
 from studies import queue
-from studies.leases import TTL, Lease, survey
+from studies.leases import TTL, Held
 from studies.mixing import described, mixture
 from studies.plan import read_study
 from studies.quarantine import quarantine
@@ -47,7 +47,7 @@ class Finding:
     path: str
     said: str
     action: str | None = None
-    lease: Lease | None = None
+    lease: Held | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": self.kind, "path": self.path, "said": self.said, "repair": self.action}
@@ -58,9 +58,9 @@ def examine(store: RunStore) -> list[Finding]:
     folder is not there or cannot be read."""
     if not store.root.is_dir():
         raise UserError(f"{store.root} is not there: give a results folder with --results.")
-    live, stale = survey(store.root / "leases")
+    live, stale = store.leases.survey()
     findings = [
-        Finding("lease", _below(store, lease.path), f"of run {run_id}: its holder is dead or silent", "release", lease)
+        Finding("lease", lease.label, f"of run {run_id}: its holder is dead or silent", "release", lease)
         for run_id, leases in stale.items()
         for lease in leases
     ]
@@ -79,7 +79,7 @@ def examine(store: RunStore) -> list[Finding]:
 
 def repair(store: RunStore, findings: Sequence[Finding]) -> list[Finding]:
     """Repair what can be, and return the findings that remain. Raises UserError where the folder cannot be written."""
-    live, _ = survey(store.root / "leases")
+    live, _ = store.leases.survey()
     left = []
     for finding in findings:
         parts = Path(finding.path).parts

@@ -85,6 +85,7 @@ def run(
     if not pending:
         return summary
     store.check_writable()
+    store.leases.check()
     before = {spec.id: _attempts(store, spec) for spec in pending}
     backlog = Backlog(store, pending, before, summary, on_event or (lambda event: None), ttl)
     backlog.durations = Durations(store.records() if len(pending) > 1 else ())

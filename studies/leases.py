@@ -9,6 +9,9 @@ Exclusive creation (O_EXCL) decides who wins, on a local disk and on NFSv3 or la
 
 A lease is stale when its holder is known to be dead (same machine, and no such process), or when its heartbeat is
 older than `ttl` by the file system's own clock: clocks of different machines are never compared.
+
+With --storage leases are rows of a database instead (studies.leases_postgres). All who share a results folder must use
+the same kind: MARK in the folder says that it is the database, and whoever comes with files is refused.
 """
 
 from __future__ import annotations
@@ -22,13 +25,73 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from hycon.errors import UserError
 from hycon.temporary import machine, start_time, temporary
 
 TTL = 60.0  # seconds without a heartbeat after which a lease of another machine is stale; chosen here
 BEATS_PER_TTL = 12  # a heartbeat every 5 s: several may be late (a busy NFS server) before anything is taken over
+MARK = "postgresql.json"  # among the leases: they are in a database
+
+
+class Held(Protocol):
+    """A claim on a run. label: its name for people."""
+
+    @property
+    def label(self) -> str: ...
+
+    def renew(self) -> None: ...
+
+    def release(self) -> None: ...
+
+
+class Leases(Protocol):
+    """The leases of one results folder, in files or elsewhere."""
+
+    def check(self) -> None:
+        """Raises UserError, before anything is run, where these are not the leases that the folder has."""
+
+    def claim(self, run_id: str, ttl: float = TTL) -> Held | None: ...
+
+    def leased(self) -> set[str]:
+        """Ids of the runs that somebody has, or had when he died."""
+
+    def survey(self, ttl: float = TTL) -> tuple[set[str], dict[str, list[Held]]]: ...
+
+
+@dataclass(frozen=True)
+class FileLeases:
+    """Leases as files in `folder`: `claim` and `survey` below, for a folder whose leases are not in a database."""
+
+    folder: Path
+
+    def check(self) -> None:
+        mark = self.folder / MARK
+        if os.path.lexists(mark):
+            raise UserError(
+                f"The leases of {self.folder.parent} are in a PostgreSQL database: give --storage with the URL of the "
+                f"one in {mark}; if it is gone and nothing runs here, delete that file."
+            )
+
+    def claim(self, run_id: str, ttl: float = TTL) -> Lease | None:
+        self.check()
+        lease = claim(self.folder, run_id, ttl)
+        try:
+            self.check()  # again: who takes them to a database notes that first, then looks for leases like this one
+        except UserError:
+            if lease is not None:
+                lease.release()
+            raise
+        return lease
+
+    def leased(self) -> set[str]:
+        return leased(self.folder)
+
+    def survey(self, ttl: float = TTL) -> tuple[set[str], dict[str, list[Held]]]:
+        self.check()
+        live, stale = survey(self.folder, ttl)
+        return live, {run_id: list[Held](leases) for run_id, leases in stale.items()}
 
 
 @dataclass(frozen=True)
@@ -37,6 +100,10 @@ class Lease:
 
     path: Path
     inode: int
+
+    @property
+    def label(self) -> str:
+        return f"leases/{self.path.name}"
 
     def renew(self) -> None:
         """Beat. A disk in trouble shows when the record is written; the heartbeat need not die of it."""
@@ -89,7 +156,7 @@ def leased(folder: Path) -> set[str]:
 
 
 @contextlib.contextmanager
-def heartbeat(leases: dict[str, Lease], ttl: float = TTL) -> Iterator[None]:
+def heartbeat(leases: dict[str, Held], ttl: float = TTL) -> Iterator[None]:
     """Renew all of `leases` (run id -> lease; it may change meanwhile) until the block ends, then release them."""
     ended = threading.Event()
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -289,6 +288,9 @@ def choose_winner(store: RunStore, study: Study, row: Row, setting: Setting, spe
     space = search_space(row.model, row.text, {**study.row, **study.options})
     losses = {i: r.valid_loss if r else None for i, r in records.items()}
     name = f"{study.model}-{study.text}-{study.corpus}-{study.id}"
-    where = os.environ.get("BENCH_STORAGE") or store.root / "studies" / f"{study.id}.journal"
-    ledger(where, name, study.draws, space, losses)
+    if store.storage is None:
+        ledger(store.root / "studies" / f"{study.id}.journal", name, study.draws, space, losses)
+    else:
+        with store.storage.alone():
+            ledger(store.storage.sqlalchemy_url(), name, study.draws, space, losses)
     return study

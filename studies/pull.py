@@ -196,6 +196,7 @@ def work(
     """
     limits = limits or Limits()
     began = time.monotonic()
+    store.leases.check()
     store.check_writable()
     backlog = Backlog(
         store, [], {}, Summary(), lambda event: None, ttl, poll=poll, durations=Durations(store.records())

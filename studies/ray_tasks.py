@@ -20,6 +20,7 @@ from studies.interrupts import Interrupt
 from studies.leases import heartbeat
 from studies.local import run_local
 from studies.runs import RunSpec
+from studies.storage import Storage
 from studies.store import RunStore
 
 RETRIES = 3  # times that Ray starts a task anew after its node or its worker died; chosen here
@@ -47,7 +48,8 @@ def run_ray(backlog: Backlog, how: How) -> None:
                     spec = backlog.in_order()[0]
                     backlog.take(spec)
                     backlog.notify(Event("start", spec, device="ray"))
-                    reference = task.remote(spec, str(backlog.store.root), backlog.before[spec.id], how, backlog.ttl)
+                    arguments = (str(backlog.store.root), backlog.before[spec.id], how, backlog.ttl)
+                    reference = task.remote(spec, *arguments, backlog.store.storage)
                     tasks[reference] = (spec, time.monotonic())
                 if not tasks:
                     return
@@ -61,10 +63,11 @@ def run_ray(backlog: Backlog, how: How) -> None:
             ray.shutdown()
 
 
-def run_one(spec: RunSpec, root: str, attempts: int, how: How, ttl: float) -> None:
+def run_one(spec: RunSpec, root: str, attempts: int, how: How, ttl: float, storage: Storage | None = None) -> None:
     """What a task does, in a worker of Ray's. Ray sets CUDA_VISIBLE_DEVICES, so the GPU is always the first one."""
     device = "cuda:0" if spec.device == "cuda" else spec.device
-    backlog = Backlog(RunStore(Path(root)), [spec], {spec.id: attempts}, Summary(), lambda event: None, ttl)
+    store = RunStore(Path(root), storage=storage)
+    backlog = Backlog(store, [spec], {spec.id: attempts}, Summary(), lambda event: None, ttl)
     with heartbeat(backlog.leases, ttl):
         run_local(backlog, dataclasses.replace(how, workers=1, devices=(device,)))
 

@@ -80,6 +80,7 @@ def ledger(
     another result) as *.old, and written anew: the store is the truth. Raises UserError where it cannot be written.
     """
     import optuna
+    from sqlalchemy.exc import SQLAlchemyError
 
     losses = {i: x if x is not None and math.isfinite(x) else None for i, x in finished.items()}
     journal = None if "://" in str(where) else Path(where)
@@ -92,6 +93,9 @@ def ledger(
             _bring_up_to_date(where, journal, study_name, draws, space, losses)
     except OSError as error:
         raise UserError(f"Cannot write the search's ledger {where}: {error.strerror or error}.") from error
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise UserError(f"Cannot write the search's ledger in its database ({reason}): try again.") from error
     finally:
         optuna.logging.set_verbosity(verbosity)
 

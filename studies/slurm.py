@@ -23,6 +23,7 @@ from studies.backlog import Backlog, How
 from studies.cluster import Cluster
 from studies.interrupts import Interrupt
 from studies.queue import entries_of, publish, waiting
+from studies.storage import VARIABLE, inherited, storage_of
 from studies.store import RunStore
 
 POLL = 10.0  # seconds between looks at store and squeue; sites ask not to call squeue more often; chosen here
@@ -76,12 +77,12 @@ def jobs(name: str) -> list[str]:
     return _call("squeue", "--me", "--noheader", "--array", "--format=%i", "--name", name).split()
 
 
-def pull_worker(root: str, how: How) -> None:
-    """What a job does."""
+def pull_worker(root: str, how: How, storage: str | None = None) -> None:
+    """What a job does. storage: the URL without password; the whole one is in the job's environment."""
     from studies.pull import Limits, work
 
     work(
-        RunStore(Path(root)),
+        RunStore(Path(root), storage=storage_of(os.environ.get(VARIABLE) or storage) if storage else None),
         devices=devices_in_job(how),
         slots=how.cluster.slots,
         data_root=how.data_root,
@@ -144,9 +145,10 @@ def parameters(cluster: Cluster, name: str) -> dict[str, Any]:
 
 
 def _submit(executor: Any, count: int, store: RunStore, how: How) -> None:
-    local = dataclasses.replace(how, workers=1)
+    arguments = (str(store.root), dataclasses.replace(how, workers=1), store.storage and store.storage.url)
     try:
-        executor.map_array(pull_worker, [str(store.root)] * count, [local] * count)
+        with inherited(store.storage):  # what submitit is given is written to a file
+            executor.map_array(pull_worker, *([value] * count for value in arguments))
     except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
         raise UserError(f"Slurm did not take the workers: {error}.") from error
     except Exception as error:

@@ -5,7 +5,7 @@
     <root>/runs/<id>/failed.json       the last failure and how often it was tried; removed once the run is done
     <root>/runs/<id>/log.txt           what the run printed, for looking into failures
     <root>/runs/<id>/second-*.json     what a second worker measured, where that was not the same; see `put`
-    <root>/leases/                     who is busy with what, see studies.leases
+    <root>/leases/                     who is busy with what, see studies.leases (with `storage`: only where that is)
     <root>/queue/                      what is wanted, see studies.queue
 
 Every file appears whole or not at all: temporary file, fsync, atomic rename, fsync of the folder. A killed process
@@ -33,8 +33,10 @@ import numpy as np
 from hycon.data.arrays import Damaged, read_npz
 from hycon.errors import UserError
 from hycon.temporary import sweep, temporary
-from studies.leases import TTL, Lease, claim, leased, survey
+from studies.leases import TTL, FileLeases, Held, Leases
+from studies.leases_postgres import PostgresLeases
 from studies.runs import RECORD_VERSION, RunRecord, RunSpec
+from studies.storage import Storage
 
 PREDICTIONS = "predictions.npz"
 SECOND = "second-"  # begins the name of a second result that is not the first
@@ -47,13 +49,19 @@ class RunStore:
     """Records of runs under `root` (the results folder).
 
     damaged: run id -> one sentence, filled while reading; such runs count as not done and are done again.
+    storage: the database of the leases, and of Optuna's studies; None: both are files under `root`, too.
     """
 
     root: Path
     damaged: dict[str, str] = field(default_factory=dict, compare=False)
+    storage: Storage | None = field(default=None, compare=False)
+    leases: Leases = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root).absolute())
+        folder = self.root / "leases"
+        leases = FileLeases(folder) if self.storage is None else PostgresLeases(folder, self.storage)
+        object.__setattr__(self, "leases", leases)
 
     def folder(self, run_id: str) -> Path:
         return self.root / "runs" / run_id
@@ -190,7 +198,7 @@ class RunStore:
 
         Temporary files of a run go when it is written. Raises UserError where the leases cannot be read.
         """
-        for leases in survey(self.root / "leases")[1].values():
+        for leases in self.leases.survey()[1].values():
             for lease in leases:
                 lease.release()
         for folder in (self.root, *(self.root / name for name in ("runs", "leases", "studies"))):
@@ -198,13 +206,13 @@ class RunStore:
         for folder in (self.root / "corpora").glob("*/"):
             sweep(folder)
 
-    def claim(self, run_id: str, ttl: float = TTL) -> Lease | None:
+    def claim(self, run_id: str, ttl: float = TTL) -> Held | None:
         """The right to do a run, None while another live process has it; see studies.leases."""
-        return claim(self.root / "leases", run_id, ttl)
+        return self.leases.claim(run_id, ttl)
 
     def leased(self) -> set[str]:
         """Ids of the runs that somebody has, or had when he died."""
-        return leased(self.root / "leases")
+        return self.leases.leased()
 
     # ------------------------------------------------------------------------------------------ internals
 

@@ -121,8 +121,8 @@ class Executor:
     def __init__(self, runs, works=True):
         self.runs, self.works, self.submitted = runs, works, []
 
-    def map_array(self, function, roots, hows):
-        assert function is slurm.pull_worker and set(roots) == {str(self.runs.root)}
+    def map_array(self, function, roots, hows, storages):
+        assert function is slurm.pull_worker and set(roots) == {str(self.runs.root)} and set(storages) == {None}
         self.submitted.append(len(roots))
         if self.works:
             limits = Limits(idle=0, once=len(self.submitted) == 1)

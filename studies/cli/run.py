@@ -10,7 +10,7 @@ from typing import Any
 from hycon.errors import UserError
 from studies.arguments import parse_encoders, parse_values
 from studies.cli.listing import do_list
-from studies.cli.shared import check_format, choosing, cluster_of, command, mixing, naming, running
+from studies.cli.shared import check_format, choosing, cluster_of, command, mixing, naming, running, store_of
 
 
 def add(commands) -> None:
@@ -76,7 +76,6 @@ def _run(options, table, rows, show: Callable[[Any, Any], str]) -> int:
     from studies.progress import Progress
     from studies.render import FORMATS
     from studies.slots import parse_slots, workers_for
-    from studies.store import RunStore
 
     check_format(options.format, FORMATS)
     profile = commands.profile_of(
@@ -86,6 +85,9 @@ def _run(options, table, rows, show: Callable[[Any, Any], str]) -> int:
     workers = workers_for(options.workers, slots if options.executor == "local" else None, devices)
     if workers < 1:
         raise UserError(f"--workers is {workers}; expected at least 1.")
+    store = store_of(options)
+    if store.storage and not options.dry_run:
+        store.storage.check()
     setting = commands.setting_for(
         table,
         rows,
@@ -97,7 +99,6 @@ def _run(options, table, rows, show: Callable[[Any, Any], str]) -> int:
         options=parse_values(options.set),
         keep=not options.dry_run,
     )
-    store = RunStore(commands.results_root(options.results))
     if options.dry_run:
         commands.check_machines(store, options.executor, workers, devices, options.time_limit, slots)
         commands.check_rows(rows, setting, options.data)

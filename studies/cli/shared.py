@@ -53,8 +53,27 @@ def mixing(added: argparse.ArgumentParser) -> None:
     )
 
 
+def storing(added: argparse.ArgumentParser) -> None:
+    """The option of every command that deals with leases."""
+    added.add_argument(
+        "--storage",
+        metavar="URL",
+        help="postgresql://USER@HOST/DATABASE: for leases and Optuna's studies (default: $BENCH_STORAGE, else files)",
+    )
+
+
+def store_of(options):
+    """The RunStore that --results and --storage name. Raises UserError for what is no URL of a database."""
+    from studies.commands import results_root
+    from studies.storage import storage_of
+    from studies.store import RunStore
+
+    return RunStore(results_root(options.results), storage=storage_of(options.storage))
+
+
 def running(added: argparse.ArgumentParser) -> None:
     """Options of every command that runs something."""
+    storing(added)
     added.add_argument("--trials", type=int, metavar="N", help="random draws a search tries (paper: 50)")
     added.add_argument("--seeds", type=int, metavar="N", help="seeded runs of the winner (paper: 5)")
     added.add_argument("--epochs", type=int, metavar="N", help="most epochs a run may take (default: the model's)")

@@ -6,7 +6,7 @@ import sys
 
 from hycon.errors import UserError
 from studies.arguments import parse_encoders
-from studies.cli.shared import choosing, command, mixing, print_json
+from studies.cli.shared import choosing, command, mixing, print_json, store_of, storing
 
 
 def add(commands) -> None:
@@ -55,6 +55,7 @@ def add_diff(commands) -> None:
 def add_doctor(commands) -> None:
     added = command(commands, "doctor", do_doctor, "find what is wrong in a results folder, and repair what is safe")
     added.add_argument("--repair", action="store_true", help="delete leftovers, move damaged files to quarantine/")
+    storing(added)
     added.add_argument("--json", action="store_true", help="as JSON")
 
 
@@ -132,11 +133,9 @@ def do_diff(options) -> None:
 
 
 def do_doctor(options) -> int:
-    from studies.commands import results_root
     from studies.doctor import examine, repair
-    from studies.store import RunStore
 
-    store = RunStore(results_root(options.results))
+    store = store_of(options)
     found = examine(store)
     left = repair(store, found) if options.repair else found
     mended = [finding for finding in found if finding not in left]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from hycon.errors import UserError
-from studies.cli.shared import command
+from studies.cli.shared import command, store_of, storing
 
 
 def add(commands) -> None:
@@ -29,23 +29,23 @@ def add(commands) -> None:
         "--idle", type=float, default=60.0, metavar="SECONDS", help="end after so long with nothing to do (default: 60)"
     )
     added.add_argument("--once", action="store_true", help="end after one run")
+    storing(added)
     added.add_argument("--quiet", action="store_true", help="no line for each run")
 
 
 def do_worker(options) -> int:
     import os
 
-    from studies.commands import check_devices, results_root
+    from studies.commands import check_devices
     from studies.pull import Limits, work
     from studies.slots import parse_slots
-    from studies.store import RunStore
 
     slots = parse_slots(options.slots)
     if options.time is not None and options.time <= 0:
         raise UserError(f"--time is {options.time:g}; expected seconds, more than 0.")
     if options.idle < 0:
         raise UserError(f"--idle is {options.idle:g}; expected seconds, 0 or more.")
-    store = RunStore(results_root(options.results))
+    store = store_of(options)
     if not store.root.is_dir():
         raise UserError(f"{store.root} is not there: give the results folder of a `bench run` with --results.")
     devices = options.devices.split(",")

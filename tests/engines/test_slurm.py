@@ -16,6 +16,8 @@ from hycon.errors import UserError
 from studies import slurm
 from studies.cluster import Cluster
 from studies.executors import run
+from studies.leases import MARK
+from studies.storage import storage_of
 from studies.store import RunStore
 
 HERE = Path(__file__).resolve().parent
@@ -124,6 +126,20 @@ def test_interrupting_the_driver_cancels_its_jobs(runs, tmp_path):
     wait_for(lambda: slurm.jobs(slurm.job_name(runs)) == [])
     wait_for(lambda: list((runs.root / "leases").iterdir()) == [])
     assert list((runs.root / "queue").iterdir()) == list(runs.failures()) == []
+
+
+@pytest.mark.skipif("BENCH_TEST_POSTGRES" not in os.environ, reason="needs PostgreSQL: setup.sh starts it, too")
+def test_jobs_find_the_leases_in_a_database_and_no_file_its_password(tmp_path):
+    storage = storage_of(os.environ["BENCH_TEST_POSTGRES"])
+    runs = RunStore(tmp_path / "results", storage=storage)
+    specs = [spec(n) for n in range(6)]
+    options = {"executor": "slurm", "workers": 2, "execute": "fake_execute:execute", "preload": ()}
+    summary = run(specs, runs, data_root=tmp_path, cluster=Cluster(time=5), **options)
+    assert len(summary.done) == 6, logs(runs)
+    assert Counter(executed(tmp_path)) == dict.fromkeys([s.id for s in specs], 1)
+    assert [path.name for path in (runs.root / "leases").iterdir()] == [MARK]
+    for path in runs.root.rglob("*"):
+        assert path.is_dir() or storage.password.encode() not in path.read_bytes()
 
 
 def test_an_option_that_slurm_refuses_is_a_sentence(go):
