@@ -53,6 +53,7 @@ class How:
     workers: the most runs at a time.  slots: the most on one device, or "auto"; None: workers, dealt out in turn.
     time_limit: seconds that a run may take from its start; None: as long as it likes.
     lowered: what lack of memory made of workers and slots; filled in (studies.slots).
+    time_limits: by run id, over time_limit: a pull worker's runs are those of several drivers.
     """
 
     workers: int
@@ -64,6 +65,7 @@ class How:
     time_limit: float | None = None
     slots: int | Literal["auto"] | None = None
     lowered: dict[str, int] = field(default_factory=dict)
+    time_limits: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass

@@ -89,7 +89,7 @@ def run(
     before = {spec.id: _attempts(store, spec) for spec in pending}
     backlog = Backlog(store, pending, before, summary, on_event or (lambda event: None), ttl)
     backlog.durations = Durations(store.records() if len(pending) > 1 else ())
-    entries = entries_of(pending, before, how.execute, how.data_root)
+    entries = entries_of(pending, before, how)
     with heartbeat(backlog.leases, ttl), published(store, entries):
         ENGINES[executor](backlog, how)
     return summary
@@ -100,8 +100,8 @@ def _check(executor: str, how: How, specs: Sequence[RunSpec]) -> None:
         raise UserError(f"{how.workers} workers were asked for: at least 1 is needed.")
     if how.time_limit is not None and not 0 < how.time_limit < math.inf:
         raise UserError(f"The time limit of a run is {how.time_limit}; expected a number of seconds above 0.")
-    if how.time_limit is not None and executor != "local":
-        raise UserError("A time limit needs a process per run, which can be stopped: use it with --executor local.")
+    if how.time_limit is not None and executor == "inline":
+        raise UserError("A time limit needs a process per run, which can be stopped: not with --executor inline.")
     if how.slots is not None and executor not in ("local", "slurm"):
         why = "lower what each run gets (gpus, memory)" if executor == "ray" else "it does one run at a time"
         raise UserError(f"--slots is for the executors local and slurm, not for {executor}: {why}.")

@@ -161,7 +161,7 @@ def _spawn(context, store: RunStore, how: How, spec: RunSpec, device: str) -> _C
             f"Workers cannot be started ({type(error).__name__} {error}): try --executor inline."
         ) from error
     sender.close()
-    return _Child(process, receiver, spec, device, time.monotonic(), limit=how.time_limit)
+    return _Child(process, receiver, spec, device, time.monotonic(), limit=how.time_limits.get(spec.id, how.time_limit))
 
 
 def _stopped_with_us(child: _Child, interrupt: Interrupt) -> bool:

@@ -53,7 +53,7 @@ class Pull:
     """A backlog that is filled from the queue.
 
     entries: those read and not ended.  running: run id -> seconds after `began` at which it started.  done, failed: by
-    this worker.  refused: run id -> why it cannot do it.
+    this worker.  refused: run id -> why it cannot do it.  time_limits: run id -> seconds that its driver allows.
     end: why there was no more to do.
     """
 
@@ -73,6 +73,7 @@ class Pull:
     entries: dict[str, queue.Entry] = field(default_factory=dict)
     running: dict[str, float] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    time_limits: dict[str, float | None] = field(default_factory=dict)
 
     def more(self) -> bool:
         """Look for new entries, and say whether there is something to do or to wait for."""
@@ -146,6 +147,7 @@ class Pull:
                 self.refused[run_id] = why
             else:
                 self.entries[run_id] = entry
+                self.time_limits[run_id] = entry.time_limit
                 new.append(run_id)
         if new:
             self.active = time.monotonic()
@@ -170,8 +172,9 @@ class Pull:
         if self.limits.seconds is None:
             return True
         left = self.limits.seconds - STOP - (time.monotonic() - self.began)
-        longest = self.backlog.durations.longest(spec)
-        return left > FRESH * self.limits.seconds - STOP or (longest is not None and left > longest * SLOWER + START)
+        bounds = [self.backlog.durations.longest(spec), self.time_limits.get(spec.id)]
+        known = [bound * SLOWER + START for bound in bounds if bound is not None]
+        return left > FRESH * self.limits.seconds - STOP or (bool(known) and left > min(known))
 
 
 def work(
@@ -229,8 +232,10 @@ def _how(pull: Pull, devices: Sequence[str], slots: Asked, preload: Sequence[str
         kinds = {spec.text for spec in pull.backlog.pending if spec.encoder}
         preload = ("torch", "studies.preload", *modules(kinds))
     workers = 1 if pull.limits.once else workers_for(None, slots, devices)
-    root = str(pull.data_root)
-    return How(workers, tuple(devices), pull.execute, root, tuple(preload), Cluster(), slots=slots)
+    return How(
+        workers, tuple(devices), pull.execute, str(pull.data_root), tuple(preload), Cluster(),
+        slots=slots, time_limits=pull.time_limits,
+    )  # fmt: skip
 
 
 @cache

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hycon.errors import UserError
+from studies.backlog import How
 from studies.runs import RunSpec
 from studies.store import RunStore, write_atomic
 
@@ -32,12 +33,14 @@ class Entry:
 
     attempts: how often it had failed before it was published; one more, and it has ended.
     execute: see studies.executors.run.  data_root: the driver's folder of corpora, a hint for workers without one.
+    time_limit: seconds that the run may take; None: as long as it likes.
     """
 
     spec: RunSpec
     attempts: int
     execute: str
     data_root: str
+    time_limit: float | None = None
 
 
 def publish(store: RunStore, entries: Iterable[Entry]) -> None:
@@ -84,8 +87,10 @@ def read(store: RunStore, run_id: str) -> Entry | None:
     try:
         raw = json.loads(_path(store, run_id).read_bytes())
         spec = RunSpec.from_dict(raw["spec"])
+        limit = raw.get("time_limit")
         known = spec.id == run_id and isinstance(raw["attempts"], int)
-        return Entry(spec, raw["attempts"], str(raw["execute"]), str(raw["data_root"])) if known else None
+        known = known and (limit is None or (isinstance(limit, int | float) and limit > 0))
+        return Entry(spec, raw["attempts"], str(raw["execute"]), str(raw["data_root"]), limit) if known else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
@@ -103,9 +108,9 @@ def ended(store: RunStore, entry: Entry) -> bool:
     return store.has(entry.spec.id) or (failure is not None and failure.attempts > entry.attempts)
 
 
-def entries_of(specs: Iterable[RunSpec], before: Mapping[str, int], execute: str, data_root: str) -> list[Entry]:
+def entries_of(specs: Iterable[RunSpec], before: Mapping[str, int], how: How) -> list[Entry]:
     """before: run id -> failed attempts so far."""
-    return [Entry(spec, before[spec.id], execute, data_root) for spec in specs]
+    return [Entry(spec, before[spec.id], how.execute, how.data_root, how.time_limit) for spec in specs]
 
 
 def _path(store: RunStore, run_id: str) -> Path:

@@ -8,9 +8,13 @@ and the command is issued again.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import signal
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +22,24 @@ from hycon.errors import UserError
 from studies.backlog import Backlog, Event, How, Summary
 from studies.interrupts import Interrupt
 from studies.leases import heartbeat
-from studies.local import run_local
+from studies.local import GRACE, run_local
 from studies.runs import RunSpec
 from studies.storage import Storage
 from studies.store import RunStore
 
 RETRIES = 3  # times that Ray starts a task anew after its node or its worker died; chosen here
 POLL = 0.5  # seconds between looks for Ctrl-C while tasks run
+LOOK = 0.2  # seconds between a task's looks for its own cancellation
 
 
 def run_ray(backlog: Backlog, how: How) -> None:
     """The engine "ray", up to `how.workers` tasks at a time. Raises KeyboardInterrupt with the tasks stopped, and
     UserError where there is no Ray, no such cluster, or the store cannot be written."""
+    with contextlib.redirect_stdout(sys.stderr):  # Ray prints what happens to its nodes; stdout is for the table
+        _run(backlog, how)
+
+
+def _run(backlog: Backlog, how: How) -> None:
     ray, started = _connect(how.cluster.address)
     memory = how.cluster.memory
     task = ray.remote(run_one).options(
@@ -57,8 +67,7 @@ def run_ray(backlog: Backlog, how: How) -> None:
                     _end(ray, backlog, reference, *tasks.pop(reference))
         raise KeyboardInterrupt
     finally:
-        for reference in tasks:
-            ray.cancel(reference, force=True)
+        _cancel(ray, list(tasks))
         if started:
             ray.shutdown()
 
@@ -68,8 +77,30 @@ def run_one(spec: RunSpec, root: str, attempts: int, how: How, ttl: float, stora
     device = "cuda:0" if spec.device == "cuda" else spec.device
     store = RunStore(Path(root), storage=storage)
     backlog = Backlog(store, [spec], {spec.id: attempts}, Summary(), lambda event: None, ttl)
-    with heartbeat(backlog.leases, ttl):
+    with heartbeat(backlog.leases, ttl), _cancellable():
         run_local(backlog, dataclasses.replace(how, workers=1, devices=(device,)))
+
+
+@contextlib.contextmanager
+def _cancellable() -> Iterator[None]:
+    """Ray cancels a task by noting a SIGINT that it does not send: a wait sees it only when something wakes it up."""
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    timer = signal.setitimer(signal.ITIMER_REAL, LOOK, LOOK)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+
+
+def _cancel(ray: Any, tasks: list[Any]) -> None:
+    """As Ctrl-C would, so that leases are released and no failure is noted; by force what has not ended then."""
+    if tasks:
+        for reference in tasks:
+            ray.cancel(reference, force=False)
+        for reference in ray.wait(tasks, num_returns=len(tasks), timeout=GRACE + 1.0)[1]:
+            ray.cancel(reference, force=True)
 
 
 def _end(ray: Any, backlog: Backlog, reference: Any, spec: RunSpec, started: float) -> None:
@@ -89,6 +120,8 @@ def _end(ray: Any, backlog: Backlog, reference: Any, spec: RunSpec, started: flo
 def _connect(address: str | None) -> tuple[Any, bool]:
     """Ray, connected, and whether that was done here. Without an address: $RAY_ADDRESS, else a cluster of its own."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no network access unless asked for
+    if address or "RAY_ADDRESS" in os.environ:
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # 20 by default, of 40 s each where nobody answers
     try:
         import ray
     except ImportError as error:

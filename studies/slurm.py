@@ -2,7 +2,8 @@
 
 The queue and the records in the store are all that driver and workers share, so the driver may be killed and issued
 again: jobs go on meanwhile, and the next driver counts them as its own, by their name. Workers end by themselves
-before their job's time limit, and are replaced while runs remain. Asked is only squeue: sacct needs a data base that
+before their job's time limit. While runs remain they requeue their job, driver or no driver; one that did nothing in
+its time, or may not requeue, just ends, and a driver replaces it. Asked is only squeue: sacct needs a data base that
 many clusters do not have.
 """
 
@@ -16,7 +17,7 @@ import subprocess
 import time
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hycon.errors import UserError
 from studies.backlog import Backlog, How
@@ -25,6 +26,9 @@ from studies.interrupts import Interrupt
 from studies.queue import entries_of, publish, waiting
 from studies.storage import VARIABLE, inherited, storage_of
 from studies.store import RunStore
+
+if TYPE_CHECKING:
+    from studies.pull import Pull
 
 POLL = 10.0  # seconds between looks at store and squeue; sites ask not to call squeue more often; chosen here
 MARGIN = 30.0  # seconds before a job's end at which its worker ends: Slurm looks at limits every 30 s or so
@@ -81,7 +85,7 @@ def pull_worker(root: str, how: How, storage: str | None = None) -> None:
     """What a job does. storage: the URL without password; the whole one is in the job's environment."""
     from studies.pull import Limits, work
 
-    work(
+    pull = work(
         RunStore(Path(root), storage=storage_of(os.environ.get(VARIABLE) or storage) if storage else None),
         devices=devices_in_job(how),
         slots=how.cluster.slots,
@@ -91,6 +95,24 @@ def pull_worker(root: str, how: How, storage: str | None = None) -> None:
         preload=how.preload,
         on_event=lambda event: print(event.kind, event.spec.id, event.reason or "", flush=True),
     )
+    if wants_requeue(pull):
+        requeue()
+
+
+def wants_requeue(pull: Pull) -> bool:
+    """Time ran out before the queue did. Not where nothing was brought to an end: that might go on for ever."""
+    return pull.end == "time" and bool(pull.entries) and bool(pull.done or pull.failed)
+
+
+def requeue() -> None:
+    """Have Slurm start this job, or this member of its array, again; where it refuses, a driver replaces the worker."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")  # its own id would be that of the whole array for one of the members
+    job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
+    try:
+        _call("scontrol", "requeue", job)
+        print("requeued", job, flush=True)
+    except UserError as error:
+        print("not requeued:", error, flush=True)
 
 
 def devices_in_job(how: How) -> list[str]:
@@ -127,7 +149,10 @@ def _executor(store: RunStore, cluster: Cluster, name: str) -> Any:
 
 
 def parameters(cluster: Cluster, name: str) -> dict[str, Any]:
-    """As submitit calls them; what is None is left out."""
+    """As submitit calls them; what is None is left out. Jobs may be requeued, unless [sbatch] says no-requeue."""
+    sbatch = {key.replace("_", "-"): value for key, value in cluster.sbatch.items()}
+    if "no-requeue" not in sbatch:
+        sbatch.setdefault("requeue", True)
     known = {
         "name": name,
         "timeout_min": cluster.time,
@@ -138,7 +163,7 @@ def parameters(cluster: Cluster, name: str) -> dict[str, Any]:
         "slurm_account": cluster.account,
         "slurm_qos": cluster.qos,
         "slurm_setup": list(cluster.setup) or None,
-        "slurm_additional_parameters": dict(cluster.sbatch) or None,
+        "slurm_additional_parameters": sbatch,
         "slurm_use_srun": False,  # a worker is one process on one node, and sees signals itself
     }
     return {key: value for key, value in known.items() if value is not None}
@@ -161,7 +186,7 @@ def _publish_again(backlog: Backlog, how: How) -> None:
     """What another driver took away when it ended, although it is still wanted here."""
     there = waiting(backlog.store)  # one look at the folder
     gone = [spec for spec in backlog.pending if spec.id not in there]
-    publish(backlog.store, entries_of(gone, backlog.before, how.execute, how.data_root))
+    publish(backlog.store, entries_of(gone, backlog.before, how))
 
 
 def _call(*command: str) -> str:

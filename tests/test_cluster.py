@@ -93,9 +93,11 @@ def test_what_sbatch_is_asked_for(tmp_path):
         "mem_gb": 16,
         "slurm_partition": "gpu",
         "slurm_setup": ["module load cuda"],
-        "slurm_additional_parameters": {"reservation": "night"},
+        "slurm_additional_parameters": {"reservation": "night", "requeue": True},
         "slurm_use_srun": False,
     }
+    refused = slurm.parameters(Cluster(sbatch={"no_requeue": True}), "x")
+    assert refused["slurm_additional_parameters"] == {"no-requeue": True}
 
 
 def test_the_devices_and_the_time_of_a_job(monkeypatch):
@@ -107,6 +109,34 @@ def test_the_devices_and_the_time_of_a_job(monkeypatch):
     monkeypatch.setattr(slurm.time, "time", lambda: 1000.0)
     monkeypatch.setenv("SLURM_JOB_END_TIME", "1100")
     assert slurm.seconds_left(60) == 70.0
+
+
+@pytest.mark.parametrize(
+    "end, entries, done, failed, again",
+    [
+        ("time", {"a": 1}, [1], [], True),
+        ("time", {"a": 1}, [], [1], True),
+        ("time", {"a": 1}, [], [], False),  # it would do no better next time
+        ("time", {}, [1], [], False),
+        ("idle", {"a": 1}, [1], [], False),
+    ],
+)
+def test_a_worker_is_requeued_while_that_leads_anywhere(end, entries, done, failed, again):
+    assert slurm.wants_requeue(types.SimpleNamespace(end=end, entries=entries, done=done, failed=failed)) is again
+
+
+def test_a_worker_requeues_its_own_member_of_the_array_and_may_be_refused(tmp_path, monkeypatch, capsys):
+    (tmp_path / "scontrol").write_text("#!/bin/sh\necho $@ >>$0.log\n[ $2 = 7_3 ] || { echo disabled >&2; exit 1; }\n")
+    (tmp_path / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.delenv("SLURM_ARRAY_JOB_ID", raising=False)
+    slurm.requeue()
+    assert "not requeued: scontrol failed: disabled" in capsys.readouterr().out
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    slurm.requeue()
+    assert (tmp_path / "scontrol.log").read_text() == "requeue 7\nrequeue 7_3\n"
 
 
 def test_one_name_a_results_folder(runs, tmp_path):

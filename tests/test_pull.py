@@ -50,8 +50,8 @@ def go(tmp_path, runs):
     return go
 
 
-def want(runs, specs, attempts=0, execute=EXECUTE):
-    publish(runs, [Entry(s, attempts, execute, str(runs.root.parent)) for s in specs])
+def want(runs, specs, attempts=0, execute=EXECUTE, time_limit=None):
+    publish(runs, [Entry(s, attempts, execute, str(runs.root.parent), time_limit) for s in specs])
 
 
 def left(runs, part="queue"):
@@ -221,6 +221,28 @@ def test_what_others_finish_tells_how_long_their_kind_takes(runs):
     worker.looked = 0.0
     worker.more()
     assert (worker.backlog.pending, worker.backlog.durations.longest(spec(1))) == ([spec(1)], 1.0)
+
+
+def test_each_run_has_the_time_limit_of_its_driver(go, runs, tmp_path):
+    want(runs, [spec(0, hangs=1)], time_limit=1.5)
+    want(runs, [spec(1, sleep=2)], time_limit=60)
+    want(runs, [spec(2, sleep=2)])
+    done = go(slots=3)
+    assert done.failed == [(spec(0, hangs=1), "stopped: over the time limit of 1.5 s")]
+    assert {s.seed for s in done.done} == {1, 2}
+
+
+def test_a_time_limit_tells_what_will_end_in_time(runs):
+    want(runs, [spec(0)], time_limit=30)
+    begun, late = (puller(runs, Limits(100.0), (), elapsed) for elapsed in (50.0, 62.0))
+    assert begun.more() and begun.accept(spec(0))  # 98 - 50 = 48 s left; 30 x 1.1 + 5 = 38
+    assert not late.more() and not late.accept(spec(0))
+
+
+@pytest.mark.parametrize("limit", ["soon", -1, 0, float("nan")])
+def test_an_entry_with_a_time_limit_that_is_none_is_no_entry(runs, limit):
+    want(runs, [spec(0)], time_limit=limit)
+    assert queue.read(runs, spec(0).id) is None
 
 
 def test_a_run_that_had_a_whole_workers_time_fails_and_says_so(go, runs, tmp_path):

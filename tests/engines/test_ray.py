@@ -1,7 +1,9 @@
 """The engine ray: a head and two more nodes as processes of their own on this machine. Needs the extra ray."""
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,15 +13,18 @@ from pathlib import Path
 import pytest
 from fake_execute import executed, pids, spec
 
-from hycon.errors import UserError
 from studies.cluster import Cluster
 from studies.executors import run
 from studies.store import RunStore
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-PORT = 6399  # outside of Ray's ports for workers, 10002 to 19999
-SLOW = {"RAY_raylet_start_wait_time_s": "150"}  # by default 30, too few on a busy machine
+# By default a node waits 15 s for its agents to tell their ports and then gives up, too few on a busy machine: with
+# ports that it knows it need not wait.
+AGENTS = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port", "metrics-export-port")
+SLOW = {"RAY_raylet_start_wait_time_s": "150", "RAY_worker_register_timeout_seconds": "180"}  # by default 30 and 60
+
+MARK = "BENCH_TEST_RAY"
 
 pytest.importorskip("ray", reason="needs the extra ray")
 pytestmark = pytest.mark.engines
@@ -42,35 +47,58 @@ if __name__ == "__main__":
 def start_node(log, *options):
     """A node, in a process group of its own so that it can be killed as a machine would be; returns when it is up."""
     command: list = [Path(sys.executable).parent / "ray", "start", "--block", "--num-cpus=1", "--disable-usage-stats"]
-    command += ["--object-store-memory=80000000", *options]
+    command += ["--object-store-memory=80000000", "--min-worker-port=0", "--max-worker-port=0"]  # 0: any free port
+    command += [f"--{name}={port}" for name, port in zip(AGENTS, free_ports(len(AGENTS)), strict=True)]
     path = os.pathsep.join([str(ROOT), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     with open(log, "w") as handle:
         node = subprocess.Popen(
-            command, env={**os.environ, "PYTHONPATH": path, **SLOW}, start_new_session=True,
-            stdout=handle, stderr=handle,
+            [*command, *options], env={**os.environ, "PYTHONPATH": path, MARK: str(log.parent), **SLOW},
+            start_new_session=True, stdout=handle, stderr=handle,
         )  # fmt: skip
     wait_for(lambda: "Ray runtime started" in log.read_text() or node.poll() is not None)
     assert node.poll() is None, log.read_text()
     return node
 
 
+def free_ports(count):
+    """Held all at once, so that they differ; free from here on, as far as can be told."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for opened in sockets:
+            opened.bind(("", 0))
+        return [opened.getsockname()[1] for opened in sockets]
+
+
 def kill_node(node):
-    os.killpg(node.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # killed by a test
+        os.killpg(node.pid, signal.SIGKILL)
     node.wait()
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """The address, and the nodes, the head first."""
-    address, folder = f"127.0.0.1:{PORT}", tmp_path_factory.mktemp("ray")
+    """The address, and the nodes, the head first. No process of the nodes outlives them."""
+    [port], folder = free_ports(1), tmp_path_factory.mktemp("ray")
+    address = f"127.0.0.1:{port}"
     nodes = []
     try:
-        nodes.append(start_node(folder / "head", "--head", f"--port={PORT}", "--include-dashboard=false"))
+        nodes.append(start_node(folder / "head", "--head", f"--port={port}", "--include-dashboard=false"))
         nodes += [start_node(folder / f"node{n}", f"--address={address}") for n in (1, 2)]
         yield address, nodes
     finally:
         for node in nodes:
             kill_node(node)
+        wait_for(lambda: not marked(str(folder)), 30)
+
+
+def marked(folder):
+    """Processes whose environment names the folder, as that of the nodes does."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if f"{MARK}={folder}".encode() in path.read_bytes():
+                found.append(path.parent.name)
+    return found
 
 
 def wait_for(condition, seconds=180.0):
@@ -94,14 +122,26 @@ def go(runs, tmp_path):
     return go
 
 
-def start_driver(tmp_path, specs, address):
-    script = tmp_path / "driver.py"
-    script.write_text(DRIVER)
-    path = os.pathsep.join([str(ROOT), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen(
-        [sys.executable, script, tmp_path, specs, address], env={**os.environ, "PYTHONPATH": path},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+@pytest.fixture
+def start_driver(tmp_path):
+    """A function that starts one; those that still run at the end of the test are killed."""
+    drivers = []
+
+    def start(specs, address):
+        script = tmp_path / "driver.py"
+        script.write_text(DRIVER)
+        path = os.pathsep.join([str(ROOT), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+        driver = subprocess.Popen(
+            [sys.executable, script, tmp_path, specs, address], env={**os.environ, "PYTHONPATH": path},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        drivers.append(driver)
+        return driver
+
+    yield start
+    for driver in drivers:
+        driver.kill()
+        driver.wait()
 
 
 def test_tasks_do_the_runs_and_failures_are_told(go, runs, tmp_path, cluster):
@@ -113,8 +153,15 @@ def test_tasks_do_the_runs_and_failures_are_told(go, runs, tmp_path, cluster):
     assert list((runs.root / "leases").iterdir()) == []
 
 
-def test_a_driver_that_is_killed_is_issued_again(go, runs, tmp_path, cluster):
-    driver = start_driver(tmp_path, "[spec(n, sleep=2) for n in range(6)]", cluster[0])
+def test_a_run_over_its_time_limit_is_stopped(go, tmp_path, cluster):
+    stuck = spec(0, hangs=1)
+    summary = go([stuck, spec(1)], Cluster(address=cluster[0], cpus=0.5), time_limit=15)
+    assert (summary.done, summary.failed) == ([spec(1)], [(stuck, "stopped: over the time limit of 15 s")])
+    assert not any(map(running, pids(tmp_path)))
+
+
+def test_a_driver_that_is_killed_is_issued_again(go, runs, tmp_path, cluster, start_driver):
+    driver = start_driver("[spec(n, sleep=2) for n in range(6)]", cluster[0])
     wait_for(lambda: len(executed(tmp_path)) >= 2)
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
@@ -124,19 +171,20 @@ def test_a_driver_that_is_killed_is_issued_again(go, runs, tmp_path, cluster):
     assert all(runs.has(s.id) for s in specs)
 
 
-def test_interrupting_the_driver_stops_its_tasks(runs, tmp_path, cluster):
-    driver = start_driver(tmp_path, "[spec(n, sleep=60) for n in range(4)]", cluster[0])
+def test_interrupting_the_driver_stops_its_tasks(runs, tmp_path, cluster, start_driver):
+    driver = start_driver("[spec(n, sleep=60) for n in range(4)]", cluster[0])
     wait_for(lambda: len(executed(tmp_path)) >= 2)
     driver.send_signal(signal.SIGINT)
     assert driver.wait(timeout=60) != 0
     wait_for(lambda: not any(map(running, pids(tmp_path))), 30)
-    assert list((runs.root / "queue").iterdir()) == list(runs.failures()) == []
+    assert list((runs.root / "queue").iterdir()) == list((runs.root / "leases").iterdir()) == []
+    assert list(runs.failures()) == []
 
 
-def test_a_node_that_is_killed_in_mid_run_loses_nothing(runs, tmp_path, cluster):
+def test_a_node_that_is_killed_in_mid_run_loses_nothing(runs, tmp_path, cluster, start_driver):
     """Last: the cluster has a node less afterwards."""
     address, nodes = cluster
-    driver = start_driver(tmp_path, "[spec(n, sleep=3) for n in range(8)]", address)
+    driver = start_driver("[spec(n, sleep=3) for n in range(8)]", address)
     wait_for(lambda: len(executed(tmp_path)) >= 4)
     kill_node(nodes[2])
     out, err = driver.communicate(timeout=240)
@@ -144,9 +192,12 @@ def test_a_node_that_is_killed_in_mid_run_loses_nothing(runs, tmp_path, cluster)
     assert all(runs.has(spec(n, sleep=3).id) for n in range(8))
 
 
-def test_no_such_cluster_is_a_sentence(go):
-    with pytest.raises(UserError, match="Ray cannot be used"):
-        go([spec(0)], Cluster(address="nowhere"))
+@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:9"])  # no address; nobody answers, for 40 s
+def test_no_such_cluster_is_a_sentence(runs, tmp_path, address, start_driver):
+    driver = start_driver("[spec(0)]", address)
+    _, err = driver.communicate(timeout=120)
+    assert f"UserError: Ray cannot be used ({address}): " in err
+    assert runs.failed(spec(0).id) is None
 
 
 def running(pid):

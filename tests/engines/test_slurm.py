@@ -1,6 +1,7 @@
 """The engine slurm on a real Slurm: bash tests/engines/setup.sh start FOLDER; export SLURM_CONF=FOLDER/slurm.conf."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -39,7 +40,7 @@ from studies.store import RunStore
 slurm.POLL = 0.5
 if __name__ == "__main__":
     run(eval(sys.argv[2]), RunStore(sys.argv[1] + "/results"), executor="slurm", workers=2, data_root=sys.argv[1],
-        execute="fake_execute:execute", preload=(), cluster=Cluster(time=5))
+        execute="fake_execute:execute", preload=(), cluster=Cluster(time=int(sys.argv[3])))
 """
 
 
@@ -66,6 +67,25 @@ def go(runs, tmp_path):
     return go
 
 
+@pytest.fixture
+def start_driver(tmp_path):
+    """A function that starts one; those that still run at the end of the test are killed."""
+    drivers = []
+
+    def start(specs, minutes=5):
+        script = tmp_path / "driver.py"
+        script.write_text(DRIVER)
+        command = [sys.executable, script, tmp_path, specs, str(minutes)]
+        drivers.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True))
+        return drivers[-1]
+
+    yield start
+    for driver in drivers:
+        driver.kill()
+        driver.wait()
+        driver.stderr.close()
+
+
 def wait_for(condition, seconds=60.0):
     deadline = time.monotonic() + seconds
     while not condition():
@@ -86,20 +106,66 @@ def test_jobs_do_the_runs_and_failures_are_told(go, runs, tmp_path):
     assert list((runs.root / "queue").iterdir()) == list((runs.root / "leases").iterdir()) == []
 
 
-def test_workers_that_reach_their_time_limit_are_replaced(go, runs, tmp_path, monkeypatch):
-    """Jobs of one minute, workers of half of that, and 16 runs of 5 s for two of them: more than one generation."""
-    specs = [spec(n, sleep=5) for n in range(16)]
-    submitted = []
+# Jobs of one minute, workers of half of that, and 16 runs of 5 s for two of them: more than one generation.
+LONG = "[spec(n, sleep=5) for n in range(16)]"
+
+
+@pytest.fixture
+def submitted(monkeypatch):
+    """How many jobs the driver of this process submitted, each time."""
+    counts = []
     submit = slurm._submit
-    monkeypatch.setattr(slurm, "_submit", lambda e, count, *rest: (submitted.append(count), submit(e, count, *rest)))
+    monkeypatch.setattr(slurm, "_submit", lambda e, count, *rest: (counts.append(count), submit(e, count, *rest)))
+    return counts
+
+
+def test_workers_that_reach_their_time_limit_requeue_themselves(go, runs, tmp_path, submitted):
+    specs = eval(LONG)
     summary = go(specs, Cluster(time=1))
     assert len(summary.done) == 16, logs(runs)
-    assert sum(submitted) > 2
+    assert submitted == [2]  # those that wait to start again count as alive
     assert Counter(executed(tmp_path)) == dict.fromkeys([s.id for s in specs], 1)
 
 
-def test_a_job_that_is_killed_in_mid_run_loses_nothing(runs, tmp_path):
-    driver = start_driver(tmp_path, "[spec(n, sleep=2) for n in range(4)]")
+def test_they_go_on_when_the_driver_is_dead(runs, tmp_path, start_driver):
+    specs = eval(LONG)
+    driver = start_driver(LONG, minutes=1)
+    wait_for(lambda: executed(tmp_path))
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    assert not all(runs.has(s.id) for s in specs)
+    wait_for(lambda: all(runs.has(s.id) for s in specs), 240)
+    assert Counter(executed(tmp_path)) == dict.fromkeys([s.id for s in specs], 1)
+    assert re.findall(r"^requeued \d+_\d", logs(runs), re.MULTILINE)
+    wait_for(lambda: list((runs.root / "queue").iterdir()) == [])
+
+
+def test_workers_that_may_not_requeue_are_replaced(go, runs, tmp_path, submitted):
+    specs = eval(LONG)
+    summary = go(specs, Cluster(time=1, sbatch={"no-requeue": True}))
+    assert len(summary.done) == 16, logs(runs)
+    assert sum(submitted) > 2 and "not requeued: scontrol failed" in logs(runs)
+    assert Counter(executed(tmp_path)) == dict.fromkeys([s.id for s in specs], 1)
+
+
+def test_a_time_limit_that_cuts_workers_loses_nothing(go, runs, tmp_path, submitted):
+    """Workers that believe in 5 minutes and are killed by Slurm after one, in mid-run."""
+    specs = [spec(n, sleep=50) for n in range(4)]  # the limit is looked at every 30 s: the second of each is cut
+    cut = Cluster(time=5, setup=["unset SLURM_JOB_END_TIME"], sbatch={"time": 1})
+    summary = go(specs, cut)
+    assert {s.id for s in summary.done} == {s.id for s in specs}, logs(runs)
+    assert "DUE TO TIME LIMIT" in logs(runs) and sum(submitted) > 2
+    assert list(runs.failures()) == list((runs.root / "leases").iterdir()) == []
+
+
+def test_a_run_over_its_own_time_limit_is_stopped(go, runs, tmp_path):
+    stuck = spec(0, hangs=1)
+    summary = go([stuck, spec(1)], time_limit=15)
+    assert (summary.done, summary.failed) == ([spec(1)], [(stuck, "stopped: over the time limit of 15 s")]), logs(runs)
+
+
+def test_a_job_that_is_killed_in_mid_run_loses_nothing(runs, tmp_path, start_driver):
+    driver = start_driver("[spec(n, sleep=2) for n in range(4)]")
     wait_for(lambda: executed(tmp_path))
     subprocess.run(["scancel", "--signal=KILL", "--full", "--name", slurm.job_name(runs)], check=True)
     assert driver.wait(timeout=120) == 0, driver.stderr.read()
@@ -107,9 +173,9 @@ def test_a_job_that_is_killed_in_mid_run_loses_nothing(runs, tmp_path):
     assert list(runs.failures()) == []
 
 
-def test_a_driver_that_is_killed_and_issued_again_shares_the_jobs(go, runs, tmp_path):
+def test_a_driver_that_is_killed_and_issued_again_shares_the_jobs(go, runs, tmp_path, start_driver):
     specs = [spec(n, sleep=1.5) for n in range(8)]
-    driver = start_driver(tmp_path, "[spec(n, sleep=1.5) for n in range(8)]")
+    driver = start_driver("[spec(n, sleep=1.5) for n in range(8)]")
     wait_for(lambda: len(executed(tmp_path)) >= 2)
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
@@ -118,8 +184,8 @@ def test_a_driver_that_is_killed_and_issued_again_shares_the_jobs(go, runs, tmp_
     assert Counter(executed(tmp_path)) == dict.fromkeys([s.id for s in specs], 1)
 
 
-def test_interrupting_the_driver_cancels_its_jobs(runs, tmp_path):
-    driver = start_driver(tmp_path, "[spec(n, sleep=60) for n in range(4)]")
+def test_interrupting_the_driver_cancels_its_jobs(runs, tmp_path, start_driver):
+    driver = start_driver("[spec(n, sleep=60) for n in range(4)]")
     wait_for(lambda: len(executed(tmp_path)) == 2)
     driver.send_signal(signal.SIGINT)
     assert driver.wait(timeout=20) != 0
@@ -145,11 +211,3 @@ def test_jobs_find_the_leases_in_a_database_and_no_file_its_password(tmp_path):
 def test_an_option_that_slurm_refuses_is_a_sentence(go):
     with pytest.raises(UserError, match=r"Slurm did not take the workers: .*[Pp]artition"):
         go([spec(0)], Cluster(partition="nosuch"))
-
-
-def start_driver(tmp_path, specs):
-    script = tmp_path / "driver.py"
-    script.write_text(DRIVER)
-    return subprocess.Popen(
-        [sys.executable, script, tmp_path, specs], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
