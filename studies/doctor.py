@@ -25,7 +25,7 @@ from studies.plan import read_study
 from studies.quarantine import quarantine
 from studies.runs import RunRecord
 from studies.search import select, whole
-from studies.store import PREDICTIONS, SECOND, RunStore
+from studies.store import FOLDERS, PREDICTIONS, SECOND, RunStore
 
 RUN_FILES = ("record.json", PREDICTIONS, "failed.json", "log.txt")
 STUDY_FILES = re.compile(r"[0-9a-f]{16}\.(json|journal|journal\.guard)")
@@ -116,7 +116,7 @@ def _below(store: RunStore, path: Path) -> str:
 
 
 def _temporary(store: RunStore, live: set[str]) -> Iterator[Finding]:
-    folders = [store.root / part for part in ("", "runs", "studies", "leases", queue.FOLDER)]
+    folders = [store.root / part for part in ("", *FOLDERS)]
     folders += [store.folder(run_id) for run_id in store.ids() if run_id not in live]
     folders += sorted((store.root / "corpora").glob("*/"))
     for folder in folders:

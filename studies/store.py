@@ -39,6 +39,7 @@ from studies.runs import RECORD_VERSION, RunRecord, RunSpec
 from studies.storage import Storage
 
 PREDICTIONS = "predictions.npz"
+FOLDERS = ("runs", "leases", "queue", "studies")  # in which files are written
 SECOND = "second-"  # begins the name of a second result that is not the first
 FAILURES = 20  # reasons of earlier attempts that a record keeps, the last ones; chosen here
 RESULT = ("metrics", "valid_loss", "best_epoch", "curve", "parameters", "weights_sha256", "predictions")
@@ -201,7 +202,7 @@ class RunStore:
         for leases in self.leases.survey()[1].values():
             for lease in leases:
                 lease.release()
-        for folder in (self.root, *(self.root / name for name in ("runs", "leases", "studies"))):
+        for folder in (self.root, *(self.root / name for name in FOLDERS)):
             sweep(folder)
         for folder in (self.root / "corpora").glob("*/"):
             sweep(folder)

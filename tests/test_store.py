@@ -16,10 +16,11 @@ import pytest
 from fake_execute import spec
 
 from hycon.errors import UserError
+from hycon.temporary import temporary
 from studies import leases
 from studies.leases import claim, heartbeat
 from studies.runs import RECORD_VERSION, RunRecord
-from studies.store import RunStore, npz_bytes, write_atomic
+from studies.store import FOLDERS, RunStore, npz_bytes, write_atomic
 
 ARRAYS = {"valid_prediction": np.arange(4, dtype=np.float32), "valid_id": np.array(["a", "b", "c", "ä"])}
 
@@ -241,6 +242,26 @@ def test_stray_temporary_files_are_swept(runs):
     (folder / ".record.json.0123.tmp").write_text("half")
     runs.put(record(), {})
     assert list(folder.glob(".*")) == []
+
+
+LEFT = """
+import sys
+from pathlib import Path
+from hycon.temporary import temporary
+
+for folder in sys.argv[1:]:
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    temporary(Path(folder) / "x.json").write_text("half")
+"""
+
+
+def test_what_dead_processes_left_is_swept_everywhere_and_no_more(runs):
+    folders = [runs.root, *(runs.root / name for name in FOLDERS), runs.root / "corpora" / "mosi"]
+    subprocess.run([sys.executable, "-c", LEFT, *folders], check=True)
+    living = temporary(runs.root / "queue" / "y.json")
+    living.write_text("half")
+    runs.sweep()
+    assert [path for path in runs.root.rglob(".*")] == [living]
 
 
 def test_write_atomic_keeps_the_old_content_on_failure(tmp_path, monkeypatch):
