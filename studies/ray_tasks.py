@@ -120,7 +120,9 @@ def _end(ray: Any, backlog: Backlog, reference: Any, spec: RunSpec, started: flo
 def _connect(address: str | None) -> tuple[Any, bool]:
     """Ray, connected, and whether that was done here. Without an address: $RAY_ADDRESS, else a cluster of its own."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no network access unless asked for
-    if address or "RAY_ADDRESS" in os.environ:
+    # Without "local", Ray would take the cluster that it last saw on this machine, also where that is long dead.
+    where = address or os.environ.get("RAY_ADDRESS") or "local"
+    if where != "local":
         os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # 20 by default, of 40 s each where nobody answers
     try:
         import ray
@@ -129,8 +131,7 @@ def _connect(address: str | None) -> tuple[Any, bool]:
     if ray.is_initialized():
         return ray, False
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="error", include_dashboard=None)
+        ray.init(address=where, log_to_driver=False, logging_level="error", include_dashboard=None)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        where = address or os.environ.get("RAY_ADDRESS") or "a cluster on this machine"
         raise UserError(f"Ray cannot be used ({where}): {str(error).strip().splitlines()[0]}") from error
     return ray, True

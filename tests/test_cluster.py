@@ -2,6 +2,7 @@
 
 import sys
 import types
+from types import SimpleNamespace
 
 import pytest
 from fake_execute import executed, spec
@@ -227,6 +228,26 @@ def test_without_ray(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match="needs Ray: pip install"):
         ray_tasks._connect(None)
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "used"),
+    [
+        (None, None, "local"),
+        (None, "10.0.0.2:6379", "10.0.0.2:6379"),
+        ("10.0.0.1:6379", "10.0.0.2:6379", "10.0.0.1:6379"),
+    ],
+)
+def test_without_an_address_ray_starts_here_and_looks_for_no_older_cluster(monkeypatch, given, environment, used):
+    """Ray's own default is the cluster that it last saw on this machine, for which it waits many minutes if it died."""
+    seen = []
+    fake = SimpleNamespace(is_initialized=lambda: False, init=lambda address, **_: seen.append(address))
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    monkeypatch.setenv("RAY_NUM_REDIS_GET_RETRIES", "1")  # so that what is set here goes with this test
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if environment:
+        monkeypatch.setenv("RAY_ADDRESS", environment)
+    assert ray_tasks._connect(given) == (fake, True) and seen == [used]
 
 
 def test_a_task_does_one_run(runs, tmp_path):
