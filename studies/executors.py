@@ -101,7 +101,7 @@ def _check(executor: str, how: How, specs: Sequence[RunSpec]) -> None:
     if how.time_limit is not None and not 0 < how.time_limit < math.inf:
         raise UserError(f"The time limit of a run is {how.time_limit}; expected a number of seconds above 0.")
     if how.time_limit is not None and executor == "inline":
-        raise UserError("A time limit needs a process per run, which can be stopped: not with --executor inline.")
+        raise UserError("A time limit needs a process per run, which can be stopped: use it with --executor local.")
     if how.slots is not None and executor not in ("local", "slurm"):
         why = "lower what each run gets (gpus, memory)" if executor == "ray" else "it does one run at a time"
         raise UserError(f"--slots is for the executors local and slurm, not for {executor}: {why}.")

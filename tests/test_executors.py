@@ -244,7 +244,7 @@ def test_at_most_as_many_at_once_as_workers(go):
         ({"devices": ("cuda:0",)}, "runs are for cpu.*cuda:0"),
         ({"time_limit": 0.0}, "above 0"),
         ({"time_limit": float("nan")}, "above 0"),
-        ({"time_limit": 5.0, "executor": "inline"}, "not with --executor inline"),
+        ({"time_limit": 5.0, "executor": "inline"}, "--executor local"),
         ({"execute": "nosuch.module:execute"}, "no module 'nosuch.module'"),
     ],
 )
