@@ -132,6 +132,6 @@ def _connect(address: str | None) -> tuple[Any, bool]:
         return ray, False
     try:
         ray.init(address=where, log_to_driver=False, logging_level="error", include_dashboard=None)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
         raise UserError(f"Ray cannot be used ({where}): {str(error).strip().splitlines()[0]}") from error
     return ray, True

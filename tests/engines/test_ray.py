@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -26,6 +27,8 @@ SLOW = {"RAY_raylet_start_wait_time_s": "150", "RAY_worker_register_timeout_seco
 
 MARK = "BENCH_TEST_RAY"
 
+# Ray takes the token in ~/.ray where there is one, but not for a node that joins: so all get one, by the environment.
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 pytest.importorskip("ray", reason="needs the extra ray")
 pytestmark = pytest.mark.engines
 
