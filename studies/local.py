@@ -28,7 +28,6 @@ from studies.worker import DEVICE_FULL, ENVIRONMENT, HOST_FULL, child_main
 
 GRACE = 1.0  # seconds between SIGTERM and SIGKILL; Ctrl-C must be over within 2 s
 STRAGGLING = 5.0  # seconds from the first SIGTERM of a job to the last; 1 was too short once; chosen here
-SERVER_GONE = 255  # what multiprocessing says of a worker whose fork server was killed
 DEATHS = 2  # a worker that is killed is tried once more, the second death is a failure
 
 
@@ -169,7 +168,7 @@ def _spawn(context, store: RunStore, how: How, spec: RunSpec, device: str) -> _C
 def _stopped_with_us(child: _Child, interrupt: Interrupt) -> bool:
     """Slurm sends SIGTERM to every process of a job, one after the other: ours may be still on its way."""
     child.process.join()
-    return child.process.exitcode in (-signal.SIGTERM, SERVER_GONE) and bool(wait([interrupt.reader], STRAGGLING))
+    return child.process.exitcode == -signal.SIGTERM and bool(wait([interrupt.reader], STRAGGLING))
 
 
 def _end(backlog: Backlog, child: _Child, slots: Slots) -> bool:
