@@ -27,6 +27,14 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture
+def runs(tmp_path: Path):
+    """An empty results folder."""
+    from studies.store import RunStore
+
+    return RunStore(tmp_path / "results")
+
+
 @pytest.fixture(scope="session")
 def utterances_of():
     """Corpus -> {split: [Utterance]}, the inverse of `convert`; text vectors are left out."""

@@ -28,11 +28,6 @@ reservation = "night"
 """
 
 
-@pytest.fixture
-def runs(tmp_path):
-    return RunStore(tmp_path / "results")
-
-
 def how(**cluster):
     return How(4, ("cpu",), "fake_execute:execute", "/data", (), Cluster(**cluster))
 

@@ -8,11 +8,14 @@ import sys
 import threading
 import time
 from collections import Counter
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
 import pytest
 from fake_execute import executed, pids, spec
+from waiting import alive
+from waiting import wait_for as wait
 
 from hycon.errors import UserError
 from studies import local
@@ -21,12 +24,8 @@ from studies.progress import Progress, duration, estimate, estimate_seconds
 from studies.runs import RunRecord
 from studies.store import RunStore
 
+wait_for = partial(wait, seconds=15.0)
 HERE = Path(__file__).parent
-
-
-@pytest.fixture
-def runs(tmp_path):
-    return RunStore(tmp_path / "results")
 
 
 @pytest.fixture
@@ -182,7 +181,7 @@ def test_workers_that_outlive_a_killed_fork_server_end_and_are_replaced(tmp_path
     wait_for(lambda: len(pids(tmp_path)) == 2)
     first = pids(tmp_path)
     os.kill(int(Path(f"/proc/{first[0]}/stat").read_text().rpartition(")")[2].split()[1]), signal.SIGKILL)
-    wait_for(lambda: not any(map(alive, first)), 3)
+    wait_for(lambda: not any(map(alive, first)), seconds=3)
     out, _ = driver.communicate(timeout=20)
     assert "done 2 failed 0" in out
     assert len(executed(tmp_path)) == 4
@@ -321,20 +320,6 @@ def start_driver(tmp_path, specs, executor="local", preload=()):
     )  # fmt: skip
 
 
-def wait_for(condition, seconds=15.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)
-
-
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
 def test_two_drivers_share_the_work(tmp_path):
     specs = "[spec(n, sleep=0.1, diverges=int(n == 5)) for n in range(16)]"
     drivers = [start_driver(tmp_path, specs) for _ in range(2)]
@@ -365,7 +350,7 @@ def test_kill_9_of_the_driver_leaves_no_orphan_and_reissuing_completes(go, runs,
     wait_for(lambda: len(executed(tmp_path)) >= 2)
     os.kill(driver.pid, signal.SIGKILL)
     driver.communicate()
-    wait_for(lambda: not any(map(alive, pids(tmp_path))), 2)
+    wait_for(lambda: not any(map(alive, pids(tmp_path))), seconds=2)
     assert len(leases(runs)) == 2  # as a killed process leaves them
     summary = go([spec(n, sleep=0.5) for n in range(5)], workers=5)
     assert len(summary.done) + len(summary.skipped) == 5
@@ -383,7 +368,7 @@ def test_interrupt_stops_cleanly_within_two_seconds(runs, tmp_path, executor, nu
     out, err = driver.communicate(timeout=10)
     assert time.monotonic() - began < 2
     assert (driver.returncode, out, err) == (130, "interrupted\n", "")
-    wait_for(lambda: not any(map(alive, pids(tmp_path))), 0.5)
+    wait_for(lambda: not any(map(alive, pids(tmp_path))), seconds=0.5)
     assert leases(runs) == []
     assert list(runs.failures()) == []
 

@@ -3,6 +3,7 @@
 BENCH_FUZZ=5000 is the long run: examples of each property (default: few).
 """
 
+import base64
 import contextlib
 import hashlib
 import io
@@ -107,6 +108,16 @@ def test_a_member_packed_in_a_way_that_is_damaged():
     content[content.index(b"a.npy") + 5 + 4] = 255  # the first byte of LZMA's properties
     with pytest.raises(Damaged, match="no readable"):
         dict(read_npz(bytes(content)))
+
+
+def test_a_member_beyond_all_files():
+    """Found by fuzzing: offsets of 64 bits are too large for the system's seek."""
+    forged = (
+        "AAAB6QRQSwECLQMtAAAACAAAACEAqRVUZmYAAAAAAAAIAAAAIQCpFVRmZf//+eD/////AQAyAAABAAAACACAAQAAAABhLm5weVBLAQIwAACQ"
+        "AAAABQAAAAAAAAAAAAAAgAGdAAAAYi5ucHlQSwUGAAAEAAIAAgBmAAAAIVtUVFRUVFRUAQ=="
+    )
+    with pytest.raises(Damaged, match="no readable"):
+        dict(read_npz(base64.b64decode(forged)))
 
 
 def test_a_line_without_end_in_an_archive_of_vectors(tmp_path):

@@ -9,11 +9,14 @@ import sys
 import threading
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_execute import executed, pids, spec
+from waiting import alive
+from waiting import wait_for as wait
 
 from hycon.errors import UserError
 from studies import pull, queue
@@ -28,13 +31,9 @@ from studies.queue import Entry, publish
 from studies.runs import RunRecord
 from studies.store import RunStore
 
+wait_for = partial(wait, seconds=20.0)
 HERE = Path(__file__).parent
 EXECUTE = "fake_execute:execute"
-
-
-@pytest.fixture
-def runs(tmp_path):
-    return RunStore(tmp_path / "results")
 
 
 @pytest.fixture
@@ -291,20 +290,6 @@ def start(runs, tmp_path, idle=1):
     )  # fmt: skip
 
 
-def wait_for(condition, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)
-
-
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
 def test_two_workers_and_a_driver_share_the_work(runs, tmp_path):
     specs = [spec(n, sleep=0.15) for n in range(24)]
     workers = [start(runs, tmp_path, idle=1) for _ in range(2)]
@@ -323,7 +308,7 @@ def test_kill_9_of_a_worker_loses_nothing(go, runs, tmp_path):
     wait_for(lambda: len(executed(tmp_path)) >= 2)
     os.kill(worker.pid, signal.SIGKILL)
     worker.communicate()
-    wait_for(lambda: not any(map(alive, pids(tmp_path))), 2)
+    wait_for(lambda: not any(map(alive, pids(tmp_path))), seconds=2)
     go(slots=2)
     assert all(runs.has(spec(n, sleep=0.4).id) for n in range(4))
     assert left(runs) == left(runs, "leases") == []

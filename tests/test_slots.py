@@ -17,15 +17,9 @@ from studies.pull import Limits, work
 from studies.queue import Entry, publish
 from studies.runs import RunRecord, RunSpec
 from studies.slots import CONTEXT, MARGIN, SHARE, Peaks, Slots, fit, parse_slots, slots_for, workers_for
-from studies.store import RunStore
 from studies.worker import OutOfMemory, attempt
 
 EXECUTE = "fake_execute:execute"
-
-
-@pytest.fixture
-def runs(tmp_path):
-    return RunStore(tmp_path / "results")
 
 
 @pytest.fixture

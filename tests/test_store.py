@@ -29,11 +29,6 @@ def record(number=0, loss=0.5, **more):
     return RunRecord(spec(number), "done", valid_loss=loss, metrics={"test": {"paper": {"mae": loss}}}, **more)
 
 
-@pytest.fixture
-def runs(tmp_path):
-    return RunStore(tmp_path / "results")
-
-
 def files(runs, run_id):
     return sorted(p.name for p in runs.folder(run_id).iterdir())
 

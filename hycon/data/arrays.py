@@ -19,8 +19,8 @@ import numpy as np
 LARGEST = 2**32  # bytes of one array; chosen here: MOSEI's audio, 22777 utterances of 50 rows of 74 float32, has 340 MB
 READ = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
-# What zipfile raises, beside its own error, for archives that are damaged or forged; all but the first few were found
-# by fuzzing.
+# What zipfile raises, beside its own error, for archives that are damaged or forged. ValueError, OverflowError and
+# LZMAError were found by fuzzing.
 BAD_ZIP = (
     zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError, struct.error, OverflowError,
     lzma.LZMAError

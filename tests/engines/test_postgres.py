@@ -10,10 +10,12 @@ import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 from fake_execute import executed, spec
+from waiting import wait_for as wait
 
 from hycon.errors import UserError
 from studies import storage as storage_module
@@ -26,6 +28,7 @@ from studies.pull import Limits, work
 from studies.storage import Storage, storage_of
 from studies.store import RunStore
 
+wait_for = partial(wait, seconds=30.0)
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 URL = os.environ.get("BENCH_TEST_POSTGRES", "")
@@ -89,13 +92,6 @@ def stopped_server():
         yield
     finally:
         subprocess.run([*setup, "start", str(folder), "postgres"], check=True, timeout=60, stdout=subprocess.DEVNULL)
-
-
-def wait_for(condition, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
 
 
 def python(code: str, *arguments: object, **more) -> subprocess.Popen:
@@ -459,7 +455,7 @@ def test_the_command_keeps_its_leases_and_its_search_in_the_database(runs, tmp_p
     options = ["run", "table1", "--profile", "demo", "--rows", "EF-LSTM-GloVe", "--trials", "2", "--seeds", "2"]
     options += ["--epochs", "1", "--storage", URL, "--results", str(runs.root), "--data", str(tmp_path / "data")]
     commands = [python("import sys; from studies.cli import main; sys.exit(main(sys.argv[1:]))", *options)]
-    wait_for(lambda: (tmp_path / "data" / "synthetic" / "manifest.json").exists(), 60)
+    wait_for(lambda: (tmp_path / "data" / "synthetic" / "manifest.json").exists(), seconds=60)
     commands.append(python("import sys; from studies.cli import main; sys.exit(main(sys.argv[1:]))", *options))
     for command in commands:
         out, err = command.communicate(timeout=240)

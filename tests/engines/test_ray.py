@@ -7,17 +7,19 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 from fake_execute import executed, pids, spec
+from waiting import alive
+from waiting import wait_for as wait
 
 from studies.cluster import Cluster
 from studies.executors import run
-from studies.store import RunStore
 
+wait_for = partial(wait, seconds=180.0)
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 # By default a node waits 15 s for its agents to tell their ports and then gives up, too few on a busy machine: with
@@ -91,7 +93,7 @@ def cluster(tmp_path_factory):
     finally:
         for node in nodes:
             kill_node(node)
-        wait_for(lambda: not marked(str(folder)), 30)
+        wait_for(lambda: not marked(str(folder)), seconds=30)
 
 
 def marked(folder):
@@ -102,18 +104,6 @@ def marked(folder):
             if f"{MARK}={folder}".encode() in path.read_bytes():
                 found.append(path.parent.name)
     return found
-
-
-def wait_for(condition, seconds=180.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.1)
-
-
-@pytest.fixture
-def runs(tmp_path):
-    return RunStore(tmp_path / "results")
 
 
 @pytest.fixture
@@ -160,7 +150,7 @@ def test_a_run_over_its_time_limit_is_stopped(go, tmp_path, cluster):
     stuck = spec(0, hangs=1)
     summary = go([stuck, spec(1)], Cluster(address=cluster[0], cpus=0.5), time_limit=15)
     assert (summary.done, summary.failed) == ([spec(1)], [(stuck, "stopped: over the time limit of 15 s")])
-    assert not any(map(running, pids(tmp_path)))
+    assert not any(map(alive, pids(tmp_path)))
 
 
 def test_a_driver_that_is_killed_is_issued_again(go, runs, tmp_path, cluster, start_driver):
@@ -179,7 +169,7 @@ def test_interrupting_the_driver_stops_its_tasks(runs, tmp_path, cluster, start_
     wait_for(lambda: len(executed(tmp_path)) >= 2)
     driver.send_signal(signal.SIGINT)
     assert driver.wait(timeout=60) != 0
-    wait_for(lambda: not any(map(running, pids(tmp_path))), 30)
+    wait_for(lambda: not any(map(alive, pids(tmp_path))), seconds=30)
     assert list((runs.root / "queue").iterdir()) == list((runs.root / "leases").iterdir()) == []
     assert list(runs.failures()) == []
 
@@ -201,10 +191,3 @@ def test_no_such_cluster_is_a_sentence(runs, tmp_path, address, start_driver):
     _, err = driver.communicate(timeout=120)
     assert f"UserError: Ray cannot be used ({address}): " in err
     assert runs.failed(spec(0).id) is None
-
-
-def running(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False

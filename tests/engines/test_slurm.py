@@ -6,12 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 from fake_execute import executed, spec
+from waiting import wait_for as wait
 
 from hycon.errors import UserError
 from studies import slurm
@@ -21,6 +22,7 @@ from studies.leases import MARK
 from studies.storage import storage_of
 from studies.store import RunStore
 
+wait_for = partial(wait, seconds=60.0)
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 
@@ -54,11 +56,6 @@ def paths(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def runs(tmp_path):
-    return RunStore(tmp_path / "results")
-
-
-@pytest.fixture
 def go(runs, tmp_path):
     def go(specs, cluster=None, **more):
         options = {"workers": 2, "execute": "fake_execute:execute", "data_root": tmp_path, "preload": (), **more}
@@ -84,13 +81,6 @@ def start_driver(tmp_path):
         driver.kill()
         driver.wait()
         driver.stderr.close()
-
-
-def wait_for(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)
 
 
 def logs(runs):
@@ -134,7 +124,7 @@ def test_they_go_on_when_the_driver_is_dead(runs, tmp_path, start_driver):
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
     assert not all(runs.has(s.id) for s in specs)
-    wait_for(lambda: all(runs.has(s.id) for s in specs), 240)
+    wait_for(lambda: all(runs.has(s.id) for s in specs), seconds=240)
     assert Counter(executed(tmp_path)) == dict.fromkeys([s.id for s in specs], 1)
     assert re.findall(r"^requeued \d+_\d", logs(runs), re.MULTILINE)
     wait_for(lambda: list((runs.root / "queue").iterdir()) == [])

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+from waiting import wait_for as wait
 
 ROWS = "EF-LSTM-GloVe,LF-LSTM-GloVe,TFN-GloVe"
 RUNS = 15  # three rows, three trials and two seeds each
 RUN = ["run", "table1", "--profile", "demo", "--rows", ROWS, "--trials", "3", "--seeds", "2", "--workers", "2"]
 
+wait_for = partial(wait, seconds=200.0, pause=0.003)
+
 FINAL = ["--quiet", "--format", "json"]  # the table and nothing else
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 200.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.003)
 
 
 @dataclass(frozen=True)
@@ -54,8 +50,8 @@ class Session:
 
     def end(self, seconds: float = 200.0) -> int:
         """Wait for the exit code, then for all processes to be gone: none may be orphaned."""
-        wait_for(lambda: self.code is not None, seconds)
-        wait_for(lambda: not self.processes(), 10)
+        wait_for(lambda: self.code is not None, seconds=seconds)
+        wait_for(lambda: not self.processes(), seconds=10)
         return self.code
 
 
