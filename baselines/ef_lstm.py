@@ -11,8 +11,10 @@ only that the counterpart uses "the same" encoder as HyCon).
 Deviates:
 1. Reads the state at the utterance's own last step; the reference reads it after the padding.
 2. Adam; the reference trains with RMSprop.
+3. MMSA normalises each time step over its batch first and has four layers; MSAF does neither, and so does this
+   (`time_norm=50`, `layers=4`: MMSA's, with statistics over real steps only).
 Reference implementations consulted: gkoumasd/MSAF (its grid never reaches the hidden size, by a misspelt key; ours
-does), thuiar/MMSA (adds a batch norm over time steps and four layers; `layers` gives the latter).
+does), thuiar/MMSA.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -27,6 +30,8 @@ from hycon.data.batching import Batch
 from hycon.data.ragged import Ragged
 from hycon.dropout import Dropout
 from hycon.encoders import PretrainedText
+from hycon.errors import UserError
+from hycon.options import later
 from hycon.output import Output, as_prediction, outputs
 from hycon.recurrent import last_hidden
 from hycon.train import Training
@@ -41,6 +46,7 @@ class Config:
     layers: int = 1  # MSAF; MMSA 4
     dropout: float = 0.3
     d: int = 50  # width that token states are projected to; GloVe form: unused
+    time_norm: int = later(0)  # nominal steps that MMSA's norm is over (there 50); 0: no norm
 
 
 TRAINING = {
@@ -88,6 +94,30 @@ class TokenStates(nn.Module):
         return self.conv(states.transpose(1, 2)).transpose(1, 2)
 
 
+class StepNorm(nn.BatchNorm1d):
+    """MMSA's batch norm over time: step t of x (B, T, d) by the mean and variance of all its features, in the
+    utterances that reach it. Beyond an utterance's end there is nothing to read afterwards."""
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:  # type: ignore[override]
+        """lengths: (B,) on x's device. Raises UserError where T is more than the steps there are weights for."""
+        steps = x.shape[1]
+        if steps > self.num_features:
+            raise UserError(f"An utterance has {steps} steps, but time_norm is {self.num_features}: raise it.")
+        mean, var = self.running_mean[:steps], self.running_var[:steps]  # type: ignore[index]
+        if self.training:
+            real = (torch.arange(steps, device=x.device) < lengths[:, None])[..., None]  # (B, T, 1)
+            count = real.sum((0, 2)) * x.shape[2]
+            batch_mean = (x * real).sum((0, 2)) / count
+            batch_var = ((x - batch_mean[:, None]).square() * real).sum((0, 2)) / count
+            with torch.no_grad():
+                momentum = float(self.momentum)  # type: ignore[arg-type]
+                mean.lerp_(batch_mean, momentum)
+                var.lerp_(batch_var * count / (count - 1), momentum)
+            mean, var = batch_mean, batch_var
+        scale = self.weight[:steps] * torch.rsqrt(var + self.eps)
+        return (x - mean[:, None]) * scale[:, None] + self.bias[:steps, None]
+
+
 class Head(nn.Module):
     """dropout -> relu Linear(n, n) -> dropout -> Linear(n, out)."""
 
@@ -113,7 +143,12 @@ class Model(nn.Module):
             dropout=config.dropout if config.layers > 1 else 0.0,
         )
         self.head = Head(config.hidden, config.dropout, outputs(emotions))
+        self.time_norm = StepNorm(config.time_norm) if config.time_norm else None
 
     def forward(self, batch: Batch) -> Output:
-        last = last_hidden(self.lstm, self.text(batch), batch.audio, batch.vision, lengths=batch.text.lengths)
+        read = [self.text(batch), batch.audio, batch.vision]
+        if self.time_norm is not None:
+            padded = [x.padded() if isinstance(x, Ragged) else x for x in read]
+            read = [self.time_norm(torch.cat(padded, 2), batch.text.device_lengths())]
+        last = last_hidden(self.lstm, *read, lengths=batch.text.lengths)
         return Output(as_prediction(self.head(last), self.emotions))

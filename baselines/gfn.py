@@ -10,6 +10,9 @@ Every size is 50, which gives exactly the 109,232,350 parameters of the paper's 
 paper takes GFN without ARGF's adversarial encoders and decoders, and so does this. A batch of one utterance is
 normalised by the running statistics.
 
+The read-out, and audio's and vision's attention, see the nominal padding, as the authors' code has it, so a longer
+nominal length moves predictions: `readout=cls, mask_padding=True, positions=own` take that away.
+
 Deviates:
 1. The authors' code for classification has 64 units inside each mixing network and one more tanh layer before the
    output (that is 109,239,128 parameters); Table 8 has neither.

@@ -4,7 +4,9 @@ In: a Batch, aligned or not. Out: prediction (B,) or (B, E, 2); the BERT and XLN
 
 GloVe form (the authors' code; sec. 3 of LMF's paper): TFN's unimodal subnets, then low-rank fusion straight to the
 output, eq. 10. BERT and XLNet forms: HyCon's front-end with d = 50, low-rank fusion to d with rank 5, Linear(d, 1), as
-in the low-rank option of the HyCon authors' sibling code (the paper does not describe its LMF-BERT).
+in the low-rank option of the HyCon authors' sibling code (the paper does not describe its LMF-BERT). In these forms
+the read-out, and audio's and vision's attention, see the nominal padding, as the authors' code has it, so a longer
+nominal length moves predictions: `readout=cls, mask_padding=True, positions=own` take that away.
 
 Deviates:
 1. Learned weights over the rank, as the code has it; the paper sums (`learned_weights=False`).

@@ -18,6 +18,7 @@ this file's: MMSA's MOSI sizes on unprojected 768/74/47 features behind a BERT w
 Deviates:
 1. Stops at the utterance's own last step; the reference codes run on through the padding.
 2. L1 and Adam without the reference's plateau schedule, whose patience of 100 epochs never ends within its 50.
+3. Vision as it comes; the official code divides it by the training split's largest (`scale=maxabs`).
 Reference implementations consulted: pliang279/MFN, thuiar/MMSA (whose MOSI setting feeds audio and vision as repeated
 means of the utterance; here they are what the corpus has at each word).
 """

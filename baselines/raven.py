@@ -13,7 +13,7 @@ The paper's names; R words in all. e is a word's vector (GloVe form) or its piec
 XLNet forms). All but the last LSTM is computed for all words of all utterances at once.
 
 A word-aligned corpus has one frame of audio and vision per word, so the non-verbal LSTMs take one step from a zero
-state: their forget gates and recurrent weights would never be read, and do not exist here.
+state: their forget gates and recurrent weights would never be read, and do not exist here (deviation 1).
 
 Deviates:
 1. One frame per word (as the MSAF port has it); the paper's sub-networks read about 20.
@@ -23,6 +23,7 @@ Deviates:
 4. `rule="code"` gives the official code's version: gates without sigmoid, e' = e + beta |e| h / max(|h|, 1).
 5. `detach=True` cuts the gradient of the shift, as both public codes do (by `.data`), so that no non-verbal parameter
    is ever trained. Off: the paper trains them.
+6. At most 50 epochs with early stopping; the official code trains for 500.
 Reference implementations consulted: victorywys/RAVEN, gkoumasd/MSAF.
 """
 

@@ -7,11 +7,14 @@ GloVe form (the code of Liu et al., which every later comparison runs; sec. 4 of
     text            LSTM, last real step -> dropout -> Linear
     fusion          [1; l] x [1; a] x [1; v] -> dropout -> relu Linear -> relu Linear -> Linear -> 6 sigmoid - 3
 BERT and XLNet forms: HyCon's front-end with d = 100, tensor fusion with three tanh layers, Linear(d, 1): exactly the
-161,409,399 parameters of the paper's Table 8 on MOSI.
+161,409,399 parameters of the paper's Table 8 on MOSI. In these forms the read-out, and audio's and vision's attention,
+see the nominal padding, as the authors' code has it, so a longer nominal length moves predictions: `readout=cls,
+mask_padding=True, positions=own` take that away.
 
 Deviates:
 1. The mean runs over real steps; the reference code averages the padding in.
 2. A batch of one utterance is normalised with the running statistics; the reference code fails on it.
+3. Vision as it comes; the reference code divides it by the training split's largest (`scale=maxabs`).
 Reference implementations consulted: Justin1904/TensorFusionNetworks, thuiar/MMSA, the authors' MIB (BERT form).
 """
 

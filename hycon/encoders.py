@@ -7,6 +7,10 @@ The reference code pads every sequence to T = 50 and reads index T-1, a [PAD] po
 audio/vision. `PretrainedText` gives the same hidden states without the padding: a BERT layer's PAD queries attend to
 real tokens only (PAD keys are masked), so a PAD position that is read can be computed alone, given its position id, and
 one that is not read need not exist. Sentences of like length are encoded together, in a few chunks of the batch.
+
+So what the nominal length T is moves a prediction, in HyCon and in the baselines that share this front-end. With
+`readout=cls, mask_padding=True`, and `positions=own` where XLNet pads on the left, it does not (with `last_real` it
+still does for a BERT sentence that fills T: the convolution at its last step sees a [PAD] if there is room for one).
 """
 
 from __future__ import annotations
@@ -25,10 +29,12 @@ from hycon.data.corpus import MODALITIES
 from hycon.data.ragged import Ragged
 from hycon.dropout import replace_dropout
 from hycon.errors import UserError, nearest
+from hycon.options import later
 from hycon.output import Output, as_prediction, outputs
 from hycon.transformer import SequenceEncoder
 
 READOUTS = ("last", "last_real", "cls", "mean")
+POSITIONS = ("nominal", "own")
 Injection = Callable[[Tensor, Tensor], Tensor]  # (b, t, D) hidden states, (b,) their utterances -> (b, t, D)
 CHUNK = {"cpu": 8, "cuda": 64}  # sentences encoded together; on a CPU padding costs more than calls, on a GPU less
 
@@ -216,9 +222,12 @@ class FrontEndConfig:
     embed_dropout: float = 0.2
     readout: str = "last"  # lineage: index T-1, a padding step; options last_real, cls, mean
     mask_padding: bool = False  # lineage: audio/vision attend to the padding too
+    positions: str = later("nominal")  # lineage: audio/vision count steps from the nominal first; own: from their own
 
     def __post_init__(self) -> None:
         """Refuse before a search starts what no run could use."""
+        if self.positions not in POSITIONS:
+            raise UserError(f"positions is {self.positions!r}; expected nominal or own.")
         if self.readout not in READOUTS:
             raise UserError(f"Unknown readout {self.readout!r}; nearest: {nearest(self.readout, READOUTS)}.")
         if self.layers < 1 or self.heads < 1 or self.d % self.heads:
@@ -245,6 +254,7 @@ class FrontEnd(nn.Module):
             "heads": config.heads,
             "readout": config.readout,
             "mask_padding": config.mask_padding,
+            "positions": config.positions,
             "dropouts": {name: getattr(config, f"{name}_dropout") for name in ("attn", "relu", "res", "embed")},
         }
         for modality in self.modalities:

@@ -16,6 +16,9 @@ emotion (MulT's head: two logits each), and pairs are made by the 4-way emotion.
 fusion (addition or concatenation only) and the losses take what there is. One alone has no pairs across modalities:
 IEMCL and SCL are 0 then, IAMCL and its refinement stay. Without text there is no BERT to fine-tune.
 
+The read-out, and audio's and vision's attention, see the nominal padding, as the authors' code has it, so a longer
+nominal length moves predictions: `readout=cls, mask_padding=True, positions=own` take that away.
+
 Deviates from the paper: none known. What it leaves open is in Config, each line with its source; "lineage" is the code
 of the same authors' MIB (TMM 2022), which shares this framework: its parameter count with concatenation is exact too.
 Reference implementation: none is public.

@@ -74,8 +74,9 @@ def _at(x: Tensor, step: Tensor) -> Tensor:
 class SequenceEncoder(nn.Module):
     """Conv1d(k=3, no bias) to d, then MulT's encoder, then the read-out step: (B, T, d_m) -> (B, d).
 
-    As in the authors' code a step whose first channel is exactly 0 gets no positional encoding, and no key is masked:
-    the zero rows of the padding take part in attention (`mask_padding=True` masks them, a deviation).
+    As in the authors' code a step whose first channel is exactly 0 gets no positional encoding, no key is masked, so
+    that the zero rows of the padding take part in attention (`mask_padding=True` masks them, a deviation), and
+    positions count from the nominal first step, padding or not (`positions="own"`: from the utterance's own first).
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class SequenceEncoder(nn.Module):
         dropouts: Mapping[str, float],
         readout: str,
         mask_padding: bool,
+        positions: str = "nominal",
     ):
         super().__init__()
         self.conv = nn.Conv1d(width, d, 3, padding=1, bias=False)
@@ -96,16 +98,18 @@ class SequenceEncoder(nn.Module):
         )
         self.norm = nn.LayerNorm(d)
         self.embed_drop = Dropout(dropouts["embed"])
-        self.readout, self.mask_padding = readout, mask_padding
+        self.readout, self.mask_padding, self.positions = readout, mask_padding, positions
 
     def forward(self, sequences: Ragged, nominal: int, side: str) -> Tensor:
         x = self.conv(sequences.padded(nominal, side).transpose(1, 2)).transpose(1, 2)  # (B, T, d)
         d = x.shape[-1]
         encoding = positional_encoding(nominal, d, x.device)
-        x = self.embed_drop(math.sqrt(d) * x + encoding * (x[:, :, :1] != 0))
         lengths = sequences.device_lengths().clamp(max=nominal)
         start = nominal - lengths if side == "left" else torch.zeros_like(lengths)
         step = torch.arange(nominal, device=x.device)
+        if self.positions == "own" and side == "left":
+            encoding = encoding[(step - start[:, None]).clamp(min=0)]  # (B, T, d)
+        x = self.embed_drop(math.sqrt(d) * x + encoding * (x[:, :, :1] != 0))
         real = (step >= start[:, None]) & (step < (start + lengths)[:, None])  # (B, T)
         mask = real[:, None, None] if self.mask_padding else None
         read = None

@@ -8,10 +8,21 @@ import torch
 
 GOLDEN = Path(__file__).parent / "golden"
 DIMS = {"text": 6, "audio": 4, "vision": 3}
+CUT = (3, 5, 2)  # what `shorter` leaves of three utterances
+
+
+def shorter(network, x: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """alone (3,): what a reference predicts for each utterance of x (3, T, d) cut short, by itself; lengths (3,).
+
+    By itself: in a batch of two of it, since some references lose a batch of one.
+    """
+    alone = [network(*(v[[i, i], :n] for v in x.values()))["M"][:1, 0] for i, n in enumerate(CUT)]
+    return {"alone": torch.cat(alone), "lengths": torch.tensor(CUT)}
 
 
 def compare(recorded: dict[str, torch.Tensor], model: str, **overrides) -> None:
-    """With weight.* our model gives, for input.* (B, T, d), the recorded prediction and gradient.* of its sum."""
+    """With weight.* our model gives, for input.* (B, T, d), the recorded prediction and gradient.* of its sum; and for
+    the utterances cut to lengths (B,), in one batch, what was recorded of each alone."""
     from hycon.data.batching import Batch, Layout
     from hycon.data.ragged import Ragged
     from studies.registry import build_model
@@ -27,3 +38,8 @@ def compare(recorded: dict[str, torch.Tensor], model: str, **overrides) -> None:
     for name, found in zip(named, torch.autograd.grad(prediction.sum(), list(named.values())), strict=True):
         expected = recorded[f"gradient.{name}"]
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4, msg=lambda text, n=name: f"{n}: {text}")
+    if "lengths" in recorded:
+        ends = recorded["lengths"].tolist()
+        cut = {m: Ragged.from_list([x[:n] for x, n in zip(recorded[f"input.{m}"], ends, strict=True)]) for m in DIMS}
+        prediction = net(Batch(**cut, label=torch.zeros(count), layout=layout)).prediction
+        torch.testing.assert_close(prediction, recorded["alone"], atol=1e-5, rtol=0)

@@ -137,6 +137,31 @@ def test_the_gate_stands_before_its_layer(text, layer, batches):
     assert torch.equal(torch.cat([who for _, who in seen]), longest_first)
 
 
+def test_xlnet_s_gate_and_head(batches):
+    """The gate reads what layer 0 gives; [CLS], the last real step, is summarised through tanh and predicted from."""
+    model, batch = model_and_batch("xlnet", batches)
+    model.eval()
+    for p in model.parameters():
+        nn.init.normal_(p, std=0.3)
+    one, gave, got, read = batch.slice(3, 4), [], [], []
+    watched = [
+        model.text.model.layer[0].register_forward_hook(lambda _, given, out: gave.append(out[0])),
+        model.gate.register_forward_pre_hook(lambda _, given: got.append(given[0])),
+        model.summary.register_forward_pre_hook(lambda _, given: read.append(given[0])),
+    ]
+    found = model(one).prediction
+    for handle in watched:
+        handle.remove()
+    assert torch.equal(got[0], gave[0].transpose(0, 1))
+
+    def shift(z, who):
+        return model.gate(z, *(m.take(who).padded(z.shape[1]) for m in (one.audio, one.vision)))
+
+    cls = model.text.states(one.text, shift, 1)[:, int(one.text.lengths[0]) - 1]
+    torch.testing.assert_close(read[0], cls)
+    torch.testing.assert_close(found, model.predictor(torch.tanh(model.summary(cls)))[:, 0])
+
+
 class FirstOrByName(nn.Module):
     """What a layer of transformers looks like to the hook."""
 

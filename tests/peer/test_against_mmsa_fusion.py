@@ -1,7 +1,7 @@
 """EF-LSTM, TFN and LMF against MMSA 2.2.1: same weights and inputs, same outputs and gradients.
 
-Inputs are as long as their batch: beyond an utterance's end MMSA goes on through zeros and ours stops. MMSA's EF-LSTM
-has a batch norm over time steps, which is the identity here; ours has none.
+Inputs are as long as their batch: beyond an utterance's end MMSA goes on through zeros and ours stops. So each
+utterance is also cut short and given to MMSA alone, and to ours in a batch (but for EF-LSTM: MMSA's has one length).
 `python tests/peer/test_against_mmsa_fusion.py` records tests/golden/{ef_lstm,tfn,lmf}.safetensors.
 """
 
@@ -17,7 +17,7 @@ DIMS = {"text": 6, "audio": 4, "vision": 3}
 LENGTH = 5
 SUBNETS = {"text_hidden": 8, "audio_hidden": 3, "vision_hidden": 2}
 OURS = {
-    "ef_lstm": {"hidden": 5, "layers": 2},
+    "ef_lstm": {"hidden": 5, "layers": 2, "time_norm": LENGTH},
     "tfn": {**SUBNETS, "text_out": 4, "fusion_hidden": 6},
     "lmf": {**SUBNETS, "rank": 3},
 }
@@ -37,13 +37,10 @@ def build(model: str) -> torch.nn.Module:
         SimpleNamespace(feature_dims=list(DIMS.values()), train_mode="regression", **THEIRS[model])
     )
     for layer in network.modules():
-        if isinstance(layer, torch.nn.BatchNorm1d):
-            if model == "ef_lstm":
-                layer.running_var.fill_(1 - layer.eps)
-            else:  # as after some training
-                for value in (layer.running_mean, layer.weight.data, layer.bias.data):
-                    value.normal_()
-                layer.running_var.uniform_(0.5, 2)
+        if isinstance(layer, torch.nn.BatchNorm1d):  # as after some training
+            for value in (layer.running_mean, layer.weight.data, layer.bias.data):
+                value.normal_()
+            layer.running_var.uniform_(0.5, 2)
     return network.eval()
 
 
@@ -51,7 +48,7 @@ def mapped(model: str, named: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
     """MMSA's tensors (weights, buffers or gradients) by their names -> by ours; what is missing is left out."""
     renamed, ours = {}, {}
     if model == "ef_lstm":
-        renamed = {"lstm": "lstm", "linear": "head.hidden", "out": "head.out"}
+        renamed = {"norm": "time_norm", "lstm": "lstm", "linear": "head.hidden", "out": "head.out"}
     else:
         text = "net.subnets.text"
         renamed = {"text_subnet.rnn": f"{text}.lstm", "text_subnet.linear_1": f"{text}.linear"}
@@ -77,18 +74,25 @@ def mapped(model: str, named: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
 
 
 def record(model: str) -> dict[str, torch.Tensor]:
-    """What MMSA gives: weights and gradients of the predictions' sum by our names, inputs, predictions."""
+    """What MMSA gives: weights and gradients of the predictions' sum by our names, inputs, predictions, and those of
+    shorter utterances."""
+    from recorded import shorter
+
     network = build(model)
     torch.manual_seed(4)
     x = {m: torch.randn(3, LENGTH, width) for m, width in DIMS.items()}
-    averaged = {
-        m: x[m].mean(1, keepdim=True) for m in ("audio", "vision")
-    }  # MMSA's loader does this ("need_normalized")
-    given = x if model == "ef_lstm" else x | averaged
-    prediction = network(given["text"], given["audio"], given["vision"])["M"][:, 0]
+
+    def run(text, audio, vision):
+        if model != "ef_lstm":  # MMSA's loader does this ("need_normalized")
+            audio, vision = (y.mean(1, keepdim=True) for y in (audio, vision))
+        return network(text, audio, vision)
+
+    prediction = run(**x)["M"][:, 0]
     weights = {k: p for k, p in network.named_parameters() if p.requires_grad}
     found = torch.autograd.grad(prediction.sum(), list(weights.values()))
     tensors = {f"input.{m}": x[m] for m in x} | {"prediction": prediction}
+    if model != "ef_lstm":
+        tensors |= shorter(run, x)
     tensors |= {f"weight.{k}": v for k, v in mapped(model, network.state_dict()).items()}
     tensors |= {f"gradient.{k}": v for k, v in mapped(model, dict(zip(weights, found, strict=True))).items()}
     return {k: v.detach().clone().contiguous() for k, v in tensors.items()}
@@ -102,7 +106,10 @@ def test_same_numbers(model):
 
 
 if __name__ == "__main__":
+    import sys
+
     from safetensors.torch import save_file
 
+    sys.path.insert(0, str(Path(__file__).parents[1]))
     for model in OURS:
         save_file(record(model), GOLDEN / f"{model}.safetensors")

@@ -63,14 +63,17 @@ def initial(modality):
 
 
 def record():
-    """What MMSA gives: weights and gradients of the predictions' sum by our names, inputs, predictions."""
+    """What MMSA gives: weights and gradients of the predictions' sum by our names, inputs, predictions, and those of
+    shorter utterances."""
+    from recorded import shorter
+
     network = build()
     torch.manual_seed(4)
     x = {m: torch.randn(3, 7, width) for m, width in DIMS.items()}
     prediction = network(x["text"], x["audio"], x["vision"])["M"][:, 0]
     names, weights = zip(*parameters(network).items(), strict=True)
     gradients = torch.autograd.grad(prediction.sum(), weights)
-    tensors = {f"input.{m}": x[m] for m in x} | {"prediction": prediction}
+    tensors = {f"input.{m}": x[m] for m in x} | {"prediction": prediction} | shorter(network, x)
     tensors |= {f"weight.{k}": v for k, v in zip(names, weights, strict=True)}
     tensors |= {f"gradient.{k}": v for k, v in zip(names, gradients, strict=True)}
     return {k: v.detach().clone() for k, v in tensors.items()}
@@ -83,7 +86,10 @@ def test_same_numbers():
 
 
 if __name__ == "__main__":
+    import sys
+
     from safetensors.torch import save_file
 
+    sys.path.insert(0, str(Path(__file__).parents[1]))
     GOLDEN.parent.mkdir(exist_ok=True)
     save_file({k: v.contiguous() for k, v in record().items()}, GOLDEN)

@@ -57,14 +57,17 @@ def mapped(named):
 
 
 def record():
-    """What MMSA gives: weights and gradients of the predictions' sum by our names, inputs, predictions."""
+    """What MMSA gives: weights and gradients of the predictions' sum by our names, inputs, predictions, and those of
+    shorter utterances."""
+    from recorded import shorter
+
     network = build()
     torch.manual_seed(4)
     x = {m: torch.randn(3, 7, width) for m, width in DIMS.items()}
     prediction = network(x["text"], x["audio"], x["vision"])["M"][:, 0]
     names, weights = zip(*network.named_parameters(), strict=True)
     gradients = dict(zip(names, torch.autograd.grad(prediction.sum(), weights), strict=True))
-    tensors = {f"input.{m}": x[m] for m in x} | {"prediction": prediction}
+    tensors = {f"input.{m}": x[m] for m in x} | {"prediction": prediction} | shorter(network, x)
     tensors |= {f"weight.{k}": v for k, v in mapped(dict(network.named_parameters())).items()}
     tensors |= {f"gradient.{k}": v for k, v in mapped(gradients).items()}
     return {k: v.detach().clone() for k, v in tensors.items()}
@@ -77,7 +80,10 @@ def test_same_numbers():
 
 
 if __name__ == "__main__":
+    import sys
+
     from safetensors.torch import save_file
 
+    sys.path.insert(0, str(Path(__file__).parents[1]))
     GOLDEN.parent.mkdir(exist_ok=True)
     save_file({k: v.contiguous() for k, v in record().items()}, GOLDEN)
