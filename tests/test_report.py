@@ -343,6 +343,7 @@ def test_deviations_are_read_from_docstrings():
     assert deviations("tfn").items == (
         "The mean runs over real steps; the reference code averages the padding in.",
         "A batch of one utterance is normalised with the running statistics; the reference code fails on it.",
+        "Vision as it comes; the reference code divides it by the training split's largest (scale=maxabs).",
     )
     assert deviations("hycon").remark.startswith("none known.")
 
