@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 
 from hycon.errors import UserError
 from studies.backlog import Backlog, Event, How, kind
@@ -127,8 +128,9 @@ def _start_forkserver(context, how: How) -> None:
     from multiprocessing import forkserver
 
     context.set_forkserver_preload([*how.preload, "studies.worker", how.execute.partition(":")[0]])
-    before = {name: os.environ.get(name) for name in ENVIRONMENT}
-    os.environ.update(ENVIRONMENT)
+    environment = _environment()
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
     try:
         with sigint_ignored():  # inherited: Ctrl-C must not reach a worker before its first line
             forkserver.ensure_running()
@@ -138,6 +140,13 @@ def _start_forkserver(context, how: How) -> None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _environment() -> dict[str, str]:
+    """Of the fork server. Python would look for modules in its working directory first: in a clone, workers would run
+    the clone's source and this process the installed package."""
+    here = Path(__file__).resolve().parent.parent
+    return ENVIRONMENT if here == Path.cwd() else {**ENVIRONMENT, "PYTHONSAFEPATH": "1"}
 
 
 def _kill_forkserver() -> None:
