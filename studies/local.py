@@ -29,6 +29,7 @@ from studies.worker import DEVICE_FULL, ENVIRONMENT, HOST_FULL, child_main
 
 GRACE = 1.0  # seconds between SIGTERM and SIGKILL; Ctrl-C must be over within 2 s
 STRAGGLING = 5.0  # seconds from the first SIGTERM of a job to the last; 1 was too short once; chosen here
+ORPHANED = 255  # the exit code that multiprocessing gives workers whose fork server has ended
 DEATHS = 2  # a worker that is killed is tried once more, the second death is a failure
 
 
@@ -175,9 +176,10 @@ def _spawn(context, store: RunStore, how: How, spec: RunSpec, device: str) -> _C
 
 
 def _stopped_with_us(child: _Child, interrupt: Interrupt) -> bool:
-    """Slurm sends SIGTERM to every process of a job, one after the other: ours may be still on its way."""
+    """Slurm sends SIGTERM to every process of a job, one after the other: ours may be still on its way, also where the
+    fork server has got it before its workers."""
     child.process.join()
-    return child.process.exitcode == -signal.SIGTERM and bool(wait([interrupt.reader], STRAGGLING))
+    return child.process.exitcode in (-signal.SIGTERM, ORPHANED) and bool(wait([interrupt.reader], STRAGGLING))
 
 
 def _end(backlog: Backlog, child: _Child, slots: Slots) -> bool:

@@ -373,15 +373,31 @@ def test_interrupt_stops_cleanly_within_two_seconds(runs, tmp_path, executor, nu
     assert list(runs.failures()) == []
 
 
-def test_a_worker_that_gets_sigterm_before_the_driver_does_has_not_failed(runs, tmp_path):
+def parent(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(lambda worker: worker, id="worker"),
+        pytest.param(
+            parent,
+            id="fork server",
+            marks=pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds it in /proc"),
+        ),
+    ],
+)
+def test_a_process_that_gets_sigterm_before_the_driver_does_fails_no_run(runs, tmp_path, first):
     """As Slurm sends it, to each process of a job in turn."""
     driver = start_driver(tmp_path, "[spec(n, sleep=60) for n in range(4)]")
     wait_for(lambda: len(executed(tmp_path)) == 2)
-    os.kill(pids(tmp_path)[0], signal.SIGTERM)
+    os.kill(first(pids(tmp_path)[0]), signal.SIGTERM)
     time.sleep(0.2)
     driver.send_signal(signal.SIGTERM)
     out, _ = driver.communicate(timeout=10)
     assert (driver.returncode, out) == (130, "interrupted\n")
+    wait_for(lambda: not any(map(alive, pids(tmp_path))), seconds=2)
     assert list(runs.failures()) == leases(runs) == []
 
 
