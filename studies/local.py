@@ -30,6 +30,7 @@ from studies.worker import DEVICE_FULL, ENVIRONMENT, HOST_FULL, child_main
 GRACE = 1.0  # seconds between SIGTERM and SIGKILL; Ctrl-C must be over within 2 s
 STRAGGLING = 5.0  # seconds from the first SIGTERM of a job to the last; 1 was too short once; chosen here
 ORPHANED = 255  # the exit code that multiprocessing gives workers whose fork server has ended
+DYING = 0.5  # seconds that the system may take over its death; chosen here
 DEATHS = 2  # a worker that is killed is tried once more, the second death is a failure
 
 
@@ -150,15 +151,32 @@ def _environment() -> dict[str, str]:
     return ENVIRONMENT if here == Path.cwd() else {**ENVIRONMENT, "PYTHONSAFEPATH": "1"}
 
 
-def _kill_forkserver() -> None:
-    """It may go on importing for seconds, and whoever reads our output through a pipe would wait for it as well."""
+def _forkserver_pid() -> int | None:
     from multiprocessing import forkserver
 
-    pid = getattr(forkserver._forkserver, "_forkserver_pid", None)  # type: ignore[attr-defined]
+    return getattr(forkserver._forkserver, "_forkserver_pid", None)  # type: ignore[attr-defined]
+
+
+def _kill_forkserver() -> None:
+    """It may go on importing for seconds, and whoever reads our output through a pipe would wait for it as well."""
+    pid = _forkserver_pid()
     if pid is not None:
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(pid, signal.SIGKILL)
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # dead, and left for the next start to notice
+
+
+def _forkserver_ended_by() -> int | None:
+    """The signal that has ended the fork server, whose pipes close a moment before it is dead; None where it lives."""
+    pid = _forkserver_pid()
+    deadline = time.monotonic() + DYING
+    with contextlib.suppress(ChildProcessError):
+        while pid is not None and time.monotonic() < deadline:
+            end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+            if end is not None:
+                return end.si_status if end.si_code == os.CLD_KILLED else None
+            time.sleep(0.01)
+    return None
 
 
 def _spawn(context, store: RunStore, how: How, spec: RunSpec, device: str) -> _Child:
@@ -179,7 +197,9 @@ def _stopped_with_us(child: _Child, interrupt: Interrupt) -> bool:
     """Slurm sends SIGTERM to every process of a job, one after the other: ours may be still on its way, also where the
     fork server has got it before its workers."""
     child.process.join()
-    return child.process.exitcode in (-signal.SIGTERM, ORPHANED) and bool(wait([interrupt.reader], STRAGGLING))
+    code = child.process.exitcode
+    terminated = code == -signal.SIGTERM or (code == ORPHANED and _forkserver_ended_by() == signal.SIGTERM)
+    return terminated and bool(wait([interrupt.reader], STRAGGLING))
 
 
 def _end(backlog: Backlog, child: _Child, slots: Slots) -> bool:

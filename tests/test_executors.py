@@ -176,11 +176,15 @@ def test_other_deaths(go, config, reason):
     assert summary.failed == [(spec(0, **config), reason)]
 
 
+def parent(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def test_workers_that_outlive_a_killed_fork_server_end_and_are_replaced(tmp_path):
     driver = start_driver(tmp_path, "[spec(n, sleep=1.0) for n in range(2)]")
     wait_for(lambda: len(pids(tmp_path)) == 2)
     first = pids(tmp_path)
-    os.kill(int(Path(f"/proc/{first[0]}/stat").read_text().rpartition(")")[2].split()[1]), signal.SIGKILL)
+    os.kill(parent(first[0]), signal.SIGKILL)
     wait_for(lambda: not any(map(alive, first)), seconds=3)
     out, _ = driver.communicate(timeout=20)
     assert "done 2 failed 0" in out
@@ -373,19 +377,11 @@ def test_interrupt_stops_cleanly_within_two_seconds(runs, tmp_path, executor, nu
     assert list(runs.failures()) == []
 
 
-def parent(pid):
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
 @pytest.mark.parametrize(
     "first",
     [
         pytest.param(lambda worker: worker, id="worker"),
-        pytest.param(
-            parent,
-            id="fork server",
-            marks=pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds it in /proc"),
-        ),
+        pytest.param(parent, id="fork server"),
     ],
 )
 def test_a_process_that_gets_sigterm_before_the_driver_does_fails_no_run(runs, tmp_path, first):
