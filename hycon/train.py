@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from hycon.data.batching import SCALES, Batch
 from hycon.errors import NonFiniteLoss, UserError
+from hycon.optim import RULES, Optimizer
 from hycon.output import task_loss
 
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "rmsprop": torch.optim.RMSprop}
 EVAL_ROWS = 128  # utterances per forward pass in evaluation; no number depends on it beyond rounding
 
 
@@ -42,7 +42,7 @@ class Training:
 
     def __post_init__(self) -> None:
         for name, allowed in (
-            ("optimizer", tuple(OPTIMIZERS)),
+            ("optimizer", tuple(RULES)),
             ("loss", ("l1", "mse")),
             ("selection", ("loss", "mse")),
             ("scale", SCALES),
@@ -87,16 +87,16 @@ def fit(
     seed: of the batch order; the caller seeds initialisation and dropout (`seed_everything`).
     Raises NonFiniteLoss at the end of the first epoch that has one.
     """
-    optimizer = _optimizer(model, training, train.label.device)
+    optimizer = _optimizer(model, training)
     steps = -(-len(train) // training.batch_size)
-    schedule = _schedule(optimizer, training, steps * training.epochs)
+    factors = learning_rate_factors(training, steps * training.epochs)
     order = torch.Generator().manual_seed(seed)
     best: tuple[float, int, dict[str, Tensor]] = (float("inf"), 0, {})
     curve: list[dict[str, float]] = []
     started = time.perf_counter()
     for epoch in range(1, training.epochs + 1):
         shuffled = train.take(torch.randperm(len(train), generator=order))
-        train_loss = _train_epoch(model, shuffled, training, optimizer, schedule, epoch)
+        train_loss = _train_epoch(model, shuffled, training, optimizer, factors, epoch)
         loss = validation_loss(model, valid, training)
         curve.append({"epoch": epoch, "train_loss": train_loss, "valid_loss": loss})
         if not torch.isfinite(torch.tensor(loss)):
@@ -121,7 +121,9 @@ def _copy(weights: dict[str, Tensor], into: dict[str, Tensor]) -> dict[str, Tens
     return into
 
 
-def _train_epoch(model, shuffled: Batch, training: Training, optimizer, schedule, epoch: int) -> float:
+def _train_epoch(
+    model: Any, shuffled: Batch, training: Training, optimizer: Optimizer, factors: Iterator[float], epoch: int
+) -> float:
     """Mean loss of the epoch. The host waits for the device once, at its end."""
     model.train()
     losses: list[Tensor] = []
@@ -134,12 +136,11 @@ def _train_epoch(model, shuffled: Batch, training: Training, optimizer, schedule
                 loss = compute_loss(output, batch, training.loss)
             else:
                 loss = task_loss(output.prediction, batch.label, training.loss)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         loss.backward()
         if training.clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), training.clip)
-        optimizer.step()
-        schedule.step()
+        optimizer.step(next(factors))
         losses.append(loss.detach())
     values = torch.stack(losses).float().cpu()
     bad = torch.nonzero(~torch.isfinite(values))
@@ -186,7 +187,8 @@ def evaluate(
 def seed_everything(seed: int, device: torch.device | str = "cpu") -> None:
     """Seed initialisation and dropout, and ask for deterministic kernels."""
     torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True, warn_only=torch.device(device).type != "cpu")
+    # `torch.use_deterministic_algorithms` does the same, and imports torch._dynamo for it
+    torch.set_deterministic_debug_mode("error" if torch.device(device).type == "cpu" else "warn")
     # a check that costs a pass over every new tensor
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
@@ -199,26 +201,18 @@ def _autocast(training: Training | str, device: torch.device):
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def _optimizer(model: nn.Module, training: Training, device: torch.device) -> torch.optim.Optimizer:
-    """Adam and its family in their fused form; a model may group its parameters by `param_groups(training)`."""
+def _optimizer(model: nn.Module, training: Training) -> Optimizer:
+    """A model may group its parameters by `param_groups(training)`."""
     grouped = getattr(model, "param_groups", None)
-    groups = grouped(training) if grouped else _trainable(model)
-    options: dict[str, Any] = {"lr": training.lr, "weight_decay": training.weight_decay}
-    if training.optimizer != "rmsprop":
-        options["fused"] = True
-    return OPTIMIZERS[training.optimizer](groups, **options)
+    groups = grouped(training) if grouped else [{"params": [p for p in model.parameters() if p.requires_grad]}]
+    return Optimizer(training.optimizer, groups, lr=training.lr, weight_decay=training.weight_decay)
 
 
-def _trainable(model: nn.Module) -> list[nn.Parameter]:
-    return [p for p in model.parameters() if p.requires_grad]
-
-
-def _schedule(optimizer: torch.optim.Optimizer, training: Training, total: int):
+def learning_rate_factors(training: Training, total: int) -> Iterator[float]:
+    """For each of `total` steps. With warmup they rise linearly, and then fall linearly to 0."""
     rise = max(1, int(training.warmup * total))
-
-    def factor(step: int) -> float:
+    for step in range(total):
         if training.warmup == 0:
-            return 1.0
-        return (step + 1) / rise if step < rise else max(0.0, (total - step) / max(1, total - rise))
-
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+            yield 1.0
+        else:
+            yield (step + 1) / rise if step < rise else (total - step) / max(1, total - rise)

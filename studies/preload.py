@@ -1,7 +1,7 @@
 """Imported once by the local executor's fork server, so that each run's process starts with all of it.
 
-torch._dynamo takes a second, and torch's optimisers import it at their first step. What a pretrained encoder needs of
-transformers takes two more: `hycon.pretrained.modules` names it, for commands whose runs have one.
+What a pretrained encoder needs of transformers takes two seconds more: `hycon.pretrained.modules` names it, for
+commands whose runs have one.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 
 import safetensors  # noqa: F401
-import torch._dynamo  # noqa: F401
 
 import hycon.metrics  # noqa: F401
 import studies.execute  # noqa: F401
