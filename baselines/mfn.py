@@ -298,18 +298,17 @@ class _Memory(torch.autograd.Function):
         packing: Packing = ctx.packing
         sizes, first, k1 = packing.sizes, packing.sizes[0], w1.shape[1]
         d1, d2 = _gate_derivatives(g1, g2, u, memory, packing)
-        slope = kept * (hidden > 0)  # of relu and dropout
         du, dz = torch.empty_like(u), torch.empty_like(hidden)
         dm = grad[packing.order]  # by rank: an utterance's row is first touched at its last step
-        blocks = (d1, d2, g1, g2, du, dz, dz[:, :k1], dz[:, k1:], slope)
+        blocks = (d1, d2, g1, g2, du, dz, dz[:, :k1], dz[:, k1:], hidden, kept)
         steps = list(zip(sizes, *(x.split(sizes) for x in blocks), strict=True))
         for step in range(len(sizes) - 1, -1, -1):
-            n, d1_t, d2_t, a, b, du_t, z, z1, z2, slope_t = steps[step]
+            n, d1_t, d2_t, a, b, du_t, z, z1, z2, hidden_t, kept_t = steps[step]
             d = dm[:n]
             torch.mul(d, b, out=du_t)
             torch.mm(d1_t.mul_(d), w1, out=z1)
             torch.mm(d2_t.mul_(d), w2, out=z2)
-            z.mul_(slope_t)
+            torch.ops.aten.threshold_backward.grad_input(z, hidden_t, 0, grad_input=z).mul_(kept_t)
             if step:
                 d.mul_(a).addmm_(z, recurrent)
         d_recurrent = dz[first:].t() @ packing.step_before(memory)

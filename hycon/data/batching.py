@@ -132,13 +132,15 @@ def prepare(
     form_of(text)
     if scale not in SCALES:
         raise UserError(f"Unknown scale {scale!r}; expected one of {', '.join(SCALES)}.")
-    scalers = {m: _scaler(getattr(corpus.splits["train"], m).rows, scale) for m in ("audio", "vision")}
+    scalers = {}
+    if scale != "none":  # else the rows stay where they are mapped
+        scalers = {m: _scaler(getattr(corpus.splits["train"], m).rows, scale) for m in ("audio", "vision")}
     look_up = _look_up(corpus, text, tokenizer)
     batches = {}
     for name in SPLITS:
         split = corpus.splits[name]
-        audio, vision = (_apply(getattr(split, m), *scalers[m]) for m in ("audio", "vision"))
-        scaled = replace(split, audio=audio, vision=vision)
+        changed: dict[str, Any] = {m: _apply(getattr(split, m), *scaler) for m, scaler in scalers.items()}
+        scaled = replace(split, **changed)
         label = split.label.float() if corpus.manifest.task == "sentiment" else split.label.long()
         whole = look_up(scaled, label).to(device)
         batches[name] = replace(whole, videos=find_videos(split.ids, whole))
@@ -146,14 +148,13 @@ def prepare(
 
 
 def _scaler(rows: Tensor, scale: str) -> tuple[Tensor, Tensor]:
+    """What to take off and what to divide by, (d,) each."""
     zero, one = torch.zeros(rows.shape[1]), torch.ones(rows.shape[1])
     if scale == "standard":
         deviation = rows.double().std(0, correction=0).float()
         return rows.double().mean(0).float(), torch.where(deviation > 1e-6, deviation, one)
-    if scale == "maxabs":
-        largest = rows.abs().amax(0)
-        return zero, torch.where(largest > 0, largest, one)
-    return zero, one
+    largest = rows.abs().amax(0)
+    return zero, torch.where(largest > 0, largest, one)
 
 
 def _apply(sequences: Ragged, shift: Tensor, divisor: Tensor) -> Ragged:
