@@ -39,23 +39,21 @@ class Padding:
     inside: Tensor | None = None
 
     def pad(self, x: Tensor, heads: int, zero: bool = False) -> Tensor:
-        """(P, R, d) -> (P * b * heads, T, d / heads). zero: places without a row are zeros, not some other's row."""
+        """(P, R, d) -> (P, b, T, heads, d / heads). zero: places without a row are zeros, not some other's row."""
         x = x[:, self.rows]
         if self.index is not None:
             x = x.index_select(1, self.index)
             if zero and self.inside is not None:
                 x = x * self.inside
-        split = x.reshape(-1, self.shape[1], heads, x.shape[2] // heads).transpose(1, 2)
-        return split.flatten(0, 1) if heads > 1 else split[:, 0]
+        return x.reshape(len(x), *self.shape, heads, -1)
 
-    def unpad(self, x: Tensor, heads: int, out: Tensor) -> None:
-        """(P * b * heads, T, d / heads) -> its rows of `out` (P, R, d)."""
+    def unpad(self, x: Tensor, out: Tensor) -> None:
+        """(P, b, T, heads, d / heads) -> its rows of `out` (P, R, d)."""
         own = out[:, self.rows]
-        split = x.unflatten(0, (len(out), -1, heads)).transpose(2, 3)  # (P, b, T, heads, d / heads)
         if self.real is None:
-            own.unflatten(1, self.shape).unflatten(-1, (heads, -1)).copy_(split)
+            own.unflatten(1, self.shape).unflatten(-1, x.shape[3:]).copy_(x)
         else:
-            own.copy_(split.reshape(len(out), -1, out.shape[2]).index_select(1, self.real))
+            own.copy_(x.reshape(len(out), -1, out.shape[2]).index_select(1, self.real))
 
 
 @dataclass(frozen=True)
@@ -158,14 +156,18 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, plan: Plan, heads: int, p: 
     for chunk in plan:
         padded = (chunk.queries.pad(q, heads), chunk.keys.pad(k, heads), chunk.keys.pad(v, heads))
         mask = chunk.bias.to(q.dtype).expand(len(q), -1, -1, -1, -1).flatten(0, 1)  # no copy for a single encoder
-        queries, keys, values = (x.unflatten(0, (-1, heads)) for x in padded)
+        queries, keys, values = (x.flatten(0, 1).transpose(1, 2) for x in padded)
         weighted = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=p[0])
-        chunk.queries.unpad(weighted.flatten(0, 1), heads, out)
+        chunk.queries.unpad(weighted.transpose(1, 2).unflatten(0, (len(q), -1)), out)
     return out
 
 
 class _Attention(torch.autograd.Function):
-    """softmax(q k' / sqrt(d) + bias), dropped, times v; w: the weights, dropped: those that are kept, the others 0."""
+    """softmax(q k' / sqrt(d) + bias), dropped, times v; w: the weights, dropped: those that are kept, the others 0.
+
+    Queries, keys, values and output lie features first, (n, d / heads, T): a product whose rows are a few features
+    long runs at a quarter of the speed of one whose rows are time steps (benchmarks/README.md).
+    """
 
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
@@ -175,18 +177,19 @@ class _Attention(torch.autograd.Function):
         out, saved = torch.empty_like(q, memory_format=torch.contiguous_format), []
         q = q * ctx.scale
         for chunk in plan:
-            own, keys, values = chunk.queries.pad(q, heads), chunk.keys.pad(k, heads), chunk.keys.pad(v, heads)
+            padded = chunk.queries.pad(q, heads), chunk.keys.pad(k, heads), chunk.keys.pad(v, heads)
+            own, keys, values = map(_features_first, padded)
             parts = []
             for begin, end, seen in chunk.blocks:
-                scores = torch.bmm(own[:, begin:end], keys[:, :seen].transpose(1, 2))
+                scores = torch.bmm(own[..., begin:end].transpose(1, 2), keys[..., :seen])
                 bias = chunk.bias[:, :, begin:end, :seen]
                 scores.view(len(q), len(bias), heads, *bias.shape[2:]).add_(bias)
                 w = scores.softmax(-1)
                 dropped = _drop(w, p)
-                parts.append(torch.bmm(dropped, values[:, :seen]))
+                parts.append(torch.bmm(values[..., :seen], dropped.transpose(1, 2)))
                 saved += [w, dropped]
-            mixed = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-            chunk.queries.unpad(mixed, heads, out)
+            mixed = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+            chunk.queries.unpad(_time_first(mixed, padded[0]), out)
             saved += [own, keys, values, mixed]
         ctx.save_for_backward(*saved)
         return out.mul_(ctx.kept)
@@ -201,11 +204,21 @@ class _Attention(torch.autograd.Function):
         for chunk in ctx.plan:
             weights = [(next(saved), next(saved)) for _ in chunk.blocks]
             padded = [next(saved) for _ in range(4)]  # queries, keys, values, output
-            d_own, d_keys, d_values = _chunk_gradient(chunk, weights, padded, chunk.queries.pad(grad, heads, zero=True))
-            chunk.queries.unpad(d_own, heads, dq)
-            chunk.keys.unpad(d_keys, heads, dk)
-            chunk.keys.unpad(d_values, heads, dv)
+            d_out = chunk.queries.pad(grad, heads, zero=True)
+            gradients = _chunk_gradient(chunk, weights, padded, _features_first(d_out))
+            for of, found, to in zip((chunk.queries, chunk.keys, chunk.keys), gradients, (dq, dk, dv), strict=True):
+                of.unpad(_time_first(found, d_out), to)
         return dq.mul_(ctx.scale), dk, dv, None, None, None
+
+
+def _features_first(x: Tensor) -> Tensor:
+    """(P, b, T, heads, w) -> (P * b * heads, w, T)."""
+    return x.permute(0, 1, 3, 4, 2).reshape(-1, x.shape[4], x.shape[2])
+
+
+def _time_first(x: Tensor, like: Tensor) -> Tensor:
+    """(P * b * heads, w, T) -> (P, b, T, heads, w), where `like` has the other sizes."""
+    return x.unflatten(0, (len(like), -1, like.shape[3])).permute(0, 1, 4, 2, 3)
 
 
 def _chunk_gradient(
@@ -217,22 +230,21 @@ def _chunk_gradient(
     """Of padded queries, keys and values, given that of the output; the last block sees all keys, so it comes first."""
     own, keys, values, mixed = padded
     # the sum over keys of weight * d(weight), which the softmax subtracts, is that of output * d(output)
-    common = (grad * mixed).sum(-1, keepdim=True)
+    common = (grad * mixed).sum(1)[..., None]
     d_own: list[Tensor] = []
     d_keys = d_values = grad
     for (begin, end, seen), (w, dropped) in zip(reversed(chunk.blocks), reversed(weights), strict=True):
-        g = grad[:, begin:end]
-        d_scores = torch.bmm(g, values[:, :seen].transpose(1, 2)).mul_(dropped)
+        g = grad[..., begin:end]
+        d_scores = torch.bmm(g.transpose(1, 2), values[..., :seen]).mul_(dropped)
         d_scores.addcmul_(w, common[:, begin:end], value=-1)
-        of_values = torch.bmm(dropped.transpose(1, 2), g)
-        of_keys = torch.bmm(d_scores.transpose(1, 2), own[:, begin:end])
+        of_values, of_keys = torch.bmm(g, dropped), torch.bmm(own[..., begin:end], d_scores)
         if d_own:
-            d_values[:, :seen].add_(of_values)
-            d_keys[:, :seen].add_(of_keys)
+            d_values[..., :seen].add_(of_values)
+            d_keys[..., :seen].add_(of_keys)
         else:
             d_values, d_keys = of_values, of_keys
-        d_own.insert(0, torch.bmm(d_scores, keys[:, :seen]))
-    return d_own[0] if len(d_own) == 1 else torch.cat(d_own, 1), d_keys, d_values
+        d_own.insert(0, torch.bmm(keys[..., :seen], d_scores.transpose(1, 2)))
+    return d_own[0] if len(d_own) == 1 else torch.cat(d_own, 2), d_keys, d_values
 
 
 def _kept_scales(p: Sequence[float], like: Tensor) -> Tensor:

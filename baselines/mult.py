@@ -46,7 +46,7 @@ from hycon.output import Output, as_prediction, outputs
 from hycon.train import Training
 from hycon.transformer import positional_encoding
 
-VERSION = 1
+VERSION = 2
 PAIRS: tuple[tuple[int, int], ...] = (
     (0, 1),
     (0, 2),
