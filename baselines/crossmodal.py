@@ -222,10 +222,7 @@ def _time_first(x: Tensor, like: Tensor) -> Tensor:
 
 
 def _chunk_gradient(
-    chunk: Chunk,
-    weights: list[tuple[Tensor, Tensor]],
-    padded: list[Tensor],
-    grad: Tensor,
+    chunk: Chunk, weights: list[tuple[Tensor, Tensor]], padded: list[Tensor], grad: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of padded queries, keys and values, given that of the output; the last block sees all keys, so it comes first."""
     own, keys, values, mixed = padded
