@@ -32,10 +32,11 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import torch
 from mmsa_file import SIZES, lengths
@@ -230,20 +231,26 @@ def encoder_of(network: nn.Module) -> encoders.PretrainedText:
     return next(module for module in network.modules() if isinstance(module, encoders.PretrainedText))
 
 
-@contextlib.contextmanager
-def optimizers(fused: bool) -> Iterator[None]:
+class DefaultOptimizer:
+    """Stands in for hycon.optim.Optimizer: what torch.optim makes of a rule by default."""
+
+    def __init__(self, rule: str, groups: list[dict[str, Any]], *, lr: float, weight_decay: float):
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "rmsprop": torch.optim.RMSprop}[rule]
+        self.inner = kind(groups, lr=lr, weight_decay=weight_decay)
+        self.rates = [group["lr"] for group in self.inner.param_groups]
+
+    def zero_grad(self) -> None:
+        self.inner.zero_grad()
+
+    def step(self, factor: float = 1.0) -> None:
+        for group, rate in zip(self.inner.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+        self.inner.step()
+
+
+def optimizers(fused: bool) -> contextlib.AbstractContextManager:
     """Within it, Adam is fused or is what torch.optim makes of it by default."""
-    kept = dict(train.OPTIMIZERS)
-
-    def default(kind: Callable) -> Callable:
-        return lambda groups, *, fused=None, **options: kind(groups, **options)
-
-    try:
-        if not fused:
-            train.OPTIMIZERS.update({name: default(kind) for name, kind in kept.items()})
-        yield
-    finally:
-        train.OPTIMIZERS.update(kept)
+    return contextlib.nullcontext() if fused else mock.patch.object(train, "Optimizer", DefaultOptimizer)
 
 
 def work(network: nn.Module, split: Batch) -> float:
