@@ -34,12 +34,14 @@ NOT_RUN = "not run yet"  # why a row without any study is missing
 @dataclass(frozen=True)
 class CorpusInfo:
     """What a caption must say of the data. notes: one phrase per stand-in; any of them rules verdicts out.
-    encoders: front-end -> what is behind it, where the records do not say (`glove`)."""
+    encoders: front-end -> what is behind it, where the records do not say (`glove`).
+    majority: of an emotion corpus, what always the commoner answer reaches on its test split, as `measures` has it."""
 
     name: str
     notes: tuple[str, ...] = ()
     synthetic: bool = False
     encoders: Mapping[str, str] = field(default_factory=dict)
+    majority: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,21 @@ def corpus_info(manifest: Manifest, notes: Sequence[str] = ()) -> CorpusInfo:
     encoders = {"glove": f"{vectors.get('file')} ({vectors.get('dim')}-d)"} if vectors else {}
     if not vectors and manifest.own_glove:
         encoders = {"glove": f"the corpus's own GloVe ({manifest.dims['text']}-d)"}
-    return CorpusInfo(manifest.name, _distinct((*manifest.notes, *notes)), manifest.synthetic, encoders)
+    majority = _majority_of(manifest)
+    return CorpusInfo(manifest.name, _distinct((*manifest.notes, *notes)), manifest.synthetic, encoders, majority)
+
+
+def _majority_of(manifest: Manifest) -> dict[str, float] | None:
+    """None where the manifest does not count its labels: it is of no emotion corpus, or older than these counts."""
+    import numpy as np
+
+    from hycon.metrics import majority_metrics
+
+    emotions, count = manifest.emotions, manifest.sizes.get("test", 0)
+    positives = (manifest.positives or {}).get("test", [])
+    if not emotions or not count or len(positives) != len(emotions):
+        return None
+    return _flat(majority_metrics(np.arange(count)[:, None] < np.array(positives), emotions))
 
 
 def assemble(
@@ -123,7 +139,7 @@ def assemble(
         )
         for row in table.rows
     ]
-    below = (*_spreads(table, rows), *_majority(table, done))
+    below = (*_spreads(table, rows), *_majority(table, done, corpus))
     marked = rows if table.studies > 1 else _mark_best(table, rows)  # studies of one row are no contest
     return TableResult(table, corpus, protocol, (*marked, *below), notes)
 
@@ -201,16 +217,17 @@ def _flat(by_emotion: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return {f"{emotion}_{kind}": value for emotion, scores in by_emotion.items() for kind, value in scores.items()}
 
 
-def _majority(table: TableSpec, records: Sequence[RunRecord]) -> tuple[RowResult, ...]:
+def _majority(table: TableSpec, records: Sequence[RunRecord], corpus: CorpusInfo) -> tuple[RowResult, ...]:
     """The line below emotion accuracies: what the more frequent answer alone would reach. From the labels, so n = 0."""
-    tests: list[Mapping[str, Any]] = [record.metrics.get("test", {}) for record in records]
-    lines = [test["majority"] for test in tests if "majority" in test]
-    if not lines:
+    if table.task != "emotion":
         return ()
-    values = {column.metric: column.scale * _flat(lines[0])[column.metric] for column in table.columns}
-    cells = {m: Entry(CellStat(v, None, None, None, 0), None, "not comparable") for m, v in values.items()}
-    row = Row("Majority class", "", "")
-    return (RowResult(row, "reference", "always the commoner answer", 0, cells),)
+    tests: list[Mapping[str, Any]] = [record.metrics.get("test", {}) for record in records]
+    lines = [_flat(test["majority"]) for test in tests if "majority" in test]
+    values = lines[0] if lines else corpus.majority or {}
+    stats = {c.metric: CellStat(c.scale * values[c.metric], None, None, None, 0) for c in table.columns if values}
+    cells = {column.metric: Entry(stats.get(column.metric), None, "not comparable") for column in table.columns}
+    reason = "always the commoner answer" + ("" if values else ", known once the corpus is imported")
+    return (RowResult(Row("Majority class", "", ""), "reference", reason, 0, cells),)
 
 
 def _spreads(table: TableSpec, rows: Sequence[RowResult]) -> tuple[RowResult, ...]:

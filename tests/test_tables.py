@@ -296,6 +296,19 @@ def test_emotion_tables_end_with_the_majority_class():
     assert (last.row.name, last.status, last.n) == ("Majority class", "reference", 0)
     assert last.cells["sad_acc"].stat.mean == pytest.approx(75.0)
     assert not any(entry.best for entry in last.cells.values())
-    assert len(assemble(table, {}, {}, corpus=CorpusInfo("iemocap")).rows) == len(
-        table.rows
-    )  # nothing was run: no line
+
+
+def test_the_majority_class_is_there_before_anything_was_run():
+    """From the imported corpus's labels; without one the line says what would fill it."""
+    names, sizes = ["neutral", "happy", "sad", "angry"], {"train": 1, "valid": 1, "test": 4}
+    manifest = Manifest("iemocap", "emotion", {}, sizes, {}, {}, "none", {}, {}, emotions=names)
+    counted = dataclasses.replace(manifest, positives={"test": [3, 1, 2, 0]})
+    for known, expected in ((counted, [75.0, 75.0, 50.0, 100.0]), (manifest, [None] * 4)):
+        result = assemble(TABLES["table3"], {}, {}, corpus=corpus_info(known))
+        last = result.rows[-1]
+        stats = [last.cells[f"{name}_acc"].stat for name in names]
+        assert [stat and stat.mean for stat in stats] == expected
+        assert (last.row.name, "imported" in last.reason) == ("Majority class", expected[0] is None)
+        assert "Majority class" in render(result, "text")
+    assert last.cells["average_f1"].stat is None
+    assert "Majority class" not in {row.row.name for row in assemble(TABLES["table1"], {}, {}, corpus=MOSI).rows}

@@ -80,6 +80,7 @@ class Manifest:
     notes: list[str] = field(default_factory=list)  # said in the caption of every table that uses this corpus
     vectors: dict[str, Any] | None = None  # word vectors: file, sha256, dim, vocabulary, oov counts
     emotions: list[str] | None = None  # emotion corpora: names in the label's order
+    positives: dict[str, list[int]] | None = None  # emotion corpora: split -> utterances with each emotion
     synthetic: bool = False
     version: int = FORMAT_VERSION
 
@@ -190,6 +191,9 @@ def check_manifest(manifest: Manifest) -> None:
     for key, value in (("notes", manifest.notes), ("emotions", manifest.emotions or [])):
         if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
             raise ValueError(f"{key} are no list of texts")
+    for counts in (manifest.positives or {}).values():
+        if not isinstance(counts, list) or not all(type(n) is int and n >= 0 for n in counts):
+            raise ValueError("positives are no lists of whole numbers")
     if not isinstance(manifest.vectors or {}, dict) or manifest.task not in ("sentiment", "emotion"):
         raise ValueError("vectors or task are not as they are written here")
 

@@ -64,6 +64,7 @@ def convert(
         files={},
         notes=list(notes),
         emotions=list(emotions) if emotions else None,
+        positives={s: arrays[f"{s}.label"].sum(0).tolist() for s in SPLITS} if emotions else None,
         synthetic=synthetic,
     )
     return _write(folder, manifest, arrays, vectors, replace)
