@@ -67,6 +67,7 @@ class Chunk:
 
 
 Plan = list[Chunk]
+Gradients = tuple[Tensor, Tensor, Tensor]  # of queries, keys and values
 
 
 def first_rows(lengths: Tensor) -> Tensor:
@@ -221,10 +222,8 @@ def _time_first(x: Tensor, like: Tensor) -> Tensor:
     return x.unflatten(0, (len(like), -1, like.shape[3])).permute(0, 1, 4, 2, 3)
 
 
-def _chunk_gradient(
-    chunk: Chunk, weights: list[tuple[Tensor, Tensor]], padded: list[Tensor], grad: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Of padded queries, keys and values, given that of the output; the last block sees all keys, so it comes first."""
+def _chunk_gradient(chunk: Chunk, weights: Sequence, padded: list[Tensor], grad: Tensor) -> Gradients:
+    """Given that of the output; weights: w, dropped of each block. The last block sees all keys, so it comes first."""
     own, keys, values, mixed = padded
     # the sum over keys of weight * d(weight), which the softmax subtracts, is that of output * d(output)
     common = (grad * mixed).sum(1)[..., None]
@@ -296,9 +295,11 @@ class _FeedForward(torch.autograd.Function):
         dx, dw1, dw2 = (torch.empty_like(y, memory_format=torch.contiguous_format) for y in (x, w1, w2))
         db1 = w1.new_empty(len(w1), w1.shape[2])
         for e, (g, h) in enumerate(zip(grad, hidden, strict=True)):
-            d_hidden = torch.mm(g, w2[e].t()).mul_(ctx.kept)
-            torch.mm(h.t(), g, out=dw2[e]).mul_(ctx.kept)
-            d_hidden = torch.ops.aten.threshold_backward(d_hidden, h, 0)
+            d_hidden = torch.mm(g, w2[e].t())
+            torch.mm(h.t(), g, out=dw2[e])
+            if ctx.kept != 1:
+                d_hidden.mul_(ctx.kept), dw2[e].mul_(ctx.kept)
+            torch.ops.aten.threshold_backward.grad_input(d_hidden, h, 0, grad_input=d_hidden)
             torch.sum(d_hidden, 0, out=db1[e])
             torch.mm(x[e].t(), d_hidden, out=dw1[e])
             torch.mm(d_hidden, w1[e].t(), out=dx[e])
