@@ -123,6 +123,17 @@ def majority_metrics(label: Any, emotions: Sequence[str]) -> dict[str, dict[str,
     return emotion_metrics(np.broadcast_to(true.mean(0) > 0.5, true.shape), true, emotions)
 
 
+def majority_of_counts(positives: Sequence[int], count: int, emotions: Sequence[str]) -> dict[str, dict[str, float]]:
+    """`majority_metrics` of labels of which only this is known: how many of `count` have each emotion.
+
+    With a share of m for the commoner answer, accuracy is m and weighted F1 2 m^2 / (1 + m): the other is never hit.
+    """
+    shares = [max(n, count - n) / count for n in positives]
+    scores = {name: {"acc": m, "f1": 2 * m * m / (1 + m)} for name, m in zip(emotions, shares, strict=True)}
+    average = {key: float(np.mean([score[key] for score in scores.values()])) for key in ("acc", "f1")}
+    return {**scores, "average": average}
+
+
 def seven_classes(score: np.ndarray) -> np.ndarray:
     """(N,) scores -> -3 ... 3: clipped, then rounded half to even, so 0.5 is class 0 and 1.5 is class 2."""
     return np.round(np.clip(score, -3, 3))

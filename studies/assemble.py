@@ -92,15 +92,13 @@ def corpus_info(manifest: Manifest, notes: Sequence[str] = ()) -> CorpusInfo:
 
 def _majority_of(manifest: Manifest) -> dict[str, float] | None:
     """None where the manifest does not count its labels: it is of no emotion corpus, or older than these counts."""
-    import numpy as np
-
-    from hycon.metrics import majority_metrics
+    from hycon.metrics import majority_of_counts
 
     emotions, count = manifest.emotions, manifest.sizes.get("test", 0)
     positives = (manifest.positives or {}).get("test", [])
     if not emotions or not count or len(positives) != len(emotions):
         return None
-    return _flat(majority_metrics(np.arange(count)[:, None] < np.array(positives), emotions))
+    return _flat(majority_of_counts(positives, count, emotions))
 
 
 def assemble(

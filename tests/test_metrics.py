@@ -18,6 +18,7 @@ from hycon.metrics import (
     correlation,
     emotion_metrics,
     majority_metrics,
+    majority_of_counts,
     sentiment_metrics,
     seven_classes,
     weighted_f1,
@@ -182,6 +183,16 @@ def test_emotions_equal_scikit_learn_for_logits_and_for_answers():
     for key in ("acc", "f1"):
         assert got["average"][key] == pytest.approx(np.mean([got[e][key] for e in EMOTIONS]))
     assert emotion_metrics(answers, label, EMOTIONS) == got
+
+
+def test_majority_line_from_counts_alone():
+    label = np.random.default_rng(0).random((41, 4)) < (0.1, 0.4, 0.6, 1.0)
+    names = ["a", "b", "c", "d"]
+    counted = majority_of_counts(label.sum(0).tolist(), 41, names)
+    expected = majority_metrics(label, names)
+    assert set(counted) == set(expected) == {*names, "average"}
+    for name, scores in expected.items():
+        assert counted[name] == pytest.approx(scores, abs=1e-12)
 
 
 def test_majority_line():

@@ -191,9 +191,10 @@ def check_manifest(manifest: Manifest) -> None:
     for key, value in (("notes", manifest.notes), ("emotions", manifest.emotions or [])):
         if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
             raise ValueError(f"{key} are no list of texts")
-    for counts in (manifest.positives or {}).values():
-        if not isinstance(counts, list) or not all(type(n) is int and n >= 0 for n in counts):
-            raise ValueError("positives are no lists of whole numbers")
+    for split, counts in (manifest.positives or {}).items():
+        most = manifest.sizes.get(split, 0)
+        if not isinstance(counts, list) or not all(type(n) is int and 0 <= n <= most for n in counts):
+            raise ValueError("positives are no counts of utterances")
     if not isinstance(manifest.vectors or {}, dict) or manifest.task not in ("sentiment", "emotion"):
         raise ValueError("vectors or task are not as they are written here")
 

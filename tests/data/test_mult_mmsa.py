@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from samples import SIZES, count, label_of, padded, rows_of, sequence, words_of
 
 from hycon.data import load
+from hycon.data.corpus import read_manifest
 from hycon.data.importers import import_corpus
 from hycon.errors import UserError
 
@@ -78,6 +81,12 @@ def test_mult_emotions(root: Path, write_pickle) -> None:
     assert (manifest.task, manifest.emotions) == ("emotion", ["neutral", "happy", "sad", "angry"])
     label = load("emo", root).splits["train"].label.numpy()
     np.testing.assert_array_equal(label, [[0, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [1, 1, 0, 0]])
+    assert manifest.positives is not None and manifest.positives["train"] == [2, 2, 0, 0]
+    path = root / "emo" / "manifest.json"
+    for counts in ({"train": [5, 2, 0, 0]}, {"train": [-1, 2, 0, 0]}, {"train": "2200"}, {"test": [0.5] * 4}, [2, 2]):
+        path.write_text(json.dumps({**dataclasses.asdict(manifest), "positives": counts}))
+        with pytest.raises(UserError, match=r"manifest\.json is damaged"):
+            read_manifest("emo", root)
 
 
 @pytest.mark.parametrize("kind", ["bytes", "str", "objects"])
