@@ -166,8 +166,8 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, plan: Plan, heads: int, p: 
 class _Attention(torch.autograd.Function):
     """softmax(q k' / sqrt(d) + bias), dropped, times v; w: the weights, dropped: those that are kept, the others 0.
 
-    Queries, keys, values and output lie features first, (n, d / heads, T): a product whose rows are a few features
-    long runs at a quarter of the speed of one whose rows are time steps (benchmarks/README.md).
+    Queries, keys, values and output lie features first, (n, d / heads, T): on the one processor that was measured, a
+    product with a few features a row runs at a quarter of the speed of one with time steps (benchmarks/README.md).
     """
 
     @staticmethod

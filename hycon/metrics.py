@@ -120,7 +120,7 @@ def majority_metrics(label: Any, emotions: Sequence[str]) -> dict[str, dict[str,
     The more frequent value is taken from `label` (N, E) itself; a tie counts as "no".  Returns as `emotion_metrics`.
     """
     true = _binary(label, emotions, "label")
-    return emotion_metrics(np.broadcast_to(true.mean(0) > 0.5, true.shape), true, emotions)
+    return majority_of_counts(true.sum(0).tolist(), len(true), emotions)
 
 
 def majority_of_counts(positives: Sequence[int], count: int, emotions: Sequence[str]) -> dict[str, dict[str, float]]:

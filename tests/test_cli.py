@@ -383,9 +383,8 @@ def test_mult_s_iemocap_file_from_import_to_table(capsys, tmp_path):
     (tmp_path / "iemocap.pkl").write_bytes(pickle.dumps(content))
     where = places(tmp_path)
     assert bench(capsys, "data", "import", "small", tmp_path / "iemocap.pkl", *where[:2])[0] == 0
-    before = json.loads(bench(capsys, "table", "table3", "--corpus", "small", "--format", "json", *where)[1])["rows"][
-        -1
-    ]
+    out = bench(capsys, "table", "table3", "--corpus", "small", "--format", "json", *where)[1]
+    before = json.loads(out)["rows"][-1]
     share = content["test"]["labels"][:, 1, 1].mean()  # happy is the second
     assert before["metrics"]["happy_acc"]["mean"] == pytest.approx(100 * max(share, 1 - share))
     small = ["--profile", "demo", "--trials", "1", "--seeds", "1", "--epochs", "1", "--executor", "inline", "--quiet"]
