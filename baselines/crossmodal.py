@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hycon.dropout import Dropout, keep_mask
 from hycon.errors import UserError
+from hycon.kernels.dropout import Dropout, keep_mask
 
 CHUNK = {"cpu": 4, "cuda": 64}  # utterances whose attention is computed together
 HALVED = 24  # queries from which on the earlier half, behind a future mask, is a block of its own

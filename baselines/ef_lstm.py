@@ -26,14 +26,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hycon.data.batching import Batch
+from hycon.config import later
+from hycon.data.batch import Batch
 from hycon.data.ragged import Ragged
-from hycon.dropout import Dropout
-from hycon.encoders import PretrainedText
 from hycon.errors import UserError
-from hycon.options import later
+from hycon.kernels.dropout import Dropout
+from hycon.kernels.lstm import last_hidden
 from hycon.output import Output, as_prediction, outputs
-from hycon.recurrent import last_hidden
+from hycon.text import PretrainedText
 from hycon.train import Training
 
 VERSION = 1

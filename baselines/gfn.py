@@ -26,8 +26,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from hycon.encoders import FrontEndConfig, FusionNet, PretrainedText
+from hycon.encoders import FrontEndConfig, FusionNet
 from hycon.fusion import GraphFusion
+from hycon.text import PretrainedText
 from hycon.train import Training
 
 VERSION = 1

@@ -31,11 +31,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.mfn import DROPOUTS, SHAPES, GatedMemory, LSTMs, TwoLayer
-from hycon.data.batching import Batch
-from hycon.data.corpus import MODALITIES
-from hycon.encoders import PretrainedText
+from hycon.data.batch import Batch
+from hycon.data.manifest import MODALITIES
 from hycon.errors import UserError
 from hycon.output import Output, as_prediction, outputs
+from hycon.text import PretrainedText
 from hycon.train import Training
 
 VERSION = 1

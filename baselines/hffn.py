@@ -39,14 +39,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hycon.data.batching import Batch
-from hycon.data.corpus import MODALITIES
-from hycon.dropout import Dropout
-from hycon.encoders import PretrainedText
+from hycon.data.batch import Batch
+from hycon.data.manifest import MODALITIES
 from hycon.errors import UserError
 from hycon.fusion import outer, with_one
+from hycon.kernels.dropout import Dropout
+from hycon.kernels.lstm import packed_lstm
+from hycon.kernels.packing import packed_order
 from hycon.output import Output, as_prediction, outputs
-from hycon.recurrent import packed_lstm, packed_order
+from hycon.text import PretrainedText
 from hycon.train import Training
 
 VERSION = 1

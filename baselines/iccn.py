@@ -36,11 +36,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hycon.data.batching import Batch
+from hycon.data.batch import Batch
 from hycon.data.ragged import Ragged
-from hycon.dropout import Dropout
-from hycon.encoders import PretrainedText
+from hycon.kernels.dropout import Dropout
 from hycon.output import Output, as_prediction, outputs, task_loss
+from hycon.text import PretrainedText
 from hycon.train import Training
 
 VERSION = 1

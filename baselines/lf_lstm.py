@@ -24,12 +24,12 @@ import torch
 from torch import Tensor, nn
 
 from baselines.ef_lstm import SHARED_SPACE, Head, TokenStates
-from hycon.data.batching import Batch
-from hycon.data.corpus import MODALITIES
-from hycon.encoders import PretrainedText
+from hycon.data.batch import Batch
+from hycon.data.manifest import MODALITIES
 from hycon.errors import UserError
+from hycon.kernels.lstm import last_hidden
 from hycon.output import Output, as_prediction, outputs
-from hycon.recurrent import last_hidden
+from hycon.text import PretrainedText
 from hycon.train import Training
 
 VERSION = 1

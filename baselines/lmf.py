@@ -25,11 +25,12 @@ from functools import partial
 from torch import nn
 
 from baselines.tfn import Subnets
-from hycon.data.batching import Batch
-from hycon.data.corpus import MODALITIES
-from hycon.encoders import FrontEndConfig, FusionNet, PretrainedText
+from hycon.data.batch import Batch
+from hycon.data.manifest import MODALITIES
+from hycon.encoders import FrontEndConfig, FusionNet
 from hycon.fusion import LowRank
 from hycon.output import Output, as_prediction, outputs
+from hycon.text import PretrainedText
 from hycon.train import Training
 
 VERSION = 1

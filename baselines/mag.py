@@ -32,10 +32,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hycon.data.batching import Batch
-from hycon.dropout import Dropout
-from hycon.encoders import PretrainedText, init_like_authors
+from hycon.data.batch import Batch
+from hycon.encoders import init_like_authors
+from hycon.kernels.dropout import Dropout
 from hycon.output import Output, as_prediction, outputs
+from hycon.text import PretrainedText
 from hycon.train import Training
 
 VERSION = 1

@@ -33,13 +33,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hycon.data.batching import Batch
-from hycon.data.corpus import MODALITIES
-from hycon.dropout import Dropout, dropout
-from hycon.encoders import PretrainedText
-from hycon.options import later
+from hycon.config import later
+from hycon.data.batch import Batch
+from hycon.data.manifest import MODALITIES
+from hycon.kernels.dropout import Dropout, dropout
+from hycon.kernels.lstm import packed_states
+from hycon.kernels.packing import packed_order, packed_rows, rows_before, step_before
 from hycon.output import Output, as_prediction, outputs
-from hycon.recurrent import packed_order, packed_rows, packed_states, rows_before, step_before
+from hycon.text import PretrainedText
 from hycon.train import Training
 
 VERSION = 1
@@ -122,7 +123,7 @@ def without_effect(config: Config) -> set[str]:
 @dataclass(frozen=True)
 class Packing:
     """How packed rows lie: sizes, utterances alive at each step; last (B,), the row where each utterance ends; order
-    (B,), the utterance of each row of the first step; before, as hycon.recurrent.rows_before gives it."""
+    (B,), the utterance of each row of the first step; before, as hycon.kernels.lstm.rows_before gives it."""
 
     sizes: list[int]
     last: Tensor

@@ -37,12 +37,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.crossmodal import Encoders, Plan, first_rows, last_step, make_plan
-from hycon.data.batching import Batch
-from hycon.data.corpus import MODALITIES
+from hycon.data.batch import Batch
+from hycon.data.manifest import MODALITIES
 from hycon.data.ragged import Ragged
-from hycon.dropout import Dropout
-from hycon.encoders import PretrainedText
+from hycon.kernels.dropout import Dropout
 from hycon.output import Output, as_prediction, outputs
+from hycon.text import PretrainedText
 from hycon.train import Training
 from hycon.transformer import positional_encoding
 

@@ -35,13 +35,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hycon.data.batching import Batch
-from hycon.dropout import Dropout
-from hycon.encoders import PretrainedText
+from hycon.data.batch import Batch
 from hycon.errors import UserError
 from hycon.fusion import batch_norm
+from hycon.kernels.dropout import Dropout
+from hycon.kernels.lstm import packed_lstm
+from hycon.kernels.packing import packed_order, packed_rows
 from hycon.output import Output, as_prediction, outputs
-from hycon.recurrent import packed_lstm, packed_order, packed_rows
+from hycon.text import PretrainedText
 from hycon.train import Training
 
 VERSION = 1

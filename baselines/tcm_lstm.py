@@ -38,11 +38,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.ef_lstm import Head, TokenStates
-from hycon.data.batching import Batch
-from hycon.dropout import Dropout
-from hycon.encoders import PretrainedText
+from hycon.data.batch import Batch
+from hycon.kernels.dropout import Dropout
+from hycon.kernels.packing import packed_order
 from hycon.output import Output, as_prediction, outputs
-from hycon.recurrent import packed_order
+from hycon.text import PretrainedText
 from hycon.train import Training
 
 VERSION = 1

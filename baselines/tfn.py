@@ -29,14 +29,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hycon.data.batching import Batch
-from hycon.data.corpus import MODALITIES
+from hycon.data.batch import Batch
+from hycon.data.manifest import MODALITIES
 from hycon.data.ragged import Ragged
-from hycon.dropout import Dropout
-from hycon.encoders import FrontEndConfig, FusionNet, PretrainedText
+from hycon.encoders import FrontEndConfig, FusionNet
 from hycon.fusion import TensorFusion, batch_norm, tensor_linear, with_one
+from hycon.kernels.dropout import Dropout
+from hycon.kernels.lstm import last_hidden
 from hycon.output import Output, as_prediction, outputs
-from hycon.recurrent import last_hidden
+from hycon.text import PretrainedText
 from hycon.train import Training
 
 VERSION = 2

@@ -145,13 +145,13 @@ def convert(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def ours(job: dict[str, Any]) -> dict[str, Any]:
-    """As `studies.execute` trains a run in a worker process of `bench`."""
+    """As `studies.engines.one_run` trains a run in a worker process of `bench`."""
     import torch
 
     from hycon.data import load
-    from hycon.data.batching import prepare
-    from hycon.data.corpus import MODALITIES
-    from hycon.memory import keep_freed_memory
+    from hycon.data.manifest import MODALITIES
+    from hycon.data.prepare import prepare
+    from hycon.host import keep_freed_memory
     from hycon.train import fit, seed_everything
     from studies.registry import model_module, resolve
 

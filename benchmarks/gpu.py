@@ -43,11 +43,11 @@ from mmsa_file import SIZES, lengths
 from torch import nn
 
 from hycon import encoders, train
-from hycon.data.batching import Batch, Layout
+from hycon.data.batch import Batch, Layout
 from hycon.data.ragged import Ragged
+from studies.engines.child import ENVIRONMENT
 from studies.registry import build_model, resolve
 from studies.tables import TABLES
-from studies.worker import ENVIRONMENT
 
 DIMS = {"text": 768, "audio": 74, "vision": 47}  # CMU-MOSI: BERT, COVAREP, Facet
 NOMINAL = 50  # what the reference code pads to
@@ -232,7 +232,7 @@ def encoder_of(network: nn.Module) -> encoders.PretrainedText:
 
 
 class DefaultOptimizer:
-    """Stands in for hycon.optim.Optimizer: what torch.optim makes of a rule by default."""
+    """Stands in for hycon.kernels.optim.Optimizer: what torch.optim makes of a rule by default."""
 
     def __init__(self, rule: str, groups: list[dict[str, Any]], *, lr: float, weight_decay: float):
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "rmsprop": torch.optim.RMSprop}[rule]

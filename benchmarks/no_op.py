@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from studies.runs import RunRecord, RunSpec
+from studies.store.record import RunRecord, RunSpec
 
 EXECUTE = "no_op:execute"
 CORPUS = "nothing"

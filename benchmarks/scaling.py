@@ -34,7 +34,7 @@ from typing import Any
 import no_op
 from simulation import ORDERS, lower_bound, makespan, table1, work
 
-from studies.store import RunStore
+from studies.store.run_store import RunStore
 
 HERE = Path(__file__).resolve().parent
 PUBLISHED = HERE.parent / "results" / "published" / "mosi_resampled"
@@ -114,9 +114,9 @@ def _alone(engine: str, workers: int, count: int) -> dict[str, Any]:
 
 def timed_runs(engine: str, workers: int, count: int) -> dict[str, float]:
     """Seconds before the first record, and per record after it; the preload is torch, as for real runs."""
-    from studies.executors import run
-    from studies.pull import Limits, work
-    from studies.queue import Entry, publish
+    from studies.engines.queue import Entry, publish
+    from studies.engines.queue_worker import Limits, work
+    from studies.engines.run import run
 
     specs = no_op.specs(count)
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_SCRATCH")) as folder:
@@ -231,9 +231,9 @@ def show_simulate(found: dict[str, Any]) -> str:
 
 def store(options: argparse.Namespace) -> dict[str, Any]:
     """One look of each kind at a store where all but `--leases` runs are done, and one where none is."""
-    from studies import queue
-    from studies.backlog import Backlog, Summary
-    from studies.leases import claim, heartbeat
+    from studies.engines import queue
+    from studies.engines.backlog import Backlog, Summary
+    from studies.store.leases import claim, heartbeat
 
     specs = no_op.specs(options.records, kinds=22)  # as many rows as Table 1 has
     looks: dict[str, dict[str, float]] = {}

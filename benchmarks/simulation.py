@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from studies.runs import RunRecord
+from studies.store.record import RunRecord
 from studies.tables import TABLES
 
 ORDERS = ("submission", "random", "learned", "kinds known", "all known")
@@ -47,8 +47,8 @@ def makespan(rows: Sequence[SimulatedRow], workers: int, order: str, *, waves: b
     """Seconds until the last run has ended.
 
     order: "submission" (row after row), "random", "learned" (one run of each kind; then the kind first whose longest
-    finished run is the longest: studies.durations.longest_first), "kinds known" (the same, with the longest run of
-    every kind known beforehand), "all known" (longest first, every run's own duration known beforehand).
+    finished run is the longest: studies.engines.durations.longest_first), "kinds known" (the same, with the longest
+    run of every kind known beforehand), "all known" (longest first, every run's own duration known beforehand).
     waves: no seeded run begins before all rows' trials have ended, as in `bench run`; else only those of its own row.
     """
     ready = {i: list(row.trials) for i, row in enumerate(rows)}  # by row; the last of each is next

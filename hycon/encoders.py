@@ -15,182 +15,24 @@ still does for a BERT sentence that fills T: the convolution at its last step se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hycon.data.batching import Batch
-from hycon.data.corpus import MODALITIES
+from hycon.config import later
+from hycon.data.batch import Batch
+from hycon.data.manifest import MODALITIES
 from hycon.data.ragged import Ragged
-from hycon.dropout import replace_dropout
 from hycon.errors import UserError, nearest
-from hycon.options import later
 from hycon.output import Output, as_prediction, outputs
+from hycon.text import PretrainedText
 from hycon.transformer import SequenceEncoder
 
 READOUTS = ("last", "last_real", "cls", "mean")
 POSITIONS = ("nominal", "own")
-Injection = Callable[[Tensor, Tensor], Tensor]  # (b, t, D) hidden states, (b,) their utterances -> (b, t, D)
-CHUNK = {"cpu": 8, "cuda": 64}  # sentences encoded together; on a CPU padding costs more than calls, on a GPU less
-
-
-# ---------------------------------------------------------------------------------------------------- pretrained text
-
-
-class PretrainedText(nn.Module):
-    """A BERT or XLNet (transformers) read without padding.
-
-    kind: "bert" (nominal padding on the right) or "xlnet" (on the left; its positions are relative, so how far it is
-    padded changes nothing, and its last nominal step is the real [CLS]).  At XLNet's first word the read-out `mean`
-    takes the step before as zero, where the padded computation has what XLNet makes of its last PAD.
-
-    BERT attends by scaled_dot_product_attention. transformers has no such form of XLNet, whose relative positions add
-    a term per query and key.
-    """
-
-    def __init__(self, model: nn.Module, kind: str):
-        super().__init__()
-        replace_dropout(model)
-        self.model = model
-        self.kind = kind
-
-    @property
-    def width(self) -> int:
-        return int(self.model.config.hidden_size)  # type: ignore[union-attr, arg-type]
-
-    def states(self, text: Ragged, inject: Injection | None = None, before: int = 0) -> Tensor:
-        """(B, T, D) hidden states of the real tokens, zeros elsewhere; T is the batch's longest sentence.
-
-        inject: layer `before` reads what it makes of that layer's input (b, t, D), given whose it is (b,), on the CPU:
-        indices into the batch.
-        """
-        longest = text.longest
-        parts = [
-            F.pad(hidden, (0, 0, 0, longest - hidden.shape[1]))
-            for hidden, _ in self._chunks(text, torch.zeros(len(text), 0, dtype=torch.long), inject, before)
-        ]
-        return self._restore(torch.cat(parts), text)
-
-    def windows(self, text: Ragged, readout: str, nominal: int) -> Tensor:
-        """(B, 3, D): what a Conv1d(k=3, padding=1) sees at the read-out step of the sequence padded to `nominal`.
-
-        "mean" gives the mean over the real steps of that triple, to the same effect since the convolution is linear.
-        """
-        extra = self._extra(text, readout, nominal)
-        parts = []
-        order = self._order(text)
-        for start, (hidden, queried) in zip(
-            range(0, len(text), self._size(text)), self._chunks(text, extra), strict=True
-        ):
-            lengths = text.lengths[order[start : start + self._size(text)]].to(hidden.device)
-            parts.append(self._window(hidden, queried, lengths, readout, nominal))
-        return self._restore(torch.cat(parts), text)
-
-    def _extra(self, text: Ragged, readout: str, nominal: int) -> Tensor:
-        """(B, Q) nominal positions to compute beside the real tokens."""
-        if self.kind == "xlnet" or readout == "cls":
-            return torch.zeros(len(text), 0, dtype=torch.long)
-        if readout == "last":
-            return torch.tensor([nominal - 2, nominal - 1]).expand(len(text), 2)
-        return text.lengths.clamp(max=nominal - 1)[:, None]  # the step after the last real one
-
-    def _window(self, hidden: Tensor, queried: Tensor, lengths: Tensor, readout: str, nominal: int) -> Tensor:
-        none = hidden.new_zeros(len(hidden), hidden.shape[2])
-        row = torch.arange(len(hidden), device=hidden.device)
-        if readout == "last" and self.kind == "bert":
-            return torch.stack([queried[:, 0], queried[:, 1], none], 1)
-        if readout == "cls" and self.kind == "bert":
-            return torch.stack([none, hidden[:, 0], hidden[:, 1]], 1)
-        after = none
-        if queried.shape[1]:  # BERT's PAD after the last token, if the sentence leaves room for one
-            after = queried[:, 0] * (lengths < nominal)[:, None]
-        final = hidden[row, lengths - 1]
-        if readout == "mean":
-            total = hidden.sum(1)
-            return torch.stack([total - final, total, total - hidden[:, 0] + after], 1) / lengths[:, None, None]
-        before = hidden[row, (lengths - 2).clamp(min=0)] * (lengths > 1)[:, None]
-        return torch.stack([before, final, after], 1)
-
-    def _size(self, text: Ragged) -> int:
-        return CHUNK.get(text.rows.device.type, 64)
-
-    def _order(self, text: Ragged) -> Tensor:
-        return torch.argsort(text.lengths, descending=True, stable=True)
-
-    def _restore(self, encoded: Tensor, text: Ragged) -> Tensor:
-        return encoded[torch.argsort(self._order(text)).to(encoded.device)]
-
-    def _chunks(self, text: Ragged, extra: Tensor, inject: Injection | None = None, before: int = 0):
-        """Encode the batch, longest sentences first. Words are embedded once for all chunks: the gradient of the
-        embedding table is as large as the table, so one a batch is enough."""
-        order = self._order(text)
-        text, extra = text.take(order), extra[order].to(text.rows.device)
-        owner = torch.repeat_interleave(torch.arange(len(text)), text.lengths).to(text.rows.device)
-        first = text.lengths.cumsum(0) - text.lengths
-        within = torch.arange(len(owner), device=owner.device) - first.to(owner.device)[owner]
-        tokens = text.rows[text.starts[owner] + within]  # (R,) the real tokens of this batch, one after the other
-        own = text.device_lengths()[:, None]
-        known = extra < own
-        queries = text.rows[torch.where(known, text.starts[:, None] + extra, 0)].masked_fill(~known, int(text.pad))
-        embedded = self.model.get_input_embeddings()(torch.cat([tokens, queries.flatten()]))  # type: ignore[operator]
-        real, queried = embedded[: len(tokens)], embedded[len(tokens) :].unflatten(0, extra.shape)
-        words = Ragged(real, first.to(owner.device), text.lengths)
-        for start in range(0, len(text), self._size(text)):
-            stop = min(start + self._size(text), len(text))
-            with self._injected(inject, before, order[start:stop]):
-                encoded = self._encode(words.slice(start, stop), queried[start:stop], extra[start:stop])
-            yield encoded
-
-    @contextmanager
-    def _injected(self, inject: Injection | None, before: int, utterances: Tensor) -> Iterator[None]:
-        """Within it, layer `before` reads inject(its input, utterances); XLNet keeps time first inside."""
-        if inject is None:
-            yield
-            return
-
-        xlnet = self.kind == "xlnet"
-        name = "output_h" if xlnet else "hidden_states"
-
-        def replace_input(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]):
-            """Versions of transformers give the hidden states first or by name."""
-            hidden = inputs[0] if inputs else named[name]
-            if xlnet:
-                changed = inject(hidden.transpose(0, 1), utterances).transpose(0, 1)
-            else:
-                changed = inject(hidden, utterances)
-            return ((changed, *inputs[1:]), named) if inputs else ((), {**named, name: changed})
-
-        layers: Any = self.model.layer if xlnet else self.model.encoder.layer  # type: ignore[union-attr]
-        handle = layers[before].register_forward_pre_hook(replace_input, with_kwargs=True)
-        try:
-            yield
-        finally:
-            handle.remove()
-
-    def _encode(self, words: Ragged, queries: Tensor, extra: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden states (b, t, D), zero beyond a sentence's end, and (b, Q, D) at the nominal positions `extra`."""
-        embedded = words.padded()  # (b, t, D)
-        count, length = embedded.shape[:2]
-        own = words.device_lengths()[:, None]
-        step = torch.arange(length, device=embedded.device).expand(count, length)
-        real = step < own  # (b, t)
-        if self.kind == "xlnet":
-            segments = 2 * (step == own - 1).long()  # [CLS] closes the sentence in a segment of its own
-            hidden = self.model(
-                inputs_embeds=embedded, attention_mask=real.long(), token_type_ids=segments, use_mems=False
-            ).last_hidden_state
-            return hidden * real[:, :, None], hidden[:, :0]
-        hidden = self.model(
-            inputs_embeds=torch.cat([embedded, queries], 1),
-            attention_mask=torch.cat([real.long(), torch.zeros_like(extra)], 1),
-            position_ids=torch.cat([step, extra], 1),
-        ).last_hidden_state
-        return hidden[:, :length] * real[:, :, None], hidden[:, length:]
 
 
 # ---------------------------------------------------------------------------------------------------- front-ends

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hycon.data.corpus import MODALITIES
-from hycon.dropout import keep_mask
+from hycon.data.manifest import MODALITIES
 from hycon.errors import UserError, nearest
+from hycon.kernels.dropout import keep_mask
 
 
 def with_one(x: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from hycon.data.corpus import MODALITIES
+from hycon.data.manifest import MODALITIES
 from hycon.errors import UserError, nearest
 from hycon.pairs import (
     Pairs,

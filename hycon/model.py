@@ -32,15 +32,16 @@ from functools import partial
 
 from torch import Tensor
 
-from hycon.data.batching import Batch
-from hycon.data.corpus import MODALITIES
-from hycon.encoders import FrontEndConfig, FusionNet, PretrainedText
+from hycon.config import later
+from hycon.data.batch import Batch
+from hycon.data.manifest import MODALITIES
+from hycon.encoders import FrontEndConfig, FusionNet
 from hycon.errors import UserError, nearest
 from hycon.fusion import build_fusion, check_fusion
 from hycon.losses import HybridConfig, emotion_classes, hybrid_loss, sentiment_classes
-from hycon.options import later
 from hycon.output import Output, task_loss
 from hycon.pairs import ZEROS
+from hycon.text import PretrainedText
 from hycon.train import Training
 
 VERSION = 1

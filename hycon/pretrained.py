@@ -16,14 +16,14 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hycon.data.corpus import sha256_file
 from hycon.errors import UserError
+from hycon.files import sha256_file
 from hycon.offline import offline
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from hycon.data.batching import WordPieces
+    from hycon.data.prepare import WordPieces
 
 DEFAULT = {"bert": "bert-base-uncased", "xlnet": "xlnet-base-cased"}  # sec. 4.4(2), [12], [13]
 DEMO = "demo"
@@ -134,7 +134,7 @@ def hidden_size(kind: str, encoder: dict[str, str] | None) -> int:
 
 
 def load_tokenizer(kind: str, encoder: dict[str, str]) -> WordPieces:
-    from hycon.data.batching import WordPieces
+    from hycon.data.prepare import WordPieces
 
     if encoder["name"] == DEMO:
         vocabulary = demo_vocabulary()

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hycon.data.batching import SCALES, Batch
+from hycon.data.batch import Batch
+from hycon.data.prepare import SCALES
 from hycon.errors import NonFiniteLoss, UserError
-from hycon.optim import RULES, Optimizer
+from hycon.kernels.optim import RULES, Optimizer
 from hycon.output import task_loss
 
 EVAL_ROWS = 128  # utterances per forward pass in evaluation; no number depends on it beyond rounding

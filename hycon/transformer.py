@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hycon.data.ragged import Ragged
-from hycon.dropout import Dropout, dropout
+from hycon.kernels.dropout import Dropout, dropout
 
 
 def positional_encoding(length: int, d: int, device: torch.device) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def results(table: str, **options: Any):
-    """`studies.results("table1", corpus="mosi")`: a pandas DataFrame, one row per seeded run. See studies.reading."""
-    from studies.reading import results as read
+    """`studies.results("table1", corpus="mosi")`: a pandas DataFrame, one row per seeded run."""
+    from studies.aggregate.frame import results as read
 
     return read(table, **options)

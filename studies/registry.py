@@ -79,7 +79,7 @@ def resolve(name: str, text: str, overrides: Mapping[str, Any]) -> tuple[Any, Tr
     Raises UserError for an unknown option (nearest names listed), a front-end that the model does not have, or a value
     of the wrong type.
     """
-    from hycon.data.batching import form_of
+    from hycon.data.batch import form_of
 
     module = model_module(name)
     form = form_of(text)
@@ -117,7 +117,7 @@ def _check_range(key: str, value: Any, default: Any) -> None:
 
 def unserved_because(name: str, text: str, corpus: Corpus) -> str | None:
     """Why the corpus cannot serve the front-end, or not word by word as the model needs it: "has no words, ..."."""
-    from hycon.data.batching import serves
+    from hycon.data.prepare import serves
 
     try:
         aligned = serves(corpus, text)
@@ -135,9 +135,9 @@ def check_buildable(name: str, text: str, dims: Mapping[str, int], emotions: int
     """
     import torch
 
-    from hycon.data.batching import form_of
-    from hycon.encoders import PretrainedText
+    from hycon.data.batch import form_of
     from hycon.pretrained import DEMO, load_model
+    from hycon.text import PretrainedText
 
     module = model_module(name)
     pooler = getattr(module, "NEEDS_POOLER", False)
@@ -158,7 +158,7 @@ def check_buildable(name: str, text: str, dims: Mapping[str, int], emotions: int
 
 def search_space(name: str, text: str, overrides: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     """The model's SEARCH_SPACE for the front-end, without what `overrides` fixes or what has no effect under them."""
-    from hycon.data.batching import form_of
+    from hycon.data.batch import form_of
 
     module = model_module(name)
     config, _ = resolve(name, text, overrides)
@@ -182,9 +182,9 @@ def build_model(
     dims: modality -> feature size.  encoder: {"name", "sha256"} of a pretrained text model for bert/xlnet; None gives
     the architecture of the paper's encoder with random weights.  emotions: 0 for sentiment, else how many.
     """
-    from hycon.data.batching import form_of
-    from hycon.encoders import PretrainedText
+    from hycon.data.batch import form_of
     from hycon.pretrained import load_model
+    from hycon.text import PretrainedText
 
     config, _ = resolve(name, text, overrides)
     pretrained = None

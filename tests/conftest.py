@@ -30,7 +30,7 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def runs(tmp_path: Path):
     """An empty results folder."""
-    from studies.store import RunStore
+    from studies.store.run_store import RunStore
 
     return RunStore(tmp_path / "results")
 
@@ -82,7 +82,7 @@ def corpora(tmp_path_factory, utterances_of, vectors_of) -> Path:
     import numpy as np
 
     from hycon.data import convert, load
-    from hycon.data.synthetic import hash_vector, synthesize
+    from hycon.data.importers.synthetic import hash_vector, synthesize
 
     root = tmp_path_factory.mktemp("corpora")
     synthesize("small", root, sizes=SMALL)
@@ -118,7 +118,7 @@ def corpora(tmp_path_factory, utterances_of, vectors_of) -> Path:
 def batches(corpora):
     """(corpus, text, scale) -> {"train", "valid", "test"} -> Batch, with the demo encoder behind bert and xlnet."""
     from hycon.data import load
-    from hycon.data.batching import prepare
+    from hycon.data.prepare import prepare
     from hycon.pretrained import identify, load_tokenizer
 
     @lru_cache

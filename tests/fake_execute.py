@@ -1,4 +1,4 @@
-"""Stands in for studies.execute in the executors' tests: what a run does is written in its config.
+"""Stands in for studies.engines.one_run in the executors' tests: what a run does is written in its config.
 
 Every execution appends "<run id> <pid>" to the file `executed` in data_root, so that tests can count them.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from hycon.errors import NonFiniteLoss, UserError
-from studies.runs import RunRecord, RunSpec
+from studies.store.record import RunRecord, RunSpec
 
 
 def spec(number: int = 0, **config) -> RunSpec:

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from studies.plan import Study, save_study
-from studies.runs import RunRecord, RunSpec
-from studies.store import RunStore
+from studies.store.record import RunRecord, RunSpec
+from studies.store.run_store import RunStore
+from studies.store.study import Study, save_study
 from studies.tables import Row, TableSpec
 
 BERT = {"name": "bert-base-uncased", "sha256": "0"}

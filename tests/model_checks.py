@@ -2,12 +2,28 @@
 
 import torch
 
-from hycon.data.batching import Batch, Layout
+from hycon.data.batch import Batch, Layout, form_of
 from hycon.data.ragged import Ragged
 from hycon.output import task_loss
-from studies.registry import build_model
+from hycon.pretrained import identify
+from studies.registry import MODELS, build_model, model_module
 
+EVERY = [(model, text) for model, entry in MODELS.items() for text in entry.text]  # model, text front-end
 DIMS = {"text": 24, "audio": 8, "vision": 6}  # of the corpora in conftest
+
+
+def corpus_of(text):
+    return "vectors" if text == "features" else "small"
+
+
+def build(model, text, batch, *, emotions=0, **overrides):
+    """A model on the demo encoder, for the dims of `batch`; initialised alike every time."""
+    torch.manual_seed(0)
+    encoder = identify(text, "demo") if form_of(text) == "tokens" else None
+    sizes = getattr(model_module(model), "DEMO", {}).get(form_of(text), {})
+    dims = {m: getattr(batch, m).rows.shape[-1] for m in ("audio", "vision")}
+    dims["text"] = 32 if encoder else batch.text.rows.shape[-1]
+    return build_model(model, text=text, dims=dims, encoder=encoder, emotions=emotions, **{**sizes, **overrides})
 
 
 def small_model(name, *, text="glove", emotions=0, dims=DIMS, **overrides):

@@ -23,7 +23,7 @@ def shorter(network, x: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def compare(recorded: dict[str, torch.Tensor], model: str, **overrides) -> None:
     """With weight.* our model gives, for input.* (B, T, d), the recorded prediction and gradient.* of its sum; and for
     the utterances cut to lengths (B,), in one batch, what was recorded of each alone."""
-    from hycon.data.batching import Batch, Layout
+    from hycon.data.batch import Batch, Layout
     from hycon.data.ragged import Ragged
     from studies.registry import build_model
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hycon.data.corpus import Manifest
+from hycon.data.manifest import Manifest
 from hycon.metrics import all_protocols
-from studies.plan import Study, remember_corpus, save_study
-from studies.runs import RunRecord, RunSpec
-from studies.store import RunStore
+from studies.store.record import RunRecord, RunSpec
+from studies.store.run_store import RunStore
+from studies.store.study import Study, remember_corpus, save_study
 from studies.tables import TABLES
 
 LABEL = np.array([-2.0, -1.0, -0.5, 0.5, 1.0, 1.5, 2.0, 2.5, -1.5, 3.0], np.float32)

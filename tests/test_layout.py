@@ -51,8 +51,8 @@ def imported(tree: ast.AST) -> Iterator[str]:
 
 
 def test_imported_sees_imports_inside_functions() -> None:
-    tree = ast.parse("def f():\n    from studies.runs import RunSpec\n    import baselines.tfn\n")
-    assert list(imported(tree)) == ["studies.runs", "baselines.tfn"]
+    tree = ast.parse("def f():\n    from studies.store.record import RunSpec\n    import baselines.tfn\n")
+    assert list(imported(tree)) == ["studies.store.record", "baselines.tfn"]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)
@@ -75,7 +75,7 @@ def test_results_are_data_only() -> None:
 
 
 def test_the_installed_copy_of_the_papers_numbers_is_current() -> None:
-    from studies.reference import paper_folder
+    from studies.paper import paper_folder
 
     for path in (ROOT / "results" / "paper").iterdir():
         assert (paper_folder() / path.name).read_bytes() == path.read_bytes(), f"install again: {path.name} changed"
@@ -179,8 +179,8 @@ def test_the_model_in_the_readme_runs(tmp_path: Path) -> None:
     import torch
 
     from hycon.data import load
-    from hycon.data.batching import prepare
-    from hycon.data.synthetic import synthesize
+    from hycon.data.importers.synthetic import synthesize
+    from hycon.data.prepare import prepare
     from hycon.train import fit
 
     file = tmp_path / "meanpool.py"

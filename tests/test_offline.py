@@ -72,7 +72,7 @@ def test_an_encoder_that_is_not_here_is_one_sentence(restored):
 
 
 def test_no_download(restored, tmp_path):
-    from hycon.data.download import download
+    from hycon.data.importers.download import download
 
     restored.setenv("BENCH_OFFLINE", "1")
     with pytest.raises(UserError, match="--offline"):

@@ -1,4 +1,4 @@
-"""`bench`: parse, call, print. A module for each family of commands; what they do is in studies.commands and beside it.
+"""`bench`: parse, call, print. A module for each family of commands; what they do is in the other rooms.
 
 Nothing here imports torch. A new command: `add(commands)` in a module of its own, and its name in FAMILIES.
 """
@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from hycon.errors import UserError
 from hycon.offline import go_offline, offline
-from studies.arguments import Parser, Version
 from studies.cli import claims, data, figure, listing, report, run, table, trust, worker
+from studies.cli.arguments import Parser, Version
 
 FAMILIES = (listing, data, run, worker, table, figure, claims, report, trust)  # in the order of the help
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from studies.arguments import parse_encoders
+from studies.cli.arguments import parse_encoders
 from studies.cli.shared import check_format, choosing, command, write_output
 
-FORMATS = ("text", "md", "html", "latex", "json")  # of studies.claims_text, which --help need not import
+FORMATS = ("text", "md", "html", "latex", "json")  # of studies.claims.render, which --help need not import
 
 
 def add(commands) -> None:
@@ -21,19 +21,20 @@ def add(commands) -> None:
 
 def do_claims(options) -> None:
     from hycon.pretrained import short_name
-    from studies import claims, commands
-    from studies.claims_text import render_claims
-    from studies.store import RunStore
+    from studies.claims import by_runs
+    from studies.claims.render import render_claims
+    from studies.lookup import results_root
+    from studies.store.run_store import RunStore
 
     format = _format(options)
     ids = [name.strip() for name in options.id.split(",")] if options.id else None
-    chosen = claims.pick(claims.load_claims(), ids) if ids else None
+    chosen = by_runs.pick(by_runs.load_claims(), ids) if ids else None
     if options.paper:
         _check_paper(options)
-        found = claims.against_paper(chosen)
+        found = by_runs.against_paper(chosen)
     else:
-        found = claims.evaluate(
-            RunStore(commands.results_root(options.results)),
+        found = by_runs.evaluate(
+            RunStore(results_root(options.results)),
             corpus=options.corpus,
             data=options.data,
             profile=options.profile,

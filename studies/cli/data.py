@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from studies.arguments import Parser
+from studies.cli.arguments import Parser
 from studies.cli.listing import do_list
 from studies.cli.shared import command, print_json
 
@@ -29,8 +29,8 @@ def add(commands) -> None:
 
 
 def do_import(options) -> None:
-    from hycon.data.check import check, render
     from hycon.data.importers import import_corpus
+    from hycon.data.importers.check import check, render
 
     import_corpus(
         options.name,
@@ -44,13 +44,13 @@ def do_import(options) -> None:
 
 
 def do_download(options) -> None:
-    from hycon.data.download import download
+    from hycon.data.importers.download import download
 
     print(download(options.name, options.data))
 
 
 def do_check(options) -> None:
-    from hycon.data.check import check, render
+    from hycon.data.importers.check import check, render
 
     report = check(options.name, options.data)
     if options.json:
@@ -60,8 +60,8 @@ def do_check(options) -> None:
 
 
 def do_synthesize(options) -> None:
-    from hycon.data.check import check, render
-    from hycon.data.synthetic import synthesize
+    from hycon.data.importers.check import check, render
+    from hycon.data.importers.synthetic import synthesize
 
     synthesize(options.name, options.data)
     print(render(check(options.name, options.data)))

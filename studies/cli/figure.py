@@ -27,9 +27,9 @@ def add(commands) -> None:
 
 def do_figure(options) -> None:
     from hycon.errors import UserError
-    from studies.commands import profile_of, results_root
     from studies.figures import FIGURES, figure
-    from studies.store import RunStore
+    from studies.lookup import profile_of, results_root
+    from studies.store.run_store import RunStore
 
     if options.list:
         return list_figures(options.json)
@@ -84,7 +84,7 @@ def save(drawn, root, output: str | None):
     from pathlib import Path
 
     from hycon.errors import UserError
-    from studies.store import write_atomic
+    from hycon.files import write_atomic
 
     file = Path(output) if output else root / "figures" / f"{drawn.stem}.{drawn.format}"
     try:

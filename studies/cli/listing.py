@@ -15,7 +15,7 @@ def add(commands) -> None:
 
 
 def do_list(options) -> None:
-    from studies.inventory import columns, inventory
+    from studies.cli.inventory import columns, inventory
 
     items = inventory(options.what, data=options.data, results=options.results)
     if options.json:

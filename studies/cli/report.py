@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hycon.errors import UserError
-from studies.arguments import parse_encoders
+from studies.cli.arguments import parse_encoders
 from studies.cli.shared import check_format, choosing, command, write_output
 
 
@@ -17,12 +17,12 @@ def add(commands) -> None:
 
 def do_report(options) -> None:
     from hycon.pretrained import short_name
-    from studies import commands
-    from studies.report import FORMATS, report
-    from studies.store import RunStore
+    from studies.lookup import results_root
+    from studies.report.write import FORMATS, report
+    from studies.store.run_store import RunStore
 
     check_format(options.format, FORMATS)
-    root = commands.results_root(options.results)
+    root = results_root(options.results)
     if not root.is_dir():
         raise UserError(f"There is no results folder {root}: run a table first, or give --results.")
     text = report(

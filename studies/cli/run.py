@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hycon.errors import UserError
-from studies.arguments import parse_encoders, parse_values
+from studies.cli.arguments import parse_encoders, parse_values
 from studies.cli.listing import do_list
 from studies.cli.shared import check_format, choosing, cluster_of, command, mixing, naming, running, store_of
 
@@ -43,11 +43,11 @@ def add_ablate(commands) -> None:
 
 
 def do_run(options) -> int:
-    from studies import commands
-    from studies.render import render
+    from studies.aggregate.render import render
+    from studies.lookup import pick_rows, table_spec
 
-    table = commands.table_spec(options.table, options.studies)
-    rows = commands.pick_rows(table, options.rows.split(",") if options.rows else None)
+    table = table_spec(options.table, options.studies)
+    rows = pick_rows(table, options.rows.split(",") if options.rows else None)
 
     return _run(options, table, rows, lambda result, _: render(result, options.format))
 
@@ -56,11 +56,11 @@ def do_ablate(options) -> int:
     if options.list:
         do_list(argparse.Namespace(**{**vars(options), "what": "ablations"}))
         return 0
-    from studies import commands
-    from studies.ablation_report import render_ablation
-    from studies.ablations import ablation_table, differences
+    from studies.aggregate.ablation import ablation_table, differences
+    from studies.aggregate.ablation_report import render_ablation
+    from studies.lookup import task_of
 
-    task = commands.task_of(options.corpus, options.data)
+    task = task_of(options.corpus, options.data)
     table = ablation_table(options.model, options.text, options.remove, parse_values(options.set), task)
     options.set = []
 
@@ -72,15 +72,15 @@ def do_ablate(options) -> int:
 
 def _run(options, table, rows, show: Callable[[Any, Any], str]) -> int:
     """Run the rows and print what `show` makes of the filled table and the store."""
-    from studies import commands, reading
-    from studies.progress import Progress
-    from studies.render import FORMATS
-    from studies.slots import parse_slots, workers_for
+    from studies.aggregate.render import FORMATS
+    from studies.aggregate.table import table_result
+    from studies.engines.progress import Progress
+    from studies.engines.slots import parse_slots, workers_for
+    from studies.lookup import profile_of
+    from studies.search.run import check_machines, check_rows, run_table, setting_for
 
     check_format(options.format, FORMATS)
-    profile = commands.profile_of(
-        options.profile or "paper", trials=options.trials, seeds=options.seeds, epochs=options.epochs
-    )
+    profile = profile_of(options.profile or "paper", trials=options.trials, seeds=options.seeds, epochs=options.epochs)
     devices, cluster, slots = options.devices.split(","), cluster_of(options), parse_slots(options.slots)
     workers = workers_for(options.workers, slots if options.executor == "local" else None, devices)
     if workers < 1:
@@ -88,7 +88,7 @@ def _run(options, table, rows, show: Callable[[Any, Any], str]) -> int:
     store = store_of(options)
     if store.storage and not options.dry_run:
         store.storage.check()
-    setting = commands.setting_for(
+    setting = setting_for(
         table,
         rows,
         profile,
@@ -100,11 +100,11 @@ def _run(options, table, rows, show: Callable[[Any, Any], str]) -> int:
         keep=not options.dry_run,
     )
     if options.dry_run:
-        commands.check_machines(store, options.executor, workers, devices, options.time_limit, slots)
-        commands.check_rows(rows, setting, options.data)
+        check_machines(store, options.executor, workers, devices, options.time_limit, slots)
+        check_rows(rows, setting, options.data)
         return _dry_run(rows, setting, store, workers)
     records = list(store.records())
-    studies, failed = commands.run_table(
+    studies, failed = run_table(
         rows,
         setting,
         store,
@@ -117,7 +117,7 @@ def _run(options, table, rows, show: Callable[[Any, Any], str]) -> int:
         progress=lambda specs: Progress(specs, records, workers=workers, quiet=options.quiet),
         cluster=cluster,
     )
-    result = reading.table_result(
+    result = table_result(
         table,
         store,
         corpus=setting.manifest.name,
@@ -137,10 +137,10 @@ def _run(options, table, rows, show: Callable[[Any, Any], str]) -> int:
 def _dry_run(rows, setting, store, workers: int) -> int:
     from tabulate import tabulate
 
-    from studies import commands
-    from studies.progress import duration
+    from studies.engines.durations import duration
+    from studies.search.run import forecast
 
-    forecasts = commands.forecast(rows, setting, store)
+    forecasts = forecast(rows, setting, store)
     lines = [[f.row, f.trials, f.seeds, f.text] for f in forecasts]
     print(
         tabulate(lines, headers=["row", "trials to do", "seeded runs to do", "estimated time"], disable_numparse=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from hycon.errors import UserError, nearest
-from studies.arguments import parse_encoders, parse_values
+from studies.cli.arguments import parse_encoders, parse_values
 
 
 def command(commands, name: str, function: Callable[[Any], int | None], text: str) -> argparse.ArgumentParser:
@@ -64,9 +64,9 @@ def storing(added: argparse.ArgumentParser) -> None:
 
 def store_of(options):
     """The RunStore that --results and --storage name. Raises UserError for what is no URL of a database."""
-    from studies.commands import results_root
-    from studies.storage import storage_of
-    from studies.store import RunStore
+    from studies.lookup import results_root
+    from studies.store.database import storage_of
+    from studies.store.run_store import RunStore
 
     return RunStore(results_root(options.results), storage=storage_of(options.storage))
 
@@ -102,7 +102,7 @@ def running(added: argparse.ArgumentParser) -> None:
 
 def cluster_of(options):
     """What --cluster, --cluster-set and --address say. Raises UserError where the executor takes none of it."""
-    from studies.cluster import read_cluster
+    from studies.engines.options import read_cluster
 
     given = parse_values(options.cluster_set)
     if options.address:
@@ -128,7 +128,7 @@ def write_output(text: str, file: str | None) -> None:
         return
     from pathlib import Path
 
-    from studies.store import write_atomic
+    from hycon.files import write_atomic
 
     try:
         write_atomic(Path(file), (text.rstrip("\n") + "\n").encode())
@@ -145,16 +145,17 @@ def encoders_of(options) -> dict[str, str]:
 
 def table_of(options):
     """The TableResult that a command's TABLE and its choosing options name."""
-    from studies import commands, reading
-    from studies.store import RunStore
+    from studies.aggregate.table import table_result
+    from studies.lookup import pick_rows, profile_of, results_root, table_spec
+    from studies.store.run_store import RunStore
 
-    table = commands.table_spec(options.table, getattr(options, "studies", None))
-    rows = commands.pick_rows(table, options.rows.split(",")) if options.rows else None
+    table = table_spec(options.table, getattr(options, "studies", None))
+    rows = pick_rows(table, options.rows.split(",")) if options.rows else None
     if options.profile:
-        commands.profile_of(options.profile)
-    return reading.table_result(
+        profile_of(options.profile)
+    return table_result(
         table,
-        RunStore(commands.results_root(options.results)),
+        RunStore(results_root(options.results)),
         corpus=options.corpus,
         data=options.data,
         profile=options.profile,

@@ -29,7 +29,7 @@ def add_status(commands) -> None:
 
 
 def do_table(options) -> None:
-    from studies.render import FORMATS, render
+    from studies.aggregate.render import FORMATS, render
 
     check_format(options.format, FORMATS)
     write_output(render(table_of(options), options.format), options.output)

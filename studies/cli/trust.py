@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from hycon.errors import UserError
-from studies.arguments import parse_encoders
+from studies.cli.arguments import parse_encoders
 from studies.cli.shared import choosing, command, mixing, print_json, store_of, storing
 
 
@@ -70,10 +70,10 @@ def add_export(commands) -> None:
 
 
 def do_verify(options) -> int:
-    from studies.commands import results_root
-    from studies.progress import Progress
-    from studies.store import RunStore
-    from studies.verify import find_run, verify
+    from studies.engines.progress import Progress
+    from studies.lookup import results_root
+    from studies.store.run_store import RunStore
+    from studies.trust.verify import find_run, verify
 
     if options.workers < 1:
         raise UserError(f"--workers is {options.workers}; expected at least 1.")
@@ -105,18 +105,18 @@ def do_verify(options) -> int:
 
 def do_diff(options) -> None:
     from hycon.pretrained import short_name
-    from studies import commands
-    from studies.diff import as_dicts, diff, text
-    from studies.store import RunStore
+    from studies.lookup import pick_rows, profile_of, results_root, table_spec
+    from studies.store.run_store import RunStore
+    from studies.trust.diff import as_dicts, diff, text
 
-    table = commands.table_spec(options.table) if options.table else None
+    table = table_spec(options.table) if options.table else None
     if options.rows and table is None:
         raise UserError("--rows names rows of one table: name the TABLE too.")
-    rows = commands.pick_rows(table, options.rows.split(",")) if table and options.rows else None
+    rows = pick_rows(table, options.rows.split(",")) if table and options.rows else None
     if options.profile:
-        commands.profile_of(options.profile)
+        profile_of(options.profile)
     found = diff(
-        *(RunStore(commands.results_root(folder)) for folder in (options.a, options.b)),
+        *(RunStore(results_root(folder)) for folder in (options.a, options.b)),
         table=table,
         corpus=options.corpus,
         data=options.data,
@@ -133,7 +133,7 @@ def do_diff(options) -> None:
 
 
 def do_doctor(options) -> int:
-    from studies.doctor import examine, repair
+    from studies.trust.doctor import examine, repair
 
     store = store_of(options)
     found = examine(store)
@@ -154,9 +154,9 @@ def do_doctor(options) -> int:
 
 
 def do_export(options) -> None:
-    from studies.archive import export
-    from studies.commands import profile_of, results_root
-    from studies.store import RunStore
+    from studies.lookup import profile_of, results_root
+    from studies.store.run_store import RunStore
+    from studies.trust.archive import export
 
     if options.profile:
         profile_of(options.profile)
@@ -177,9 +177,9 @@ def do_export(options) -> None:
 
 
 def do_import(options) -> int:
-    from studies.archive import import_results
-    from studies.commands import results_root
-    from studies.store import RunStore
+    from studies.lookup import results_root
+    from studies.store.run_store import RunStore
+    from studies.trust.archive import import_results
 
     report = import_results(options.file, RunStore(results_root(options.results)))
     for what, count in report.added.items():

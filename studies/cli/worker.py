@@ -36,9 +36,9 @@ def add(commands) -> None:
 def do_worker(options) -> int:
     import os
 
-    from studies.commands import check_devices
-    from studies.pull import Limits, work
-    from studies.slots import parse_slots
+    from studies.engines.machine import check_devices
+    from studies.engines.queue_worker import Limits, work
+    from studies.engines.slots import parse_slots
 
     slots = parse_slots(options.slots)
     if options.time is not None and options.time <= 0:
@@ -64,7 +64,8 @@ def do_worker(options) -> int:
 
 def line(event) -> str:
     """What happened to a run, in one line."""
-    from studies.progress import duration, label
+    from studies.engines.durations import duration
+    from studies.engines.progress import label
 
     what = f"{event.kind:<9} {label(event.spec)}"
     if event.kind == "start":

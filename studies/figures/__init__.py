@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hycon.errors import UserError, nearest
-from studies.assemble import TableResult
-from studies.caption import one_line, setting
+from studies.aggregate.caption import one_line, setting
+from studies.aggregate.cells import TableResult
 from studies.figures import curves, dots, fig4, search
 from studies.figures.drawing import FORMATS, Drawing, Source, check_extra, encode, stamp, style
-from studies.store import RunStore
+from studies.store.run_store import RunStore
 
 __all__ = ["FIGURES", "FORMATS", "Figure", "FigureSpec", "figure"]
 
@@ -83,14 +83,14 @@ def figure(
     protocol: str = "paper",
     runs: str = "median",
 ) -> Figure:
-    """Draw one of FIGURES; the other arguments choose results as `studies.reading.table_result` does.
+    """Draw one of FIGURES; the other arguments choose results as `studies.aggregate.table.table_result` does.
 
     table, rows: which runs; the figure's own by default.  runs, of fig4: "median" (of silhouette), "all", or the
     number of a seeded run from 1, as text.  protocol, of dots: whose metrics.  The same results give the same bytes.
     Raises UserError for an unknown name, format, table or row, where runs are missing, and without the extra `plots`.
     """
-    from studies.commands import pick_rows, table_spec
-    from studies.reading import studies_of, table_result
+    from studies.aggregate.table import studies_of, table_result
+    from studies.lookup import pick_rows, table_spec
 
     if name not in FIGURES:
         raise UserError(f"Unknown figure {name!r}; nearest: {nearest(name, FIGURES)}.")

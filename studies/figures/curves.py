@@ -7,7 +7,7 @@ has a panel of its own.
 
 from __future__ import annotations
 
-from studies.assemble import RowResult
+from studies.aggregate.cells import RowResult
 from studies.figures.drawing import BLACK, BLUE, ORANGE, WIDTH, Drawing, Source, canvas, listed, wrapped
 
 ACROSS = 5  # pairs of panels in a line

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from studies.assemble import Entry, RowResult
-from studies.caption import DAGGER
+from studies.aggregate.caption import DAGGER
+from studies.aggregate.cells import Entry, RowResult
 from studies.figures.drawing import BLACK, BLUE, GREY, ORANGE, Drawing, Source, canvas
 from studies.tables import Column
 

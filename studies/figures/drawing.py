@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 from hycon.errors import UserError
-from studies.assemble import TableResult
-from studies.plan import Study
-from studies.store import RunStore
+from studies.aggregate.cells import TableResult
+from studies.store.run_store import RunStore
+from studies.store.study import Study
 
 if TYPE_CHECKING:
     import matplotlib.figure

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from hycon.errors import UserError
-from studies.assemble import RowResult
+from studies.aggregate.cells import RowResult
 from studies.figures.drawing import GREY, WIDTH, Drawing, Source, canvas, listed, wrapped
 from studies.figures.separation import (
     NEIGHBOURS,
@@ -26,7 +26,7 @@ from studies.figures.separation import (
     sentiment_classes,
     separation,
 )
-from studies.runs import RunRecord
+from studies.store.record import RunRecord
 
 ROWS = ("HyCon (W/O Contrast Learning)", "HyCon")  # of Table 4, left and right
 # Mark, colour, size and name of each class. The paper's colours, the blue lighter: they differ in grey too.

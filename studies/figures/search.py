@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from studies.figures.drawing import BLUE, GREY, ORANGE, Drawing, Source, canvas, listed
-from studies.plan import Study
-from studies.runs import canonical
+from studies.store.record import canonical
+from studies.store.study import Study
 
 ACROSS = 5  # panels in a line
 SPREAD = 0.6  # of the distance between two values that their trials fill

@@ -10,8 +10,8 @@ import shutil
 
 import pytest
 
-from studies.reporting import web
-from studies.reporting.blocks import Counts, Document, Fold, Grid, Heading, Notice, Part, Picture, Section, Text
+from studies.document import html
+from studies.document.blocks import Counts, Document, Fold, Grid, Heading, Notice, Part, Picture, Section, Text
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="the extra `browser` is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -47,7 +47,7 @@ def page() -> str:
         Part("part", "Part", (Text("z" * 400), Picture(Drawn()))),
         Fold("detail", "Detail", (Text("The detail."),), "supported"),
     )
-    return web.write(Document("Report", "Lead.", (Notice("SYNTHETIC DATA"),), (Section("s", "Section", blocks),)))
+    return html.write(Document("Report", "Lead.", (Notice("SYNTHETIC DATA"),), (Section("s", "Section", blocks),)))
 
 
 @pytest.fixture(scope="module")

@@ -18,15 +18,15 @@ from fake_execute import executed, spec
 from waiting import wait_for as wait
 
 from hycon.errors import UserError
-from studies import storage as storage_module
 from studies.cli import main
-from studies.doctor import examine, repair
-from studies.executors import run
-from studies.leases import MARK, claim, heartbeat
-from studies.leases_postgres import CLAIM, PostgresLeases
-from studies.pull import Limits, work
-from studies.storage import Storage, storage_of
-from studies.store import RunStore
+from studies.engines.queue_worker import Limits, work
+from studies.engines.run import run
+from studies.store import database as storage_module
+from studies.store.database import Storage, storage_of
+from studies.store.leases import MARK, claim, heartbeat
+from studies.store.leases_postgres import CLAIM, PostgresLeases
+from studies.store.run_store import RunStore
+from studies.trust.doctor import examine, repair
 
 wait_for = partial(wait, seconds=30.0)
 HERE = Path(__file__).resolve().parent
@@ -103,8 +103,8 @@ def python(code: str, *arguments: object, **more) -> subprocess.Popen:
 
 RACE = """
 import os, sys
-from studies.storage import storage_of
-from studies.store import RunStore
+from studies.store.database import storage_of
+from studies.store.run_store import RunStore
 
 store = RunStore(sys.argv[1], storage=storage_of(os.environ["BENCH_TEST_POSTGRES"]))
 store.leases.check()
@@ -265,9 +265,9 @@ def test_a_mark_has_no_password(runs, database):
 DRIVER = """
 import os, sys
 from fake_execute import spec
-from studies.executors import run
-from studies.storage import storage_of
-from studies.store import RunStore
+from studies.engines.run import run
+from studies.store.database import storage_of
+from studies.store.run_store import RunStore
 
 if __name__ == "__main__":
     store = RunStore(sys.argv[1] + "/results", storage=storage_of(os.environ["BENCH_TEST_POSTGRES"]))
@@ -324,8 +324,8 @@ def test_a_pull_worker_does_what_is_queued(runs, tmp_path):
 
 def test_a_task_of_ray_s_takes_its_lease_from_the_database(runs, tmp_path):
     """What a worker of Ray's calls; the whole engine is tried in test_ray.py."""
-    from studies.backlog import How
-    from studies.ray_tasks import run_one
+    from studies.engines.backlog import How
+    from studies.engines.ray import run_one
 
     how = How(1, ("cpu",), "fake_execute:execute", str(tmp_path), ())
     runs.leases.check()
@@ -429,8 +429,8 @@ def search(runs: RunStore, name: str):
 
 SEARCH = """
 import os, sys
-from studies.search import ledger
-from studies.storage import storage_of
+from studies.search.ledger import ledger
+from studies.store.database import storage_of
 
 storage = storage_of(os.environ["BENCH_TEST_POSTGRES"])
 for done in (3, 8):

@@ -16,8 +16,8 @@ from fake_execute import executed, pids, spec
 from waiting import alive
 from waiting import wait_for as wait
 
-from studies.cluster import Cluster
-from studies.executors import run
+from studies.engines.options import Cluster
+from studies.engines.run import run
 
 wait_for = partial(wait, seconds=180.0)
 HERE = Path(__file__).resolve().parent
@@ -37,9 +37,9 @@ pytestmark = pytest.mark.engines
 DRIVER = """
 import sys
 from fake_execute import spec
-from studies.cluster import Cluster
-from studies.executors import run
-from studies.store import RunStore
+from studies.engines.options import Cluster
+from studies.engines.run import run
+from studies.store.run_store import RunStore
 
 if __name__ == "__main__":
     events = []

@@ -15,12 +15,12 @@ from fake_execute import executed, spec
 from waiting import wait_for as wait
 
 from hycon.errors import UserError
-from studies import slurm
-from studies.cluster import Cluster
-from studies.executors import run
-from studies.leases import MARK
-from studies.storage import storage_of
-from studies.store import RunStore
+from studies.engines import slurm
+from studies.engines.options import Cluster
+from studies.engines.run import run
+from studies.store.database import storage_of
+from studies.store.leases import MARK
+from studies.store.run_store import RunStore
 
 wait_for = partial(wait, seconds=60.0)
 HERE = Path(__file__).resolve().parent
@@ -34,10 +34,10 @@ pytestmark = pytest.mark.engines
 DRIVER = """
 import sys
 from fake_execute import spec
-from studies import slurm
-from studies.cluster import Cluster
-from studies.executors import run
-from studies.store import RunStore
+from studies.engines import slurm
+from studies.engines.options import Cluster
+from studies.engines.run import run
+from studies.store.run_store import RunStore
 
 slurm.POLL = 0.5
 if __name__ == "__main__":

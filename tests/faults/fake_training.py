@@ -1,4 +1,4 @@
-"""Stands in for studies.execute where only what happens around a training matters: real specs, made-up numbers.
+"""Stands in for studies.engines.one_run where only what happens around a training matters: real specs, made-up numbers.
 
 What a run measures follows from its spec alone. How the n-th execution (from 1) below `data_root` misbehaves is said by
 the JSON file `faults` there: {"sleep": 0.02, "3": "hang", "5": "kill", ...}. Executions are counted in `executed`.
@@ -15,7 +15,7 @@ import numpy as np
 
 from hycon.errors import NonFiniteLoss
 from hycon.metrics import all_protocols
-from studies.runs import RunRecord, RunSpec
+from studies.store.record import RunRecord, RunSpec
 
 LABEL = np.linspace(-3, 3, 2000, dtype=np.float32)  # predictions of 30 kB: long enough to be killed in
 

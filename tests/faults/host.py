@@ -16,18 +16,19 @@ import sys
 # What commands import, all of it below: the workers of a session import this file, too.
 HEAVY = (
     "torch", "optuna.storages.journal", "sqlalchemy.orm", "scipy.special", "tabulate", "hycon.train",
-    "hycon.pretrained", "hycon.data.check", "hycon.data.synthetic", "hycon.data.batching", "baselines.ef_lstm",
-    "baselines.lf_lstm", "baselines.tfn", "studies.assemble", "studies.executors", "studies.progress",
-    "studies.quarantine", "studies.reading", "studies.render", "studies.search",
+    "hycon.pretrained", "hycon.data.importers.check", "hycon.data.importers.synthetic", "hycon.data.batch",
+    "baselines.ef_lstm", "baselines.lf_lstm", "baselines.tfn", "studies.aggregate.cells", "studies.engines.run",
+    "studies.engines.progress", "studies.store.quarantine", "studies.aggregate.table", "studies.aggregate.render",
+    "studies.search.ledger",
 )  # fmt: skip
 
 
 def fake_training() -> None:
-    from studies import executors
+    from studies.engines import run
 
-    real = executors.run
+    real = run.run
     fake = {"execute": "fake_training:execute", "preload": ("numpy",)}
-    executors.run = lambda specs, store, **options: real(specs, store, **{**options, **fake})
+    run.run = lambda specs, store, **options: real(specs, store, **{**options, **fake})
 
 
 def session(request: dict) -> None:

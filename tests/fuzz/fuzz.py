@@ -26,13 +26,13 @@ with atheris.instrument_imports(include=["hycon", "studies", "zipfile", "tarfile
     from small_stores import fill
 
     from hycon.data.arrays import Damaged, read_npz
-    from hycon.data.glove import read_vectors
-    from hycon.data.pickles import _load
+    from hycon.data.importers.pickles import _load
+    from hycon.data.importers.word_vectors import read_vectors
     from hycon.errors import UserError
-    from studies.archive import export, import_results
-    from studies.plan import read_study
-    from studies.runs import RunRecord
-    from studies.store import RunStore, npz_bytes
+    from studies.store.record import RunRecord
+    from studies.store.run_store import RunStore, npz_bytes
+    from studies.store.study import read_study
+    from studies.trust.archive import export, import_results
 
 SCRATCH = Path(tempfile.mkdtemp())
 # What readers of JSON may raise, and their callers catch.

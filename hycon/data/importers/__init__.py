@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hycon.data.corpus import SPLITS, Manifest, corpus_folder, sha256_file
 from hycon.data.importers import csd, mag, misa, mmsa, mult, plain
 from hycon.data.importers.common import Imported, describe
-from hycon.data.pickles import load_pickle
-from hycon.data.writing import convert
+from hycon.data.importers.convert import convert
+from hycon.data.importers.pickles import load_pickle
+from hycon.data.manifest import SPLITS, Manifest, corpus_folder
 from hycon.errors import UserError, nearest
+from hycon.files import sha256_file
 
 PICKLES: dict[str, Any] = {"mag": mag, "mmsa": mmsa, "mult": mult}  # the order in which contents are recognised
 FOLDERS: dict[str, Callable[[Path, str], Imported]] = {
@@ -113,7 +114,7 @@ def _format_of(content: Any, path: Path) -> str:
 def _vectors(file: str | os.PathLike | None, imported: Imported, path: Path) -> Any:
     if file is None:
         return None
-    from hycon.data.glove import read_vectors
+    from hycon.data.importers.word_vectors import read_vectors
 
     words = Counter(w for split in SPLITS for u in imported.splits.get(split, []) for w in u.words or ())
     if not words:

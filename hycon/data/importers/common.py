@@ -8,8 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from hycon.data.corpus import Utterance
 from hycon.errors import UserError
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One utterance as an importer hands it over.
+
+    label: a float in [-3, 3] (sentiment) or (E,) integers 0/1, one per emotion (emotion).
+    words: the transcript's words, or None where the source has only vectors.
+    text: (T, d) vectors that came with the source, or None.  audio: (T, d).  vision: (T, d).
+    """
+
+    id: str
+    label: Any
+    audio: np.ndarray
+    vision: np.ndarray
+    words: Sequence[str] | None = None
+    text: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

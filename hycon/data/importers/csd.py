@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from hycon.data.corpus import SPLITS, Utterance, named_after
-from hycon.data.importers.common import Imported, text_of
+from hycon.data.importers.common import Imported, Utterance, text_of
+from hycon.data.manifest import SPLITS, named_after
 from hycon.errors import UserError
 
 EPSILON = 1e-3  # seconds; the SDK's 10e-4: a shorter overlap is none

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hycon.data.corpus import Utterance
-from hycon.data.importers.common import Imported, describe, word_level
+from hycon.data.importers.common import Imported, Utterance, describe, word_level
 from hycon.errors import UserError
 
 SPLIT_NAMES = {"train": "train", "dev": "valid", "test": "test"}

@@ -10,9 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hycon.data.corpus import Utterance
-from hycon.data.importers.common import Imported, describe, word_level
-from hycon.data.pickles import load_pickle
+from hycon.data.importers.common import Imported, Utterance, describe, word_level
+from hycon.data.importers.pickles import load_pickle
 from hycon.errors import UserError
 
 FILES = {"train.pkl": "train", "dev.pkl": "valid", "test.pkl": "test"}

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from hycon.data.corpus import MODALITIES, SPLITS, Utterance
-from hycon.data.importers.common import Imported, describe, identity, numbers, text_of
+from hycon.data.importers.common import Imported, Utterance, describe, identity, numbers, text_of
+from hycon.data.manifest import MODALITIES, SPLITS
 from hycon.errors import UserError
 
 

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from hycon.data.arrays import BAD_ZIP, read_npy
-from hycon.data.corpus import MODALITIES, SPLITS, Utterance
-from hycon.data.importers.common import Imported, identity, numbers
+from hycon.data.importers.common import Imported, Utterance, identity, numbers
+from hycon.data.manifest import MODALITIES, SPLITS
 from hycon.errors import UserError
 
 TABLE = "utterances.csv"

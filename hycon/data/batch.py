@@ -1,0 +1,130 @@
+"""Batches: ragged sequences of three modalities, their labels, and the videos that their utterances come from.
+
+A mini-batch is `split.take(index)`, which copies no row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hycon.data.manifest import MODALITIES
+from hycon.data.ragged import Ragged
+from hycon.errors import UserError
+
+FRONT_ENDS = ("glove", "features", "bert", "xlnet")
+
+
+def form_of(text: str) -> str:
+    """ "tokens" (bert, xlnet: a pretrained encoder is fine-tuned) or "vectors" (glove, features)."""
+    if text not in FRONT_ENDS:
+        raise UserError(f"Unknown text front-end {text!r}; expected one of {', '.join(FRONT_ENDS)}.")
+    return "tokens" if text in ("bert", "xlnet") else "vectors"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the sequences of a batch would be padded.
+
+    lengths: modality -> nominal length T, what the reference code pads to.  side: where that padding goes.
+    tokens: text rows are token ids.  aligned: step t of the three modalities belongs to the same word (piece).
+    """
+
+    lengths: dict[str, int]
+    side: str = "right"
+    tokens: bool = False
+    aligned: bool = True
+
+
+@dataclass(frozen=True)
+class Videos:
+    """The videos of a batch's utterances, and the split that holds them whole.
+
+    whole: the split, without `videos` of its own.  members: Ragged of (), a video's utterances as indexes into `whole`,
+    in their order.  video, place: (B,) which video, and which of its members, an utterance of the batch is. All
+    indexes are int64 on the CPU.
+    """
+
+    whole: Batch
+    members: Ragged
+    video: Tensor
+    place: Tensor
+
+    def take(self, index: Tensor) -> Videos:
+        return replace(self, video=self.video[index], place=self.place[index])
+
+    def slice(self, start: int, stop: int) -> Videos:
+        return replace(self, video=self.video[start:stop], place=self.place[start:stop])
+
+    def complete(self) -> tuple[Tensor, Tensor, Tensor]:
+        """All utterances of the videos that the batch touches, whichever of them are in the batch.
+
+        Returns (M,) their indexes into `whole`, one video after the other; (V,) how many each video has; (B,) where the
+        batch's own utterances are among the M.
+        """
+        touched, which = torch.unique(self.video, return_inverse=True)
+        videos = self.members.take(touched)
+        first = videos.lengths.cumsum(0) - videos.lengths
+        owner = torch.repeat_interleave(torch.arange(len(videos)), videos.lengths)
+        index = videos.rows[videos.starts[owner] + torch.arange(len(owner)) - first[owner]]
+        return index, videos.lengths, first[which] + self.place
+
+
+@dataclass(frozen=True)
+class Batch:
+    """text: Ragged of token ids () or vectors (d_l,).  audio, vision: Ragged of (d_m,).  label: (B,) or (B, E).
+
+    videos: the utterances' videos, for the models that read an utterance among its neighbours; None where a batch was
+    not made by `prepare`.
+    """
+
+    text: Ragged
+    audio: Ragged
+    vision: Ragged
+    label: Tensor
+    layout: Layout
+    videos: Videos | None = None
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def take(self, index: Tensor) -> Batch:
+        return replace(
+            self,
+            text=self.text.take(index),
+            audio=self.audio.take(index),
+            vision=self.vision.take(index),
+            label=self.label[index.to(self.label.device)],
+            videos=self.videos and self.videos.take(index),
+        )
+
+    def slice(self, start: int, stop: int) -> Batch:
+        return replace(
+            self,
+            text=self.text.slice(start, stop),
+            audio=self.audio.slice(start, stop),
+            vision=self.vision.slice(start, stop),
+            label=self.label[start:stop],
+            videos=self.videos and self.videos.slice(start, stop),
+        )
+
+    def to(self, device: torch.device | str) -> Batch:
+        """On `device`; the rows that the batch shares with its videos' split are moved once."""
+        videos = self.videos and replace(self.videos, whole=self.videos.whole.to(device))
+        own: dict[str, Any] = {}
+        for m in MODALITIES:
+            sequences = getattr(self, m)
+            if self.videos and videos and sequences.rows is getattr(self.videos.whole, m).rows:
+                sequences = replace(sequences, rows=getattr(videos.whole, m).rows)
+            own[m] = sequences.to(device)
+        return replace(self, **own, label=self.label.to(device), videos=videos)
+
+    @cached_property
+    def means(self) -> dict[str, Tensor]:
+        """{modality: (B, d_m)}: the mean of each utterance's vectors; computed when first asked for."""
+        with torch.inference_mode(False):  # whoever asks first, training will read them too
+            return {m: getattr(self, m).mean() for m in MODALITIES}

@@ -1,0 +1,113 @@
+"""The caption of a filled table: what was run, on what data, by which protocol, and how it differs from the paper."""
+
+from __future__ import annotations
+
+import re
+
+from studies.aggregate.cells import PAPER_ENCODERS, TableResult, is_paper_encoder
+from studies.tables import PAPER_BUDGET
+
+DAGGER = "†"
+MARKS = {"reproduced": "=", "differs": "≠", "inconclusive": "?"}  # verdicts that get a mark beside the paper's number
+LEGEND = {
+    "reproduced": "= reproduced (95 % interval of ours within the tolerance around the paper's)",
+    "differs": "≠ differs (interval outside it)",
+    "inconclusive": "? inconclusive",
+}
+ROW_NAMES = {"glove": "GloVe", "bert": "BERT", "xlnet": "XLNet"}
+
+
+def caption(result: TableResult) -> list[str]:
+    """Its sentences, in reading order."""
+    table = result.table
+    entries = [entry for row in result.rows for entry in row.cells.values()]
+    number = re.fullmatch(r"table(\d+)", table.name)
+    said = [f"{table.title} (the paper's Table {number[1]})." if number else f"{table.title}."]
+    if table.beyond:
+        said.append(table.beyond)
+    said += setting(result)
+    said.append(_cells(result))
+    lower = [column.heading for column in table.columns if not column.higher_is_better]
+    if lower:
+        said.append(f"Lower is better: {', '.join(lower)}.")
+    if any(entry.best for entry in entries):
+        said.append("Bold: best measured mean of the column.")
+    if any(entry.paper and entry.paper.quoted for entry in entries):
+        said.append(f"{DAGGER} quoted by the paper from another publication.")
+    marks = [LEGEND[verdict] for verdict in LEGEND if any(entry.verdict == verdict for entry in entries)]
+    if marks:
+        said.append(f"{'; '.join(marks)}.")
+    if not table.beyond and any(row.obstacles for row in result.rows):
+        said.append("Rows that were not run as in the paper get no verdict.")
+    return said
+
+
+def setting(result: TableResult) -> list[str]:
+    """What must be said wherever the result's numbers go, in a table or a figure: data, budget, encoders."""
+    table, corpus = result.table, result.corpus
+    said = ["SYNTHETIC DATA: these numbers say nothing about the paper."] if corpus.synthetic else []
+    said.append(f"Corpus: {corpus.name}" + ("." if corpus.name == table.corpus else f" (the paper: {table.corpus})."))
+    said += [_sentence(note) for note in (*result.notes, *_budgets(result))]
+    return said + _encoders(result)
+
+
+def _budgets(result: TableResult) -> list[str]:
+    """One phrase per search that is not the paper's 50 trials, naming its rows unless all share it."""
+    rows: dict[str, list[str]] = {}
+    for row in result.rows:
+        if row.budget:
+            rows.setdefault(row.budget, []).append(row.row.name)
+    return [
+        f"search of {budget}{'' if len(rows) == 1 else ' for ' + ', '.join(names)} (the paper: {PAPER_BUDGET})"
+        for budget, names in rows.items()
+        if budget != PAPER_BUDGET
+    ]
+
+
+def _cells(result: TableResult) -> str:
+    counts = [row.n for row in result.rows if row.status == "measured"]
+    papers = "" if result.table.beyond else "; column paper: the number that the paper prints"
+    if not counts:
+        return f"No row is measured yet{papers}."
+    n = f"n = {counts[0]}" if len(set(counts)) == 1 else f"n = {min(counts)} to {max(counts)}"
+    metrics = f"metrics of protocol {result.protocol}"
+    if result.table.task == "emotion":
+        metrics = "accuracy and weighted F1 of each emotion and their averages"
+    if any(column.metric == "train_seconds" for column in result.table.columns):
+        metrics = (
+            "what each run cost: training ends by early stopping, so epochs differ; evaluation is of the test split"
+        )
+    return f"Cells: mean ± sample standard deviation (n) over seeded runs on the test split, {n}, {metrics}{papers}."
+
+
+def _encoders(result: TableResult) -> list[str]:
+    """One sentence per front-end among the measured rows: what was behind it, and where that is not the paper's."""
+    said = []
+    for text in dict.fromkeys(row.row.text for row in result.rows if row.n):
+        rows: dict[str, list[str]] = {}
+        for row in result.rows:
+            if row.n and row.row.text == text:
+                rows.setdefault(row.encoder or "unknown", []).append(row.row.name)
+        papers = PAPER_ENCODERS[text][0] if text in PAPER_ENCODERS else ""
+        if len(rows) > 1:
+            used = ", ".join(f"{name} ({', '.join(names)})" for name, names in rows.items())
+            used += f"; the paper's is {papers}" if papers else ""
+        else:
+            used = next(iter(rows))
+            used += "" if is_paper_encoder(text, used) or not papers else f", not {papers}"
+        if text == "features":
+            said.append("Text in the features rows: the vectors that came with the corpus.")
+            continue
+        kind = "word vectors" if text == "glove" else "text encoder"
+        said.append(_sentence(f"{kind} in the {ROW_NAMES.get(text, text)} rows: {used}"))
+    return said
+
+
+def _sentence(text: str) -> str:
+    line = one_line(text).rstrip(".")
+    return f"{line[:1].upper()}{line[1:]}."
+
+
+def one_line(text: str) -> str:
+    """Printable, on one line, whatever a note or an error message held."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

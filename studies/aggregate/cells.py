@@ -1,0 +1,293 @@
+"""Filled tables: our runs beside the paper's numbers, with a verdict per cell and what rules verdicts out.
+
+The tables themselves are data, in studies.tables.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from studies.paper import PaperValue, paper_value
+from studies.statistics.cell import CellStat, cell, tolerance_of, verdict
+from studies.statistics.spread import PARTS, spread
+from studies.store.record import RunRecord
+from studies.tables import PAPER_BUDGET, WINNER, Column, Row, TableSpec, searched_row
+
+if TYPE_CHECKING:
+    from hycon.data.manifest import Manifest
+
+# What the paper calls GloVe, BERT and XLNet (facts: exact parameter counts; 300-d in sec. 4.4(2)): words for the
+# caption, and the names that mean it.
+PAPER_ENCODERS = {
+    "glove": ("300-d GloVe", r".*\(300-d\)"),
+    "bert": ("bert-base-uncased", r"(google-bert/)?bert-base-uncased"),
+    "xlnet": ("xlnet-base-cased", r"(xlnet/)?xlnet-base-cased"),
+}
+
+
+NOT_RUN = "not run yet"  # why a row without any study is missing
+
+
+@dataclass(frozen=True)
+class CorpusInfo:
+    """What a caption must say of the data. notes: one phrase per stand-in; any of them rules verdicts out.
+    encoders: front-end -> what is behind it, where the records do not say (`glove`).
+    majority: of an emotion corpus, what always the commoner answer reaches on its test split, as `measures` has it."""
+
+    name: str
+    notes: tuple[str, ...] = ()
+    synthetic: bool = False
+    encoders: Mapping[str, str] = field(default_factory=dict)
+    majority: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell. stat: None where nothing was measured.  All numbers in the paper's units."""
+
+    stat: CellStat | None
+    paper: PaperValue | None
+    verdict: str  # one of studies.statistics.cell.VERDICTS, or "quoted"
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """status: measured | quoted | missing | failed, or reference: a line to read the others against, not a model.
+    reason: why not measured, or what is short of a full measurement.
+    encoder: what served as the text encoder.  obstacles: why the row cannot be compared with the paper's."""
+
+    row: Row
+    status: str
+    reason: str
+    n: int
+    cells: Mapping[str, Entry]
+    encoder: str | None = None
+    obstacles: tuple[str, ...] = ()
+    records: tuple[RunRecord, ...] = ()  # the finished runs behind the cells
+    budget: str = ""  # of the search, in words
+
+
+@dataclass(frozen=True)
+class TableResult:
+    table: TableSpec
+    corpus: CorpusInfo
+    protocol: str
+    rows: tuple[RowResult, ...]
+    notes: tuple[str, ...] = ()  # the corpus's and the records'
+
+
+def corpus_info(manifest: Manifest, notes: Sequence[str] = ()) -> CorpusInfo:
+    """What captions say of an imported corpus; `notes` adds to the manifest's own (a subset, say)."""
+    vectors = manifest.vectors
+    encoders = {"glove": f"{vectors.get('file')} ({vectors.get('dim')}-d)"} if vectors else {}
+    if not vectors and manifest.own_glove:
+        encoders = {"glove": f"the corpus's own GloVe ({manifest.dims['text']}-d)"}
+    majority = _majority_of(manifest)
+    return CorpusInfo(manifest.name, _distinct((*manifest.notes, *notes)), manifest.synthetic, encoders, majority)
+
+
+def _majority_of(manifest: Manifest) -> dict[str, float] | None:
+    """None where the manifest does not count its labels: it is of no emotion corpus, or older than these counts."""
+    from hycon.metrics import majority_of_counts
+
+    emotions, count = manifest.emotions, manifest.sizes.get("test", 0)
+    positives = (manifest.positives or {}).get("test", [])
+    if not emotions or not count or len(positives) != len(emotions):
+        return None
+    return _flat(majority_of_counts(positives, count, emotions))
+
+
+def assemble(
+    table: TableSpec,
+    records_by_row: Mapping[str, Sequence[RunRecord]],
+    status_by_row: Mapping[str, tuple[str, str]],
+    *,
+    corpus: CorpusInfo,
+    protocol: str = "paper",
+    budgets: Mapping[str, str] | None = None,
+    winners: Mapping[str, float] | None = None,
+) -> TableResult:
+    """Fill `table`.
+
+    records_by_row: row name -> its seeded runs; failed ones are not counted.  status_by_row: row name -> (status,
+    reason) for rows without a finished run, or a reason to print beside one that is short of runs.  budgets: row name
+    -> the search's, in words, such as "3 trials"; another one than the paper's rules that row's verdicts out.
+    winners: row name -> the validation loss that its search chose by, for tables with that column.
+    Raises ValueError for a name that is no row of the table: a misspelt row would silently stay empty.
+    """
+    unknown = {*records_by_row, *status_by_row} - {row.name for row in table.rows}
+    if unknown:
+        raise ValueError(f"not rows of {table.name}: {sorted(unknown)}")
+    done = [record for records in records_by_row.values() for record in records if record.status == "done"]
+    notes = _distinct((*corpus.notes, *(note for record in done for note in record.notes)))
+    rows = [
+        _row(
+            table,
+            row,
+            records_by_row.get(row.name, ()),
+            status_by_row.get(row.name),
+            corpus,
+            protocol,
+            (budgets or {}).get(row.name, ""),
+            (winners or {}).get(row.name),
+        )
+        for row in table.rows
+    ]
+    below = (*_spreads(table, rows), *_majority(table, done, corpus))
+    marked = rows if table.studies > 1 else _mark_best(table, rows)  # studies of one row are no contest
+    return TableResult(table, corpus, protocol, (*marked, *below), notes)
+
+
+def _row(
+    table: TableSpec,
+    row: Row,
+    records: Sequence[RunRecord],
+    given: tuple[str, str] | None,
+    corpus: CorpusInfo,
+    protocol: str,
+    budget: str,
+    winner: float | None,
+) -> RowResult:
+    done = [record for record in records if record.status == "done"]
+    status, reason = _status(row, records, given)
+    encoder = _encoder(row, done, corpus)
+    notes = _distinct((*corpus.notes, *(note for record in done for note in record.notes)))
+    if budget not in ("", PAPER_BUDGET):
+        notes = (*notes, f"a search of {budget}, not {PAPER_BUDGET}")
+    obstacles = _obstacles(table, row, encoder, corpus, notes, protocol) if done else ()
+    cells = {}
+    for column in table.columns:
+        paper = paper_value(table.name, table.corpus, row.name, column.metric)
+        stat = _stat(done, protocol, column)
+        if column == WINNER and winner is not None:
+            stat = cell([column.scale * winner])
+        if stat is None:
+            found = "quoted" if status == "quoted" else "not run"
+        elif obstacles:
+            found = "not comparable"
+        else:
+            found = verdict(stat, paper.value if paper else None, tolerance_of(column.metric))
+        cells[column.metric] = Entry(stat, paper, found)
+    shown = encoder if done else None
+    return RowResult(row, status, reason, len(done), cells, shown, obstacles, tuple(done), budget if done else "")
+
+
+def _status(row: Row, records: Sequence[RunRecord], given: tuple[str, str] | None) -> tuple[str, str]:
+    """Finished runs decide; then what the caller knows; then what the row is. Failures among the runs are told."""
+    failures = [record for record in records if record.status != "done"]
+    first = failures[0].reason or "no reason recorded" if failures else ""
+    status, reason = given or ("", "")
+    if len(failures) < len(records):
+        return "measured", reason or (f"{len(failures)} of {len(records)} runs failed: {first}" if failures else "")
+    if status == "failed" or (failures and not status):
+        return "failed", reason or first
+    if row.quoted:
+        return "quoted", reason
+    return status or "missing", reason or NOT_RUN
+
+
+def _stat(records: Sequence[RunRecord], protocol: str, column: Column) -> CellStat | None:
+    found = [measures(record, protocol).get(column.metric) for record in records]
+    values = [column.scale * value for value in found if value is not None]
+    return cell(values) if values else None
+
+
+def measures(record: RunRecord, protocol: str, split: str = "test") -> dict[str, Any]:
+    """What columns can show of a run: metrics of the split, as fractions (those of `protocol`, or for emotions
+    "happy_acc" and so on), and what it cost: parameters, seconds, MiB."""
+    found: Mapping[str, Any] = record.metrics.get(split, {})
+    metrics = _flat(found["emotions"]) if "emotions" in found else found.get(protocol, {})
+    cost = {
+        "parameters": record.parameters,
+        "train_seconds": record.seconds,
+        "seconds_per_epoch": record.seconds_per_epoch,
+        "test_seconds": record.test_seconds,
+        "peak_memory_mib": record.peak_memory_mib,
+    }
+    return {**metrics, **cost}
+
+
+def _flat(by_emotion: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    return {f"{emotion}_{kind}": value for emotion, scores in by_emotion.items() for kind, value in scores.items()}
+
+
+def _majority(table: TableSpec, records: Sequence[RunRecord], corpus: CorpusInfo) -> tuple[RowResult, ...]:
+    """The line below emotion accuracies: what the more frequent answer alone would reach. From the labels, so n = 0."""
+    if table.task != "emotion":
+        return ()
+    tests: list[Mapping[str, Any]] = [record.metrics.get("test", {}) for record in records]
+    lines = [_flat(test["majority"]) for test in tests if "majority" in test]
+    values = lines[0] if lines else corpus.majority or {}
+    stats = {c.metric: CellStat(c.scale * values[c.metric], None, None, None, 0) for c in table.columns if values}
+    cells = {column.metric: Entry(stats.get(column.metric), None, "not comparable") for column in table.columns}
+    reason = "always the commoner answer" + ("" if values else ", known once the corpus is imported")
+    return (RowResult(Row("Majority class", "", ""), "reference", reason, 0, cells),)
+
+
+def _spreads(table: TableSpec, rows: Sequence[RowResult]) -> tuple[RowResult, ...]:
+    """Below a table of repeated searches: the spread between a row's studies and within them. Rows with fewer than two
+    finished studies get no line."""
+    found = []
+    for name in dict.fromkeys(searched_row(row.row) for row in rows) if table.studies > 1 else ():
+        same = [row for row in rows if searched_row(row.row) == name and row.n]
+        of = {c.metric: spread([s for row in same if (s := row.cells[c.metric].stat)]) for c in table.columns}
+        if len(same) < 2:
+            continue
+        for part, reason in PARTS.items():
+            values = {m: getattr(known, part) if known else None for m, known in of.items()}
+            cells = {
+                m: Entry(None if v is None else CellStat(v, None, None, None, 0), None, "not comparable")
+                for m, v in values.items()
+            }
+            found.append(RowResult(Row(f"{name}: sd {part}", "", ""), "reference", reason, 0, cells))
+    return tuple(found)
+
+
+def _encoder(row: Row, records: Sequence[RunRecord], corpus: CorpusInfo) -> str:
+    names = _distinct(record.spec.encoder["name"] for record in records if record.spec.encoder)
+    return " and ".join(names) or corpus.encoders.get(row.text, "no pretrained encoder")
+
+
+def is_paper_encoder(text: str, name: str) -> bool:
+    return text in PAPER_ENCODERS and re.fullmatch(PAPER_ENCODERS[text][1], name) is not None
+
+
+def _obstacles(
+    table: TableSpec, row: Row, encoder: str, corpus: CorpusInfo, notes: tuple[str, ...], protocol: str
+) -> tuple[str, ...]:
+    """Why the row's numbers answer another question than the paper's do; empty where they answer the same one."""
+    found = ["synthetic data"] if corpus.synthetic else []
+    if corpus.name != table.corpus:
+        found.append(f"the corpus is {corpus.name}, not {table.corpus}")
+    if not is_paper_encoder(row.text, encoder):
+        wanted = PAPER_ENCODERS[row.text][0] if row.text in PAPER_ENCODERS else "one of the paper's"
+        found.append(f"the text encoder is {encoder}, not {wanted}")
+    if protocol != "paper":
+        found.append(f"the metrics are those of protocol {protocol}")
+    return (*found, *notes)
+
+
+def _mark_best(table: TableSpec, rows: Sequence[RowResult]) -> tuple[RowResult, ...]:
+    """The best measured mean of each column, as printed (so ties are all best); one row alone is not the best."""
+    best: dict[str, set[str]] = {}
+    for column in table.columns:
+        means = {row.row.name: _printed(row.cells[column.metric], column) for row in rows}
+        measured = {name: mean for name, mean in means.items() if mean is not None}
+        winner = (max if column.higher_is_better else min)(measured.values(), default=None)
+        best[column.metric] = {name for name, mean in measured.items() if mean == winner and len(measured) > 1}
+    return tuple(
+        replace(row, cells={m: replace(entry, best=row.row.name in best[m]) for m, entry in row.cells.items()})
+        for row in rows
+    )
+
+
+def _printed(entry: Entry, column: Column) -> float | None:
+    return round(entry.stat.mean, column.decimals) if entry.stat else None
+
+
+def _distinct(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))

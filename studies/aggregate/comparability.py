@@ -1,0 +1,102 @@
+"""What may not be averaged unless asked: runs of different data, model versions, encoders or environment classes.
+
+Seeds of one row are meant to differ in the seed alone. Two classes of machine or library round differently, and a run
+on other data or of another version answers another question; a mean over both has no name. The class of an
+environment is what is known to move bits and is written in a record:
+
+    device        the GPU's full name; of a CPU, architecture and maker (cpu x86_64 Intel): clouds name the same
+                  processor differently from one machine to the next
+    platform      linux, darwin
+    torch         the version with its build, as 2.13.0+cpu
+    transformers  of runs with a pretrained encoder only
+    threads       intra-op threads
+
+Python, NumPy, tokenizers and the git commit are no part of it: they prepare the data, whose sha256 is compared, or
+are covered by the model's VERSION. `bench verify` compares these as well, since it promises equal bits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from studies.store.record import RunRecord
+
+UNKNOWN = "not recorded"
+MAKERS = ("Intel", "AMD", "Apple", "ARM", "Neoverse", "Ampere", "Graviton")
+SHORT = 12  # characters of a sha256 that are printed
+ACROSS = ("data", "suite version", "device", "platform", "torch", "threads")  # what rows of one table share
+
+
+def device_class(device: str) -> str:
+    """ "cpu x86_64 Intel" for "cpu (x86_64, Intel(R) Xeon(R) ...)"; a GPU's name as it is."""
+    found = re.fullmatch(r"cpu \((\w*), (.*)\)", device)
+    if not found:
+        return device or UNKNOWN
+    maker = next((m for m in MAKERS if m.lower() in found[2].lower()), found[2])
+    return f"cpu {found[1]} {maker}"
+
+
+def environment_class(record: RunRecord) -> dict[str, str]:
+    """What of a run's environment can move its numbers, by name; see the module's docstring."""
+    versions = {name: record.environment.get(name, UNKNOWN) for name in ("platform", "torch")}
+    if record.spec.encoder:
+        versions["transformers"] = record.environment.get("transformers", UNKNOWN)
+    return {"device": device_class(record.device), **versions, "threads": str(record.spec.threads)}
+
+
+def identity(record: RunRecord) -> dict[str, str]:
+    """All that runs of one row have in common, by name: data, versions, encoder, environment class."""
+    spec = record.spec
+    return {
+        "data": spec.data[:SHORT],
+        "model version": str(spec.version),
+        "suite version": str(spec.suite),
+        "encoder weights": (spec.encoder or {}).get("sha256", "none")[:SHORT],
+        **environment_class(record),
+    }
+
+
+def mixture(records: Iterable[RunRecord]) -> dict[str, dict[str, list[str]]]:
+    """Aspect -> value -> ids of the runs with it, for each aspect in which `records` differ; empty where they agree."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for record in records:
+        for aspect, value in identity(record).items():
+            found.setdefault(aspect, {}).setdefault(value, []).append(record.id)
+    return {aspect: values for aspect, values in found.items() if len(values) > 1}
+
+
+def described(mixed: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
+    """ "torch 2.12.0+cpu (2 runs: 0123..., 4567...) and 2.13.0+cpu (3 runs: ...)", aspect by aspect."""
+    return "; ".join(
+        f"{aspect} " + " and ".join(f"{value} ({_runs(ids)})" for value, ids in values.items())
+        for aspect, values in mixed.items()
+    )
+
+
+def refusal(records: Sequence[RunRecord], mixed: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
+    """Why a row has no mean, and what to do."""
+    return f"{len(records)} runs that differ are not averaged without --mixed: {described(mixed)}"
+
+
+def _runs(ids: Sequence[str]) -> str:
+    shown = ", ".join(run_id[:8] for run_id in ids[:5])  # chosen here: as many as a row has
+    return f"{len(ids)} run{'s' if len(ids) != 1 else ''}: {shown}{', ...' if len(ids) > 5 else ''}"
+
+
+def across(records_by_row: Mapping[str, Sequence[RunRecord]]) -> tuple[str, ...]:
+    """A phrase for each aspect in which rows of one table differ: their means stand side by side and are compared.
+
+    "rows differ in torch: 2.12.0+cpu (TFN-BERT), otherwise 2.13.0+cpu".
+    """
+    said = []
+    for aspect in ACROSS:
+        rows: dict[str, list[str]] = {}
+        for name, records in records_by_row.items():
+            for value in dict.fromkeys(identity(record)[aspect] for record in records):
+                rows.setdefault(value, []).append(name)
+        if len(rows) > 1:
+            commonest = max(rows, key=lambda value: len(rows[value]))
+            others = ", ".join(f"{v} ({', '.join(names)})" for v, names in rows.items() if v != commonest)
+            said.append(f"rows differ in {aspect}: {others}, otherwise {commonest}")
+    return tuple(said)

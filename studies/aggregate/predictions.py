@@ -1,0 +1,76 @@
+"""From finished runs in a store to what studies.statistics.comparison compares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hycon.errors import UserError
+from studies.aggregate.cells import measures
+from studies.statistics.comparison import Comparison, Group, compare, compare_values
+from studies.store.record import RunRecord
+from studies.store.run_store import PREDICTIONS, RunStore
+from studies.tables import COST
+
+COSTS = {column.metric for column in COST}
+
+
+def group_of(store: RunStore, records: Sequence[RunRecord], split: str = "test") -> Group | None:
+    """The predictions of `records`, finished runs of one row; None where there are no runs, or one's are not kept.
+
+    Raises UserError where the runs are not of the same utterances, and where a file does not have its record's sha256.
+    """
+    if not records or not all(_kept(store, record) for record in records):
+        return None
+    arrays = [store.predictions(record.id) for record in records]
+    for name in (f"{split}_id", f"{split}_label"):
+        odd = [
+            r.id for r, found in zip(records, arrays, strict=True) if not np.array_equal(found[name], arrays[0][name])
+        ]
+        if odd:
+            raise UserError(
+                f"Runs {records[0].id} and {odd[0]} were measured on other utterances or labels: compare runs of one "
+                "corpus."
+            )
+    predictions = np.stack([found[f"{split}_prediction"] for found in arrays])
+    return Group(predictions, arrays[0][f"{split}_label"], tuple(record.spec.seed for record in records))
+
+
+def compare_records(
+    store: RunStore,
+    a: Sequence[RunRecord],
+    b: Sequence[RunRecord],
+    metric: str,
+    *,
+    protocol: str = "paper",
+    store_b: RunStore | None = None,
+    groups: tuple[Group | None, Group | None] | None = None,
+) -> Comparison | None:
+    """Finished runs of row a against those of row b on the test split; None where a side has no value of `metric`.
+
+    metric: of studies.aggregate.cells.measures ("acc2", "happy_f1", "train_seconds").  store_b: where b's runs are,
+    if not in `store`.  groups: what `group_of` gave for a and b, if it was called already; reading takes longer than
+    comparing. By the stored predictions where both rows have them, else (costs, published records) by one number per
+    run. Raises UserError where the rows are not of the same utterances.
+    """
+    known_a, known_b = ([(r, v) for r in rs if (v := measures(r, protocol).get(metric)) is not None] for rs in (a, b))
+    if not known_a or not known_b:
+        return None
+    if metric not in COSTS:
+        first, second = groups or (group_of(store, a), group_of(store_b or store, b))
+        if first and second:
+            return compare(first, second, metric, protocol=protocol, emotions=emotions_of(a))
+    seeds = [r.spec.seed for r, _ in known_a]
+    paired = len(set(seeds)) == len(seeds) and seeds == [r.spec.seed for r, _ in known_b]
+    return compare_values([v for _, v in known_a], [v for _, v in known_b], paired=paired)
+
+
+def emotions_of(records: Sequence[RunRecord]) -> tuple[str, ...]:
+    """The emotions that the runs were measured on, in the order of their labels; () for sentiment."""
+    found = records[0].metrics.get("test", {}).get("emotions", {}) if records else {}
+    return tuple(name for name in found if name != "average")
+
+
+def _kept(store: RunStore, record: RunRecord) -> bool:
+    return record.predictions is not None and (store.folder(record.id) / PREDICTIONS).exists()

@@ -1,0 +1,7 @@
+"""The sentences of the paper, judged by runs or by the paper's own tables."""
+
+from studies.claims.by_paper import against_paper
+from studies.claims.by_runs import evaluate
+from studies.claims.file import load_claims
+
+__all__ = ["against_paper", "evaluate", "load_claims"]

@@ -1,0 +1,95 @@
+"""What a claim's comparison is made on: a row's seeded runs, their predictions, and what their representations say.
+
+`separation` is the number behind section 4.5.6: the distance between the centroids of the two classes, over the root
+mean square distance of a point from its own class's centroid, in the multimodal representation of the test split (not
+in its t-SNE picture). Scaling, moving or rotating all points does not change it. A label of 0 is positive, as it is by
+default where pairs are made (docs/protocol.md, A3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hycon.errors import UserError
+from studies.aggregate.cells import RowResult, measures
+from studies.aggregate.predictions import compare_records, group_of
+from studies.claims.file import METRICS, SEPARATION
+from studies.statistics.cell import CellStat, cell
+from studies.statistics.comparison import Comparison, Group, compare_values
+from studies.store.record import RunRecord
+from studies.store.run_store import RunStore
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The runs of a store, read once however many claims ask for them."""
+
+    store: RunStore
+    protocol: str
+    groups: dict[tuple[str, ...], Group | None] = field(default_factory=dict)
+    separations: dict[str, float | None] = field(default_factory=dict)
+    compared: dict[tuple, Comparison | None] = field(default_factory=dict)
+
+    def stat(self, row: RowResult, metric: str) -> CellStat | None:
+        """Mean, spread and interval of the row's runs, in the printed unit."""
+        values = self._values(row.records, metric)
+        return cell([METRICS[metric].scale * value for value in values]) if values else None
+
+    def compare(self, a: RowResult, b: RowResult, metric: str) -> Comparison | None:
+        """The runs of a against those of b, as fractions; None where one has no value."""
+        key = (_ids(a.records), _ids(b.records), metric)
+        if key not in self.compared:
+            self.compared[key] = self._compare(a.records, b.records, metric)
+        return self.compared[key]
+
+    def _compare(self, a: Sequence[RunRecord], b: Sequence[RunRecord], metric: str) -> Comparison | None:
+        if metric != SEPARATION.metric:
+            groups = (self._group(a), self._group(b)) if a and b else None
+            return compare_records(self.store, a, b, metric, protocol=self.protocol, groups=groups) if groups else None
+        values = [self._values(records, metric) for records in (a, b)]
+        paired = [r.spec.seed for r in a] == [r.spec.seed for r in b] and len(values[0]) == len(values[1])
+        return compare_values(*values, paired=paired) if all(values) else None
+
+    def _group(self, records: Sequence[RunRecord]) -> Group | None:
+        key = _ids(records)
+        if key not in self.groups:
+            self.groups[key] = group_of(self.store, records)
+        return self.groups[key]
+
+    def _values(self, records: Sequence[RunRecord], metric: str) -> list[float]:
+        if metric == SEPARATION.metric:
+            found = [self._separation(record) for record in records]
+        else:
+            found = [measures(record, self.protocol).get(metric) for record in records]
+        return [float(value) for value in found if value is not None]
+
+    def _separation(self, record: RunRecord) -> float | None:
+        if record.id not in self.separations:
+            try:
+                arrays: Mapping[str, np.ndarray] = self.store.predictions(record.id)
+            except UserError:  # published records come without predictions
+                arrays = {}
+            points, label = arrays.get("test_multimodal"), arrays.get("test_label")
+            known = points is not None and label is not None and label.ndim == 1
+            self.separations[record.id] = separation(points, label >= 0) if known else None  # type: ignore[arg-type,operator]
+        return self.separations[record.id]
+
+
+def separation(points: np.ndarray, positive: np.ndarray) -> float | None:
+    """points: (N, d), positive: (N,) of bool -> distance of the centroids over the spread around them, >= 0.
+
+    None where a class is empty, or where every point is its class's centroid.
+    """
+    points = np.asarray(points, np.float64)
+    if positive.all() or not positive.any():
+        return None
+    centroids = np.stack([points[~positive].mean(0), points[positive].mean(0)])
+    spread = float(np.sqrt(((points - centroids[positive.astype(int)]) ** 2).sum(1).mean()))
+    return float(np.linalg.norm(centroids[1] - centroids[0])) / spread if spread > 0 else None
+
+
+def _ids(records: Sequence[RunRecord]) -> tuple[str, ...]:
+    return tuple(record.id for record in records)

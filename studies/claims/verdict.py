@@ -1,0 +1,167 @@
+"""A claim's verdict from its parts, by runs or by printed numbers alike; docs/claims.md says the same in words.
+
+A part is one comparison. A claim that says "every" is supported when all its parts are, contradicted as soon as one is;
+one that says "most" is supported by more than half of them, contradicted when at least half are contradicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from studies.claims.file import METRICS, Claim, Contest
+
+LEVEL = 0.05  # of adjusted p-values, as everywhere in studies
+SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN = RUN_VERDICTS = ("supported", "contradicted", "undecided", "not run")
+CONSISTENT, CANNOT = "consistent", "cannot be read off"
+PAPER_VERDICTS = (CONSISTENT, CONTRADICTED, CANNOT)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One comparison of a claim, judged.
+
+    table, corpus: where it was made.  row_b: "" where a row is set against a number.  metric, test, value, within: as
+    in studies.claims.file.Contest.  a, b: the means of our runs, or the printed numbers; difference: a - b; low, high:
+    its 95 % interval; all five in the printed unit.  p, p_adjusted: of the permutation test, and after
+    Benjamini-Hochberg over the table's family.  n_a, n_b: runs.  reason: why not run, or what else is to say.
+    """
+
+    contest: Contest
+    corpus: str
+    verdict: str
+    a: float | None = None
+    b: float | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    p_adjusted: float | None = None
+    n_a: int = 0
+    n_b: int = 0
+    underpowered: bool = False
+    seeds_needed: int | None = None
+    reason: str = ""
+
+    @property
+    def table(self) -> str:
+        return self.contest.table
+
+    @property
+    def row_a(self) -> str:
+        return self.contest.a.row
+
+    @property
+    def row_b(self) -> str:
+        return self.contest.b.row if self.contest.b else ""
+
+    @property
+    def metric(self) -> str:
+        return self.contest.metric
+
+    @property
+    def gain(self) -> float:
+        """The difference, counted upwards where a is the better one."""
+        return (self.difference or 0.0) * orientation(self.metric)
+
+
+@dataclass(frozen=True)
+class ClaimResult:
+    """verdict: one of RUN_VERDICTS, or of PAPER_VERDICTS.  reason: which parts decide.  caution: "", or why the
+    evidence is not from the paper's setting.  decisive: the part that one line of text shows.
+    """
+
+    claim: Claim
+    verdict: str
+    parts: tuple[Part, ...]
+    reason: str
+    caution: str = ""
+    decisive: Part | None = None
+
+
+def orientation(metric: str) -> int:
+    """1 where higher is better, else -1."""
+    return 1 if METRICS[metric].higher_is_better else -1
+
+
+# ------------------------------------------------------------------------------------------------- a part
+
+
+def judged(part: Part, tolerance: float | None) -> Part:
+    """The part with its verdict by the runs. tolerance: of its metric, for words that name a number.
+
+    The interval decides together with the adjusted p: both must speak against "no difference". A part without p (a
+    count, or a row set against a number) goes by its interval alone. A named number is supported where the whole
+    interval is within the larger of the tolerance and what the words allow, contradicted where none of it is; a named
+    gain must also be one.
+    """
+    if part.verdict == NOT_RUN or part.low is None or part.high is None:
+        return replace(part, verdict=part.verdict or UNDECIDED)
+    test, sign = part.contest.test, orientation(part.metric)
+    if test == "at_most":  # the difference is from the level
+        return replace(part, verdict=_placed(part.high <= 0, part.low > 0))
+    low, high = sorted((sign * part.low, sign * part.high))
+    significant = part.p_adjusted is None or part.p_adjusted < LEVEL
+    better, worse = significant and low > 0, significant and high < 0
+    if test == "better":
+        fails = worse or (part.p_adjusted is None and high <= 0)  # equal counts: neither is the smaller
+        return replace(part, verdict=_placed(better, fails))
+    value = part.contest.value if test == "gain" else 0.0
+    within = max(part.contest.within or 0.0, tolerance or 0.0)
+    slack = 1e-9  # decimal numbers on the edge belong to the band
+    inside = value - within - slack <= low and high <= value + within + slack
+    outside = high < value - within - slack or value + within + slack < low
+    if value:
+        inside, outside = inside and better, outside or worse
+    return replace(part, verdict=_placed(inside, outside))
+
+
+def _placed(supported: bool, contradicted: bool) -> str:
+    return SUPPORTED if supported else CONTRADICTED if contradicted else UNDECIDED
+
+
+# ------------------------------------------------------------------------------------------------- a claim
+
+
+def fold(claim: Claim, parts: Sequence[Part], yes: str, unknown: str) -> str:
+    """The claim's verdict. yes: how a part that holds is called; unknown: the verdict where nothing decides."""
+    holds, fails, missing = (sum(p.verdict == v for p in parts) for v in (yes, CONTRADICTED, NOT_RUN))
+    if claim.most:
+        if 2 * holds > len(parts):
+            return yes
+        if 2 * fails >= len(parts):
+            return CONTRADICTED
+    elif fails:
+        return CONTRADICTED
+    elif holds == len(parts):
+        return yes
+    return NOT_RUN if missing else unknown
+
+
+def decisive(parts: Sequence[Part], verdict: str) -> Part | None:
+    """The part to show: the clearest one against a contradicted claim, else the one with the weakest evidence."""
+    same = [part for part in parts if part.verdict == verdict and part.difference is not None]
+    known = same or [part for part in parts if part.difference is not None]
+    if not known:
+        return None
+
+    def strength(part: Part) -> tuple[float, float]:
+        """Against the claim: the lower, the stronger."""
+        p = part.p_adjusted if part.p_adjusted is not None else 0.0
+        printed = part.gain * 10 ** METRICS[part.metric].decimals  # in units of the last printed digit
+        return (p, printed) if verdict == CONTRADICTED else (-p, printed)
+
+    return min(known, key=strength)
+
+
+def few(names: Sequence[str], most: int = 3) -> str:
+    """ "A, B, C and 4 more"."""
+    distinct = list(dict.fromkeys(names))
+    more = len(distinct) - most
+    return ", ".join(distinct[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def called(part: Part) -> str:
+    """ "Acc7 of HyCon against HyCon (W/O L_SCL)"."""
+    heading = METRICS[part.metric].heading
+    return f"{heading} of {part.row_a}" + (f" against {part.row_b}" if part.row_b else "")

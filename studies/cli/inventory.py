@@ -1,0 +1,115 @@
+"""What there is to run and to read, for `bench list`. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from studies.registry import MODELS
+
+
+def inventory(
+    what: str, *, data: str | os.PathLike | None = None, results: str | os.PathLike | None = None
+) -> list[dict[str, Any]]:
+    """A list of plain dicts: models, corpora, tables, ablations, claims or runs."""
+    without_folder = {"models": models, "tables": tables, "ablations": ablations, "claims": claims}
+    if what in without_folder:
+        return without_folder[what]()
+    return corpora(data) if what == "corpora" else runs(results)
+
+
+def columns(items: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(key for item in items for key in item))
+
+
+def models() -> list[dict[str, Any]]:
+    return [{"name": name, "title": entry.title, "text": list(entry.text)} for name, entry in MODELS.items()]
+
+
+def corpora(data: str | os.PathLike | None) -> list[dict[str, Any]]:
+    from hycon.data.manifest import list_corpora
+
+    return [
+        {
+            "name": m.name,
+            "task": m.task,
+            **m.sizes,
+            "dims": [f"{modality} {size}" for modality, size in m.dims.items()],
+            "vectors": m.vectors and m.vectors.get("dim"),
+            "aligned": m.aligned,
+            "notes": m.notes,
+        }
+        for m in list_corpora(data)
+    ]
+
+
+def tables() -> list[dict[str, Any]]:
+    from studies.tables import TABLES
+
+    return [
+        {
+            "name": table.name,
+            "title": table.title,
+            "corpus": table.corpus,
+            "rows": len(table.rows),
+            "built": sum(row.model in MODELS for row in table.rows),
+        }
+        for table in TABLES.values()
+    ]
+
+
+def ablations() -> list[dict[str, Any]]:
+    """What `bench ablate --remove` can remove; table4: the row of the paper's Table 4 that is the same, if one is."""
+    from studies.registry import literal
+    from studies.tables import ABLATED
+
+    rows = [(row.model, dict(row.config), row.name) for row in ABLATED]
+    return [
+        {
+            "model": model,
+            "name": name,
+            "removes": (literal(model, "REMOVED") or {})[name],
+            "sets": [f"{k}={v}" for k, v in changes.items()],
+            "table4": next((row for of, config, row in rows if (of, config) == (model, changes)), None),
+        }
+        for model in MODELS
+        for name, changes in (literal(model, "ABLATIONS") or {}).items()
+    ]
+
+
+def claims() -> list[dict[str, Any]]:
+    from studies.claims.file import contests, load_claims
+
+    return [
+        {
+            "id": claim.id,
+            "table": claim.table,
+            "corpus": claim.corpus,
+            "kind": claim.kind,
+            "comparisons": len(contests(claim)),
+            "place": claim.place,
+            "quote": claim.quote,
+        }
+        for claim in load_claims()
+    ]
+
+
+def runs(results: str | os.PathLike | None) -> list[dict[str, Any]]:
+    from studies.lookup import results_root
+    from studies.store.run_store import RunStore
+
+    store = RunStore(results_root(results))
+    return [
+        {
+            "id": record.id,
+            "status": record.status,
+            "model": record.spec.model,
+            "text": record.spec.text,
+            "corpus": record.spec.corpus,
+            "valid_loss": record.valid_loss,
+            "best_epoch": record.best_epoch,
+            "seconds": record.seconds and round(record.seconds, 1),
+            "reason": record.reason,
+        }
+        for record in [*store.records(), *store.failures()]
+    ]

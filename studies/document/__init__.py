@@ -1,0 +1,1 @@
+"""How anything printed looks, every format once; knows no run."""

@@ -1,0 +1,1 @@
+"""From specs to records: what runs a list of specs, here or on a cluster."""

@@ -1,0 +1,139 @@
+"""What happens inside a run's process: train, and write the outcome to the store. Every executor calls `attempt`."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from hycon.errors import NonFiniteLoss, UserError
+from hycon.host import keep_freed_memory
+from studies.store.record import RunSpec
+from studies.store.run_store import RunStore
+
+# Read when numeric libraries load. One thread per process: two on a busy machine were 15 times slower than one.
+# CUBLAS_WORKSPACE_CONFIG is what deterministic algorithms on CUDA ask for.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+}
+
+
+HOST_FULL, DEVICE_FULL = 12, 13  # exit codes of a run that ran out of the machine's memory, or of its GPU's
+
+
+class OutOfMemory(Exception):
+    """A run did not get the memory that it asked for. host: of the machine; else of its GPU."""
+
+    def __init__(self, error: BaseException, host: bool):
+        super().__init__(f"out of memory: {type(error).__name__}: {error}")
+        self.host = host
+
+
+def load_function(dotted: str) -> Callable[..., Any]:
+    """The function named by "package.module:name"."""
+    module, _, name = dotted.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def attempt(spec: RunSpec, store: RunStore, execute: str, data_root: str, device: str) -> None:
+    """Run `spec` once; its record or its failure is in the store afterwards.
+
+    Raises OutOfMemory, with nothing stored: what that means depends on what else was running. Raises UserError only
+    where the store cannot be written. KeyboardInterrupt passes through.
+    """
+    started = time.monotonic()
+    try:
+        record, arrays = load_function(execute)(spec, data_root=data_root, device=device)
+        if record.spec != spec:
+            raise ValueError(f"{execute} returned the record of another run, {record.id}")
+    except (Exception, SystemExit) as error:
+        expected = isinstance(error, UserError | NonFiniteLoss)
+        reason = str(error) if expected else f"{type(error).__name__}: {error}"
+        if not expected:
+            _append(store.folder(spec.id) / "log.txt", traceback.format_exc())
+        host = _memory_missed(error)
+        if host is not None:
+            raise OutOfMemory(error, host) from None
+        store.put_failed(spec, reason, seconds=time.monotonic() - started, device=device)
+        return
+    store.put(record, arrays)
+
+
+def _memory_missed(error: BaseException) -> bool | None:
+    """True: the machine's, False: a GPU's, None: it is another error. On the CPU, PyTorch raises a RuntimeError."""
+    said = str(error)
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in said:
+        return True
+    if type(error).__name__ == "OutOfMemoryError" or "CUDA error: out of memory" in said:
+        return False
+    return False if "CUBLAS_STATUS_ALLOC_FAILED" in said else None
+
+
+def child_main(
+    spec: RunSpec, store: RunStore, execute: str, data_root: str, device: str, complaint: Connection
+) -> None:
+    """Entry of a worker process. The driver learns the outcome from the store, and from the way this process ends.
+
+    complaint: takes why it ran out of memory; or where the store cannot be written, the sentence that ends the command.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides what to stop
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_the_driver, name="watchdog", daemon=True).start()
+    os.environ.update(ENVIRONMENT)
+    keep_freed_memory()
+    log = store.folder(spec.id) / "log.txt"
+    _redirect_output(log)
+    try:
+        attempt(spec, store, execute, data_root, device)
+    except UserError as error:
+        complaint.send(str(error))
+        raise SystemExit(1) from error
+    except OutOfMemory as error:
+        complaint.send(str(error))
+        raise SystemExit(HOST_FULL if error.host else DEVICE_FULL) from None
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            if log.stat().st_size == 0:
+                log.unlink()
+
+
+def _end_with_the_driver() -> None:
+    """A driver that is killed cannot stop its workers: they notice that its end of a pipe has closed."""
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        driver.join()
+        os._exit(1)
+
+
+def _redirect_output(log: Path) -> None:
+    """Send what the run prints to its log, also from C, so that it cannot tear the driver's progress display."""
+    with contextlib.suppress(OSError):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        os.close(handle)
+
+
+def _append(log: Path, text: str) -> None:
+    with contextlib.suppress(OSError):  # the failure itself is recorded in any case
+        log.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+        with open(handle, "a") as opened:
+            opened.write(text)

@@ -1,0 +1,88 @@
+"""What this machine has for runs: memory of its devices, and processors."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hycon.errors import UserError
+
+MEMORY_OF = "import sys, torch; print(torch.cuda.mem_get_info(sys.argv[1])[0])"
+PATIENCE = 120.0  # seconds to import torch and start CUDA; chosen here
+
+
+def processors() -> int:
+    """Those that this process may use; a cluster's job has only its own."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_memory(device: str) -> float:
+    """MiB that are free on `device` now. Raises UserError where that cannot be told.
+
+    A GPU is asked by a process of its own: whoever asks takes some hundred MiB of it until it ends.
+    """
+    if device == "cpu":
+        return _host_memory() / 2**20
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-c", MEMORY_OF, device], capture_output=True, text=True, timeout=PATIENCE
+        )
+    except subprocess.TimeoutExpired as error:
+        raise _unknown(device, f"no answer within {PATIENCE:g} s") from error
+    if asked.returncode != 0 or not asked.stdout.strip().isdecimal():
+        raise _unknown(device, asked.stderr.strip().rpartition("\n")[2] or "no answer")
+    return int(asked.stdout) / 2**20
+
+
+def _unknown(device: str, why: str) -> UserError:
+    return UserError(f"The memory of {device} cannot be read ({why}): give --slots a number.")
+
+
+def _host_memory(root: Path = Path("/")) -> float:
+    """Bytes: what the kernel calls available, and no more than the control groups of this process may have."""
+    meminfo = root / "proc/meminfo"
+    if not meminfo.exists():
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    found = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+    available = 1024.0 * int(found.get("MemAvailable", found["MemTotal"]).split()[0])
+    return min([available, *_group_limits(root)])
+
+
+def _group_limits(root: Path) -> list[int]:
+    """Bytes that each control group of this process may have, in versions 1 and 2; "max" is no limit."""
+    limits = []
+    try:
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    for _, controllers, path in (line.split(":", 2) for line in groups):
+        if controllers not in ("", "memory"):
+            continue
+        mounted, name = ("", "memory.max") if controllers == "" else ("memory", "memory.limit_in_bytes")
+        own = Path(path.lstrip("/"))
+        for group in (own, *own.parents):  # a group's limit holds for all below it
+            try:
+                text = (root / "sys/fs/cgroup" / mounted / group / name).read_text().strip()
+            except OSError:
+                continue
+            limits += [int(text)] if text.isdecimal() else []
+    return limits
+
+
+def check_devices(devices: Sequence[str], here: bool = True) -> None:
+    """Raises UserError for what is no device's name, and (here) for one that this machine does not have."""
+    for device in devices:
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+            raise UserError(f"Unknown device {device!r}; expected cpu, or a list such as cuda:0,cuda:1.")
+    wanted = [int(device.partition(":")[2] or 0) for device in devices if device != "cpu"]
+    if wanted and here:
+        import torch
+
+        if max(wanted) >= torch.cuda.device_count():
+            raise UserError(
+                f"Device cuda:{max(wanted)} was asked for, but PyTorch finds {torch.cuda.device_count()} GPUs."
+            )

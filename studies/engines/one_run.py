@@ -1,0 +1,174 @@
+"""Carry out one RunSpec: load the corpus, build and fit the model, measure it. Knows nothing of stores or tables."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hycon.errors import UserError
+from hycon.host import source_root
+from studies.engines.energy import counters, joules
+from studies.store.record import RunRecord, RunSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hycon.data import Corpus
+
+WIDEST = 512  # chosen here: multimodal representations up to this width are kept for Fig. 4
+
+
+def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tuple[RunRecord, dict[str, np.ndarray]]:
+    """Train and measure `spec` on `device`. Returns its record, and the arrays of predictions.npz.
+
+    Raises UserError (corpus, encoder or configuration cannot serve) and NonFiniteLoss.
+    """
+    import torch
+
+    from hycon.data import load
+    from hycon.data.prepare import prepare
+    from hycon.pretrained import hidden_size, load_tokenizer
+    from hycon.train import Training, evaluate, fit, seed_everything
+    from studies.registry import build_model, model_module, unserved_because
+
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    torch.set_num_threads(spec.threads)
+    corpus = load(spec.corpus, data_root)
+    _check_identity(spec, corpus, model_module(spec.model).VERSION)
+    training = Training(**spec.training)
+    tokenizer = load_tokenizer(spec.text, spec.encoder) if spec.encoder else None
+    batches = prepare(corpus, spec.text, tokenizer=tokenizer, scale=training.scale, device=device)
+    if reason := unserved_because(spec.model, spec.text, corpus):
+        raise UserError(f"Corpus {spec.corpus!r} {reason}.")
+    width = hidden_size(spec.text, spec.encoder) if spec.encoder else batches["train"].text.rows.shape[1]
+    dims = {"text": width, **{m: getattr(batches["train"], m).rows.shape[1] for m in ("audio", "vision")}}
+    seed_everything(spec.seed, device)
+    emotions = corpus.manifest.emotions or []
+    model = build_model(
+        spec.model, text=spec.text, dims=dims, encoder=spec.encoder, emotions=len(emotions), **spec.config
+    ).to(device)
+    before = counters(device)
+    fitted = fit(model, batches["train"], batches["valid"], training, seed=spec.seed)
+    used = joules(before, counters(device))
+    arrays: dict[str, np.ndarray] = {}
+    metrics: dict[str, Any] = {}
+    seconds = {}
+    for split in ("valid", "test"):
+        begun = time.perf_counter()
+        kept = WIDEST if split == "test" else 0
+        output, multimodal = evaluate(model, batches[split], training.precision, widest=kept)
+        prediction = output.cpu().numpy()
+        seconds[split] = time.perf_counter() - begun
+        metrics[split] = _metrics(prediction, batches[split].label.cpu().numpy(), emotions)
+        arrays[f"{split}_prediction"] = prediction
+        arrays[f"{split}_label"] = batches[split].label.cpu().numpy()
+        arrays[f"{split}_id"] = np.array(corpus.splits[split].ids)
+        if multimodal is not None:
+            arrays[f"{split}_multimodal"] = multimodal.cpu().numpy()
+    record = RunRecord(
+        spec=spec,
+        status="done",
+        metrics=metrics,
+        valid_loss=fitted.valid_loss,
+        best_epoch=fitted.best_epoch,
+        curve=fitted.curve,
+        parameters=sum(p.numel() for p in model.parameters()),
+        seconds=fitted.seconds,
+        seconds_per_epoch=fitted.seconds / len(fitted.curve),
+        test_seconds=seconds["test"],
+        peak_memory_mib=_peak_memory(device),
+        energy_joules=used,
+        weights_sha256=weights_sha256(model),
+        device=device_name(device),
+        environment=environment(),
+        commit=commit(),
+        notes=list(corpus.manifest.notes),
+        started=started,
+    )
+    return record, arrays
+
+
+def _check_identity(spec: RunSpec, corpus: Corpus, version: int) -> None:
+    if corpus.manifest.sha256 != spec.data:
+        raise UserError(f"Corpus {spec.corpus!r} is not the one this run was planned with: its data has changed.")
+    if version != spec.version:
+        raise UserError(f"Run {spec.id} is of version {spec.version} of {spec.model}; this code has {version}.")
+
+
+def _metrics(prediction: np.ndarray, label: np.ndarray, emotions: list[str]) -> dict[str, Any]:
+    from hycon.metrics import all_protocols, emotion_metrics, majority_metrics
+
+    if emotions:
+        return {"emotions": emotion_metrics(prediction, label, emotions), "majority": majority_metrics(label, emotions)}
+    return all_protocols(prediction, label)
+
+
+def weights_sha256(model: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _peak_memory(device: str) -> float:
+    """MiB: the accelerator's peak where there is one, else this process's largest resident set."""
+    import torch
+
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def device_name(device: str) -> str:
+    import torch
+
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({platform.machine()}, {_cpu_model()})"
+
+
+@lru_cache
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+@lru_cache
+def environment() -> dict[str, str]:
+    """Versions that can move a number, beside the device, and the instructions that PyTorch's CPU kernels use."""
+    import torch
+
+    packages = ("torch", "transformers", "numpy", "tokenizers")
+    versions = {name: metadata.version(name) for name in packages}
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return {"python": platform.python_version(), "platform": sys.platform, **versions, "instructions": instructions}
+
+
+@lru_cache
+def commit() -> str | None:
+    """The git commit of this code, with '+' where the working tree differs; None outside a checkout."""
+    root = source_root()
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", os.fspath(root), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,118 @@
+"""The queue: runs that a driver wants done, published in the store for whoever can do them.
+
+    <root>/queue/<run id>.json    the spec, how often it had failed when it was published, and where its corpora are
+
+A driver (`bench run`) publishes what is still to do and takes it away again when it ends; `bench worker`s claim runs
+from it by lease. The queue says what is wanted, never what is done: an entry whose run has ended since it was published
+is without effect, so that a driver that was killed leaves nothing that could do harm.
+
+An entry names the function that its driver would execute. A worker never calls what it reads here: it does the runs
+that are for its own function, and leaves the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hycon.errors import UserError
+from hycon.files import write_atomic
+from studies.engines.backlog import How
+from studies.store.record import RunSpec
+from studies.store.run_store import RunStore
+
+FOLDER = "queue"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run that is wanted.
+
+    attempts: how often it had failed before it was published; one more, and it has ended.
+    execute: see studies.engines.run.run.  data_root: the driver's folder of corpora, a hint for workers without one.
+    time_limit: seconds that the run may take; None: as long as it likes.
+    """
+
+    spec: RunSpec
+    attempts: int
+    execute: str
+    data_root: str
+    time_limit: float | None = None
+
+
+def publish(store: RunStore, entries: Iterable[Entry]) -> None:
+    """Put entries into the queue, over older ones of the same runs. Raises UserError where it cannot be written."""
+    folder = store.root / FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for entry in entries:
+            write_atomic(_path(store, entry.spec.id), json.dumps(asdict(entry)).encode())
+    except OSError as error:
+        raise UserError(f"Cannot publish runs in {folder}: {error.strerror or error}.") from error
+
+
+@contextlib.contextmanager
+def published(store: RunStore, entries: Iterable[Entry]) -> Iterator[None]:
+    """The entries are in the queue until the block ends, however it ends."""
+    entries = list(entries)
+    try:
+        publish(store, entries)
+        yield
+    finally:
+        for entry in entries:
+            with contextlib.suppress(OSError):  # one that stays is without effect
+                _path(store, entry.spec.id).unlink(missing_ok=True)
+
+
+def waiting(store: RunStore) -> set[str]:
+    """Ids of the runs in the queue. Raises UserError where it cannot be read."""
+    try:
+        names = os.listdir(store.root / FOLDER)
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        raise UserError(f"Cannot read {store.root / FOLDER}: {error.strerror or error}.") from error
+    return {name.removesuffix(".json") for name in names if name.endswith(".json") and not name.startswith(".")}
+
+
+def wanted(store: RunStore, run_id: str) -> bool:
+    return _path(store, run_id).exists()
+
+
+def read(store: RunStore, run_id: str) -> Entry | None:
+    """The entry of a run; None where it was taken away meanwhile, or is no entry of this run."""
+    try:
+        raw = json.loads(_path(store, run_id).read_bytes())
+        spec = RunSpec.from_dict(raw["spec"])
+        limit = raw.get("time_limit")
+        known = spec.id == run_id and isinstance(raw["attempts"], int)
+        known = known and (limit is None or (isinstance(limit, int | float) and limit > 0))
+        return Entry(spec, raw["attempts"], str(raw["execute"]), str(raw["data_root"]), limit) if known else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def withdraw_ended(store: RunStore, run_id: str) -> None:
+    """Take a run away if it has ended since it was published; a driver may have published it anew after a failure."""
+    entry = read(store, run_id)
+    if entry is not None and ended(store, entry):
+        with contextlib.suppress(OSError):
+            _path(store, run_id).unlink(missing_ok=True)
+
+
+def ended(store: RunStore, entry: Entry) -> bool:
+    failure = store.failed(entry.spec.id)
+    return store.has(entry.spec.id) or (failure is not None and failure.attempts > entry.attempts)
+
+
+def entries_of(specs: Iterable[RunSpec], before: Mapping[str, int], how: How) -> list[Entry]:
+    """before: run id -> failed attempts so far."""
+    return [Entry(spec, before[spec.id], how.execute, how.data_root, how.time_limit) for spec in specs]
+
+
+def _path(store: RunStore, run_id: str) -> Path:
+    return store.root / FOLDER / f"{run_id}.json"

@@ -1,0 +1,200 @@
+"""The engine "slurm": an array of pull workers as Slurm jobs, submitted through submitit; this process only watches.
+
+The queue and the records in the store are all that driver and workers share, so the driver may be killed and issued
+again: jobs go on meanwhile, and the next driver counts them as its own, by their name. Workers end by themselves
+before their job's time limit. While runs remain they requeue their job, driver or no driver; one that did nothing in
+its time, or may not requeue, just ends, and a driver replaces it. Asked is only squeue: sacct needs a data base that
+many clusters do not have.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import os
+import subprocess
+import time
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hycon.errors import UserError
+from studies.engines.backlog import Backlog, How
+from studies.engines.options import Cluster
+from studies.engines.queue import entries_of, publish, waiting
+from studies.engines.signals import Interrupt
+from studies.store.database import VARIABLE, inherited, storage_of
+from studies.store.run_store import RunStore
+
+if TYPE_CHECKING:
+    from studies.engines.queue_worker import Pull
+
+POLL = 10.0  # seconds between looks at store and squeue; sites ask not to call squeue more often; chosen here
+MARGIN = 30.0  # seconds before a job's end at which its worker ends: Slurm looks at limits every 30 s or so
+PATIENCE = 600.0  # seconds without an answer of squeue after which the driver gives up; chosen here
+FUTILE = 3  # so many times in a row workers may end without having brought any run to an end; chosen here
+
+
+def run_slurm(backlog: Backlog, how: How) -> None:
+    """Keep up to `how.workers` jobs alive until others have brought every run to an end.
+
+    Raises UserError where Slurm or submitit is missing or refuses, KeyboardInterrupt with the jobs cancelled.
+    """
+    store, name = backlog.store, job_name(backlog.store)
+    executor = _executor(store, how.cluster, name)
+    futile, left, heard = 0, math.inf, -math.inf
+    with Interrupt() as interrupt:
+        while not interrupt.caught:
+            backlog.observe()
+            if not backlog.pending:
+                return
+            _publish_again(backlog, how)
+            try:
+                alive = len(jobs(name))
+                heard = time.monotonic()
+            except UserError:  # a busy controller may be silent for minutes
+                if time.monotonic() - heard > PATIENCE:
+                    raise
+                wait([interrupt.reader], POLL)
+                continue
+            slots = 1 if how.cluster.slots == "auto" else how.cluster.slots  # how many will fit is not known here
+            missing = min(how.workers, math.ceil(len(backlog.pending) / slots)) - alive
+            if missing > 0:
+                futile = futile + 1 if alive == 0 and len(backlog.pending) == left else 0
+                if futile >= FUTILE:
+                    raise UserError(f"{FUTILE} times workers ended and no run with them: see {store.root / 'slurm'}.")
+                left = len(backlog.pending)
+                _submit(executor, missing, store, how)
+            wait([interrupt.reader], POLL)
+    _call("scancel", "--name", name)
+    raise KeyboardInterrupt
+
+
+def job_name(store: RunStore) -> str:
+    """The same for every driver on this results folder."""
+    return f"bench-{hashlib.sha256(os.fsencode(store.root.resolve())).hexdigest()[:8]}"
+
+
+def jobs(name: str) -> list[str]:
+    """Ids of this user's jobs of that name that wait or run, each member of an array by itself."""
+    return _call("squeue", "--me", "--noheader", "--array", "--format=%i", "--name", name).split()
+
+
+def pull_worker(root: str, how: How, storage: str | None = None) -> None:
+    """What a job does. storage: the URL without password; the whole one is in the job's environment."""
+    from studies.engines.queue_worker import Limits, work
+
+    pull = work(
+        RunStore(Path(root), storage=storage_of(os.environ.get(VARIABLE) or storage) if storage else None),
+        devices=devices_in_job(how),
+        slots=how.cluster.slots,
+        data_root=how.data_root,
+        limits=Limits(seconds=seconds_left(how.cluster.time)),
+        execute=how.execute,
+        preload=how.preload,
+        on_event=lambda event: print(event.kind, event.spec.id, event.reason or "", flush=True),
+    )
+    if wants_requeue(pull):
+        requeue()
+
+
+def wants_requeue(pull: Pull) -> bool:
+    """Time ran out before the queue did. Not where nothing was brought to an end: that might go on for ever."""
+    return pull.end == "time" and bool(pull.entries) and bool(pull.done or pull.failed)
+
+
+def requeue() -> None:
+    """Have Slurm start this job, or this member of its array, again; where it refuses, a driver replaces the worker."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")  # its own id would be that of the whole array for one of the members
+    job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
+    try:
+        _call("scontrol", "requeue", job)
+        print("requeued", job, flush=True)
+    except UserError as error:
+        print("not requeued:", error, flush=True)
+
+
+def devices_in_job(how: How) -> list[str]:
+    """All the GPUs of the job where runs are for GPUs; Slurm shows a job only its own, from number 0."""
+    wants_gpu = any(device.startswith("cuda") for device in how.devices)
+    return [f"cuda:{i}" for i in range(max(1, math.ceil(how.cluster.gpus)))] if wants_gpu else ["cpu"]
+
+
+def seconds_left(minutes: float) -> float:
+    """For work in this job: to the end that Slurm told it, else the whole limit, less a margin."""
+    end = os.environ.get("SLURM_JOB_END_TIME", "")
+    left = float(end) - time.time() if end.isdecimal() else math.inf
+    return max(1.0, min(left, 60.0 * minutes) - MARGIN)
+
+
+# ------------------------------------------------------------------------------------------------- internals
+
+
+def _executor(store: RunStore, cluster: Cluster, name: str) -> Any:
+    try:
+        import submitit
+    except ImportError as error:
+        raise UserError("The executor slurm needs submitit: pip install 'hycon-bench[slurm]'.") from error
+    if 60 * cluster.time <= MARGIN:
+        raise UserError(f"The cluster's time is {cluster.time} min; expected more than {MARGIN:.0f} s.")
+    _call("squeue", "--version")
+    options = {"slurm_python": cluster.python} if cluster.python else {}
+    try:
+        executor = submitit.AutoExecutor(folder=store.root / "slurm", cluster="slurm", **options)
+        executor.update_parameters(**parameters(cluster, name))
+    except (RuntimeError, ValueError, NameError, TypeError) as error:
+        raise UserError(f"Slurm cannot be used here: {error}.") from error
+    return executor
+
+
+def parameters(cluster: Cluster, name: str) -> dict[str, Any]:
+    """As submitit calls them; what is None is left out. Jobs may be requeued, unless [sbatch] says no-requeue."""
+    sbatch = {key.replace("_", "-"): value for key, value in cluster.sbatch.items()}
+    if "no-requeue" not in sbatch:
+        sbatch.setdefault("requeue", True)
+    known = {
+        "name": name,
+        "timeout_min": cluster.time,
+        "cpus_per_task": math.ceil(cluster.cpus),
+        "gpus_per_node": math.ceil(cluster.gpus) or None,
+        "mem_gb": cluster.memory,
+        "slurm_partition": cluster.partition,
+        "slurm_account": cluster.account,
+        "slurm_qos": cluster.qos,
+        "slurm_setup": list(cluster.setup) or None,
+        "slurm_additional_parameters": sbatch,
+        "slurm_use_srun": False,  # a worker is one process on one node, and sees signals itself
+    }
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def _submit(executor: Any, count: int, store: RunStore, how: How) -> None:
+    arguments = (str(store.root), dataclasses.replace(how, workers=1), store.storage and store.storage.url)
+    try:
+        with inherited(store.storage):  # what submitit is given is written to a file
+            executor.map_array(pull_worker, *([value] * count for value in arguments))
+    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
+        raise UserError(f"Slurm did not take the workers: {error}.") from error
+    except Exception as error:
+        if type(error).__name__ != "FailedJobError":  # submitit's, which cannot be imported up there
+            raise
+        raise UserError(f"Slurm did not take the workers: {str(error).strip()}.") from error
+
+
+def _publish_again(backlog: Backlog, how: How) -> None:
+    """What another driver took away when it ended, although it is still wanted here."""
+    there = waiting(backlog.store)  # one look at the folder
+    gone = [spec for spec in backlog.pending if spec.id not in there]
+    publish(backlog.store, entries_of(gone, backlog.before, how))
+
+
+def _call(*command: str) -> str:
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    except FileNotFoundError as error:
+        raise UserError(f"The executor slurm needs {command[0]}, which is not here: run it where jobs are.") from error
+    except subprocess.TimeoutExpired as error:
+        raise UserError(f"{command[0]} did not answer within 60 s: is the cluster's controller up?") from error
+    except subprocess.CalledProcessError as error:
+        raise UserError(f"{command[0]} failed: {error.stderr.strip() or error}.") from error

@@ -1,0 +1,118 @@
+"""Names as commands give them become objects: tables, rows, profiles, corpora, the results folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hycon.data.manifest import Manifest, corpus_folder, existing_folder, read_manifest
+from hycon.errors import UserError, nearest
+from studies.tables import TABLES, Row, TableSpec, with_studies
+
+DEMO_CORPORA = {"sentiment": "synthetic", "emotion": "synthetic_emotions"}  # task -> name  # task -> name
+TABLE_CORPORA = {table.corpus for table in TABLES.values()} | set(DEMO_CORPORA.values())
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much is run. epochs: None keeps each model's own."""
+
+    name: str
+    trials: int
+    seeds: int
+    epochs: int | None = None
+    demo: bool = False  # made-up corpora, tiny sizes
+    encoders: Mapping[str, str] = field(default_factory=dict)
+
+
+PROFILES = {
+    "paper": Profile("paper", trials=50, seeds=5),  # sec. 4.4(1)
+    "demo": Profile("demo", 2, 2, epochs=5, demo=True, encoders={"bert": "demo", "xlnet": "demo"}),
+}
+
+
+def results_root(root: str | os.PathLike | None = None) -> Path:
+    """Where runs live: the argument, else $BENCH_RESULTS, else ./results."""
+    root = Path(root or os.environ.get("BENCH_RESULTS") or "results")
+    return existing_folder(root, "a results folder (--results or BENCH_RESULTS)")
+
+
+def table_spec(name: str, studies: int | None = None) -> TableSpec:
+    """The table of that name. studies: how often each row is searched, in a table that repeats searches."""
+    if name not in TABLES:
+        raise UserError(f"Unknown table {name!r}; nearest: {nearest(name, TABLES)}.")
+    table = TABLES[name]
+    if studies is None or studies == table.studies:
+        return table
+    if table.studies == 1:
+        repeating = ", ".join(t.name for t in TABLES.values() if t.studies > 1)
+        raise UserError(f"--studies is {studies}, but {name} has one search a row; tables that repeat it: {repeating}.")
+    if studies < 2:
+        raise UserError(f"--studies is {studies}; expected at least 2: one search has no spread.")
+    return with_studies(table, studies)
+
+
+def profile_of(name: str, **changes: Any) -> Profile:
+    """A named profile with trials, seeds or epochs replaced where given."""
+    if name not in PROFILES:
+        raise UserError(f"Unknown profile {name!r}; nearest: {nearest(name, PROFILES)}.")
+    for key, value in changes.items():
+        if value is not None and value < 1:
+            raise UserError(f"--{key} is {value}; expected at least 1.")
+    return dataclasses.replace(PROFILES[name], **{k: v for k, v in changes.items() if v is not None})
+
+
+def pick_rows(table: TableSpec, names: Sequence[str] | None) -> list[Row]:
+    """The rows of a table by the paper's names (case does not matter), all of them by default."""
+    by_name = {row.name.lower(): row for row in table.rows}
+    if names is None:
+        return list(table.rows)
+    names = [name.strip() for name in names]
+    for name in names:
+        if name.lower() not in by_name:
+            known = [row.name for row in table.rows]
+            raise UserError(f"{table.name} has no row {name!r}; nearest: {nearest(name, known)}.")
+    return [by_name[name.lower()] for name in dict.fromkeys(names)]
+
+
+def corpus_name(table: TableSpec, profile: Profile | None, corpus: str | None) -> str:
+    """The corpus that was asked for, or the profile's for this kind of table, or the paper's."""
+    demo = DEMO_CORPORA[table.task] if profile and profile.demo else None
+    return corpus or demo or table.corpus
+
+
+def corpus_for(name: str, data: str | os.PathLike | None, keep: bool = True) -> Manifest:
+    """The manifest of a corpus; a demo corpus is made where it is missing (and with keep=False thrown away again)."""
+    if name not in DEMO_CORPORA.values() or (corpus_folder(name, data) / "manifest.json").exists():
+        return read_manifest(name, data)
+    from tempfile import TemporaryDirectory
+
+    from hycon.data.importers.synthetic import synthesize
+
+    emotions = name == DEMO_CORPORA["emotion"]
+    if keep:
+        return synthesize(name, data, emotions=emotions)
+    with TemporaryDirectory() as scratch:
+        return synthesize(name, scratch, emotions=emotions)
+
+
+def task_of(corpus: str | None, data: str | os.PathLike | None) -> str:
+    """What the labels of the corpus are that was asked for; sentiment where none was."""
+    for task, name in DEMO_CORPORA.items():
+        if corpus == name:
+            return task
+    return read_manifest(corpus, data).task if corpus else "sentiment"
+
+
+def manifest_of(table: TableSpec, name: str, data: str | os.PathLike | None, results: Path) -> Manifest:
+    """The manifest of corpus `name`, from the data or as the results remember it; a blank one where nothing was run."""
+    for root in (data, results / "corpora"):
+        if (corpus_folder(name, root) / "manifest.json").exists():
+            return read_manifest(name, root)
+    if name in TABLE_CORPORA:
+        return Manifest(name, table.task, {}, {}, {}, {}, "word", {}, {}, synthetic=name in DEMO_CORPORA.values())
+    return read_manifest(name, data)

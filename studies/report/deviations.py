@@ -1,0 +1,87 @@
+"""Where each model departs from its source, as its own file says: the "Deviates" part of the module's docstring.
+
+Read with ast, so that nothing is imported. "Deviates:" or "Deviates from the paper:" opens the part, further words on
+that line are its remark, "1." begins an item, and the line on reference implementations ends it.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from studies.document.blocks import Block, Bullets, Part, Section, Text
+from studies.registry import MODELS
+
+OPENS = re.compile(r"Deviates(?: from the paper)?(?P<aside> \([^\n]*\))?:(?P<rest>.*)")
+CLOSES = re.compile(r"(?P<head>Reference implementations?(?: consulted)?:?)(?P<rest>.*)")
+ITEM = re.compile(r"(\d+)\.\s+(.*)")
+
+
+@dataclass(frozen=True)
+class Deviations:
+    """Of one model. remark: what is said before or in place of the items.  consulted: of the reference code."""
+
+    model: str
+    title: str
+    remark: str
+    items: tuple[str, ...]
+    consulted: str
+
+
+def deviations(model: str) -> Deviations:
+    """What the file of a model of the registry says. Raises ValueError where it says nothing: silence is no answer."""
+    spec = importlib.util.find_spec(MODELS[model].module)
+    assert spec is not None and spec.origin is not None
+    docstring = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
+    found = parse(docstring)
+    if found is None:
+        raise ValueError(f"the docstring of {MODELS[model].module} has no part 'Deviates:'")
+    return Deviations(model, MODELS[model].title, *found)
+
+
+def parse(docstring: str) -> tuple[str, tuple[str, ...], str] | None:
+    """(remark, items, reference implementations) of a module's docstring, None where it has no such part."""
+    lines = docstring.splitlines()
+    start = next((i for i, line in enumerate(lines) if OPENS.fullmatch(line)), None)
+    if start is None:
+        return None
+    opening = OPENS.fullmatch(lines[start])
+    assert opening
+    pieces = [[(opening["aside"] or "").strip(" ()"), opening["rest"].strip()]]  # the remark, then one list an item
+    consulted: list[str] = []
+    for line in lines[start + 1 :]:
+        if not line.strip():
+            break
+        closing = CLOSES.fullmatch(line)
+        if closing or consulted:
+            consulted.append(closing["rest"] if closing else line)
+        elif item := ITEM.match(line):
+            pieces.append([item[2]])
+        else:
+            pieces[-1].append(line)
+    remark, *items = (_joined(piece) for piece in pieces)
+    return remark, tuple(items), _joined(consulted)
+
+
+def _joined(pieces: Sequence[str]) -> str:
+    return " ".join(" ".join(pieces).replace("`", "").split())
+
+
+def section() -> Section:
+    blocks: list[Block] = [
+        Text(
+            "As each model's own file states them, beside the reference code that was consulted. What the paper leaves "
+            "open, and our reading of it, is in docs/protocol.md."
+        )
+    ]
+    for model in MODELS:
+        found = deviations(model)
+        inside: list[Block] = [Text(found.remark[:1].upper() + found.remark[1:])] if found.remark else []
+        inside += [Bullets(found.items)] if found.items else []
+        inside += [Text(f"Reference implementations: {found.consulted}")] if found.consulted else []
+        blocks.append(Part(f"deviations-{model}", found.title, tuple(inside)))
+    return Section("deviations", "Deviations from the papers", tuple(blocks))

@@ -1,0 +1,212 @@
+"""Searches and costs: what was tried within which bounds, what won on which validation loss, how long it took."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from studies.document.blocks import Block, Fold, Grid, Heading, Notice, Section, Text
+from studies.report.scope import Scope, Use
+from studies.store.record import RunRecord
+from studies.store.run_store import RunStore
+
+NOTHING = "–"
+
+
+def space_of(store: RunStore, study_id: str) -> dict[str, list[Any]] | None:
+    """Parameter -> its choices, as the search's ledger recorded them; None where there is no readable journal."""
+    space: dict[str, list[Any]] = {}
+    try:
+        with open(store.root / "studies" / f"{study_id}.journal", encoding="utf-8") as lines:
+            for line in lines:
+                entry = json.loads(line)
+                if entry.get("trial_id", 0) > 0 and space:
+                    break  # every trial is asked for the whole space
+                if "distribution" in entry:
+                    choices = json.loads(entry["distribution"])["attributes"]["choices"]
+                    space.setdefault(entry["param_name"], choices)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return space or None
+
+
+def plain(value: Any) -> str:
+    """A configuration's value as a reader writes it."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def settings(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} = {plain(value)}" for key, value in values.items()) or "nothing"
+
+
+def winner(use: Use) -> RunRecord | None:
+    """The trial that was selected."""
+    if use.study.selected is None:
+        return None
+    chosen = use.study.trials[use.study.selected]
+    return next((record for record in use.trials if record.id == chosen), None)
+
+
+def mean_sd(values: Sequence[float], decimals: int) -> str:
+    """ "0.710 ± 0.010 (5)", as in the tables; one value has no spread."""
+    if not values:
+        return NOTHING
+    spread = f" ± {statistics.stdev(values):,.{decimals}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):,.{decimals}f}{spread} ({len(values)})"
+
+
+def _failed(use: Use, runs: Sequence[str]) -> int:
+    return sum(failure.id in runs for failure in use.failures)
+
+
+# ------------------------------------------------------------------------------------------------- searches
+
+
+def searches(scope: Scope) -> Section:
+    if not scope.uses:
+        return Section("searches", "Searches", (Notice("No search was run."),))
+    blocks: list[Block] = [
+        Text(
+            "All configurations of a search are drawn before anything runs, uniformly from the choices of the space. "
+            "The lowest validation loss wins; the test split plays no part. Then the winner is trained again with new "
+            "seeds, and only those runs are in the tables."
+        ),
+        Grid(
+            "search-summary",
+            "One line a search. Validation loss: the task loss over the validation split at the best epoch.",
+            (
+                Heading("Row"),
+                Heading("Corpus"),
+                Heading("Trials done", number=True),
+                Heading("Trials failed", number=True),
+                Heading("Size of the space", number=True),
+                Heading("Winner’s validation loss", number=True),
+                Heading("Validation loss of the seeded runs", number=True),
+                Heading("Winning configuration", wide=True),
+                Heading("Fixed", wide=True),
+            ),
+            tuple(_search_line(scope, use) for use in scope.uses),
+        ),
+    ]
+    return Section("searches", "Searches", (*blocks, *(_details(scope, use) for use in scope.uses)))
+
+
+def _search_line(scope: Scope, use: Use) -> tuple[str, ...]:
+    study, won = use.study, winner(use)
+    space = space_of(scope.store, study.id)
+    losses = [record.valid_loss for record in use.runs if record.valid_loss is not None]
+    return (
+        use.row.name,
+        study.corpus,
+        f"{len(use.trials)} of {len(study.trials)}",
+        str(_failed(use, study.trials)),
+        f"{math.prod(len(choices) for choices in space.values()):,}" if space else NOTHING,
+        f"{won.valid_loss:.4f}" if won and won.valid_loss is not None else NOTHING,
+        mean_sd(losses, 4),
+        settings(study.draws[study.selected]) if study.selected is not None else "search under way",
+        settings({**study.row, **study.options}),
+    )
+
+
+def _details(scope: Scope, use: Use) -> Fold:
+    study = use.study
+    space = space_of(scope.store, study.id)
+    chosen = study.draws[study.selected] if study.selected is not None else {}
+    names = list(dict.fromkeys(name for drawn in study.draws for name in drawn))
+    lines = [
+        (
+            name,
+            ", ".join(plain(choice) for choice in space[name]) if space and name in space else "not recorded yet",
+            str(len({json.dumps(drawn.get(name)) for drawn in study.draws})),
+            plain(chosen[name]) if name in chosen else NOTHING,
+        )
+        for name in names
+    ]
+    grid = Grid(
+        f"space-{study.id}",
+        f"Bounds of the search for {use.row.name} on {study.corpus}, study {study.id}, which fills "
+        f"{'; '.join(use.rows)}.",
+        (Heading("Hyper-parameter"), Heading("Choices", wide=True), Heading("Drawn", number=True), Heading("Winner")),
+        tuple(lines),
+    )
+    return Fold(f"search-{study.id}", f"{use.row.name} on {study.corpus}: bounds and winner", (grid,))
+
+
+# ------------------------------------------------------------------------------------------------- costs
+
+
+def hours(records: Sequence[RunRecord]) -> float:
+    """Run-hours: the sum of the runs' training times, however many ran at a time."""
+    return sum(record.seconds or 0.0 for record in records) / 3600
+
+
+def energy(records: Sequence[RunRecord]) -> str:
+    """In words: kWh by the devices' own counters, or that none told."""
+    known = [record.energy_joules for record in records if record.energy_joules is not None]
+    if not known:
+        return "Energy: not measured; no device told."
+    return (
+        f"Energy: {sum(known) / 3.6e6:.3g} kWh in {len(known)} of {len(records)} runs, by the counters of the whole "
+        "devices; runs side by side on one device count it more than once."
+    )
+
+
+def costs(scope: Scope) -> Section:
+    records = scope.records
+    if not records:
+        return Section("costs", "Costs", (Notice("Nothing was run."),))
+    unknown = sum(record.seconds is None for record in records)
+    said = (
+        f"{len(records)} finished runs took {hours(records):.2f} run-hours of training: the sum over runs, not the "
+        f"time on the wall, and without the {sum(len(use.failures) for use in scope.uses)} failed runs."
+    )
+    if unknown:
+        said += f" {unknown} runs did not record their time."
+    return Section(
+        "costs",
+        "Costs",
+        (
+            Text(said),
+            Text(energy(records)),
+            Grid(
+                "cost-summary",
+                "Search and seeded runs together; times of the seeded runs are mean ± sd (n). Times on shared or "
+                "different machines do not compare; the machines are listed below.",
+                (
+                    Heading("Row"),
+                    Heading("Corpus"),
+                    Heading("Runs", number=True),
+                    Heading("Run-hours", number=True),
+                    Heading("Parameters", number=True),
+                    Heading("One run [s]", number=True),
+                    Heading("One epoch [s]", number=True),
+                    Heading("Test split [s]", number=True),
+                    Heading("Peak memory [MiB]", number=True),
+                ),
+                tuple(_cost_line(use) for use in scope.uses if use.done),
+            ),
+        ),
+    )
+
+
+def _cost_line(use: Use) -> tuple[str, ...]:
+    measured = use.runs or use.trials
+
+    def over(name: str, decimals: int) -> str:
+        return mean_sd([value for r in measured if (value := getattr(r, name)) is not None], decimals)
+
+    counts = sorted({record.parameters for record in measured if record.parameters is not None})
+    return (
+        use.row.name,
+        use.study.corpus,
+        str(len(use.done)),
+        f"{hours(use.done):.3f}",
+        " to ".join(f"{count:,}" for count in (counts if len(counts) < 2 else (counts[0], counts[-1]))) or NOTHING,
+        over("seconds", 1),
+        over("seconds_per_epoch", 2),
+        over("test_seconds", 3),
+        over("peak_memory_mib", 0),
+    )

@@ -1,0 +1,152 @@
+"""The report in full: what stands at its top, the verdicts in numbers, the tables, and every other section in order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from studies.aggregate.cells import Entry, TableResult
+from studies.document.blocks import (
+    Block,
+    Bullets,
+    Counts,
+    Document,
+    Grid,
+    Heading,
+    Notice,
+    Part,
+    Results,
+    Section,
+    Text,
+)
+from studies.report import claims as evidence
+from studies.report.checklist import checklist
+from studies.report.deviations import section as deviations
+from studies.report.provenance import provenance
+from studies.report.scope import Scope
+from studies.report.searches import costs, hours, searches
+from studies.statistics.cell import VERDICTS
+
+CELL_VERDICTS = ("reproduced", "differs", "inconclusive", "not comparable", "quoted", "not run")
+assert set(VERDICTS) < set(CELL_VERDICTS)
+MOST_REMARKS = 8  # chosen here: a banner of more is not read
+
+
+def document(scope: Scope) -> Document:
+    """Everything that a results folder has to say about the paper."""
+    claims = evidence.evaluated(scope)
+    sections = (
+        summary(scope, claims),
+        tables(scope),
+        evidence.claims(claims),
+        evidence.paper_against_itself(),
+        evidence.figures(scope),
+        searches(scope),
+        costs(scope),
+        provenance(scope),
+        deviations(),
+        checklist(scope),
+    )
+    return Document("HyCon: reproduction report", lead(scope), banner(scope), sections)
+
+
+def lead(scope: Scope) -> str:
+    records = scope.records
+    corpora = ", ".join(sorted({use.study.corpus for use in scope.uses})) or "none"
+    dates = sorted({record.started[:10] for record in records if record.started})
+    said = f"Corpora: {corpora}. Metrics: protocol {scope.protocol}. "
+    if not records:
+        return said + "No run is finished."
+    when = f", {dates[0]}" + (f" to {dates[-1]}" if len(dates) > 1 else "") if dates else ""
+    return said + f"{len(records)} finished runs, {hours(records):.2f} run-hours{when}."
+
+
+def banner(scope: Scope) -> tuple[Block, ...]:
+    """Synthetic data first, then each way in which what was run is not what the paper ran."""
+    said: list[Block] = []
+    synthetic = sorted(name for name, manifest in scope.manifests.items() if manifest.synthetic)
+    if synthetic:
+        said.append(Notice(f"SYNTHETIC DATA ({', '.join(synthetic)}): these numbers say nothing about the paper."))
+    rows = [row for result in scope.results.values() if not result.table.beyond for row in result.rows if row.n]
+    if not scope.records:
+        return (*said, Notice("Nothing is measured yet: the tables below show the paper's numbers only."))
+    known = {"synthetic data", *(note for name in synthetic for note in scope.manifests[name].notes)}  # said above
+    counted = Counter(reason for row in rows for reason in dict.fromkeys(row.obstacles) if reason not in known)
+    if counted:
+        apart = sum(bool(row.obstacles) for row in rows)
+        said.append(Notice(f"Not run as in the paper: {apart} of {len(rows)} measured rows, which get no verdict."))
+        reasons = [f"{reason} ({n} {'row' if n == 1 else 'rows'})" for reason, n in counted.most_common()]
+        more = len(reasons) - MOST_REMARKS
+        said.append(Bullets((*reasons[:MOST_REMARKS], *([f"and {more} more, in the captions"] if more > 0 else []))))
+    return tuple(said)
+
+
+# ------------------------------------------------------------------------------------------------- summary
+
+
+def summary(scope: Scope, claims: evidence.Claims) -> Section:
+    total = Counter(entry.verdict for result in scope.results.values() for entry in printed(result))
+    lines = []
+    for name, result in scope.results.items():
+        found = Counter(entry.verdict for entry in printed(result))
+        measured = sum(row.status == "measured" for row in result.rows)
+        models = sum(row.status != "reference" for row in result.rows)
+        lines.append(
+            (
+                f"{label(name)}: {result.table.title}",
+                result.corpus.name,
+                f"{measured} of {models}",
+                *(str(found[verdict]) for verdict in CELL_VERDICTS),
+            )
+        )
+    grid = Grid(
+        "verdict-counts",
+        "Numbers that the paper prints, by what became of them. Reproduced: our 95 % interval lies within the "
+        "tolerance around the paper's number; differs: outside it; inconclusive: across its edge, or one run only; not "
+        "comparable: measured, but not as in the paper.",
+        (
+            Heading("Table"),
+            Heading("Corpus"),
+            Heading("Rows measured", number=True),
+            *(Heading(verdict.capitalize(), number=True) for verdict in CELL_VERDICTS),
+        ),
+        tuple(lines),
+    )
+    blocks: list[Block] = [
+        Counts(
+            f"Of the {sum(total.values())} numbers that the paper prints for Tables 1 to 8",
+            ordered(total, CELL_VERDICTS),
+        ),
+        evidence.counts(claims),
+        grid,
+    ]
+    return Section("summary", "Summary", tuple(blocks))
+
+
+def printed(result: TableResult) -> list[Entry]:
+    """The cells for which the paper prints a number."""
+    return [entry for row in result.rows for entry in row.cells.values() if entry.paper is not None]
+
+
+def ordered(counted: Counter, verdicts: Iterable[str]) -> tuple[tuple[str, int], ...]:
+    return tuple((verdict, counted[verdict]) for verdict in verdicts)
+
+
+# ------------------------------------------------------------------------------------------------- tables
+
+
+def label(name: str) -> str:
+    """ "Table 1" for table1; a table that the paper does not have keeps its name."""
+    number = name.removeprefix("table")
+    return f"Table {number}" if number.isdecimal() else name
+
+
+def tables(scope: Scope) -> Section:
+    parts = [
+        Part(f"part-{name}", f"{label(name)}: {result.table.title}", (Results(result),))
+        for name, result in scope.results.items()
+    ]
+    said = Text(
+        "Ours beside the paper's. The paper prints no spread; ours is the sample standard deviation over seeds."
+    )
+    return Section("tables", "Tables", (said, *parts))

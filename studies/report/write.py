@@ -1,0 +1,45 @@
+"""One report of a results folder: verdicts, tables, claims, figures, searches, costs, data, deviations, checklist.
+
+HTML is one file that needs no network; Markdown says the same in words; LaTeX is an appendix. What is said is made in
+studies.report once, for all three.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+
+from hycon.errors import UserError, nearest
+from studies.document import html, latex, markdown
+from studies.document.blocks import Document
+from studies.report.scope import read_scope
+from studies.report.sections import document
+from studies.store.run_store import RunStore
+
+# format -> (suffix of the file, writer)
+FORMATS: dict[str, tuple[str, Callable[[Document], str]]] = {
+    "html": ("html", html.write),
+    "md": ("md", markdown.write),
+    "latex": ("tex", latex.write),
+}
+
+
+def report(
+    store: RunStore,
+    *,
+    format: str = "html",
+    corpus: str | None = None,
+    profile: str | None = None,
+    data: str | os.PathLike | None = None,
+    encoders: Mapping[str, str] | None = None,
+    protocol: str = "paper",
+) -> str:
+    """The whole text, ending in a newline; nothing is trained or written.
+
+    Without corpus and profile: the paper's corpora, or, where the folder holds runs of one other kind only, that one.
+    Raises UserError for an unknown format, corpus, profile or protocol.
+    """
+    if format not in FORMATS:
+        raise UserError(f"Unknown format {format!r}; nearest: {nearest(format, FORMATS)}.")
+    scope = read_scope(store, corpus=corpus, data=data, profile=profile, encoders=encoders, protocol=protocol)
+    return FORMATS[format][1](document(scope))

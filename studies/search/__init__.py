@@ -1,0 +1,1 @@
+"""From a row to specs, and to a winner."""

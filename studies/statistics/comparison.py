@@ -1,0 +1,235 @@
+"""Two rows of a table compared: difference of their means, its interval, a permutation test. No store, no table.
+
+Runs differ by their seed, utterances by what is said; both are samples, and crossed: every run meets every utterance.
+With A, B the runs' metrics and D = mean(A) - mean(B), the variance of D is estimated as
+
+    unpaired   V = s_A²/n_A + s_B²/n_B + c        paired by seed   V = s_D²/n + c
+
+s² are the variances (ddof 1) between seeds on the utterances at hand; c is what the choice of utterances adds: the mean
+covariance, over resamples of utterances that both rows share, of the differences of distinct runs (distinct ones,
+because a run's covariance with itself is in s² already). This is the variance of the seed x utterance ("pigeonhole")
+bootstrap, without its bias: resampling n seeds gives (n - 1)/n of their variance, four fifths for five, and counts the
+interaction of seed and utterance three times (Owen 2007, Ann. Appl. Stat. 1:386). Seeds need no resampling:
+the variance of a resampled mean is known. The interval is D ± t(df) sqrt(V), with Satterthwaite's degrees of freedom
+(1946, Biometrics Bull. 2:110) over the terms; without c it is the paired t-interval and Welch's. docs/protocol.md has
+the coverage that was measured.
+
+The p-value answers a smaller question: could runs of one training procedure, told apart by their seeds alone, differ as
+much on these very utterances? Paired: signs of the differences are flipped; unpaired: runs are dealt anew. Utterances
+enter through the interval only. With S pairs no p is below 2/2^S, so five pairs cannot reach 0.05: `underpowered`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hycon.errors import UserError
+from studies.statistics.cell import CONFIDENCE
+from studies.statistics.resample import measure
+
+LEVEL = 0.05  # a p below this is called significant, also after `benjamini_hochberg`
+EXACT = 2**14  # chosen here: up to so many permutations all are made: 14 pairs, or 8 runs against 8
+DRAWN = 9999  # chosen here: beyond, so many are drawn; with the observed one 10,000
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """The seeded runs of one row on one split, all on the same utterances in the same order.
+
+    prediction: (S, N) sentiment, or (S, N, E, 2) logits of emotions.  label: (N,) or (N, E).
+    seeds: S of them; rows of equal seeds are paired (HyCon and its ablations share seeds).
+    """
+
+    prediction: np.ndarray
+    label: np.ndarray
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """difference: mean of a less mean of b, in the metric's own unit (fractions: times Column.scale to print).
+    low, high: its 95 % interval.  p: two-sided permutation test.  All three are None where a side has one run only.
+    n_a, n_b: runs used.  utterances: those that the metric is about; 0 where only a number per run is known.
+    paired: by seed.  underpowered: no outcome of this test could have given p < 0.05 with so few seeds.
+    seeds_needed: how many in each row would do at the least; None where not underpowered.
+    """
+
+    difference: float
+    low: float | None
+    high: float | None
+    p: float | None
+    n_a: int
+    n_b: int
+    utterances: int
+    paired: bool
+    underpowered: bool
+    seeds_needed: int | None
+
+
+def compare(
+    a: Group,
+    b: Group,
+    metric: str,
+    *,
+    protocol: str = "paper",
+    emotions: Sequence[str] = (),
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Comparison:
+    """Row a against row b by the stored predictions. resamples: of the utterances; seed: of their draw.
+
+    Rows are paired where they share more than half of the shorter one's seeds; runs of other seeds are then left out.
+    Raises UserError where the two are not of the same utterances, and as studies.statistics.resample.measure.
+    """
+    if a.label.shape != b.label.shape or not np.array_equal(a.label, b.label):
+        raise UserError(
+            f"The two rows are not of the same utterances ({len(a.label)} and {len(b.label)} labels, or other ones): "
+            "compare rows of one corpus and split."
+        )
+    first, second, paired = _matched(a.seeds, b.seeds)
+    measured = measure(
+        np.concatenate([a.prediction[first], b.prediction[second]]),
+        a.label,
+        metric,
+        protocol=protocol,
+        emotions=emotions,
+    )
+    values, drawn = measured.values(), measured.resampled(resamples, seed)
+    n, k = measured.utterances, len(first)
+    shared = _utterance_variance(drawn, k, paired) * n / max(n - 1, 1)  # resampling n gives (n - 1)/n of the variance
+    return _comparison(values[:k], values[k:], paired, shared, n)
+
+
+def compare_values(a: Sequence[float], b: Sequence[float], *, paired: bool = False) -> Comparison:
+    """The same where one number per run is all there is (costs, stores without predictions): a paired or Welch's t.
+
+    paired: a[i] and b[i] share a seed.  Raises ValueError for no values, non-finite ones, or pairs that do not match.
+    """
+    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if not first.size or not second.size or not np.isfinite([*first, *second]).all():
+        raise ValueError(f"a comparison needs finite values, one per run; got {list(a)} and {list(b)}")
+    if paired and len(first) != len(second):
+        raise ValueError(f"pairs need as many values on either side; got {len(first)} and {len(second)}")
+    return _comparison(first, second, paired, 0.0, 0)
+
+
+def benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:
+    """Adjusted p: the smallest false discovery rate at which each is found (Benjamini and Hochberg 1995). None is kept
+    and not counted. Raises ValueError for a p outside [0, 1]."""
+    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    if not all(0 <= p <= 1 for p, _ in known):
+        raise ValueError(f"p-values lie in [0, 1]; got {list(p_values)}")
+    adjusted: list[float | None] = [None] * len(p_values)
+    smallest = 1.0
+    for rank, (p, i) in reversed(list(enumerate(known, 1))):
+        smallest = min(smallest, p * len(known) / rank)
+        adjusted[i] = smallest
+    return adjusted
+
+
+# --------------------------------------------------------------------------------------------------- the parts
+
+
+def _matched(a: Sequence[int], b: Sequence[int]) -> tuple[list[int], list[int], bool]:
+    """Indices of the runs to compare, and whether they are pairs. A row that repeats a seed has none."""
+    shared = [seed for seed in a if seed in set(b)]
+    distinct = len(set(a)) == len(a) and len(set(b)) == len(b)
+    if distinct and 2 * len(shared) > min(len(a), len(b)):
+        return [a.index(seed) for seed in shared], [b.index(seed) for seed in shared], True
+    return list(range(len(a))), list(range(len(b))), False
+
+
+def _utterance_variance(drawn: np.ndarray, n_a: int, paired: bool) -> float:
+    """c of the module's docstring. drawn: (R, n_a + n_b) metrics on resampled utterances, those of row a first."""
+    if paired:
+        drawn = drawn[:, :n_a] - drawn[:, n_a:]
+    if drawn.shape[1] < 2 or len(drawn) < 2:
+        return 0.0
+    covariance = np.cov(drawn.T)
+    if paired:
+        return max(0.0, _between(covariance))
+    own = [_between(part) for part in (covariance[:n_a, :n_a], covariance[n_a:, n_a:])]
+    return max(0.0, sum(own) - 2 * float(covariance[:n_a, n_a:].mean()))
+
+
+def _between(covariance: np.ndarray) -> float:
+    """Mean over the pairs of distinct runs; 0 where there is one run."""
+    n = len(covariance)
+    return float((covariance.sum() - np.trace(covariance)) / (n * (n - 1))) if n > 1 else 0.0
+
+
+def _comparison(a: np.ndarray, b: np.ndarray, paired: bool, shared: float, utterances: int) -> Comparison:
+    """shared: the variance that utterances add."""
+    difference = float(a.mean() - b.mean())
+    needed = _seeds_needed(len(a), len(b), paired)
+    low = high = p = None
+    if min(len(a), len(b)) > 1:
+        half = _half_width([a - b] if paired else [a, b], shared, utterances)
+        low, high = difference - half, difference + half
+        p = _sign_flips(a - b) if paired else _relabelled(a, b)
+    return Comparison(difference, low, high, p, len(a), len(b), utterances, paired, needed is not None, needed)
+
+
+def _half_width(samples: Sequence[np.ndarray], shared: float, utterances: int) -> float:
+    """Of the interval: t times the root of the summed variances, with Satterthwaite's degrees of freedom."""
+    from scipy.special import stdtrit  # the t quantile without the second that scipy.stats takes to import
+
+    terms = [(float(sample.var(ddof=1)) / len(sample), len(sample) - 1) for sample in samples]
+    if shared:
+        terms.append((shared, utterances - 1))
+    total = sum(variance for variance, _ in terms)
+    if total == 0:
+        return 0.0
+    freedom = 1 / sum((variance / total) ** 2 / df for variance, df in terms)
+    return float(stdtrit(freedom, 0.5 + CONFIDENCE / 2)) * math.sqrt(total)
+
+
+def _sign_flips(differences: np.ndarray, seed: int = 0) -> float:
+    """Two-sided p of the mean of paired differences: every sign is as likely as its opposite."""
+    n = len(differences)
+    exact = 2**n <= EXACT
+    if exact:
+        flips = np.arange(2**n)[:, None] >> np.arange(n) & 1
+    else:
+        flips = np.random.default_rng(seed).integers(2, size=(DRAWN, n))
+    return _p((1 - 2 * flips) @ differences, float(differences.sum()), float(np.abs(differences).sum()), exact)
+
+
+def _relabelled(a: np.ndarray, b: np.ndarray, seed: int = 0) -> float:
+    """Two-sided p of the difference of means: every choice of which runs are a's is equally likely."""
+    pooled = np.concatenate([a, b])
+    pooled = pooled - pooled.mean()
+    n, k = len(pooled), len(a)
+    exact = math.comb(n, k) <= EXACT
+    if exact:
+        chosen = np.array(list(itertools.combinations(range(n), k)))
+    else:
+        chosen = np.random.default_rng(seed).permuted(np.tile(np.arange(n), (DRAWN, 1)), axis=1)[:, :k]
+    # With the total fixed, the sum of a's runs orders the permutations as the difference of means does.
+    return _p(pooled[chosen].sum(1), float(pooled[:k].sum()), float(np.abs(pooled).sum()), exact)
+
+
+def _p(permuted: np.ndarray, observed: float, scale: float, exact: bool) -> float:
+    """Twice the smaller tail, at most 1. Drawn permutations count the observed one too (Phipson and Smyth 2010)."""
+    slack = 1e-12 * scale  # sums in another order are equal but for rounding
+    tails = [int((permuted >= observed - slack).sum()), int((permuted <= observed + slack).sum())]
+    extra = 0 if exact else 1
+    return min(1.0, 2 * (min(tails) + extra) / (len(permuted) + extra))
+
+
+def _seeds_needed(n_a: int, n_b: int, paired: bool) -> int | None:
+    """None where the smallest p that the test can give is below LEVEL, else the n in each row at which it would be."""
+
+    def smallest(n_a: int, n_b: int) -> float:
+        if min(n_a, n_b) < 2:
+            return 1.0
+        return 2 / (2**n_a if paired else math.comb(n_a + n_b, n_a))
+
+    if smallest(n_a, n_b) < LEVEL:
+        return None
+    return next(n for n in itertools.count(2) if smallest(n, n) < LEVEL)

@@ -1,0 +1,270 @@
+"""Leases: which process is busy with which run, so that several `bench` processes share one results folder.
+
+A lease is a file `<folder>/<run id>.<generation>.json` that says who holds it. Its modification time is its heartbeat.
+Exclusive creation (O_EXCL) decides who wins, on a local disk and on NFSv3 or later, and no lock is ever waited for:
+
+* a run without a lease file is claimed by creating generation 0;
+* a stale lease of generation g is taken over by creating g + 1, which only one taker can. A taker that then finds a
+  file it had not seen before, or a stale one renewed meanwhile, came too late: it removes its own and gives up.
+
+A lease is stale when its holder is known to be dead (same machine, and no such process), or when its heartbeat is
+older than `ttl` by the file system's own clock: clocks of different machines are never compared.
+
+With --storage leases are rows of a database instead (studies.store.leases_postgres). All who share a results folder
+must use the same kind: MARK in the folder says that it is the database, and whoever comes with files is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from hycon.errors import UserError
+from hycon.files import temporary
+from hycon.host import machine, start_time
+
+TTL = 60.0  # seconds without a heartbeat after which a lease of another machine is stale; chosen here
+BEATS_PER_TTL = 12  # a heartbeat every 5 s: several may be late (a busy NFS server) before anything is taken over
+MARK = "postgresql.json"  # among the leases: they are in a database
+
+
+class Held(Protocol):
+    """A claim on a run. label: its name for people."""
+
+    @property
+    def label(self) -> str: ...
+
+    def renew(self) -> None: ...
+
+    def release(self) -> None: ...
+
+
+class Leases(Protocol):
+    """The leases of one results folder, in files or elsewhere."""
+
+    def check(self) -> None:
+        """Raises UserError, before anything is run, where these are not the leases that the folder has."""
+
+    def claim(self, run_id: str, ttl: float = TTL) -> Held | None: ...
+
+    def leased(self) -> set[str]:
+        """Ids of the runs that somebody has, or had when he died."""
+
+    def survey(self, ttl: float = TTL) -> tuple[set[str], dict[str, list[Held]]]: ...
+
+
+@dataclass(frozen=True)
+class FileLeases:
+    """Leases as files in `folder`: `claim` and `survey` below, for a folder whose leases are not in a database."""
+
+    folder: Path
+
+    def check(self) -> None:
+        mark = self.folder / MARK
+        if os.path.lexists(mark):
+            raise UserError(
+                f"The leases of {self.folder.parent} are in a PostgreSQL database: give --storage with the URL of the "
+                f"one in {mark}; if it is gone and nothing runs here, delete that file."
+            )
+
+    def claim(self, run_id: str, ttl: float = TTL) -> Lease | None:
+        self.check()
+        lease = claim(self.folder, run_id, ttl)
+        try:
+            self.check()  # again: who takes them to a database notes that first, then looks for leases like this one
+        except UserError:
+            if lease is not None:
+                lease.release()
+            raise
+        return lease
+
+    def leased(self) -> set[str]:
+        return leased(self.folder)
+
+    def survey(self, ttl: float = TTL) -> tuple[set[str], dict[str, list[Held]]]:
+        self.check()
+        live, stale = survey(self.folder, ttl)
+        return live, {run_id: list[Held](leases) for run_id, leases in stale.items()}
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A claim on a run, held by this process until `release`, or until its heartbeat stops for its ttl."""
+
+    path: Path
+    inode: int
+
+    @property
+    def label(self) -> str:
+        return f"leases/{self.path.name}"
+
+    def renew(self) -> None:
+        """Beat. A disk in trouble shows when the record is written; the heartbeat need not die of it."""
+        with contextlib.suppress(OSError):
+            if self.path.stat().st_ino == self.inode:
+                os.utime(self.path)
+
+    def release(self) -> None:
+        with contextlib.suppress(OSError):
+            if self.path.stat().st_ino == self.inode:  # else it was taken over while this process was suspended
+                self.path.unlink()
+
+
+def claim(folder: Path, run_id: str, ttl: float = TTL) -> Lease | None:
+    """The lease on `run_id`, or None while another live process holds it.
+
+    Whoever gets it must look at the store once more: the run may have been finished just before.
+    Raises UserError where the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        seen = _files(folder, run_id)
+        if any(_alive(path, stat, ttl) for path, stat in seen.items()):
+            return None
+        generation = 1 + max((_generation(path) for path in seen), default=-1)
+        mine = folder / f"{run_id}.{generation}.json"
+        inode = _create(mine, ttl)
+        if inode is None:
+            return None
+        now = _files(folder, run_id)
+        now.pop(mine, None)
+        if any(seen.get(path, _GONE)[:2] != stat[:2] for path, stat in now.items()):
+            mine.unlink(missing_ok=True)
+            return None
+        for path in now:
+            path.unlink(missing_ok=True)
+        return Lease(mine, inode)
+    except OSError as error:
+        raise UserError(f"Cannot write leases in {folder}: {error.strerror or error}.") from error
+
+
+def leased(folder: Path) -> set[str]:
+    """Ids of the runs that have a lease, live or stale, by one look. Raises UserError where it cannot be read."""
+    try:
+        return {name.partition(".")[0] for name in os.listdir(folder) if not name.startswith(".")}
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        raise UserError(f"Cannot read leases in {folder}: {error.strerror or error}.") from error
+
+
+@contextlib.contextmanager
+def heartbeat(leases: dict[str, Held], ttl: float = TTL) -> Iterator[None]:
+    """Renew all of `leases` (run id -> lease; it may change meanwhile) until the block ends, then release them."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(ttl / BEATS_PER_TTL):
+            for lease in list(leases.values()):
+                lease.renew()
+
+    thread = threading.Thread(target=beat, name="leases", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        while leases:
+            leases.popitem()[1].release()
+
+
+def survey(folder: Path, ttl: float = TTL) -> tuple[set[str], dict[str, list[Lease]]]:
+    """(run ids that a live process is busy with, run id -> its stale leases), for looking after a results folder.
+
+    A stale lease is freed with `release`, which leaves it alone where it was taken over meanwhile.
+    Raises UserError where the folder cannot be read.
+    """
+    live: set[str] = set()
+    stale: dict[str, list[Lease]] = {}
+    try:
+        for run_id in sorted({path.name.split(".")[0] for path in folder.glob("[!.]*.*.json")}):
+            for path, seen in _files(folder, run_id).items():
+                if _alive(path, seen, ttl):
+                    live.add(run_id)
+                else:
+                    stale.setdefault(run_id, []).append(Lease(path, seen[0]))
+    except OSError as error:
+        raise UserError(f"Cannot look after the leases in {folder}: {error.strerror or error}.") from error
+    return live, stale
+
+
+# ------------------------------------------------------------------------------------------------- internals
+
+_Seen = tuple[int, int, dict[str, Any] | None]  # inode, modification time in ns, holder (None: unreadable)
+_GONE: _Seen = (-1, -1, None)
+
+
+def _files(folder: Path, run_id: str) -> dict[Path, _Seen]:
+    """All generations of a lease. Opened, not only stat'ed: on NFS only opening asks the server for the time."""
+    seen: dict[Path, _Seen] = {}
+    for path in sorted(folder.glob(f"{run_id}.*.json")):
+        try:
+            with open(path, "rb") as handle:
+                stat = os.fstat(handle.fileno())
+                text = handle.read()
+        except FileNotFoundError:  # released between listing and opening
+            continue
+        try:
+            holder = json.loads(text)
+        except ValueError:  # created this instant and not yet written, or its writer was killed in between
+            holder = None
+        seen[path] = (stat.st_ino, stat.st_mtime_ns, holder if isinstance(holder, dict) else None)
+    return seen
+
+
+def _generation(path: Path) -> int:
+    part = path.name.split(".")[-2]
+    return int(part) if part.isdecimal() else 0
+
+
+def _create(path: Path, ttl: float) -> int | None:
+    """Create the lease file and return its inode, or None where another process was first."""
+    holder = {"nonce": uuid.uuid4().hex, "ttl": ttl, **_me(os.getpid())}
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileExistsError:
+        return None
+    try:
+        os.write(handle, json.dumps(holder).encode())
+        return os.fstat(handle).st_ino
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(handle)
+
+
+def _alive(path: Path, seen: _Seen, ttl: float) -> bool:
+    _, modified, holder = seen
+    if holder is not None:
+        if holder.get("machine") == machine() and start_time(holder.get("pid")) != holder.get("start"):
+            return False
+        own = holder.get("ttl")
+        ttl = own if isinstance(own, int | float) else ttl
+    return (
+        abs(_clock(path.parent) - modified) < ttl * 1e9
+    )  # a clock was set back: whoever lives beats by the new one soon
+
+
+def _clock(folder: Path) -> int:
+    """Now, in ns, by the clock that stamps the files of `folder`."""
+    probe = temporary(folder / "clock")
+    handle = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    try:
+        return os.fstat(handle).st_mtime_ns
+    finally:
+        os.close(handle)
+        probe.unlink(missing_ok=True)
+
+
+def _me(pid: int) -> dict[str, Any]:
+    return {"host": socket.gethostname(), "machine": machine(), "pid": pid, "start": start_time(pid)}

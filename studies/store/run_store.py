@@ -1,0 +1,322 @@
+"""The run store: a folder per run, and the only truth about what was measured.
+
+    <root>/runs/<id>/predictions.npz   written first
+    <root>/runs/<id>/record.json       written last: a run is done if and only if it is there and readable
+    <root>/runs/<id>/failed.json       the last failure and how often it was tried; removed once the run is done
+    <root>/runs/<id>/log.txt           what the run printed, for looking into failures
+    <root>/runs/<id>/second-*.json     what a second worker measured, where that was not the same; see `put`
+    <root>/leases/                     who is busy with what, see studies.store.leases (with `storage`: only where
+    that is) <root>/queue/                      what is wanted, see studies.engines.queue
+
+Every file appears whole or not at all: temporary file, fsync, atomic rename, fsync of the folder. A killed process
+leaves at most a hidden temporary file, which the next writer of that run sweeps up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import io
+import json
+import math
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hycon.data.arrays import Damaged, read_npz
+from hycon.errors import UserError
+from hycon.files import sweep, temporary, write_atomic
+from studies.store.database import Storage
+from studies.store.leases import TTL, FileLeases, Held, Leases
+from studies.store.leases_postgres import PostgresLeases
+from studies.store.record import RECORD_VERSION, RunRecord, RunSpec
+
+PREDICTIONS = "predictions.npz"
+FOLDERS = ("runs", "leases", "queue", "studies")  # in which files are written
+SECOND = "second-"  # begins the name of a second result that is not the first
+FAILURES = 20  # reasons of earlier attempts that a record keeps, the last ones; chosen here
+RESULT = ("metrics", "valid_loss", "best_epoch", "curve", "parameters", "weights_sha256", "predictions")
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """Records of runs under `root` (the results folder).
+
+    damaged: run id -> one sentence, filled while reading; such runs count as not done and are done again.
+    storage: the database of the leases, and of Optuna's studies; None: both are files under `root`, too.
+    """
+
+    root: Path
+    damaged: dict[str, str] = field(default_factory=dict, compare=False)
+    storage: Storage | None = field(default=None, compare=False)
+    leases: Leases = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root).absolute())
+        folder = self.root / "leases"
+        leases = FileLeases(folder) if self.storage is None else PostgresLeases(folder, self.storage)
+        object.__setattr__(self, "leases", leases)
+
+    def folder(self, run_id: str) -> Path:
+        return self.root / "runs" / run_id
+
+    # ------------------------------------------------------------------------------------------ reading
+
+    def get(self, run_id: str) -> RunRecord | None:
+        """The record of a finished run, None where there is none. Raises UserError for a newer version's record."""
+        return self._read(run_id, "record.json", "done")
+
+    def has(self, run_id: str) -> bool:
+        return self.get(run_id) is not None
+
+    def failed(self, run_id: str) -> RunRecord | None:
+        """The last failure of a run that is not done: `reason`, and `attempts` over all commands so far."""
+        return None if self.has(run_id) else self._read(run_id, "failed.json", "failed")
+
+    def ids(self) -> list[str]:
+        """Names of the run folders, in order, whether finished or not. Raises UserError where they cannot be read."""
+        try:
+            return sorted(p.name for p in (self.root / "runs").iterdir() if not p.name.startswith("."))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise UserError(f"Cannot read {self.root / 'runs'}: {error.strerror}.") from error
+
+    def records(self) -> Iterator[RunRecord]:
+        """All finished runs, in the order of their ids. Damaged ones are left out and told in `damaged`."""
+        for run_id in self.ids():
+            record = self.get(run_id)
+            if record is not None:
+                yield record
+
+    def failures(self) -> Iterator[RunRecord]:
+        """The last failure of every run that has failed and is not done."""
+        for run_id in self.ids():
+            record = self.failed(run_id)
+            if record is not None:
+                yield record
+
+    def has_predictions(self, run_id: str) -> bool:
+        """Whether the file is there; a published folder leaves it out."""
+        return os.path.lexists(self.folder(run_id) / PREDICTIONS)
+
+    def predictions(self, run_id: str) -> dict[str, np.ndarray]:
+        """The arrays stored with a finished run, checked against the sha256 in its record. Raises UserError."""
+        record = self.get(run_id)
+        if record is None or record.predictions is None:
+            raise UserError(f"{self.folder(run_id)} holds no finished run with predictions: run it first.")
+        path = self.folder(run_id) / PREDICTIONS
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"Cannot read {path} ({error.strerror}): delete its folder and run it again.") from error
+        if hashlib.sha256(content).hexdigest() != record.predictions.get("sha256"):
+            raise UserError(f"{path} does not have the sha256 of its record: delete its folder and run it again.")
+        try:
+            return dict(read_npz(content))
+        except Damaged as error:
+            raise UserError(f"{path} is damaged ({error}): delete its folder and run it again.") from error
+
+    # ------------------------------------------------------------------------------------------ writing
+
+    def put(self, record: RunRecord, arrays: Mapping[str, np.ndarray]) -> RunRecord:
+        """Store a finished run and return what is stored: the first record wins.
+
+        `predictions` of the record is filled in here, and so are `attempts` and `failures`: what failed before it. A
+        second record, of a worker that was so slow that its lease expired, is dropped where it says the same as the
+        first; where not, it is kept aside as second-<hash>.json, and the run's log names it.
+        Raises UserError where it cannot be written; the run then counts as not done.
+        """
+        content = npz_bytes(arrays)
+        with self._locked(record.id) as folder:
+            digest = {"file": PREDICTIONS, "sha256": hashlib.sha256(content).hexdigest()}
+            first = self.get(record.id)
+            if first is not None:
+                _keep_aside(folder, first, dataclasses.replace(record, status="done", predictions=digest))
+                return first
+            failure = self._read(record.id, "failed.json", "failed")
+            record = dataclasses.replace(record, status="done", predictions=digest, **_history(failure))
+            write_atomic(folder / PREDICTIONS, content)
+            write_atomic(folder / "record.json", _to_json(record))
+            with contextlib.suppress(FileNotFoundError):
+                (folder / "failed.json").unlink()
+            self.damaged.pop(record.id, None)
+        return record
+
+    def adopt(self, record: bytes, predictions: bytes | None) -> RunRecord:
+        """Store a run finished elsewhere, its files as they are, and return the record that is stored afterwards:
+        the first one wins, as in `put`. Predictions that a published folder left out are added to their record.
+
+        Raises UserError where it cannot be written; the run then counts as not done.
+        """
+        new = RunRecord.from_dict(json.loads(record))
+        with self._locked(new.id) as folder:
+            first = self.get(new.id)
+            kept = first or new
+            wanted = (kept.predictions or {}).get("sha256")
+            fits = predictions is not None and hashlib.sha256(predictions).hexdigest() == wanted
+            if first is None:
+                (folder / PREDICTIONS).unlink(missing_ok=True)  # left by a run that was killed
+            if predictions is not None and fits and not (folder / PREDICTIONS).exists():
+                write_atomic(folder / PREDICTIONS, predictions)
+            if first is None:
+                write_atomic(folder / "record.json", record)
+                with contextlib.suppress(FileNotFoundError):
+                    (folder / "failed.json").unlink()
+                self.damaged.pop(new.id, None)
+        return kept
+
+    def put_failed(self, spec: RunSpec, reason: str, **known: Any) -> RunRecord:
+        """Note one more failed attempt, with whatever else is known of it (fields of RunRecord). Raises UserError."""
+        with self._locked(spec.id) as folder:
+            before = self._read(spec.id, "failed.json", "failed")
+            record = RunRecord(spec, "failed", reason, **_history(before), **known)
+            write_atomic(folder / "failed.json", _to_json(record))
+            self.damaged.pop(spec.id, None)
+        return record
+
+    def check_writable(self) -> None:
+        """Raises UserError, before anything is trained, where results could not be stored afterwards."""
+        probe = temporary(self.root / "runs" / "probe")
+        try:
+            probe.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(probe, b"x" * 4096)
+        except OSError as error:
+            raise _unwritable(self.root, error) from error
+        finally:
+            with contextlib.suppress(OSError):
+                probe.unlink()
+
+    def sweep(self) -> None:
+        """Delete what killed processes left: temporary files of this machine, and the leases of dead or silent holders.
+
+        Temporary files of a run go when it is written. Raises UserError where the leases cannot be read.
+        """
+        for leases in self.leases.survey()[1].values():
+            for lease in leases:
+                lease.release()
+        for folder in (self.root, *(self.root / name for name in FOLDERS)):
+            sweep(folder)
+        for folder in (self.root / "corpora").glob("*/"):
+            sweep(folder)
+
+    def claim(self, run_id: str, ttl: float = TTL) -> Held | None:
+        """The right to do a run, None while another live process has it; see studies.store.leases."""
+        return self.leases.claim(run_id, ttl)
+
+    def leased(self) -> set[str]:
+        """Ids of the runs that somebody has, or had when he died."""
+        return self.leases.leased()
+
+    # ------------------------------------------------------------------------------------------ internals
+
+    def _read(self, run_id: str, name: str, status: str) -> RunRecord | None:
+        path = self.folder(run_id) / name
+        try:
+            raw = json.loads(path.read_bytes())
+            version = raw.get("record_version", 0)
+            if version > RECORD_VERSION:
+                raise UserError(
+                    f"{path} was written by a newer version of this suite (record {version}, this one reads up to "
+                    f"{RECORD_VERSION}): upgrade, or give another folder with --results."
+                )
+            record = RunRecord.from_dict(raw)
+            if not raw.get("id") == run_id == record.id or record.status != status:
+                raise ValueError("it is not the record of this run")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise UserError(f"Cannot read {path}: {error.strerror}.") from error
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            self.damaged[run_id] = f"{path} is damaged ({error}): the run counts as not done."
+            return None
+        return record
+
+    @contextlib.contextmanager
+    def _locked(self, run_id: str) -> Iterator[Path]:
+        """The run's folder, made and locked for writing. OSErrors inside become one UserError.
+
+        The lock serialises two writers of one run, which only a lost lease can bring about. Where the file system
+        has no locks, rename alone still keeps every single file whole.
+        """
+        folder = self.folder(run_id)
+        try:
+            if folder.is_symlink():
+                raise UserError(f"{folder} is a link: results are not written through links; delete it.")
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                with contextlib.suppress(OSError):
+                    fcntl.flock(handle, fcntl.LOCK_EX)
+                    for stray in folder.glob(".*.tmp"):
+                        stray.unlink(missing_ok=True)
+                yield folder
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+
+
+def _history(failure: RunRecord | None) -> dict[str, Any]:
+    """What the next attempt's record says of those before it, the last of which was `failure`."""
+    if failure is None:
+        return {"attempts": 1, "failures": []}
+    return {"attempts": failure.attempts + 1, "failures": [*failure.failures, failure.reason or ""][-FAILURES:]}
+
+
+def _keep_aside(folder: Path, first: RunRecord, second: RunRecord) -> None:
+    """Write down a second result of a run where it is another one."""
+    differing = [name for name in RESULT if _plain(getattr(first, name)) != _plain(getattr(second, name))]
+    if not differing:
+        return
+    content = _to_json(second)
+    name = f"{SECOND}{hashlib.sha256(content).hexdigest()[:8]}.json"
+    write_atomic(folder / name, content)
+    with contextlib.suppress(OSError), open(folder / "log.txt", "a") as log:
+        said = "a second worker finished this run with another result; the first one stands"
+        log.write(f"{name}: {said} (they differ in {', '.join(differing)})\n")
+
+
+def _plain(value: Any) -> Any:
+    """As it is after a round trip through JSON, so that a stored result can be compared with a new one."""
+    return json.loads(json.dumps(_finite(value)))
+
+
+def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """A compressed .npz as numpy.load reads it, the same bytes for the same arrays. Refuses pickles (TypeError)."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(arrays):
+            array = np.asarray(arrays[name])
+            if array.dtype.hasobject:
+                raise TypeError(f"array {name!r} holds Python objects; numbers or strings are expected")
+            member = zipfile.ZipInfo(f"{name}.npy")  # dated 1980: the time of writing must not enter the hash
+            member.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(member, "w", force_zip64=True) as handle:
+                np.lib.format.write_array(handle, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _to_json(record: RunRecord) -> bytes:
+    text = json.dumps(_finite(record.to_dict()), indent=1, ensure_ascii=False, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: an undefined metric (a correlation with a constant) is stored as null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(f"Cannot write to {path} ({error.strerror or error}): free space, or give another --results.")

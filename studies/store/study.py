@@ -1,0 +1,116 @@
+"""A study on disk: one search over a row in one setting, and the seeded runs of its winner.
+
+It is written to results/studies/<id>.json before the search starts, and again when its winner is known. So a table can
+be filled later without asking again how many trials or which encoder there were.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from hycon.data.manifest import Manifest
+from hycon.errors import UserError
+from hycon.files import write_atomic
+from studies.store.record import canonical, is_list, is_object
+from studies.store.run_store import RunStore
+
+STUDY_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Study:
+    """A search over one model in one setting, and its winner's seeded runs.
+
+    row: the options that make the row what it is (HyCon-v2: beta).  options: what else was fixed, by the user or by
+    the demo profile, epochs included.  draws: the configurations of the trials.
+    trials: run ids, one a draw.  selected: index of the winner once it is known.  runs: the seeded runs' ids.
+    number: the row's `study`, from 0.
+    """
+
+    model: str
+    text: str
+    corpus: str
+    data: str
+    row: dict[str, Any]
+    options: dict[str, Any]
+    encoder: dict[str, str] | None
+    device: str
+    profile: str
+    draws: list[dict[str, Any]]
+    trials: list[str]
+    selected: int | None = None
+    runs: list[str] = field(default_factory=list)
+    model_version: int = 0  # the model's VERSION; 0 in studies from before it was kept
+    number: int = 0
+    version: int = STUDY_VERSION
+
+    @property
+    def id(self) -> str:
+        key = [
+            self.model,
+            self.text,
+            self.data,
+            self.row,
+            self.options,
+            self.encoder and self.encoder["sha256"],
+            self.trials,
+        ]
+        return hashlib.sha256(canonical(key).encode()).hexdigest()[:16]
+
+
+def save_study(store: RunStore, study: Study) -> None:
+    text = json.dumps({"id": study.id, **dataclasses.asdict(study)}, indent=1, ensure_ascii=False)
+    write_result(store, f"studies/{study.id}.json", text.encode())
+
+
+def remember_corpus(store: RunStore, manifest: Manifest) -> None:
+    """Keep the corpus's manifest beside the results, so that tables can be captioned where the corpus is not."""
+    text = json.dumps(dataclasses.asdict(manifest), indent=1, ensure_ascii=False)
+    write_result(store, f"corpora/{manifest.name}/manifest.json", text.encode())
+
+
+def write_result(store: RunStore, file: str, content: bytes) -> None:
+    """A file of the results folder, whole or not at all. Raises UserError where it cannot be written."""
+    path = store.root / file
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, content)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"Cannot write {path} ({reason}): free space, or give another --results.") from error
+
+
+def load_studies(store: RunStore) -> list[Study]:
+    """All studies of a results folder. Raises UserError for one of a newer version; damaged ones are skipped."""
+    studies = []
+    for path in sorted((store.root / "studies").glob("*.json")):
+        try:
+            studies.append(read_study(path.read_bytes(), str(path)))
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            continue
+    return studies
+
+
+def read_study(content: bytes, name: str = "it") -> Study:
+    """A study file. Raises UserError for one of a newer version; ValueError, TypeError or AttributeError where it is
+    damaged. name: what the sentence calls it."""
+    raw = json.loads(content)
+    if raw.get("version", 0) > STUDY_VERSION:
+        raise UserError(f"{name} was written by a newer version of this suite: upgrade.")
+    known = {f.name for f in dataclasses.fields(Study)}
+    study = Study(**{k: v for k, v in raw.items() if k in known})
+    texts = (study.model, study.text, study.corpus, study.data, study.device, study.profile)
+    kinds = [isinstance(text, str) for text in texts]
+    kinds += [is_object(study.row), is_object(study.options), study.encoder is None or is_object(study.encoder)]
+    kinds += [is_list(study.draws, is_object)]
+    kinds += [is_list(names, lambda name: isinstance(name, str)) for names in (study.trials, study.runs)]
+    kinds += [isinstance(number, int) for number in (study.model_version, study.number)]
+    if not all(kinds):
+        raise ValueError("a field of it is not of its kind")
+    if study.selected is not None and study.selected not in range(min(len(study.trials), len(study.draws))):
+        raise ValueError(f"its winner is {study.selected!r} of {len(study.trials)} trials")
+    return study

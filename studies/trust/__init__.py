@@ -1,0 +1,1 @@
+"""Whether results can be relied on: trained again, compared, checked, carried elsewhere."""

@@ -1,0 +1,245 @@
+"""`bench export` and `bench import-results`: results as one file, and back into any results folder.
+
+An export holds the records, predictions, failures and studies that were chosen, and the manifests of their corpora,
+never data of a corpus; predictions hold the labels of its validation and test split, so a published archive should be
+made without. An import checks the whole archive before it writes anything (studies.trust.tarball, and what each file
+must be), then adds what is missing, run by run, record last: killed at any point, it can be issued again. It never
+replaces a finished run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hycon.data.manifest import FORMAT_VERSION, Manifest
+from hycon.errors import UserError
+from studies.store.record import RECORD_VERSION, RunRecord
+from studies.store.run_store import PREDICTIONS, RunStore
+from studies.store.study import Study, load_studies, read_study, write_result
+from studies.trust.tarball import MANIFEST, pack, unpack
+
+NAMES = re.compile(
+    r"runs/(?P<run>[0-9a-f]{16})/(?P<file>record\.json|failed\.json|predictions\.npz)"
+    r"|studies/(?P<study>[0-9a-f]{16})\.(?P<kind>json|journal)"
+    r"|corpora/(?P<corpus>[a-z0-9][a-z0-9_-]{0,63})/manifest\.json"
+)
+
+
+@dataclass(frozen=True)
+class Exported:
+    runs: int
+    predictions: int  # runs with them
+    studies: int
+    size: int  # bytes of the archive
+
+
+@dataclass
+class Imported:
+    """How many were added and were there already; `conflicts`: what is there and differs, one sentence each."""
+
+    added: dict[str, int] = field(default_factory=lambda: {"runs": 0, "studies": 0, "corpora": 0, "failures": 0})
+    present: dict[str, int] = field(default_factory=lambda: {"runs": 0, "studies": 0, "corpora": 0, "failures": 0})
+    conflicts: list[str] = field(default_factory=list)
+
+
+def export(
+    store: RunStore,
+    file: str | os.PathLike,
+    *,
+    corpus: str | None = None,
+    profile: str | None = None,
+    predictions: bool = True,
+) -> Exported:
+    """Write an archive of all finished runs, or those of a corpus or of a profile's studies, and what belongs to them.
+
+    Raises UserError where nothing is to be exported, where a record or its predictions are damaged, and where the
+    archive cannot be written.
+    """
+    studies = [s for s in load_studies(store) if corpus in (None, s.corpus) and profile in (None, s.profile)]
+    named = {run for study in studies for run in (*study.trials, *study.runs)}
+    chosen = [
+        record
+        for record in (*store.records(), *store.failures())
+        if corpus in (None, record.spec.corpus) and (profile is None or record.id in named)
+    ]
+    if store.damaged:
+        raise UserError(f"{next(iter(store.damaged.values())).rstrip('.')}; `bench doctor --repair` sets it aside.")
+    done = [record for record in chosen if record.status == "done"]
+    if not done:
+        which = "".join(f" of {w}" for w in (corpus, profile) if w)
+        raise UserError(f"{store.root} holds no finished run{which} to export.")
+    paths = [store.folder(r.id) / ("record.json" if r.status == "done" else "failed.json") for r in chosen]
+    kept = [r for r in done if predictions and (store.folder(r.id) / PREDICTIONS).exists()]
+    for record in kept:
+        store.predictions(record.id)  # raises where they are not the record's
+        paths.append(store.folder(record.id) / PREDICTIONS)
+    for study in studies:
+        found = (store.root / "studies" / f"{study.id}.{kind}" for kind in ("json", "journal"))
+        paths += [path for path in found if path.exists()]
+    corpora = sorted({record.spec.corpus for record in chosen})
+    paths += [p for name in corpora if (p := store.root / "corpora" / name / "manifest.json").exists()]
+    files: dict[str, Callable[[], bytes]] = {p.relative_to(store.root).as_posix(): partial(_bytes, p) for p in paths}
+    size = pack(Path(file), files, {"corpora": corpora, "runs": len(done), "predictions": bool(kept)})
+    return Exported(len(done), len(kept), len(studies), size)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error.strerror or error}.") from error
+
+
+# ------------------------------------------------------------------------------------------------- import
+
+
+def import_results(file: str | os.PathLike, store: RunStore) -> Imported:
+    """Add what an archive holds to `store`. Raises UserError, before anything is written, for an archive with
+    anything in it that is not as `export` writes it."""
+    path = Path(file)
+    _check(path)
+    report = Imported()
+    predictions: dict[str, bytes] = {}
+    for name, content in unpack(path):  # checked again as it is read: the file may have changed
+        match = NAMES.fullmatch(name)
+        if match is None:
+            continue  # the manifest
+        if match["file"] == PREDICTIONS:
+            predictions = {match["run"]: content}  # its record is the next file
+        elif match["file"] == "record.json":
+            _add_run(store, match["run"], content, predictions.get(match["run"]), report)
+        elif match["file"] == "failed.json":
+            _add_failure(store, match["run"], name, content, report)
+        elif match["study"]:
+            _add_study(store, match["study"], match["kind"], name, content, report)
+        else:
+            _add_corpus(store, match["corpus"], name, content, report)
+    return report
+
+
+def _check(path: Path) -> None:
+    """Read the whole archive and refuse it for anything that is not as it must be."""
+    pending: dict[str, str] = {}  # run id -> sha256 of predictions that wait for their record
+    for name, content in unpack(path):
+        if name == MANIFEST:
+            continue
+        match = NAMES.fullmatch(name)
+        if match is None:
+            raise UserError(f"{path} is refused, nothing was imported: it holds {name!r}, no file of a results folder.")
+        try:
+            if match["file"] == PREDICTIONS:
+                pending[match["run"]] = hashlib.sha256(content).hexdigest()
+            elif match["run"]:
+                record = _record(match["run"], "done" if match["file"] == "record.json" else "failed", content)
+                digest = pending.pop(record.id, None)
+                if digest and digest != (record.predictions or {}).get("sha256"):
+                    raise ValueError("its predictions are not those of its record")
+            elif match["kind"] == "json" and read_study(content).id != match["study"]:
+                raise ValueError("it is another study")
+            elif match["corpus"] and _manifest(content).name != match["corpus"]:
+                raise ValueError("it is another corpus's")
+        except UserError:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise UserError(f"{path} is refused, nothing was imported: {name!r} is damaged ({error}).") from error
+    if pending:
+        raise UserError(f"{path} is refused, nothing was imported: run {min(pending)} has predictions but no record.")
+
+
+def _record(run_id: str, status: str, content: bytes) -> RunRecord:
+    raw = json.loads(content)
+    if raw.get("record_version", 0) > RECORD_VERSION:
+        raise UserError(f"Run {run_id} was written by a newer version of this suite, nothing was imported: upgrade.")
+    record = RunRecord.from_dict(raw)
+    if not raw.get("id") == run_id == record.id or record.status != status:
+        raise ValueError("it is not the record of this run")
+    return record
+
+
+def _manifest(content: bytes) -> Manifest:
+    known = {f.name for f in dataclasses.fields(Manifest)}
+    manifest = Manifest(**{k: v for k, v in json.loads(content).items() if k in known})
+    if manifest.version > FORMAT_VERSION:
+        raise UserError(f"Corpus {manifest.name!r} was written by a newer version of this suite: upgrade.")
+    if not isinstance(manifest.files, dict):
+        raise ValueError("files is no object")
+    return manifest
+
+
+def _add_run(store: RunStore, run_id: str, content: bytes, predictions: bytes | None, report: Imported) -> None:
+    before = store.get(run_id)
+    kept = store.adopt(content, predictions)
+    new = _record(run_id, "done", content)
+    if before is None and kept == new:
+        report.added["runs"] += 1
+    elif outcome(kept) == outcome(new):
+        report.present["runs"] += 1
+    else:
+        differs = ", ".join(k for k, v in outcome(new).items() if outcome(kept)[k] != v)
+        report.conflicts.append(f"run {run_id} is there with other {differs}: the present one is kept")
+
+
+def outcome(record: RunRecord) -> dict[str, Any]:
+    """What two runs of one spec must agree in; times, memory, device and commit may differ."""
+    return {
+        "weights": record.weights_sha256,
+        "metrics": record.metrics,
+        "validation loss": record.valid_loss,
+        "best epoch": record.best_epoch,
+    }
+
+
+def _add_failure(store: RunStore, run_id: str, name: str, content: bytes, report: Imported) -> None:
+    if store.has(run_id) or store.failed(run_id):
+        report.present["failures"] += 1
+    else:
+        write_result(store, name, content)
+        report.added["failures"] += 1
+
+
+def _add_study(store: RunStore, study_id: str, kind: str, name: str, content: bytes, report: Imported) -> None:
+    """A study grows (a winner, then more seeds): the longer one stays. A journal is added where there is none."""
+    path = store.root / name
+    if kind == "journal":
+        if not path.exists():
+            write_result(store, name, content)
+        return
+    new = read_study(content)
+    present = next((s for s in load_studies(store) if s.id == study_id), None)
+    if present is not None and _covers(present, new):
+        report.present["studies"] += 1
+    elif present is None or _covers(new, present):
+        write_result(store, name, content)
+        report.added["studies"] += 1
+    else:
+        report.conflicts.append(f"study {study_id} is there with another winner or other runs: the present one is kept")
+
+
+def _covers(longer: Study, shorter: Study) -> bool:
+    same_winner = longer.selected == shorter.selected
+    return shorter.selected is None or (same_winner and set(longer.runs) >= set(shorter.runs))
+
+
+def _add_corpus(store: RunStore, corpus: str, name: str, content: bytes, report: Imported) -> None:
+    path = store.root / name
+    if not path.exists():
+        write_result(store, name, content)
+        report.added["corpora"] += 1
+        return
+    try:
+        same = _manifest(path.read_bytes()).sha256 == _manifest(content).sha256
+    except (ValueError, TypeError, AttributeError):
+        same = False
+    if same:
+        report.present["corpora"] += 1
+    else:
+        report.conflicts.append(f"corpus {corpus} is there with other data: the present manifest is kept")

@@ -1,0 +1,261 @@
+"""`bench doctor`: what is wrong in a results folder, and repairing what is safe.
+
+Safe means that no finished run is lost. Deleted are temporary files, stale leases and locks, and the note of an old
+failure beside a finished run; everything damaged is moved to <results>/quarantine/, where it keeps its place. A run
+moved there counts as not done, and the next `bench run` makes it again. Whatever a live process holds a lease on is
+left alone, and so is every temporary file that is younger than a lease may be silent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hycon.data.manifest import read_manifest
+from hycon.errors import UserError
+from studies.aggregate.comparability import described, mixture
+from studies.engines import queue
+from studies.search.draws import select
+from studies.search.ledger import whole
+from studies.store.leases import TTL, Held
+from studies.store.quarantine import quarantine
+from studies.store.record import RunRecord
+from studies.store.run_store import FOLDERS, PREDICTIONS, SECOND, RunStore
+from studies.store.study import read_study
+
+RUN_FILES = ("record.json", PREDICTIONS, "failed.json", "log.txt")
+STUDY_FILES = re.compile(r"[0-9a-f]{16}\.(json|journal|journal\.guard)")
+LOCK = re.compile(r"[0-9a-f]{16}\.journal\.lock.*")  # Optuna's, on a journal that is being written
+COMPARE = "the first stands; compare them, then delete this one"
+TEMPORARY = re.compile(r"\..*\.tmp|\.(probe|clock)-[0-9a-f]+")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """kind: temporary | damaged | predictions | second | unfinished | failed | stray | journal | lock | study | mixed |
+    lease | queue.
+
+    path: below the results folder.  action: what repairing does, delete | quarantine | release, or None where a person
+    has to decide; `said` then says what to do.
+    """
+
+    kind: str
+    path: str
+    said: str
+    action: str | None = None
+    lease: Held | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": self.kind, "path": self.path, "said": self.said, "repair": self.action}
+
+
+def examine(store: RunStore) -> list[Finding]:
+    """All findings, in a fixed order. Reads every record and every file of predictions. Raises UserError where the
+    folder is not there or cannot be read."""
+    if not store.root.is_dir():
+        raise UserError(f"{store.root} is not there: give a results folder with --results.")
+    live, stale = store.leases.survey()
+    findings = [
+        Finding("lease", lease.label, f"of run {run_id}: its holder is dead or silent", "release", lease)
+        for run_id, leases in stale.items()
+        for lease in leases
+    ]
+    findings += _temporary(store, live)
+    records: dict[str, RunRecord] = {}
+    held = set(live)  # runs that studies may name
+    for run_id in store.ids():
+        if run_id not in live:
+            findings += _run(store, run_id, records, held)
+    findings += _predictions(store, records)
+    findings += _studies(store, records, held, bool(live))
+    findings += _corpora(store)
+    findings += _queue(store)
+    return findings
+
+
+def repair(store: RunStore, findings: Sequence[Finding]) -> list[Finding]:
+    """Repair what can be, and return the findings that remain. Raises UserError where the folder cannot be written."""
+    live, _ = store.leases.survey()
+    left = []
+    for finding in findings:
+        parts = Path(finding.path).parts
+        busy = parts[0] == "runs" and parts[1] in live  # a `bench run` may have started meanwhile
+        if finding.action is None or busy:
+            left.append(finding)
+            continue
+        try:
+            _mend(store, finding)
+        except OSError as error:
+            raise UserError(f"Cannot repair {finding.path} in {store.root}: {error.strerror or error}.") from error
+    return left
+
+
+def _mend(store: RunStore, finding: Finding) -> None:
+    path = store.root / finding.path
+    if finding.action == "release" and finding.lease is not None:
+        finding.lease.release()
+    elif finding.action == "delete":
+        if path.is_dir() and not path.is_symlink():
+            with contextlib.suppress(OSError):  # no longer empty: somebody has begun to use it
+                path.rmdir()
+        else:
+            path.unlink(missing_ok=True)
+    elif finding.action == "quarantine" and path.exists():
+        quarantine(store.root, finding.path)
+
+
+# ------------------------------------------------------------------------------------------------- files
+
+
+def _below(store: RunStore, path: Path) -> str:
+    return path.relative_to(store.root).as_posix()
+
+
+def _temporary(store: RunStore, live: set[str]) -> Iterator[Finding]:
+    folders = [store.root / part for part in ("", *FOLDERS)]
+    folders += [store.folder(run_id) for run_id in store.ids() if run_id not in live]
+    folders += sorted((store.root / "corpora").glob("*/"))
+    for folder in folders:
+        for path in sorted(folder.glob(".*")):
+            if TEMPORARY.fullmatch(path.name) and _old(path):
+                yield Finding("temporary", _below(store, path), "left by a process that was killed", "delete")
+
+
+def _old(path: Path) -> bool:
+    """Older than a lease may be silent, by this machine's clock; what vanished meanwhile is no finding."""
+    try:
+        return time.time() - path.lstat().st_mtime > TTL
+    except OSError:
+        return False
+
+
+def _run(store: RunStore, run_id: str, records: dict[str, RunRecord], held: set[str]) -> Iterator[Finding]:
+    """Findings on one run's folder. A readable record is put into `records`; that or a failure, into `held`."""
+    folder = store.folder(run_id)
+    name = _below(store, folder)
+    if not folder.is_dir():
+        yield Finding("stray", name, "no run's folder: move it elsewhere")
+        return
+    store.damaged.pop(run_id, None)
+    try:
+        record = store.get(run_id)
+        failed = None if record else store.failed(run_id)
+    except UserError as error:
+        held.add(run_id)
+        yield Finding("damaged", name, str(error))
+        return
+    if record or failed:
+        held.add(run_id)
+    there = sorted(path.name for path in folder.iterdir())
+    if record is not None:
+        records[run_id] = record
+        if "failed.json" in there:
+            yield Finding("stray", f"{name}/failed.json", "an old failure of a run that is done now", "delete")
+    elif run_id in store.damaged:
+        reason = store.damaged[run_id].split(" is damaged ", 1)[-1].split(": the run counts", 1)[0]
+        yield Finding("damaged", name, f"its record cannot be read {reason}", "quarantine")
+        return
+    elif failed is not None:
+        times = f"{failed.attempts} time{'s' if failed.attempts != 1 else ''}"
+        yield Finding("failed", name, f"failed {times}: {failed.reason}; `bench run` tries it again")
+    elif _old(folder):
+        what = ", ".join(there)
+        yield Finding("unfinished", name, f"no record ({what or 'empty'})", "quarantine" if there else "delete")
+        return
+    for other in there:
+        if other.startswith(SECOND):
+            yield Finding("second", f"{name}/{other}", "another result of this run, of a second worker: " + COMPARE)
+        elif other not in RUN_FILES and not TEMPORARY.fullmatch(other):
+            yield Finding("stray", f"{name}/{other}", "no file of the suite: move it elsewhere")
+
+
+def _predictions(store: RunStore, records: dict[str, RunRecord]) -> Iterator[Finding]:
+    """A published folder keeps none at all, which is no damage; a single file that is missing is."""
+    named = [run_id for run_id, record in records.items() if record.predictions is not None]
+    kept = [run_id for run_id in named if (store.folder(run_id) / PREDICTIONS).exists()]
+    for run_id in named:
+        name = f"runs/{run_id}"
+        if run_id in kept:
+            try:
+                store.predictions(run_id)
+            except (UserError, ValueError, OSError):
+                yield Finding("predictions", name, "they do not have the sha256 of the record", "quarantine")
+        elif kept:
+            yield Finding("predictions", name, "they are gone: delete the folder to have the run made again")
+
+
+# ------------------------------------------------------------------------------------------------- studies
+
+
+def _studies(store: RunStore, records: dict[str, RunRecord], held: set[str], busy: bool) -> Iterator[Finding]:
+    folder = store.root / "studies"
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        name = _below(store, path)
+        if TEMPORARY.fullmatch(path.name):
+            continue
+        if LOCK.fullmatch(path.name):
+            if _old(path):
+                yield Finding("lock", name, "of a process that was killed while it wrote the journal", "delete")
+        elif path.name.endswith((".torn", ".old")):
+            yield Finding("journal", name, "set aside by `bench run`, which has written it anew", "quarantine")
+        elif not STUDY_FILES.fullmatch(path.name):
+            yield Finding("stray", name, "no file of the suite: move it elsewhere")
+        elif path.suffix == ".journal" and not whole(path):
+            yield Finding("journal", name, "torn: Optuna cannot read past it; `bench run` writes it anew", "quarantine")
+        elif path.suffix == ".json":
+            yield from _study(store, path, records, held, busy)
+
+
+def _study(store: RunStore, path: Path, records: dict[str, RunRecord], held: set[str], busy: bool) -> Iterator[Finding]:
+    """busy: somebody is running something here, so that what is to do may well be under way."""
+    name = _below(store, path)
+    try:
+        study = read_study(path.read_bytes())
+    except UserError as error:
+        yield Finding("study", name, str(error))
+        return
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError) as error:
+        yield Finding("study", name, f"damaged ({error}); `bench run` writes it anew", "quarantine")
+        return
+    if study.id != path.stem:
+        yield Finding("study", name, f"holds study {study.id}", "quarantine")
+        return
+    what = f"{study.model}-{study.text} on {study.corpus}"
+    if study.selected is not None:
+        gone = [trial for trial in study.trials if trial not in held]
+        if gone:
+            shown = f"{len(gone)} of {len(study.trials)} trials are gone ({', '.join(t[:8] for t in gone[:3])})"
+            yield Finding("study", name, f"{what}: {shown}; `bench run` makes them again")
+        best = select((i, records.get(trial)) for i, trial in enumerate(study.trials))
+        if not gone and best is not None and best != study.selected:
+            said = f"trial {best} has the lower validation loss, but trial {study.selected} was selected"
+            yield Finding("study", name, f"{what}: {said}; `bench run` selects again")
+        missing = sum(run not in held for run in study.runs)
+        if 0 < missing < len(study.runs) and not busy:
+            yield Finding("study", name, f"{what}: {missing} of {len(study.runs)} seeded runs are gone or to do")
+    if mixed := mixture(records[run] for run in study.runs if run in records):
+        yield Finding("mixed", name, f"{what}: not averaged without --mixed: {described(mixed)}")
+
+
+def _corpora(store: RunStore) -> Iterator[Finding]:
+    for path in sorted((store.root / "corpora").glob("*/manifest.json")):
+        try:
+            read_manifest(path.parent.name, store.root / "corpora")
+        except UserError as error:
+            yield Finding("damaged", _below(store, path), str(error), "quarantine")
+
+
+def _queue(store: RunStore) -> Iterator[Finding]:
+    """What still waits is no finding: a driver or a `bench worker` may come to it any time."""
+    for run_id in sorted(queue.waiting(store)):
+        name = f"{queue.FOLDER}/{run_id}.json"
+        entry = queue.read(store, run_id)
+        if entry is None and queue.wanted(store, run_id):
+            yield Finding("queue", name, "cannot be read; `bench run` publishes it anew", "quarantine")
+        elif entry is not None and queue.ended(store, entry):
+            yield Finding("queue", name, "of a run that has ended; its driver was killed", "delete")

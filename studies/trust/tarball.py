@@ -1,0 +1,165 @@
+"""A .tar.gz of regular files with a manifest of their sha256, written reproducibly and read defensively.
+
+Written: the same files give the same bytes (sorted names, no times, owners or modes of this machine; plain ustar).
+`manifest.json` comes first and names every other file with size and sha256. Read: nothing of the archive is believed.
+Links, devices, directories, extended headers, names out of order or twice, files that the manifest does not name or
+that are longer, shorter or other than it says, and anything beyond the limits are refused by UserError, while at most
+one file is held in memory. Nothing is written here; what a name may be is the caller's to say.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from hycon.errors import UserError
+from hycon.files import temporary
+
+MANIFEST = "manifest.json"
+VERSION = 1
+FORMAT = "hycon-bench results"
+# Limits, chosen here: a run of the largest corpus (4,643 utterances, 512 features kept) is 10 MB, a table of 22 rows
+# is 1,210 runs; what is refused above them is a mistake or an attack.
+LARGEST_FILE = 256 * 2**20  # bytes
+LARGEST_MANIFEST = 64 * 2**20
+LARGEST_ARCHIVE = 16 * 2**30
+MOST_FILES = 200_000
+BLOCK = tarfile.BLOCKSIZE
+
+
+def pack(path: Path, files: Mapping[str, Callable[[], bytes]], about: Mapping[str, Any]) -> int:
+    """Write an archive of `files` (name -> its content, read twice), whole or not at all; returns its size in bytes.
+
+    about: goes into the manifest.  Raises UserError where it cannot be written, or where a file changed meanwhile.
+    """
+    listed = {}
+    for name in sorted(files):
+        content = files[name]()
+        listed[name] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    manifest = json.dumps({"format": FORMAT, "version": VERSION, **about, "files": listed}, indent=1, sort_keys=True)
+    temp = temporary(path)
+    try:
+        with (
+            open(temp, "xb") as raw,
+            gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed,
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive,
+        ):
+            _append(archive, MANIFEST, manifest.encode())
+            for name in listed:
+                content = files[name]()
+                if hashlib.sha256(content).hexdigest() != listed[name]["sha256"]:
+                    raise UserError(f"{name} changed while it was packed: try again when no run is under way.")
+                _append(archive, name, content)
+        with open(temp, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temp, path)
+    except OSError as error:
+        raise UserError(f"Cannot write {path}: {error.strerror or error}.") from error
+    finally:
+        temp.unlink(missing_ok=True)
+    return path.stat().st_size
+
+
+def _append(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)  # mtime, uid and gid 0
+    info.size, info.mode = len(content), 0o644
+    archive.addfile(info, io.BytesIO(content))
+
+
+def unpack(path: Path) -> Iterator[tuple[str, bytes]]:
+    """(name, content) of each file, "manifest.json" first, each checked against the manifest before it is given out.
+
+    What comes later may still be refused: read to the end once before acting on anything. Raises UserError.
+    """
+    try:
+        with open(path, "rb") as raw, gzip.GzipFile(fileobj=raw) as packed:
+            yield from _members(path, packed)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} cannot be read as an archive of `bench export`: {reason}.") from error
+
+
+def _members(path: Path, packed: BinaryIO | gzip.GzipFile) -> Iterator[tuple[str, bytes]]:
+    info = _header(path, packed)
+    if info is None or info.name != MANIFEST or info.size > LARGEST_MANIFEST:
+        raise _refused(path, f"it does not begin with a {MANIFEST}")
+    manifest = _content(path, packed, info)
+    files = _listed(path, manifest)
+    yield MANIFEST, manifest
+    last = ""
+    while (info := _header(path, packed)) is not None:
+        name = info.name
+        if name not in files:
+            raise _refused(path, f"it holds {name!r}, which its manifest does not name")
+        if name <= last:
+            raise _refused(path, f"it holds {name!r} twice or out of order")
+        if info.size != files[name]["size"]:
+            raise _refused(path, f"{name!r} has {info.size} bytes, its manifest says {files[name]['size']}")
+        content = _content(path, packed, info)
+        if hashlib.sha256(content).hexdigest() != files[name]["sha256"]:
+            raise _refused(path, f"{name!r} does not have the sha256 of its manifest")
+        yield name, content
+        last = name
+        del files[name]
+    if files:
+        raise _refused(path, f"{len(files)} files of its manifest are missing, such as {min(files)!r}")
+    rest = packed.read(2**20)  # tar pads with zeros to 10 KiB
+    if rest.strip(b"\0") or len(rest) == 2**20:
+        raise _refused(path, "something follows its end")
+
+
+def _header(path: Path, packed: BinaryIO | gzip.GzipFile) -> tarfile.TarInfo | None:
+    """The next header, None at the end. tarfile's own reader is not used: it follows extended headers of any size."""
+    block = packed.read(BLOCK)
+    if block == bytes(BLOCK):
+        return None
+    try:
+        info = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
+    except (tarfile.HeaderError, ValueError) as error:
+        raise _refused(path, f"it is torn or no tar file ({error})") from error
+    if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+        raise _refused(path, f"{info.name!r} is not a plain file (a link, a folder, a device or an extended header)")
+    if info.size < 0:
+        raise _refused(path, f"{info.name!r} has {info.size} bytes")
+    return info
+
+
+def _content(path: Path, packed: BinaryIO | gzip.GzipFile, info: tarfile.TarInfo) -> bytes:
+    padded = -(-info.size // BLOCK) * BLOCK
+    content = packed.read(padded)
+    if len(content) != padded:
+        raise _refused(path, f"it ends within {info.name!r}")
+    return content[: info.size]
+
+
+def _listed(path: Path, manifest: bytes) -> dict[str, dict[str, Any]]:
+    """The manifest's files: name -> {"sha256", "size"}, within the limits."""
+    try:
+        raw = json.loads(manifest)
+        if raw["format"] != FORMAT:
+            raise ValueError(f"its format is {raw['format']!r}")
+        if raw["version"] > VERSION:
+            raise _refused(path, f"it was written by a newer version of this suite (archive {raw['version']}); upgrade")
+        files: dict[str, dict[str, Any]] = {
+            str(name): {"sha256": str(f["sha256"]), "size": int(f["size"])} for name, f in raw["files"].items()
+        }
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise _refused(path, f"its {MANIFEST} is none of `bench export` ({error})") from error
+    sizes = [f["size"] for f in files.values()]
+    if len(files) > MOST_FILES or max(sizes, default=0) > LARGEST_FILE or sum(sizes) > LARGEST_ARCHIVE:
+        raise _refused(path, f"it declares {len(files)} files of {sum(sizes)} bytes, beyond what is unpacked here")
+    if min(sizes, default=0) < 0:
+        raise _refused(path, "it declares a negative size")
+    return files
+
+
+def _refused(path: Path, reason: str) -> UserError:
+    return UserError(f"{path} is refused, nothing was imported: {reason}.")

@@ -1,0 +1,261 @@
+"""`bench verify`: run finished runs again, in a scratch folder, and compare what comes out bit for bit.
+
+A record says completely what was trained, so training it again on the same device and versions must give the same
+weights, predictions, metrics and learning curve. Where it does not, this says what differs, how many numbers and by how
+much at most; where device or versions are others, it says which, since rounding alone may then explain it.
+Nothing is written to the results folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from hycon.data.manifest import read_manifest
+from hycon.errors import UserError, nearest
+from studies.engines.machine import check_devices
+from studies.registry import MODELS, literal
+from studies.store.record import RunRecord, RunSpec
+from studies.store.run_store import PREDICTIONS, RunStore
+
+
+@dataclass(frozen=True)
+class Verification:
+    """outcome: identical | differs | failed (it could not be run again).
+
+    findings: what differs, or why it failed.  environment: what is another device or version than then.
+    notes: what could not be compared, and what explains a difference.
+    """
+
+    run: str
+    label: str
+    outcome: str
+    findings: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def find_run(store: RunStore, prefix: str) -> RunRecord:
+    """The finished run whose id is or begins with `prefix`.
+
+    Raises UserError where there is none, where several begin so, and where the run is not done, failed or damaged.
+    """
+    ids = store.ids()
+    found = [run_id for run_id in ids if run_id.startswith(prefix)] if prefix else []
+    if not found:
+        hint = f"nearest: {nearest(prefix, ids)}" if ids and len(ids) <= 20 else "see `bench list runs`"
+        raise UserError(f"No run {prefix!r} in {store.root} ({hint}).")
+    if prefix not in found and len(found) > 1:
+        shown = ", ".join(found[:4]) + (", ..." if len(found) > 4 else "")
+        raise UserError(f"{prefix!r} does not name one run: {shown}; give more of its id.")
+    run_id = prefix if prefix in found else found[0]
+    record = store.get(run_id)
+    if record is not None:
+        return record
+    failed = store.failed(run_id)
+    if failed is not None:
+        raise UserError(f"Run {run_id} failed ({failed.reason}): only finished runs can be verified.")
+    reason = store.damaged.get(run_id, f"Run {run_id} is not finished.")
+    raise UserError(f"{reason.rstrip('.')}: only finished runs can be verified.")
+
+
+def verify(
+    records: Sequence[RunRecord],
+    store: RunStore,
+    *,
+    data: str | os.PathLike | None = None,
+    device: str | None = None,
+    encoders: Mapping[str, str] | None = None,
+    workers: int = 1,
+    executor: str = "local",
+    execute: str = "studies.engines.one_run:execute",
+    on_event: Callable[[Any], None] | None = None,
+) -> list[Verification]:
+    """Run each of `records` again and compare.
+
+    device: where, such as "cuda:1"; by default the kind each was made on.  encoders: front-end -> name or folder of
+    the pretrained text model, where its name alone does not lead to it.
+    Raises UserError, before anything is run, where corpus, encoder, model version or device is not the run's.
+    """
+    from hycon.pretrained import modules
+    from studies.engines.run import run
+
+    for record in records:
+        check_repeatable(record, data=data, encoders=encoders or {})
+    kind = device.partition(":")[0] if device else None
+    specs = {record.id: dataclasses.replace(record.spec, device=kind or record.spec.device) for record in records}
+    devices = (device,) if device else tuple({spec.device for spec in specs.values()})
+    try:
+        check_devices(devices)
+    except UserError as error:
+        raise UserError(f"{error} Say with --device where to run it again.") from error
+    kept = {record.id: _kept(store, record) for record in records}
+    with TemporaryDirectory(prefix="bench-verify-") as scratch:
+        again = RunStore(Path(scratch))
+        summary = run(
+            specs.values(),
+            again,
+            executor=executor,
+            workers=workers,
+            devices=devices,
+            execute=execute,
+            data_root=data,
+            on_event=on_event,
+            preload=("torch", "studies.engines.preload", *modules({s.text for s in specs.values() if s.encoder})),
+        )
+        reasons = {spec.id: reason for spec, reason in summary.failed}
+        return [_outcome(record, kept[record.id], specs[record.id], again, reasons) for record in records]
+
+
+def check_repeatable(record: RunRecord, *, data: str | os.PathLike | None, encoders: Mapping[str, str]) -> None:
+    """Raises UserError where this code, this corpus or this encoder is not what the run was made with."""
+    spec = record.spec
+    if spec.model not in MODELS:
+        raise UserError(f"Run {record.id} is of model {spec.model!r}, which this suite does not have.")
+    version = literal(spec.model, "VERSION")
+    if version != spec.version:
+        raise UserError(
+            f"Run {record.id} is of version {spec.version} of {spec.model}; this code has {version}: "
+            f"verify it with the code of commit {record.commit or 'unknown'}."
+        )
+    suite = RunSpec.__dataclass_fields__["suite"].default
+    if suite != spec.suite:
+        raise UserError(f"Run {record.id} is of version {spec.suite} of the suite; this code has {suite}.")
+    if read_manifest(spec.corpus, data).sha256 != spec.data:
+        raise UserError(
+            f"Corpus {spec.corpus!r} is not the one that run {record.id} was made with: its data has changed."
+        )
+    if spec.encoder:
+        _check_encoder(record, encoders.get(spec.text))
+
+
+def _check_encoder(record: RunRecord, given: str | None) -> None:
+    from hycon.pretrained import identify, register
+
+    expected = record.spec.encoder or {}
+    found = identify(record.spec.text, given or expected["name"])
+    if found["sha256"] != expected["sha256"]:
+        raise UserError(
+            f"The text encoder {found['name']!r} is not the one that run {record.id} was made with "
+            f"({expected['name']!r} with sha256 {expected['sha256'][:12]}): give it with --encoder."
+        )
+    if given and Path(given).expanduser().is_dir():
+        register(expected["name"], Path(given).expanduser())
+
+
+def _kept(store: RunStore, record: RunRecord) -> dict[str, np.ndarray] | None:
+    """The run's predictions, None where they are not kept (published folders). Raises UserError for damaged ones."""
+    if record.predictions is None or not (store.folder(record.id) / PREDICTIONS).exists():
+        return None
+    return store.predictions(record.id)
+
+
+# ------------------------------------------------------------------------------------------------- comparing
+
+
+def _outcome(
+    before: RunRecord, kept: dict[str, np.ndarray] | None, spec: RunSpec, again: RunStore, reasons: Mapping[str, str]
+) -> Verification:
+    label = f"{spec.model}-{spec.text} on {spec.corpus}, seed {spec.seed}"
+    now = again.get(spec.id)
+    if now is None:
+        return Verification(before.id, label, "failed", (reasons.get(spec.id, "no reason recorded"),))
+    notes: list[str] = []
+    findings = [*_weights(before, now), *_curve(before.curve, now.curve)]
+    if kept is not None:
+        findings += _predictions(kept, again.predictions(spec.id))
+    else:
+        same = before.predictions is not None and before.predictions == now.predictions
+        found = "their sha256 is the same" if same else "weights and metrics are compared, predictions are not"
+        notes.append(f"the run's predictions are not kept here: {found}")
+    findings += _numbers(before, now)
+    elsewhere = tuple(_environment(before, now))
+    if findings and not elsewhere:
+        notes.append(
+            f"device and versions are the same, so these must not differ; commit {before.commit or 'unknown'} then, "
+            f"{now.commit or 'unknown'} now"
+        )
+    outcome = "differs" if findings else "identical"
+    return Verification(before.id, label, outcome, tuple(findings), elsewhere, tuple(notes))
+
+
+def _environment(before: RunRecord, now: RunRecord) -> Iterator[str]:
+    """Device and versions that differ; what only one of the records knows is left out."""
+    pairs = [("device", before.device, now.device)]
+    pairs += [(k, before.environment[k], now.environment[k]) for k in before.environment if k in now.environment]
+    for name, then, found in pairs:
+        if then != found:
+            yield f"{name}: {then or 'not recorded'} then, {found} now"
+
+
+def _weights(before: RunRecord, now: RunRecord) -> Iterator[str]:
+    if before.weights_sha256 is None:
+        yield "weights: the record has no sha256 of them"
+    elif before.weights_sha256 != now.weights_sha256:
+        yield f"weights: sha256 {before.weights_sha256[:12]} then, {str(now.weights_sha256)[:12]} now"
+
+
+def _curve(before: Sequence[Mapping[str, float]], now: Sequence[Mapping[str, float]]) -> Iterator[str]:
+    for then, found in zip(before, now, strict=False):
+        if then != found:
+            gaps = {k: abs(then[k] - found[k]) for k in then if then.get(k) is not None and found.get(k) is not None}
+            key = max(gaps, key=lambda k: gaps[k], default="epoch")
+            yield f"learning curve: first in epoch {then.get('epoch', 0):g} ({key} by {gaps.get(key, math.nan):.3g})"
+            return
+    if len(before) != len(now):
+        yield f"learning curve: {len(before)} epochs then, {len(now)} now"
+
+
+def _predictions(before: Mapping[str, np.ndarray], now: Mapping[str, np.ndarray]) -> Iterator[str]:
+    """What differs in arrays that both have: newer code may keep more than older did."""
+    for name in sorted(before):
+        if name not in now:
+            yield f"predictions: {name} is no longer made"
+            continue
+        then, found = before[name], now[name]
+        if then.shape != found.shape or then.dtype != found.dtype:
+            yield f"predictions: {name} was {then.dtype} {then.shape}, is {found.dtype} {found.shape}"
+        elif then.tobytes() != found.tobytes():
+            yield f"predictions: {name}: {_gap(then, found)}"
+
+
+def _gap(then: np.ndarray, found: np.ndarray) -> str:
+    """ "3 of 686 utterances, by at most 2.4e-07"; equal numbers of other bits (-0) count as well."""
+    bits = [
+        np.frombuffer(a.tobytes(), np.uint8).reshape(a.shape[0] if a.ndim else 1, -1) if a.size else a
+        for a in (then, found)
+    ]
+    rows = int((bits[0] != bits[1]).any(axis=1).sum())
+    said = f"{rows} of {len(bits[0])} utterances"
+    if then.dtype.kind in "fiu":
+        gap = np.abs(then.astype(np.float64) - found.astype(np.float64))
+        said += f", by at most {np.nanmax(gap):.3g}" if not np.isnan(gap).all() else ", not a number in one of them"
+    return said
+
+
+def _numbers(before: RunRecord, now: RunRecord) -> Iterator[str]:
+    names = ("valid_loss", "best_epoch", "parameters")
+    then = _flat({**{n: getattr(before, n) for n in names}, "metrics": before.metrics})
+    found = _flat({**{n: getattr(now, n) for n in names}, "metrics": now.metrics})
+    for name in dict.fromkeys([*then, *found]):
+        a, b = then.get(name), found.get(name)
+        if a != b:
+            size = f" (by {abs(a - b):.3g})" if isinstance(a, int | float) and isinstance(b, int | float) else ""
+            yield f"{name}: {a} then, {b} now{size}"
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {name: value}
+    return {k: v for key, item in value.items() for k, v in _flat(item, f"{name} {key}".strip()).items()}

@@ -1,0 +1,138 @@
+"""What a table refuses to average, that it says which runs differ in what, and that --mixed averages them."""
+
+import dataclasses
+import json
+
+import pytest
+from small_stores import VERSIONS, XEON, fill, spec
+
+import studies
+from studies.aggregate.comparability import across, described, device_class, environment_class, mixture
+from studies.aggregate.table import table_result
+from studies.cli import main
+from studies.store.record import RunRecord
+from studies.store.run_store import RunStore
+from studies.tables import TABLES
+
+OTHER_TORCH = {**VERSIONS, "torch": "2.12.0+cpu"}
+ERRORS = [0.1, 0.2, 0.3]
+
+
+def made(number=0, device=XEON, environment=VERSIONS, **changes):
+    return RunRecord(spec(number, **changes), "done", device=device, environment=environment)
+
+
+def table(capsys, store, *options):
+    code = main(["table", "table1", "--results", str(store.root), "--data", "none", "--format", "json", *options])
+    assert code == 0
+    return {row["row"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [
+        (XEON, "cpu x86_64 Intel"),
+        ("cpu (x86_64, Intel(R) Xeon(R) Processor)", "cpu x86_64 Intel"),  # as published and as another cloud names it
+        ("cpu (x86_64, AMD EPYC 7763 64-Core Processor)", "cpu x86_64 AMD"),
+        ("cpu (arm64, Apple M2)", "cpu arm64 Apple"),
+        ("cpu (riscv64, unknown)", "cpu riscv64 unknown"),
+        ("NVIDIA H100 80GB HBM3", "NVIDIA H100 80GB HBM3"),
+        ("", "not recorded"),
+    ],
+)
+def test_class_of_a_device(device, expected):
+    assert device_class(device) == expected
+
+
+def test_versions_that_prepare_data_only_are_no_part_of_the_class():
+    patched = {**VERSIONS, "python": "3.12.1", "numpy": "2.0.0", "tokenizers": "0.20.0", "transformers": "4.50.0"}
+    assert environment_class(made(environment=patched)) == environment_class(made())
+    encoder = {"name": "demo", "sha256": "0" * 64}
+    first, second = made(encoder=encoder), made(encoder=encoder, environment=patched)
+    assert mixture([first, second]) == {"transformers": {"5.23.0": [first.id], "4.50.0": [second.id]}}
+
+
+@pytest.mark.parametrize(
+    ("aspect", "changes"),
+    [
+        ("device", {"device": "NVIDIA H100 80GB HBM3"}),
+        ("torch", {"environment": OTHER_TORCH}),
+        ("torch", {"environment": {}}),
+        ("platform", {"environment": {**VERSIONS, "platform": "darwin"}}),
+        ("model version", {"version": 2}),
+        ("suite version", {"suite": 2}),
+        ("data", {"data": "f" * 64}),
+        ("threads", {"threads": 4}),
+        ("encoder weights", {"encoder": {"name": "demo", "sha256": "9" * 64}}),
+    ],
+)
+def test_each_aspect_is_noticed(aspect, changes):
+    found = mixture([made(0), made(1), made(2, **changes)])
+    assert aspect in found
+    assert sorted(map(len, found[aspect].values())) == [1, 2]
+
+
+def test_runs_that_differ_in_seed_and_commit_alone_are_no_mixture():
+    assert mixture([made(n, config={"hidden": 8}) for n in range(5)]) == {}
+    assert mixture([dataclasses.replace(made(0), commit="a"), dataclasses.replace(made(1), commit="b")]) == {}
+    assert mixture([]) == {}
+
+
+def test_described_names_values_and_runs():
+    a, b = made(0), made(1, environment=OTHER_TORCH)
+    expected = f"torch 2.13.0+cpu (1 run: {a.id[:8]}) and 2.12.0+cpu (1 run: {b.id[:8]})"
+    assert described(mixture([a, b])) == expected
+    assert described(mixture([made(n) for n in range(6)] + [b])).count(", ...") == 1
+
+
+def test_a_mixed_row_has_no_number_and_says_why_while_others_stay(tmp_path, capsys):
+    store = RunStore(tmp_path)
+    mixed = fill(store, ERRORS, environment=[VERSIONS, OTHER_TORCH, VERSIONS])
+    fill(store, ERRORS, row="LF-LSTM-GloVe")
+    rows = table(capsys, store)
+    row, other = rows["EF-LSTM-GloVe"], rows["LF-LSTM-GloVe"]
+    assert (row["status"], row["n"], row["metrics"]["mae"]["mean"]) == ("missing", 0, None)
+    assert "--mixed" in row["reason"] and "2.12.0+cpu" in row["reason"] and mixed.runs[1][:8] in row["reason"]
+    assert (other["status"], other["n"], other["reason"]) == ("measured", 3, "")
+    rows = table(capsys, store, "--mixed")
+    row = rows["EF-LSTM-GloVe"]
+    assert (row["status"], row["n"]) == ("measured", 3) and row["metrics"]["mae"]["mean"] == pytest.approx(0.2)
+    assert "--mixed" in row["reason"] and "2.12.0+cpu" in row["reason"]
+
+
+def test_status_says_it_too(tmp_path, capsys):
+    store = RunStore(tmp_path)
+    fill(store, ERRORS, device=[XEON, XEON, "cpu (x86_64, AMD EPYC)"])
+    where = ["--results", str(tmp_path), "--data", "none", "--rows", "EF-LSTM-GloVe", "--json"]
+    assert main(["status", *where]) == 0
+    found = json.loads(capsys.readouterr().out)[0]
+    assert found["status"] == "missing" and "cpu x86_64 AMD" in found["reason"]
+    assert main(["status", *where, "--mixed"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["n"] == 3
+
+
+def test_the_data_frame_holds_every_run_with_its_environment(tmp_path):
+    fill(RunStore(tmp_path), ERRORS, environment=[VERSIONS, OTHER_TORCH, VERSIONS])
+    frame = studies.results("table1", root=tmp_path, data="none")
+    assert frame["environment"].tolist().count("cpu x86_64 Intel, linux, 2.12.0+cpu, 1") == 1 and len(frame) == 3
+
+
+def test_rows_that_differ_from_each_other_are_said_in_the_caption(tmp_path):
+    store = RunStore(tmp_path)
+    for row in ("EF-LSTM-GloVe", "LF-LSTM-GloVe"):
+        fill(store, ERRORS, row=row)
+    assert across({}) == ()
+    assert table_result(TABLES["table1"], store, data="none").notes == ()
+    fill(store, ERRORS, row="TFN-GloVe", environment=OTHER_TORCH)
+    said = "rows differ in torch: 2.12.0+cpu (TFN-GloVe), otherwise 2.13.0+cpu"
+    assert table_result(TABLES["table1"], store, data="none").notes == (said,)
+
+
+def test_failed_runs_are_no_part_of_a_mixture(tmp_path):
+    store = RunStore(tmp_path)
+    study = fill(store, ERRORS)
+    failed = study.runs[0]
+    store.folder(failed).joinpath("record.json").unlink()
+    store.put_failed(spec(0), "killed", device="NVIDIA H100", environment={})
+    row = next(r for r in table_result(TABLES["table1"], store, data="none").rows if r.row.name == "EF-LSTM-GloVe")
+    assert (row.status, row.n) == ("measured", 2)

@@ -1,0 +1,328 @@
+"""Which runs share a device, and what happens when their memory runs out; no GPU is needed."""
+
+import dataclasses
+import subprocess
+from collections import Counter
+
+import pytest
+from fake_execute import executed, spec
+
+from hycon.errors import UserError
+from studies.cli import main
+from studies.engines import machine, slots
+from studies.engines.backlog import How
+from studies.engines.child import OutOfMemory, attempt
+from studies.engines.options import read_cluster
+from studies.engines.queue import Entry, publish
+from studies.engines.queue_worker import Limits, work
+from studies.engines.run import run
+from studies.engines.slots import CONTEXT, MARGIN, SHARE, Peaks, Slots, fit, parse_slots, slots_for, workers_for
+from studies.store.record import RunRecord, RunSpec
+
+EXECUTE = "fake_execute:execute"
+
+
+@pytest.fixture
+def go(tmp_path, runs):
+    """run(...) with the fake execute; its events are in go.events, the most runs at a time on a device in go.most."""
+
+    def go(specs, workers=3, **more):
+        go.events, go.most, running = [], Counter(), {}
+
+        def heard(event):
+            go.events.append(event)
+            if event.kind == "start":
+                running[event.spec.id] = event.device
+            elif event.kind != "retry":
+                running.pop(event.spec.id, None)
+            go.most |= Counter(running.values())
+
+        options = {"execute": EXECUTE, "data_root": tmp_path, "preload": (), "on_event": heard, **more}
+        return run(specs, runs, workers=workers, **options)
+
+    return go
+
+
+def like(model="fake", number=0, device="cpu", encoder=None, **config) -> RunSpec:
+    return dataclasses.replace(spec(number, **config), model=model, device=device, encoder=encoder)
+
+
+def took(mib, **what) -> RunRecord:
+    return RunRecord(like(**what), "done", peak_memory_mib=mib)
+
+
+# ------------------------------------------------------------------------------------------------ what fits
+
+
+def test_runs_share_a_device_as_far_as_their_peaks_fit():
+    peaks = Peaks([took(100), took(300, number=1), took(50, model="small")])
+    assert peaks.need(like(number=9)) == MARGIN * 300
+    assert peaks.need(like("small", device="cuda")) is None  # measured on the CPU only
+    two = 2 * MARGIN * 300 / SHARE
+    assert fit([like(), like(number=1)], two + 1, peaks)
+    assert not fit([like(), like(number=1)], two - 1, peaks)
+    assert fit([like(), like("small")], MARGIN * 350 / SHARE + 1, peaks)
+
+
+def test_a_gpu_also_holds_a_context_for_each_process():
+    assert Peaks([took(100, device="cuda")]).need(like(device="cuda")) == MARGIN * 100 + CONTEXT
+
+
+def test_what_nothing_is_known_of_is_alone():
+    peaks = Peaks([took(1), RunRecord(like("failed"), "failed", peak_memory_mib=1.0), took(None, model="untold")])
+    for unknown in ("failed", "untold", "new"):
+        assert not fit([like(), like(unknown)], 1e9, peaks) and not fit([like(unknown), like()], 1e9, peaks)
+        assert fit([like(unknown)], 1.0, peaks)
+
+
+def test_a_fine_tuned_encoder_is_alone_on_a_gpu():
+    bert = {"encoder": {"name": "bert", "sha256": "0"}}
+    peaks = Peaks([took(1, device=d, **e) for d in ("cpu", "cuda") for e in ({}, bert)])
+    assert not fit([like(device="cuda"), like(device="cuda", **bert)], 1e9, peaks)
+    assert fit([like(device="cpu"), like(device="cpu", **bert)], 1e9, peaks)
+    assert fit([like(device="cuda", **bert)], 1.0, peaks)
+
+
+def test_free_devices_are_the_least_busy_ones_first():
+    found = Slots(4, {"cuda:0": 2, "cuda:1": 2})
+    for number, free in enumerate((["cuda:0", "cuda:1"], ["cuda:1", "cuda:0"], ["cuda:0", "cuda:1"], ["cuda:1"])):
+        assert found.free() == free
+        found.enter(spec(number), free[0])
+    assert found.free() == []
+    found.leave(spec(1))
+    assert found.free() == ["cuda:1"]
+    found.workers = 3
+    assert found.free() == []
+
+
+def test_out_of_memory_leaves_one_fewer_than_there_were():
+    found = Slots(8, {"cuda:0": 4, "cuda:1": 4})
+    for number in range(5):
+        found.enter(spec(number), f"cuda:{number // 3}")  # three on the first, two on the second
+    found.leave(spec(0))
+    assert found.lower(spec(1), host=False) == "2 others ran beside it, from here on at most 2 at a time on cuda:0"
+    assert found.lower(spec(2), host=False) is not None  # the same lack of memory: not counted twice
+    assert (found.limits, found.workers) == ({"cuda:0": 2, "cuda:1": 4}, 8)
+    assert found.lower(spec(3), host=True) == "4 others ran beside it, from here on at most 4 at a time"
+    assert (found.limits, found.workers) == ({"cuda:0": 2, "cuda:1": 4}, 4)
+
+
+def test_alone_there_is_nothing_to_lower():
+    found = Slots(8, {"cuda:0": 4, "cuda:1": 4})
+    found.enter(spec(0), "cuda:0")
+    found.enter(spec(1), "cuda:1")
+    assert found.lower(spec(0), host=False) is None and found.limits["cuda:0"] == 4
+    assert found.lower(spec(0), host=True) == "1 other ran beside it, from here on at most 1 at a time"
+
+
+# ------------------------------------------------------------------------------------------------ what was asked for
+
+
+def how(workers=1, devices=("cpu",), slots=None):
+    return How(workers, devices, "", "", (), slots=slots)
+
+
+def test_slots_and_workers(monkeypatch):
+    monkeypatch.setattr(slots, "processors", lambda: 6)
+    monkeypatch.setattr(slots, "free_memory", {"cuda:0": 100.0, "cuda:1": 200.0}.get)
+    two = ("cuda:0", "cuda:1")
+    assert slots_for(how(3, two)).limits == {"cuda:0": 2, "cuda:1": 1}
+    assert slots_for(how(3, two, 2)).limits == {"cuda:0": 2, "cuda:1": 2}
+    automatic = slots_for(how(3, two, "auto"), [took(100)])
+    assert (automatic.limits, automatic.memory) == ({"cuda:0": 3, "cuda:1": 3}, {"cuda:0": 100.0, "cuda:1": 200.0})
+    assert automatic.peaks.need(like()) is not None
+    assert workers_for(None, None, two) == 1 and workers_for(5, 2, two) == 5
+    assert workers_for(None, 2, two) == 4 and workers_for(None, "auto", two) == 6
+    assert (parse_slots(None), parse_slots("3"), parse_slots("auto")) == (None, 3, "auto")
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        (["--slots", "0"], "--slots is 0; expected a number of at least 1, or auto"),
+        (["--slots", "all"], "--slots is all"),
+        (["--slots", "2", "--executor", "inline"], "not for inline: it does one run at a time"),
+        (["--slots", "2", "--executor", "ray"], "not for ray: lower what each run gets"),
+        (["--executor", "slurm", "--cluster-set", "slots=many"], "slots is 'many'; expected a number, or auto"),
+    ],
+)
+def test_mistakes(tmp_path, capsys, options, sentence):
+    places = ["--results", str(tmp_path / "r"), "--data", str(tmp_path / "d"), "--dry-run"]
+    assert main(["run", "table1", "--profile", "demo", "--rows", "TFN-GloVe", *places, *options]) == 2
+    assert sentence in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_slurms_workers_take_auto_too():
+    assert read_cluster(None, {"slots": "auto"}).slots == "auto"
+
+
+# ------------------------------------------------------------------------------------------------ the machine
+
+
+def test_free_memory_of_this_machine():
+    assert 10 < machine.free_memory("cpu") < 2**30
+    assert machine.processors() >= 1
+
+
+@pytest.mark.parametrize(
+    "groups, files, mib",
+    [
+        ("0::/\n", {}, 2000),
+        ("0::/a/b\n", {"a/b/memory.max": "max", "a/memory.max": str(500 * 2**20)}, 500),
+        ("5:cpu:/a\n4:memory:/a\n", {"memory/a/memory.limit_in_bytes": str(300 * 2**20)}, 300),
+        ("0::/\n", {"memory.max": str(9000 * 2**20)}, 2000),
+    ],
+)
+def test_a_jobs_own_limit_counts(tmp_path, groups, files, mib):
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/meminfo").write_text(f"MemTotal: 9999999 kB\nMemAvailable: {2000 * 1024} kB\n")
+    (tmp_path / "proc/self/cgroup").write_text(groups)
+    for name, text in files.items():
+        file = tmp_path / "sys/fs/cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+    assert machine._host_memory(tmp_path) == mib * 2**20
+
+
+def test_a_gpu_is_asked_by_another_process(monkeypatch):
+    answers = iter([(0, f"{3 * 2**30}\n", ""), (1, "", "Traceback\nRuntimeError: No CUDA GPUs are available\n")])
+    monkeypatch.setattr(
+        subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, *next(answers))
+    )  # fmt: skip
+    assert machine.free_memory("cuda:1") == 3072
+    with pytest.raises(UserError, match=r"cuda:1 cannot be read \(RuntimeError: No CUDA GPUs are available\)"):
+        machine.free_memory("cuda:1")
+
+
+# ------------------------------------------------------------------------------------------------ with processes
+
+
+def test_slots_bound_each_device_and_workers_all(go):
+    specs = [like(number=n, device="cuda", sleep=0.1) for n in range(8)]
+    go(specs, workers=3, devices=("cuda:0", "cuda:1"), slots=2)
+    assert go.most == {"cuda:0": 2, "cuda:1": 1}
+
+
+def test_auto_measures_one_and_then_shares(go, monkeypatch):
+    monkeypatch.setattr(slots, "free_memory", lambda device: 100 * MARGIN * 2.5 / SHARE)
+    specs = [like(number=n, sleep=0.15, mib=100.0) for n in range(5)]
+    assert len(go(specs, workers=4, slots="auto").done) == 5
+    assert [e.kind for e in go.events[:2]] == ["start", "done"]
+    assert go.most == {"cpu": 2}
+    go([like(number=n, sleep=0.15, mib=100.0) for n in (8, 9)], slots="auto")
+    assert go.most == {"cpu": 2}  # known from the records, from the start
+
+
+def test_out_of_memory_beside_others_is_tried_again_beside_fewer(go, runs, tmp_path):
+    specs = [spec(n, sleep=0.3, fits=2) for n in range(6)]
+    summary = go(specs, workers=4)
+    assert len(summary.done) == 6 and summary.failed == []
+    told = [e for e in go.events if e.kind == "retry"]
+    assert told and all("out of memory: MemoryError: Unable to allocate 8 GiB" in e.reason for e in told)
+    assert "others ran beside it, from here on at most" in told[0].reason
+    records = [runs.get(s.id) for s in specs]
+    assert sorted(r for record in records for r in record.failures) == sorted(e.reason for e in told)
+    assert all(record.attempts == 1 + len(record.failures) and record.notes == [] for record in records)
+    assert len(executed(tmp_path)) == 6 + len(told)
+    ends = [e.kind for e in go.events]
+    assert "retry" not in ends[len(ends) - ends[::-1].index("retry") :] and list((runs.root / "leases").iterdir()) == []
+
+
+def test_the_commands_next_runs_start_with_what_was_left(go):
+    lowered = {}
+    go([spec(n, sleep=0.3, fits=2) for n in range(3)], lowered=lowered)
+    assert lowered == {"": 2}
+    go([spec(n, sleep=0.2) for n in range(3, 7)], lowered=lowered)
+    assert go.most == {"cpu": 2}
+
+
+def test_of_a_gpu_lowers_that_gpu_only(go, runs):
+    tight = [like(number=n, device="cuda", sleep=0.3, fits=1) for n in range(4)]
+    assert len(go(tight, workers=4, devices=("cuda:0", "cuda:1")).done) == 4
+    said = {reason.rpartition("; ")[2] for s in tight for reason in runs.get(s.id).failures}
+    assert said <= {f"1 other ran beside it, from here on at most 1 at a time on cuda:{n}" for n in range(2)} and said
+
+
+def test_alone_it_is_a_failure_with_its_reason(go, runs, tmp_path):
+    wide = spec(0, fits=0, sleep=0.1)
+    summary = go([wide], workers=3)
+    reason = "out of memory: MemoryError: Unable to allocate 8 GiB; nothing ran beside it"
+    assert summary.failed == [(wide, reason)] and runs.failed(wide.id).reason == reason
+    assert executed(tmp_path) == [wide.id]
+    assert "MemoryError" in (runs.folder(wide.id) / "log.txt").read_text()
+
+
+def test_beside_others_and_then_alone(go, runs):
+    wide = spec(0, fits=0, sleep=0.2)
+    assert go([wide, spec(1, sleep=0.4)], workers=2).failed[0][0] == wide
+    failure = runs.failed(wide.id)
+    assert failure.attempts == 2 and failure.reason.endswith("; nothing ran beside it")
+    assert failure.failures[0].endswith("; 1 other ran beside it, from here on at most 1 at a time")
+
+
+def test_a_kill_beside_others_lowers_the_number_too(go):
+    go([spec(0, killed=1, sleep=0.1), *(spec(n, sleep=0.3) for n in range(1, 6))], workers=3)
+    lowered = next(i for i, e in enumerate(go.events) if e.kind == "retry")
+    assert "2 others ran beside it, from here on at most 2 at a time" in go.events[lowered].reason
+    running = 3
+    for event in go.events[lowered:]:
+        running += {"start": 1, "done": -1}.get(event.kind, 0)
+        assert event.kind != "start" or running <= 2
+
+
+def test_inline_it_is_a_failure(go, runs):
+    wide = spec(0, fits=0, sleep=0.1)
+    summary = go([wide, spec(1)], executor="inline", workers=1)
+    assert summary.failed == [(wide, "out of memory: MemoryError: Unable to allocate 8 GiB")]
+    assert runs.failed(wide.id).attempts == 1 and summary.done == [spec(1)]
+
+
+def test_a_worker_lowers_its_slots(runs, tmp_path):
+    publish(runs, [Entry(spec(n, sleep=0.3, fits=1), 0, EXECUTE, str(tmp_path)) for n in range(3)])
+    events = []
+    pull = work(
+        runs, slots="auto", limits=Limits(idle=0), poll=0.05, execute=EXECUTE, preload=(), on_event=events.append
+    )
+    assert len(pull.done) == 3 and pull.failed == []
+    events.clear()
+    publish(runs, [Entry(spec(n, sleep=0.3, fits=1), 0, EXECUTE, str(tmp_path)) for n in range(3, 6)])
+    pull = work(runs, slots=3, limits=Limits(idle=0), poll=0.05, execute=EXECUTE, preload=(), on_event=events.append)
+    assert len(pull.done) == 3 and "retry" in [e.kind for e in events]
+
+
+@pytest.mark.parametrize(
+    "error, host",
+    [
+        (MemoryError(), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("CUDA error: out of memory"), False),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), False),
+    ],
+)
+def test_what_counts_as_out_of_memory(runs, tmp_path, monkeypatch, error, host):
+    def execute(*_, **__):
+        raise error
+
+    monkeypatch.setattr("fake_execute.execute", execute)
+    with pytest.raises(OutOfMemory) as caught:
+        attempt(spec(0), runs, EXECUTE, str(tmp_path), "cpu")
+    assert caught.value.host is host and runs.failed(spec(0).id) is None
+
+
+def test_pytorchs_own_errors_count(runs, tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+
+    def execute(*_, **__):
+        torch.empty(2**60, dtype=torch.uint8)
+
+    monkeypatch.setattr("fake_execute.execute", execute)
+    with pytest.raises(OutOfMemory) as caught:
+        attempt(spec(0), runs, EXECUTE, str(tmp_path), "cpu")
+    assert caught.value.host
+    monkeypatch.setattr(
+        "fake_execute.execute", lambda *_, **__: exec("raise torch.OutOfMemoryError('x')", {"torch": torch})
+    )
+    with pytest.raises(OutOfMemory) as caught:
+        attempt(spec(0), runs, EXECUTE, str(tmp_path), "cuda:0")
+    assert not caught.value.host

@@ -1,0 +1,411 @@
+"""Comparing two rows: metrics on resamples against hycon.metrics, tests and intervals against scipy, and simulation.
+
+In the simulations a label is standard normal and a run's prediction is the label plus a normal error, so the truth of a
+metric has a closed form; an error has a part that all runs share (hard utterances), one of the row, and one of the run.
+"""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from hycon.errors import UserError
+from hycon.metrics import PROTOCOLS, emotion_metrics, sentiment_metrics
+from studies.aggregate.predictions import compare_records, emotions_of, group_of
+from studies.statistics.comparison import Comparison, Group, benjamini_hochberg, compare, compare_values
+from studies.statistics.resample import measure
+from studies.store.record import RunRecord, RunSpec
+from studies.store.run_store import RunStore
+
+METRICS = ("acc7", "acc2", "f1", "mae", "corr")
+EMOTIONS = ("happy", "sad", "angry")
+RNG = np.random.default_rng(0)
+
+
+def normals(seed, n):
+    return np.random.default_rng(seed).normal(size=n)
+
+
+# -------------------------------------------------------------------------------- metrics on resamples
+
+
+def sentiment(seed=0, runs=3, n=40):
+    """Rounded, so that labels and predictions of 0 and on the edges of classes occur."""
+    rng = np.random.default_rng(seed)
+    label = np.round(rng.normal(0, 1.5, n) * 2) / 2
+    return np.round((label + rng.normal(0, 1, (runs, n))) * 2) / 2, label.clip(-3, 3)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("metric", METRICS)
+def test_each_metric_is_that_of_hycon_metrics_on_every_resample(metric, protocol):
+    prediction, label = sentiment()
+    assert (label == 0).any() and (prediction == 0).any()
+    measured = measure(prediction, label, metric, protocol=protocol)
+    expected = [sentiment_metrics(p, label, protocol)[metric] for p in prediction]
+    assert measured.values() == pytest.approx(expected, abs=1e-12)
+    kept = label != 0 if measured.utterances < len(label) else np.ones(len(label), bool)
+    prediction, label = prediction[:, kept], label[kept]
+    drawn = np.random.default_rng(1).integers(len(label), size=(20, len(label)))
+    weights = np.stack([np.bincount(line, minlength=len(label)) / len(label) for line in drawn])
+    expected = [[sentiment_metrics(p[line], label[line], protocol)[metric] for p in prediction] for line in drawn]
+    assert measured.under(weights) == pytest.approx(np.array(expected), abs=1e-12)
+
+
+def test_what_does_not_enter_a_metric_is_not_resampled():
+    prediction, label = sentiment()
+    polar = int((label != 0).sum())
+    assert [measure(prediction, label, m).utterances for m in METRICS] == [40, polar, polar, polar, polar]
+    assert measure(prediction, label, "mae", protocol="mult").utterances == 40
+    assert measure(prediction, label, "f1", protocol="all").utterances == 40
+
+
+@pytest.mark.parametrize("metric", ["happy_acc", "sad_f1", "angry_f1", "average_acc", "average_f1"])
+def test_emotions_are_those_of_hycon_metrics(metric):
+    rng = np.random.default_rng(2)
+    label = (rng.random((30, 3)) < 0.3).astype(float)
+    logits = rng.normal(size=(4, 30, 3, 2))
+    emotion, kind = metric.split("_")
+    found = measure(logits, label, metric, emotions=EMOTIONS).values()
+    assert found == pytest.approx([emotion_metrics(p, label, EMOTIONS)[emotion][kind] for p in logits], abs=1e-12)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.3, -2.0])
+def test_a_constant_prediction_has_no_correlation(constant):
+    label = sentiment()[1]
+    measured = measure(np.full((2, 40), constant), label, "corr")
+    assert not measured.values().any() and not measured.resampled(50, 0).any()
+
+
+@pytest.mark.parametrize("value", [-1.0, 1.0])
+def test_f1_of_one_class_alone(value):
+    label = np.full(6, value)
+    assert measure(np.full((1, 6), value), label, "f1").values() == pytest.approx([1.0])
+    assert measure(np.full((1, 6), -value), label, "f1").values() == pytest.approx([0.0], abs=1e-12)
+
+
+def test_resamples_are_the_same_for_all_runs_and_repeatable(monkeypatch):
+    prediction, label = sentiment()
+    twice = measure(np.concatenate([prediction, prediction]), label, "mae").resampled(60, 3)
+    assert twice.shape == (60, 6)
+    assert np.array_equal(twice[:, :3], twice[:, 3:])
+    monkeypatch.setattr("studies.statistics.resample.BLOCK", 100)  # blocks bound the memory and move no draw
+    assert measure(prediction, label, "mae").resampled(60, 3) == pytest.approx(twice[:, :3], abs=1e-12)
+    assert measure(prediction, label, "mae").resampled(60, 4) != pytest.approx(twice[:, :3], abs=1e-12)
+
+
+def test_a_measure_refuses_what_it_cannot_be_of():
+    prediction, label = sentiment()
+    with pytest.raises(UserError, match="No metric 'acc3' of sentiment predictions; nearest: acc"):
+        measure(prediction, label, "acc3")
+    with pytest.raises(UserError, match="No protocol 'papr'; nearest: paper"):
+        measure(prediction, label, "acc2", protocol="papr")
+    with pytest.raises(UserError, match="do not fit labels"):
+        measure(prediction[:, 1:], label, "acc2")
+    with pytest.raises(UserError, match="not finite"):
+        measure(np.where(prediction == prediction.max(), np.nan, prediction), label, "acc2")
+    with pytest.raises(UserError, match="All 40 labels are 0"):
+        measure(prediction, 0 * label, "acc2")
+    logits, felt = np.zeros((2, 5, 3, 2)), np.zeros((5, 3))
+    with pytest.raises(UserError, match="No metric 'hapy_acc' of emotion predictions; nearest: happy_acc"):
+        measure(logits, felt, "hapy_acc", emotions=EMOTIONS)
+    with pytest.raises(UserError, match="a name for each"):
+        measure(logits, felt, "happy_acc", emotions=("happy",))
+
+
+# ------------------------------------------------------------------------------------- permutation tests
+
+
+@pytest.mark.parametrize("n_a, n_b", [(5, 5), (4, 6), (2, 2), (3, 2)])
+def test_unpaired_p_is_scipys(n_a, n_b):
+    a, b = normals(1, n_a) + 0.8, normals(2, n_b)
+    expected = scipy.stats.permutation_test((a, b), lambda x, y: x.mean() - y.mean(), n_resamples=math.inf)
+    assert compare_values(a, b).p == pytest.approx(expected.pvalue)
+
+
+@pytest.mark.parametrize("n", [2, 5, 6, 9])
+def test_paired_p_is_scipys(n):
+    a, b = normals(3, n) + 0.5, normals(4, n)
+    expected = scipy.stats.permutation_test(
+        (a - b,), np.mean, permutation_type="samples", n_resamples=math.inf
+    )  # one sample of differences: signs are flipped
+    assert compare_values(a, b, paired=True).p == pytest.approx(expected.pvalue)
+
+
+def test_p_by_hand():
+    assert compare_values([3, 4], [1, 2]).p == pytest.approx(2 / 6)
+    assert compare_values([1, 2], [3, 4]).p == pytest.approx(2 / 6)
+    assert compare_values([2, 3, 5], [1, 1, 1], paired=True).p == pytest.approx(2 / 8)
+    assert compare_values([1, 1], [1, 1]).p == 1.0
+    assert compare_values([0.1, 0.2, 0.3], [0.3, 0.1, 0.2]).p == 1.0  # ties, however their sums are rounded
+
+
+def test_the_smallest_p_that_a_number_of_seeds_allows():
+    apart = np.arange(5.0)
+    five = compare_values(apart + 10, apart)
+    assert (five.p, five.underpowered, five.seeds_needed) == (pytest.approx(2 / 252), False, None)
+    pairs = compare_values(apart + 10, apart, paired=True)
+    assert (pairs.p, pairs.underpowered, pairs.seeds_needed) == (pytest.approx(2 / 32), True, 6)
+    six = compare_values([*apart + 10, 3], [*apart, 1], paired=True)
+    assert (six.p, six.underpowered) == (pytest.approx(2 / 64), False)
+    three = compare_values(apart[:3] + 10, apart[:3])
+    assert (three.p, three.underpowered, three.seeds_needed) == (pytest.approx(2 / 20), True, 4)
+    assert not compare_values(apart[:3] + 10, apart).underpowered  # 2 of 56
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_beyond_exact_enumeration_p_is_drawn_and_never_zero(paired):
+    a, b = normals(5, 20) + 1.5, normals(6, 20)
+    if paired:
+        expected = scipy.stats.ttest_rel(a, b).pvalue
+    else:
+        expected = scipy.stats.ttest_ind(a, b).pvalue
+    found = compare_values(a, b, paired=paired).p
+    assert 0.005 < found < 0.3 and found == pytest.approx(expected, rel=0.15)
+    assert compare_values(a, b, paired=paired).p == found
+    assert compare_values(a + 100, b, paired=paired).p == pytest.approx(2 / 10_000)
+
+
+@pytest.mark.parametrize("paired, n", [(True, 6), (False, 5), (True, 15)])
+def test_false_positives_are_no_more_than_one_in_twenty(paired, n):
+    """Two rows of one distribution, skewed so that no normality helps."""
+    simulations = 600 if n < 10 else 150
+    draws = np.random.default_rng(7).exponential(size=(simulations, 2, n))
+    rate = np.mean([compare_values(a, b, paired=paired).p < 0.05 for a, b in draws])
+    assert 0.01 < rate <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / simulations)
+
+
+# ---------------------------------------------------------------------------------------------- intervals
+
+
+def test_without_utterances_the_intervals_are_the_paired_and_welchs():
+    a, b = normals(8, 5), 3 * normals(9, 4)
+    expected = scipy.stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    found = compare_values(a, b)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert (found.n_a, found.n_b, found.utterances, found.paired) == (5, 4, 0, False)
+    expected = scipy.stats.ttest_rel(a[:4], b).confidence_interval(0.95)
+    found = compare_values(a[:4], b, paired=True)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert found.difference == pytest.approx(np.mean(a[:4]) - np.mean(b))
+
+
+def test_where_all_runs_of_a_row_agree_only_utterances_remain():
+    """Then the interval is the t-interval of the mean of the utterances' differences."""
+    label = normals(10, 200)
+    a, b = label + normals(11, 200), label + 0.8 * normals(12, 200)
+    found = compare(
+        Group(np.stack([a] * 3), label, (1, 2, 3)),
+        Group(np.stack([b] * 3), label, (4, 5, 6)),
+        "mae",
+        protocol="all",
+        resamples=4000,
+    )
+    each = np.abs(a - label) - np.abs(b - label)
+    low, high = scipy.stats.t.interval(0.95, 199, loc=each.mean(), scale=scipy.stats.sem(each))
+    assert found.difference == pytest.approx(each.mean())
+    assert found.high - found.low == pytest.approx(high - low, rel=0.05)  # the variance is resampled
+    assert found.p < 0.2  # 2 of 20: between runs there is nothing but a difference
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_what_each_run_errs_on_by_itself_is_not_counted_twice(paired):
+    """Where runs err on utterances independently, their spread between seeds has all of it already."""
+    rng, ratios = np.random.default_rng(14), []
+    for i in range(40):
+        label = rng.normal(size=400)
+        a, b = label + rng.normal(size=(2, 6, 400))
+        seeds = tuple(range(6)), tuple(range(6)) if paired else tuple(range(6, 12))
+        found = compare(Group(a, label, seeds[0]), Group(b, label, seeds[1]), "mae", protocol="all", seed=i)
+        plain = compare_values(np.abs(a - label).mean(1), np.abs(b - label).mean(1), paired=paired)
+        ratios.append((found.high - found.low) / (plain.high - plain.low))
+    assert np.median(ratios) == pytest.approx(1, abs=0.1)
+
+
+def test_the_same_runs_on_both_sides_differ_by_nothing():
+    prediction, label = sentiment()
+    group = Group(prediction, label, (1, 2, 3))
+    assert compare(group, group, "acc2") == Comparison(0.0, 0.0, 0.0, 1.0, 3, 3, int((label != 0).sum()), True, True, 6)
+
+
+def test_one_run_has_a_difference_and_nothing_more():
+    prediction, label = sentiment()
+    one, all_three = Group(prediction[:1], label, (9,)), Group(prediction, label, (1, 2, 3))
+    found = compare(one, all_three, "acc7")
+    expected = [sentiment_metrics(p, label)["acc7"] for p in prediction]
+    assert found.difference == pytest.approx(expected[0] - np.mean(expected))
+    assert (found.low, found.high, found.p, found.underpowered, found.seeds_needed) == (None, None, None, True, 4)
+    assert compare_values([1.0], [2.0]).low is None
+
+
+TAU = 0.06  # log sd of a run's error: of Acc2 this makes about a point between seeds, as in the paper's lineage
+
+
+def rows(rng, seeds, n, scales, paired):
+    """Two groups of runs whose errors have the given scales, 60 % of their variance shared by all runs of a row, half
+    of that by both rows; paired runs share half of what their seed does to the scale."""
+    label, hard, own = rng.normal(size=n), rng.normal(size=n), rng.normal(size=(2, n))
+    seed_effect = rng.normal(size=seeds)
+    groups = []
+    for i, scale in enumerate(scales):
+        effect = rng.normal(size=seeds)
+        if paired:
+            effect = math.sqrt(0.5) * (seed_effect + effect)
+        error = math.sqrt(0.3) * hard + math.sqrt(0.3) * own[i] + math.sqrt(0.4) * rng.normal(size=(seeds, n))
+        prediction = label + scale * np.exp(TAU * effect)[:, None] * error
+        first = 0 if paired else i * seeds
+        groups.append(Group(prediction, label, tuple(range(first, first + seeds))))
+    return groups
+
+
+def truth(metric, scale):
+    """Expected metric of a run: over its scale (Gauss-Hermite), of E|error|, or of P(equal signs) of two normals."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+    scales = scale * np.exp(TAU * nodes)
+    of_scale = scales * math.sqrt(2 / math.pi) if metric == "mae" else 0.5 + np.arctan(1 / scales) / math.pi
+    return float(weights @ of_scale / weights.sum())
+
+
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("metric", ["mae", "acc2"])
+def test_intervals_of_five_seeds_cover_the_truth_19_times_in_20(metric, paired):
+    rng, covered, simulations = np.random.default_rng(13), 0, 600
+    difference = truth(metric, 0.5) - truth(metric, 0.55)
+    for i in range(simulations):
+        a, b = rows(rng, 5, 300, (0.5, 0.55), paired)
+        found = compare(a, b, metric, protocol="all", resamples=100, seed=i)
+        assert found.paired == paired
+        covered += found.low <= difference <= found.high
+    assert covered / simulations == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / simulations))
+
+
+# ------------------------------------------------------------------------------------------------ pairing
+
+
+@pytest.mark.parametrize(
+    "seeds_a, seeds_b, expected",
+    [
+        ((1, 2, 3), (1, 2, 3), (3, 3, True)),
+        ((1, 2, 3), (3, 1, 2), (3, 3, True)),
+        ((1, 2, 3), (1, 2, 9), (2, 2, True)),  # a run is missing: the pairs that are there
+        ((1, 2, 3), (1, 8, 9), (3, 3, False)),
+        ((1, 2, 3), (7, 8, 9), (3, 3, False)),
+        ((1, 1, 2), (1, 2, 3), (3, 3, False)),  # which of the two would be the pair?
+    ],
+)
+def test_rows_are_paired_by_seed(seeds_a, seeds_b, expected):
+    (prediction, label), other = sentiment(), sentiment(5)[0]
+    found = compare(Group(prediction, label, seeds_a), Group(other, label, seeds_b), "mae")
+    assert (found.n_a, found.n_b, found.paired) == expected
+
+
+def test_pairs_are_of_equal_seeds_in_whatever_order():
+    prediction, label = sentiment()
+    other = prediction + 0.5
+    shuffled = Group(other[[2, 0, 1]], label, (3, 1, 2))
+    assert compare(Group(prediction, label, (1, 2, 3)), shuffled, "mae") == pytest.approx(
+        compare(Group(prediction, label, (1, 2, 3)), Group(other, label, (1, 2, 3)), "mae")
+    )
+
+
+def test_other_utterances_are_refused():
+    prediction, label = sentiment()
+    with pytest.raises(UserError, match="not of the same utterances"):
+        compare(Group(prediction, label, (1, 2, 3)), Group(prediction, label[::-1], (1, 2, 3)), "mae")
+    with pytest.raises(UserError, match="not of the same utterances"):
+        compare(Group(prediction, label, (1, 2, 3)), Group(prediction[:, 1:], label[1:], (1, 2, 3)), "mae")
+
+
+@pytest.mark.parametrize(
+    "a, b, paired", [([], [1.0], False), ([1.0, math.nan], [1.0, 2.0], False), ([1, 2], [1], True)]
+)
+def test_values_that_cannot_be_compared(a, b, paired):
+    with pytest.raises(ValueError, match=r"finite|pairs"):
+        compare_values(a, b, paired=paired)
+
+
+# ----------------------------------------------------------------------------------- Benjamini and Hochberg
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 40])
+def test_adjusted_p_is_scipys(n):
+    p = np.random.default_rng(n).random(n) ** 2
+    assert benjamini_hochberg(list(p)) == pytest.approx(list(scipy.stats.false_discovery_control(p)))
+
+
+def test_adjusted_p_by_hand_and_what_is_not_tested_does_not_count():
+    assert benjamini_hochberg([0.01, None, 0.04, 0.03]) == [pytest.approx(0.03), None, 0.04, 0.04]
+    assert benjamini_hochberg([None, None]) == [None, None]
+    assert benjamini_hochberg([]) == []
+    with pytest.raises(ValueError, match="0, 1"):
+        benjamini_hochberg([0.5, 1.5])
+
+
+# ---------------------------------------------------------------------------------------- from a store
+
+
+def stored(store, predictions, label, model="hycon", seeds=None, ids=None, kept=True):
+    """A record per line of `predictions`, with their metrics."""
+    records = []
+    for i, prediction in enumerate(predictions):
+        seed = (seeds or range(len(predictions)))[i]
+        spec = RunSpec(model, 1, "bert", "toy", "0" * 64, {}, {}, seed=seed)
+        if prediction.ndim == 1:
+            metrics = {"paper": sentiment_metrics(prediction, label)}
+        else:
+            metrics = {"emotions": emotion_metrics(prediction, label, EMOTIONS)}
+        record = RunRecord(spec, "done", metrics={"test": metrics}, seconds=10.0 + i)
+        names = np.array(ids or [f"u{j}" for j in range(len(label))])
+        arrays = {"test_prediction": prediction, "test_label": label, "test_id": names}
+        records.append(store.put(record, arrays))
+        if not kept:
+            (store.folder(spec.id) / "predictions.npz").unlink()
+    return records
+
+
+@pytest.fixture
+def store(tmp_path):
+    return RunStore(tmp_path)
+
+
+def test_records_are_compared_by_their_predictions(store):
+    prediction, label = sentiment()
+    a, b = stored(store, prediction, label), stored(store, prediction + 0.5, label, "tfn")
+    groups = group_of(store, a), group_of(store, b)
+    assert groups[0].seeds == (0, 1, 2) and np.array_equal(groups[0].prediction, prediction)
+    found = compare_records(store, a, b, "acc2")
+    assert found == compare(*groups, "acc2") and found.paired and found.utterances > 0
+    assert compare_records(store, a, b, "acc2", groups=groups) == found
+
+
+def test_records_without_predictions_and_costs_are_compared_by_their_numbers(store):
+    prediction, label = sentiment()
+    a, b = stored(store, prediction, label), stored(store, prediction + 0.5, label, "tfn", kept=False)
+    assert group_of(store, b) is None and group_of(store, []) is None
+    found = compare_records(store, a, b, "acc2")
+    assert (found.utterances, found.paired) == (0, True)
+    assert found.difference == pytest.approx(compare_records(store, b, a, "acc2").difference * -1)
+    cost = compare_records(store, a, a, "train_seconds")
+    assert (cost.difference, cost.utterances, cost.n_a) == (0.0, 0, 3)
+    assert compare_records(store, a, b, "parameters") is None  # the records have none
+    assert compare_records(store, a, [], "acc2") is None
+
+
+def test_emotions_come_from_the_records(store):
+    rng = np.random.default_rng(2)
+    label = (rng.random((30, 3)) < 0.3).astype(float)
+    a, b = (stored(store, rng.normal(size=(2, 30, 3, 2)), label, model) for model in ("hycon", "mfn"))
+    assert emotions_of(a) == EMOTIONS
+    found = compare_records(store, a, b, "average_f1")
+    scores = [np.mean([r.metrics["test"]["emotions"]["average"]["f1"] for r in records]) for records in (a, b)]
+    assert found.difference == pytest.approx(scores[0] - scores[1]) and found.utterances == 30
+    assert compare_records(store, a, b, "acc2") is None
+
+
+def test_runs_on_other_utterances_are_no_group(store):
+    prediction, label = sentiment()
+    a = stored(store, prediction[:1], label)
+    odd = stored(store, prediction[1:2], label, seeds=[5], ids=[f"v{j}" for j in range(40)])
+    with pytest.raises(UserError, match="on other utterances or labels"):
+        group_of(store, [*a, *odd])

@@ -1,0 +1,162 @@
+"""Statistics of a cell against scipy and simulation, and the verdicts on and around every edge."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from studies.paper import paper_table
+from studies.statistics.cell import (
+    TOLERANCES,
+    CellStat,
+    cell,
+    explained,
+    seeds_to_settle,
+    tolerance_for,
+    tolerance_of,
+    verdict,
+)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 30])
+def test_interval_is_scipys(n):
+    values = list(np.random.default_rng(n).normal(85, 0.6, n))
+    found = cell(values)
+    low, high = scipy.stats.t.interval(0.95, n - 1, loc=np.mean(values), scale=scipy.stats.sem(values))
+    assert found.n == n
+    assert found.mean == pytest.approx(np.mean(values))
+    assert found.sd == pytest.approx(np.std(values, ddof=1))
+    assert (found.low, found.high) == pytest.approx((low, high))
+
+
+def test_intervals_of_five_cover_the_truth_19_times_in_20():
+    draws = np.random.default_rng(0).normal(0, 1, (4000, 5))
+    covered = np.mean([stat.low <= 0 <= stat.high for stat in (cell(list(row)) for row in draws)])
+    assert covered == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / 4000))
+
+
+def test_one_run_has_no_spread():
+    assert cell([85.0]) == CellStat(85.0, None, None, None, 1)
+
+
+def test_equal_runs_have_no_width():
+    assert cell([85.0] * 3) == CellStat(85.0, 0.0, 85.0, 85.0, 3)
+
+
+@pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf]])
+def test_a_cell_needs_finite_values(values):
+    with pytest.raises(ValueError, match="finite"):
+        cell(values)
+
+
+@pytest.mark.parametrize(
+    "low, high, expected",
+    [
+        (84.5, 85.5, "reproduced"),
+        (84.0, 86.0, "reproduced"),  # the edges belong to the band
+        (83.9, 85.5, "inconclusive"),
+        (84.5, 86.1, "inconclusive"),
+        (80.0, 90.0, "inconclusive"),
+        (83.0, 84.0, "inconclusive"),  # touches the band
+        (83.0, 83.9, "differs"),
+        (86.1, 87.0, "differs"),
+    ],
+)
+def test_verdict_compares_interval_and_band(low, high, expected):
+    assert verdict(CellStat((low + high) / 2, 1.0, low, high, 5), 85.0, 1.0) == expected
+
+
+def test_edges_survive_binary_fractions():
+    assert verdict(CellStat(0.815, 0.0, 0.815, 0.815, 3), 0.8, 0.015) == "reproduced"
+
+
+def test_verdicts_without_a_comparison():
+    stat = CellStat(85.0, 0.1, 84.9, 85.1, 5)
+    assert verdict(None, 85.0, 1.0) == "not run"
+    assert verdict(stat, None, 1.0) == "not comparable"
+    assert verdict(stat, 85.0, None) == "not comparable"
+    assert verdict(CellStat(85.0, None, None, None, 1), 85.0, 1.0) == "inconclusive"
+
+
+def test_differs_is_rare_where_the_paper_is_right():
+    """The false positive rate: true mean at the band's edge, the worst case, is at most 2.5 %."""
+    draws = np.random.default_rng(1).normal(86.0, 0.6, (2000, 5))
+    wrong = np.mean([verdict(cell(list(row)), 85.0, 1.0) == "differs" for row in draws])
+    assert wrong <= 0.025 + 4 * math.sqrt(0.025 * 0.975 / 2000)
+
+
+@pytest.mark.parametrize(
+    "low, high, expected",
+    [
+        (84.9, 85.3, "reproduced: 0.1 above the paper's, the interval within the tolerance of 1.0"),
+        (84.9, 85.1, "reproduced: in print the paper's, the interval within the tolerance of 1.0"),
+        (82.9, 83.3, "differs: 1.9 below the paper's, the interval 0.7 beyond the tolerance of 1.0"),
+        (87.5, 88.5, "differs: 3.0 above the paper's, the interval 1.5 beyond the tolerance of 1.0"),
+    ],
+)
+def test_a_verdict_has_direction_and_size(low, high, expected):
+    stat = CellStat((low + high) / 2, 1.0, low, high, 5)
+    found = verdict(stat, 85.0, 1.0)
+    assert explained(found, stat, 85.0, 1.0, 1) == expected
+
+
+def test_an_inconclusive_verdict_says_how_many_seeds_would_do():
+    stat = cell([84.6, 85.4, 85.9, 86.4, 85.2])
+    assert verdict(stat, 85.0, 1.0) == "inconclusive"
+    seeds = seeds_to_settle(stat, 85.0, 1.0)
+    said = explained("inconclusive", stat, 85.0, 1.0, 1)
+    assert said == (
+        "inconclusive: 0.5 above the paper's, the interval across an edge of the tolerance of 1.0; "
+        f"{seeds} seeds would probably settle it"
+    )
+    edge = CellStat(86.0, 0.7, 85.1, 86.9, 5)
+    assert seeds_to_settle(edge, 85.0, 1.0) is None  # the truth on the edge itself is never settled
+    assert explained("inconclusive", edge, 85.0, 1.0, 1).endswith("100 seeds would hardly settle it")
+    one = cell([85.6])
+    assert seeds_to_settle(one, 85.0, 1.0) is None
+    assert (
+        explained("inconclusive", one, 85.0, 1.0, 1)
+        == "inconclusive: 0.6 above the paper's, but one run has no interval"
+    )
+
+
+@pytest.mark.parametrize("mean", [85.4, 86.8])
+def test_so_many_seeds_settle_it_four_times_in_five(mean):
+    """Simulated, with the mean and the sd of the runs at hand as the truth."""
+    seeds = seeds_to_settle(CellStat(mean, 0.8, mean - 1, mean + 1, 5), 85.0, 1.0)
+    assert 6 <= seeds <= 20
+    draws = np.random.default_rng(2).normal(mean, 0.8, (2000, seeds))
+    settled = np.mean([verdict(cell(list(row)), 85.0, 1.0) != "inconclusive" for row in draws])
+    assert settled == pytest.approx(0.8, abs=0.06)
+
+
+def test_a_verdict_that_compares_nothing_stays_as_it_is():
+    assert explained("not run", None, 85.0, 1.0, 1) == "not run"
+    assert explained("not comparable", CellStat(85.0, 0.1, 84.9, 85.1, 5), 85.0, 1.0, 1) == "not comparable"
+    assert explained("quoted", None, 85.0, 1.0, 1) == "quoted"
+
+
+def test_tolerances_are_what_their_reasons_say():
+    assert set(TOLERANCES) == {"acc7", "acc2", "f1", "mae", "corr", "acc", "parameters"}
+    assert all(tolerance.reason for tolerance in TOLERANCES.values())
+    assert [name for name, tolerance in TOLERANCES.items() if tolerance.value == 0] == ["parameters"]
+    assert tolerance_of("happy_acc") == tolerance_of("average_f1") == tolerance_of("acc2") == 1.0
+    assert "emotion" in tolerance_for("happy_f1").reason and "Tables 1 and 2" in tolerance_for("f1").reason
+    assert tolerance_of("train_seconds") is None and tolerance_of("peak_memory_mib") is None
+
+    def spread(metric):
+        rows = {row: v for (_, row, m), v in paper_table("table1").items() if m == metric and not v.quoted}
+        values = [value.value for row, value in rows.items() if not row.endswith("GloVe")]
+        return max(values) - min(values)
+
+    for metric in ("acc7", "mae", "corr"):
+        ratio = spread(metric) / spread("acc2")
+        assert TOLERANCES[metric].value == pytest.approx(ratio * TOLERANCES["acc2"].value, rel=0.1)
+    gaps = [
+        abs(table[corpus, row, "acc2"].value - table[corpus, row, "f1"].value)
+        for table in (paper_table("table1"), paper_table("table2"))
+        for corpus, row, metric in table
+        if metric == "f1" and row.endswith("BERT")
+    ]
+    assert max(gaps) < 0.3

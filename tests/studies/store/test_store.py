@@ -1,0 +1,442 @@
+"""The run store: whole or not there, first record wins, damage is told, leases are held by one process at a time."""
+
+import dataclasses
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_execute import spec
+
+from hycon.errors import UserError
+from hycon.files import temporary, write_atomic
+from studies.store import leases
+from studies.store.leases import claim, heartbeat
+from studies.store.record import RECORD_VERSION, RunRecord
+from studies.store.run_store import FOLDERS, RunStore, npz_bytes
+
+ARRAYS = {"valid_prediction": np.arange(4, dtype=np.float32), "valid_id": np.array(["a", "b", "c", "ä"])}
+
+
+def record(number=0, loss=0.5, **more):
+    return RunRecord(spec(number), "done", valid_loss=loss, metrics={"test": {"paper": {"mae": loss}}}, **more)
+
+
+def files(runs, run_id):
+    return sorted(p.name for p in runs.folder(run_id).iterdir())
+
+
+# ------------------------------------------------------------------------------------------------ records
+
+
+def test_put_and_get(runs):
+    stored = runs.put(record(), ARRAYS)
+    again = RunStore(runs.root).get(stored.id)
+    assert again == stored
+    assert again.attempts == 1
+    assert files(runs, stored.id) == ["predictions.npz", "record.json"]
+    arrays = runs.predictions(stored.id)
+    assert set(arrays) == set(ARRAYS)
+    assert all((arrays[k] == ARRAYS[k]).all() and arrays[k].dtype == ARRAYS[k].dtype for k in ARRAYS)
+
+
+def test_nothing_there(runs):
+    assert runs.get("0" * 16) is None
+    assert not runs.has("0" * 16)
+    assert runs.failed("0" * 16) is None
+    assert list(runs.records()) == []
+    with pytest.raises(UserError, match="no finished run"):
+        runs.predictions("0" * 16)
+
+
+def test_first_record_wins(runs):
+    first = runs.put(record(loss=0.5), ARRAYS)
+    second = runs.put(record(loss=0.4), {"valid_prediction": np.zeros(9)})
+    assert second == first == runs.get(first.id)
+    assert len(runs.predictions(first.id)["valid_prediction"]) == 4
+
+
+def test_records_in_order_of_ids(runs):
+    for number in range(5):
+        runs.put(record(number), {})
+    found = [r.id for r in runs.records()]
+    assert found == sorted(spec(n).id for n in range(5))
+
+
+def test_failures_count_attempts_and_end_with_a_record(runs):
+    for reason in ("non-finite loss at epoch 1, step 2", "killed by signal 9"):
+        runs.put_failed(spec(), reason, seconds=1.5)
+    failed = runs.failed(spec().id)
+    assert (failed.status, failed.reason, failed.attempts, failed.seconds) == ("failed", "killed by signal 9", 2, 1.5)
+    assert [r.id for r in runs.failures()] == [spec().id]
+    assert not runs.has(spec().id)
+    assert runs.put(record(), ARRAYS).attempts == 3
+    assert runs.failed(spec().id) is None
+    assert list(runs.failures()) == []
+    assert files(runs, spec().id) == ["predictions.npz", "record.json"]
+
+
+def test_undefined_metrics_become_null(runs):
+    undefined = {"test": {"paper": {"corr": float("nan"), "mae": 0.5}}}
+    stored = runs.put(dataclasses.replace(record(), metrics=undefined), {})
+    text = (runs.folder(stored.id) / "record.json").read_text()
+    assert "NaN" not in text
+    assert runs.get(stored.id).metrics["test"]["paper"] == {"corr": None, "mae": 0.5}
+
+
+def test_predictions_are_the_same_bytes_at_any_time(monkeypatch):
+    first = npz_bytes(ARRAYS)
+    monkeypatch.setattr(time, "time", lambda: 2e9)
+    assert npz_bytes(dict(reversed(ARRAYS.items()))) == first
+
+
+def test_no_pickles_in_predictions(runs):
+    with pytest.raises(TypeError, match="Python objects"):
+        runs.put(record(), {"x": np.array([{}], dtype=object)})
+    assert not runs.has(record().id)
+
+
+# ------------------------------------------------------------------------------------------------ damage
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"id": 1}', b'{"spec": {"model": "x"}}'],
+)
+def test_damaged_record_counts_as_not_done_and_is_told(runs, content):
+    good, bad = runs.put(record(0), ARRAYS), runs.put(record(1), ARRAYS)
+    (runs.folder(bad.id) / "record.json").write_bytes(content)
+    assert not runs.has(bad.id)
+    assert [r.id for r in runs.records()] == [good.id]
+    assert "is damaged" in runs.damaged[bad.id]
+    assert bad.id in runs.damaged[bad.id]
+    assert runs.put(record(1), ARRAYS) == bad == runs.get(bad.id)
+    assert not runs.damaged
+
+
+def test_record_of_another_run_is_damage(runs):
+    one, two = runs.put(record(0), {}), runs.put(record(1), {})
+    (runs.folder(two.id) / "record.json").write_bytes((runs.folder(one.id) / "record.json").read_bytes())
+    assert not runs.has(two.id)
+    edited = json.loads((runs.folder(one.id) / "record.json").read_text())
+    edited["spec"]["seed"] = 99
+    (runs.folder(one.id) / "record.json").write_text(json.dumps(edited))
+    assert not runs.has(one.id)
+
+
+def test_changed_predictions_are_refused(runs):
+    stored = runs.put(record(), ARRAYS)
+    path = runs.folder(stored.id) / "predictions.npz"
+    path.write_bytes(npz_bytes({"valid_prediction": np.ones(4)}))
+    with pytest.raises(UserError, match="sha256"):
+        runs.predictions(stored.id)
+    path.unlink()
+    with pytest.raises(UserError, match="Cannot read"):
+        runs.predictions(stored.id)
+
+
+def test_newer_version_is_refused(runs):
+    stored = runs.put(record(), {})
+    path = runs.folder(stored.id) / "record.json"
+    raw = json.loads(path.read_text())
+    path.write_text(json.dumps({**raw, "record_version": RECORD_VERSION + 1, "news": 1}))
+    for use in (lambda: runs.get(stored.id), lambda: list(runs.records()), lambda: runs.put(record(), {})):
+        with pytest.raises(UserError, match="newer version"):
+            use()
+
+
+def test_field_of_an_older_version_is_ignored(runs):
+    stored = runs.put(record(), {})
+    path = runs.folder(stored.id) / "record.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "gone": 1}))
+    assert runs.get(stored.id) == stored
+
+
+# ------------------------------------------------------------------------------------------------ disks
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("call", ["replace", "fsync", "mkdir"])
+def test_full_or_read_only_disk_is_one_sentence_and_leaves_nothing(runs, monkeypatch, code, call):
+    def fail(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    if call != "mkdir":
+        (runs.root / "runs").mkdir(parents=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        for use in (runs.check_writable, lambda: runs.put(record(), ARRAYS), lambda: runs.put_failed(spec(), "x")):
+            with pytest.raises(UserError, match="Cannot write to") as caught:
+                use()
+            assert os.strerror(code) in str(caught.value)
+    left = [p for p in runs.root.rglob("*") if p.is_file()]
+    assert left == []
+    assert not runs.has(spec().id)
+
+
+def test_failure_between_predictions_and_record_is_not_done(runs, monkeypatch):
+    real = os.replace
+
+    def fail_for_record(source, target):
+        if Path(target).name == "record.json":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail_for_record)
+        with pytest.raises(UserError, match="No space left"):
+            runs.put(record(), ARRAYS)
+    assert files(runs, spec().id) == ["predictions.npz"]
+    assert not runs.has(spec().id)
+    assert runs.put(record(), {"valid_prediction": np.ones(2)}) == runs.get(spec().id)
+    assert len(runs.predictions(spec().id)["valid_prediction"]) == 2
+
+
+def test_results_folder_that_is_a_file(tmp_path):
+    (tmp_path / "results").write_text("")
+    runs = RunStore(tmp_path / "results")
+    with pytest.raises(UserError, match="Cannot write"):
+        runs.check_writable()
+    with pytest.raises(UserError, match="Cannot write"):
+        runs.claim("a")
+
+
+KILLED = """
+import sys; from pathlib import Path; from studies.store.run_store import write_atomic
+path, n = Path(sys.argv[1]), 0
+while True:
+    n += 1
+    write_atomic(path, (str(n % 10) * 20000).encode())
+    if n == 1: print("going", flush=True)
+"""
+
+
+def test_kill_never_leaves_a_torn_file(tmp_path):
+    path = tmp_path / "record.json"
+    for pause in (0.0, 0.003, 0.007, 0.011):
+        writer = subprocess.Popen([sys.executable, "-c", KILLED, path], stdout=subprocess.PIPE)
+        writer.stdout.readline()
+        time.sleep(pause)
+        writer.kill()
+        writer.wait()
+        writer.stdout.close()
+        content = path.read_bytes()
+        assert len(content) == 20000 and len(set(content)) == 1
+
+
+def test_stray_temporary_files_are_swept(runs):
+    folder = runs.folder(spec().id)
+    folder.mkdir(parents=True)
+    (folder / ".record.json.0123.tmp").write_text("half")
+    runs.put(record(), {})
+    assert list(folder.glob(".*")) == []
+
+
+LEFT = """
+import sys
+from pathlib import Path
+from hycon.files import temporary
+
+for folder in sys.argv[1:]:
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    temporary(Path(folder) / "x.json").write_text("half")
+"""
+
+
+def test_what_dead_processes_left_is_swept_everywhere_and_no_more(runs):
+    folders = [runs.root, *(runs.root / name for name in FOLDERS), runs.root / "corpora" / "mosi"]
+    subprocess.run([sys.executable, "-c", LEFT, *folders], check=True)
+    living = temporary(runs.root / "queue" / "y.json")
+    living.write_text("half")
+    runs.sweep()
+    assert [path for path in runs.root.rglob(".*")] == [living]
+
+
+def test_write_atomic_keeps_the_old_content_on_failure(tmp_path, monkeypatch):
+    path = tmp_path / "x"
+    write_atomic(path, b"old")
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
+    with pytest.raises(OSError, match="Input/output"):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_concurrent_writers_of_one_run_leave_a_consistent_pair(runs):
+    def finish(k):
+        runs_of_thread = RunStore(runs.root)
+        for number in range(10):
+            runs_of_thread.put(record(number, loss=float(k)), {"valid_prediction": np.full(100, k)})
+
+    threads = [threading.Thread(target=finish, args=(k,)) for k in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    for stored in runs.records():
+        assert (runs.predictions(stored.id)["valid_prediction"] == stored.valid_loss).all()
+
+
+# ------------------------------------------------------------------------------------------------ leases
+
+
+def lease_files(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_a_lease_excludes_until_it_is_released(tmp_path):
+    lease = claim(tmp_path, "a")
+    assert lease_files(tmp_path) == ["a.0.json"]
+    assert claim(tmp_path, "a") is None
+    other = claim(tmp_path, "b")
+    lease.release()
+    again = claim(tmp_path, "a")
+    assert again is not None
+    again.release()
+    other.release()
+    assert lease_files(tmp_path) == []
+
+
+def hold(tmp_path):
+    """A process that claims "a" and waits."""
+    code = "import sys,time;from pathlib import Path;from studies.store.leases import claim;"
+    code += "print(claim(Path(sys.argv[1]),'a') is not None, flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline().strip() == "True"
+    return process
+
+
+def test_lease_of_a_dead_process_is_taken_over_at_once_even_as_a_zombie(tmp_path):
+    holder = hold(tmp_path)
+    assert claim(tmp_path, "a") is None
+    os.kill(holder.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while (lease := claim(tmp_path, "a")) is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert lease is not None
+    holder.wait()
+    holder.stdout.close()
+    assert lease_files(tmp_path) == ["a.1.json"]
+    assert claim(tmp_path, "a") is None
+
+
+def foreign(tmp_path, age, ttl=60, **more):
+    """A lease of another machine whose last heartbeat was `age` seconds ago."""
+    path = tmp_path / "a.0.json"
+    path.write_text(json.dumps({"host": "elsewhere", "machine": "m", "pid": 1, "start": 1, "ttl": ttl, **more}))
+    stamp = time.time() - age
+    os.utime(path, (stamp, stamp))
+    return path
+
+
+def test_lease_of_another_machine_expires_by_its_heartbeat(tmp_path):
+    foreign(tmp_path, age=50)
+    assert claim(tmp_path, "a") is None
+    foreign(tmp_path, age=70)
+    assert claim(tmp_path, "a") is not None
+    assert lease_files(tmp_path) == ["a.1.json"]
+
+
+def test_pid_in_use_again_does_not_keep_a_lease_alive(tmp_path):
+    mine = leases._me(os.getpid())
+    foreign(tmp_path, age=0, **{**mine, "start": mine["start"] - 1})
+    assert claim(tmp_path, "a") is not None
+    assert leases.start_time("x") is None
+
+
+def test_clock_of_this_machine_is_not_used(tmp_path, monkeypatch):
+    foreign(tmp_path, age=10)
+    monkeypatch.setattr(time, "time", lambda: 4e9)
+    assert claim(tmp_path, "a") is None
+
+
+def test_unreadable_lease_counts_by_its_age(tmp_path):
+    path = tmp_path / "a.0.json"
+    path.write_text("")
+    assert claim(tmp_path, "a") is None
+    os.utime(path, (1, 1))
+    assert claim(tmp_path, "a") is not None
+
+
+def test_only_one_of_many_takes_over(tmp_path):
+    for turn in range(30):
+        foreign(tmp_path, age=1000)
+        start, won = threading.Barrier(8), []
+
+        def take(start=start, won=won):
+            start.wait()
+            won.append(claim(tmp_path, "a"))
+
+        threads = [threading.Thread(target=take) for _ in range(8)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        held = [lease for lease in won if lease is not None]
+        assert len(held) == 1, turn
+        held[0].release()
+        assert lease_files(tmp_path) == []
+
+
+def test_taker_that_comes_too_late_gives_up(tmp_path, monkeypatch):
+    """Another taker won, worked, and released between this one's look and its creation; a third holds it now."""
+    foreign(tmp_path, age=1000)
+    create = leases._create
+
+    def slow_create(path, ttl):
+        monkeypatch.setattr(leases, "_create", create)
+        winner = claim(tmp_path, "a")  # generation 1
+        winner.release()
+        third = claim(tmp_path, "a")  # generation 0 anew
+        assert winner is not None and third is not None
+        return create(path, ttl)
+
+    monkeypatch.setattr(leases, "_create", slow_create)
+    assert claim(tmp_path, "a") is None
+    assert lease_files(tmp_path) == ["a.0.json"]
+
+
+def test_holder_that_wakes_up_during_a_takeover_keeps_its_lease(tmp_path, monkeypatch):
+    path = foreign(tmp_path, age=1000)
+    create = leases._create
+
+    def create_after_renewal(mine, ttl):
+        os.utime(path)
+        return create(mine, ttl)
+
+    monkeypatch.setattr(leases, "_create", create_after_renewal)
+    assert claim(tmp_path, "a") is None
+    assert lease_files(tmp_path) == ["a.0.json"]
+
+
+def test_heartbeat_renews_and_releases(tmp_path):
+    held = {"a": claim(tmp_path, "a", ttl=0.3)}
+    with heartbeat(held, ttl=0.3):
+        held["b"] = claim(tmp_path, "b", ttl=0.3)
+        time.sleep(0.6)
+        assert claim(tmp_path, "a", ttl=0.3) is None
+        assert claim(tmp_path, "b", ttl=0.3) is None
+    assert lease_files(tmp_path) == []
+    claim(tmp_path, "a", ttl=0.1)
+    time.sleep(0.2)
+    assert claim(tmp_path, "a", ttl=0.1) is not None  # nobody renewed it
+
+
+def test_a_lost_lease_is_neither_renewed_nor_released_by_its_old_holder(tmp_path):
+    old = claim(tmp_path, "a", ttl=0.05)
+    keep = open(old.path)  # noqa: SIM115 (keeps its inode from being used again)
+    time.sleep(0.1)
+    new = claim(tmp_path, "a", ttl=60)
+    new.release()
+    third = claim(tmp_path, "a")
+    assert third.path == old.path
+    old.release()
+    assert claim(tmp_path, "a") is None
+    keep.close()

@@ -1,0 +1,364 @@
+"""`bench export` and `bench import-results`: there and back, the same bytes each time, and nothing hostile gets in."""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from small_stores import fill, manifest, put, spec
+
+import studies.trust.archive
+import studies.trust.tarball
+from hycon.errors import UserError
+from studies.aggregate.table import table_result
+from studies.cli import main
+from studies.store.run_store import PREDICTIONS, RunStore
+from studies.store.study import load_studies, remember_corpus, save_study
+from studies.tables import TABLES
+from studies.trust.archive import export, import_results
+
+ERRORS = [0.1, 0.2, 0.3]
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = RunStore(tmp_path / "results")
+    fill(store, ERRORS, trials=2)
+    store.put_failed(spec(50), "it diverged")
+    return store
+
+
+@pytest.fixture
+def archive(store, tmp_path):
+    export(store, tmp_path / "a.tar.gz")
+    return tmp_path / "a.tar.gz"
+
+
+def files(root):
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in Path(root).rglob("*") if p.is_file()}
+
+
+def repacked(archive, target, change, rehash=True, **header):
+    """`archive` with its members changed: change(dict of name -> bytes) -> the same; header: fields of all TarInfos."""
+    with tarfile.open(archive) as given:
+        content = {m.name: given.extractfile(m).read() for m in given.getmembers()}
+    about = json.loads(content.pop("manifest.json"))
+    content = change(content)
+    if rehash:
+        about["files"] = {n: {"sha256": hashlib.sha256(c).hexdigest(), "size": len(c)} for n, c in content.items()}
+    raw = {"manifest.json": json.dumps(about).encode(), **dict(sorted(content.items()))}
+    return written(target, [(tarfile.TarInfo(name), data) for name, data in raw.items()], **header)
+
+
+def written(target, members, **header):
+    with tarfile.open(target, "w:gz") as archive:
+        for info, data in members:
+            info.size = len(data)
+            for key, value in header.items():
+                setattr(info, key, value)
+            archive.addfile(info, io.BytesIO(data))
+    return target
+
+
+# ------------------------------------------------------------------------------------------------- there and back
+
+
+def test_there_and_back(store, archive, tmp_path):
+    new = RunStore(tmp_path / "new")
+    report = import_results(archive, new)
+    assert report.added == {"runs": 5, "studies": 1, "corpora": 1, "failures": 1} and report.conflicts == []
+    assert files(new.root) == files(store.root)
+    table = TABLES["table1"]
+    assert table_result(table, new, data="none") == table_result(table, store, data="none")
+    again = import_results(archive, new)
+    assert again.present == report.added and set(again.added.values()) == {0} and again.conflicts == []
+    assert files(new.root) == files(store.root)
+
+
+def test_the_same_results_give_the_same_bytes_wherever_they_lie(store, archive, tmp_path):
+    shutil.copytree(store.root, tmp_path / "elsewhere")
+    for path in (tmp_path / "elsewhere").rglob("*"):
+        os.utime(path, (1, 1))
+    export(RunStore(tmp_path / "elsewhere"), tmp_path / "b.tar.gz")
+    assert (tmp_path / "b.tar.gz").read_bytes() == archive.read_bytes()
+    with tarfile.open(archive) as packed:
+        names = packed.getnames()
+        assert names[0] == "manifest.json" and names[1:] == sorted(names[1:])
+        assert {(m.mtime, m.uid, m.uname, m.mode) for m in packed.getmembers()} == {(0, 0, "", 0o644)}
+
+
+def test_without_predictions_no_label_leaves(store, tmp_path):
+    done = export(store, tmp_path / "p.tar.gz", predictions=False)
+    assert (done.runs, done.predictions) == (5, 0)
+    new = RunStore(tmp_path / "new")
+    import_results(tmp_path / "p.tar.gz", new)
+    assert not list(new.root.rglob("*.npz")) and len(list(new.records())) == 5
+    export(store, tmp_path / "full.tar.gz")  # and the predictions can follow
+    assert import_results(tmp_path / "full.tar.gz", new).present["runs"] == 5
+    assert files(new.root) == files(store.root)
+
+
+def test_a_corpus_or_a_profile_alone(store, tmp_path):
+    put(store, spec(70, corpus="mosei"), 0.1)
+    assert export(store, tmp_path / "x.tar.gz", corpus="mosei").runs == 1
+    assert export(store, tmp_path / "y.tar.gz", corpus="mosi").runs == 5
+    assert export(store, tmp_path / "z.tar.gz", profile="paper").runs == 5  # named by a study of it
+    for choice in ({"corpus": "iemocap"}, {"profile": "demo"}):
+        with pytest.raises(UserError, match="no finished run of"):
+            export(store, tmp_path / "no.tar.gz", **choice)
+    assert not (tmp_path / "no.tar.gz").exists()
+
+
+def test_damaged_results_are_not_exported(store, tmp_path):
+    path = store.folder(load_studies(store)[0].runs[0]) / PREDICTIONS
+    path.write_bytes(b"x")
+    with pytest.raises(UserError, match="sha256"):
+        export(store, tmp_path / "x.tar.gz")
+    (path.parent / "record.json").write_text("{")
+    with pytest.raises(UserError, match="bench doctor"):
+        export(store, tmp_path / "x.tar.gz")
+    assert list(tmp_path.glob("*.tar.gz")) == [] and list(tmp_path.glob(".*")) == []
+
+
+# ------------------------------------------------------------------------------------------------- what is there
+
+
+def test_a_finished_run_is_never_replaced(store, archive, tmp_path):
+    new = RunStore(tmp_path / "new")
+    mine = put(new, spec(0), 0.7)
+    report = import_results(archive, new)
+    assert report.added["runs"] == 4 and len(report.conflicts) == 1
+    assert f"run {mine.id} is there with other metrics, validation loss" in report.conflicts[0]
+    assert new.get(mine.id) == mine
+
+
+def test_the_same_numbers_from_another_machine_are_no_conflict(store, archive, tmp_path):
+    new = RunStore(tmp_path / "new")
+    mine = put(new, spec(0), 0.1, seconds=99.0, device="elsewhere")
+    report = import_results(archive, new)
+    assert report.present["runs"] == 1 and report.conflicts == []
+    assert new.get(mine.id).seconds == 99.0
+
+
+def test_damaged_and_killed_runs_are_filled_in(store, archive, tmp_path):
+    new = RunStore(tmp_path / "new")
+    import_results(archive, new)
+    first, second = load_studies(store)[0].runs[:2]
+    (new.folder(first) / "record.json").write_text("{")
+    (new.folder(second) / "record.json").unlink()
+    (new.folder(second) / PREDICTIONS).write_bytes(b"half of another attempt")
+    assert import_results(archive, new).added["runs"] == 2
+    assert files(new.root) == files(store.root)
+
+
+def test_the_longer_study_stays(store, archive, tmp_path):
+    import dataclasses
+
+    new = RunStore(tmp_path / "new")
+    import_results(archive, new)
+    study = load_studies(new)[0]
+    for runs, selected, winner in (
+        (study.runs[:1], 0, "archive"),
+        ([], None, "archive"),
+        ([*study.runs, "f" * 16], 0, "present"),
+        (study.runs, 1, "conflict"),
+    ):
+        changed = dataclasses.replace(study, runs=runs, selected=selected)
+        save_study(new, changed)
+        report = import_results(archive, new)
+        assert load_studies(new)[0] == (study if winner == "archive" else changed)
+        assert bool(report.conflicts) == (winner == "conflict")
+
+
+def test_other_data_under_the_same_name_is_said(store, archive, tmp_path):
+    new = RunStore(tmp_path / "new")
+    remember_corpus(new, manifest(files={"corpus.safetensors": "2" * 64}))
+    assert "corpus mosi is there with other data" in import_results(archive, new).conflicts[0]
+
+
+# ------------------------------------------------------------------------------------------------- hostile archives
+
+
+def members(*changes):
+    """A change for `repacked`: (name, content) pairs to add."""
+    return lambda content: {**content, **dict(changes)}
+
+
+RUN = "runs/" + "a" * 16
+HOSTILE = [
+    (members(("/etc/passwd", b"x")), "no file of a results folder"),
+    (members(("../outside.json", b"x")), "no file of a results folder"),
+    (members((f"{RUN}/../../x.json", b"x")), "no file of a results folder"),
+    (members((f"{RUN}/model.pt", b"x")), "no file of a results folder"),
+    (members(("runs/notes.txt", b"x")), "no file of a results folder"),
+    (members((f"{RUN}/record.json", b"{}")), "damaged"),
+    (members((f"{RUN}/record.json", b"[]")), "damaged"),
+    (members((f"{RUN}/record.json", b"[" * 100_000)), "damaged"),
+    (members((f"{RUN}/{PREDICTIONS}", b"x")), "predictions but no record"),
+    (members(("studies/" + "a" * 16 + ".json", b"{}")), "damaged"),
+    (members(("corpora/mosi/manifest.json", b"{}")), "damaged"),
+    (lambda c: {n.replace("mosi", "mosei"): b for n, b in c.items()}, "another corpus"),
+    (lambda c: {n: (b"x" if n.endswith(".npz") else b) for n, b in c.items()}, "predictions are not those"),
+    (
+        lambda c: {n: (b.replace(b'"record_version": 1', b'"record_version": 9')) for n, b in c.items()},
+        "newer version",
+    ),
+    (lambda c: {n: b.replace(b'"curve": []', b'"curve": {}') for n, b in c.items()}, "its curve is not of its kind"),
+    (lambda c: {n: b.replace(b' "version": 1\n}', b' "version": 9\n}') for n, b in c.items()}, "newer version"),
+]
+
+
+def refused(archive, tmp_path, said):
+    new = RunStore(tmp_path / "new")
+    with pytest.raises(UserError, match=said):
+        import_results(archive, new)
+    assert not new.root.exists()  # nothing was written
+
+
+@pytest.mark.parametrize(("change", "said"), HOSTILE)
+def test_contents_that_export_never_writes_are_refused_before_anything_is_written(archive, tmp_path, change, said):
+    refused(repacked(archive, tmp_path / "bad.tar.gz", change), tmp_path, said)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE, tarfile.XHDTYPE, b"L"],
+)
+def test_only_plain_files_are_read(archive, tmp_path, kind):
+    with tarfile.open(archive) as given:
+        content = [(m, given.extractfile(m).read()) for m in given.getmembers()]
+    content[3][0].type, content[3][0].linkname = kind, "/etc/passwd"
+    target = tmp_path / "bad.tar"
+    with open(target, "wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb") as packed:
+        for info, data in content:
+            packed.write(info.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % 512))
+        packed.write(bytes(1024))
+    refused(target, tmp_path, "not a plain file")
+
+
+def test_members_that_are_not_as_the_manifest_says(archive, tmp_path):
+    bad = tmp_path / "bad.tar.gz"
+
+    def cut(content):
+        return dict(list(content.items())[1:])
+
+    def longer(content):
+        return {n: b + b" " for n, b in content.items()}
+
+    def other(content):
+        return {n: b[:-1] + b"?" for n, b in content.items()}
+
+    refused(repacked(archive, bad, cut, rehash=False), tmp_path, "missing")
+    refused(repacked(archive, bad, longer, rehash=False), tmp_path, "its manifest says")
+    refused(repacked(archive, bad, other, rehash=False), tmp_path, "sha256 of its manifest")
+    refused(repacked(archive, bad, members((f"{RUN}/record.json", b"")), rehash=False), tmp_path, "does not name")
+    with tarfile.open(archive) as given:
+        content = [(m, given.extractfile(m).read()) for m in given.getmembers()]
+    refused(written(bad, [*content[:3], content[2], *content[3:]]), tmp_path, "does not name|twice")
+    refused(written(bad, [content[0], content[2], content[1], *content[3:]]), tmp_path, "out of order")
+    refused(written(bad, content[1:]), tmp_path, "does not begin with")
+
+
+def test_bombs_are_refused_by_what_they_declare_and_by_what_they_hold(archive, tmp_path, monkeypatch):
+    bad = tmp_path / "bad.tar.gz"
+    zeros = members((f"{RUN}/record.json", bytes(2**20)))
+    repacked(archive, bad, zeros)
+    for limit, value in (("LARGEST_FILE", 2**19), ("LARGEST_ARCHIVE", 2**19), ("MOST_FILES", 3)):
+        with monkeypatch.context() as patched:
+            patched.setattr(studies.trust.tarball, limit, value)
+            refused(bad, tmp_path, "beyond what is unpacked")
+    with monkeypatch.context() as patched:
+        patched.setattr(studies.trust.tarball, "LARGEST_MANIFEST", 100)
+        refused(bad, tmp_path, "does not begin with")
+    with open(bad, "wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb") as packed:
+        packed.write(gzip.decompress(archive.read_bytes()) + bytes(2**22))  # zeros without end
+    refused(bad, tmp_path, "something follows its end")
+
+
+@pytest.mark.parametrize("cut", [0, 10, 200, -1, -9])
+def test_torn_archives_are_refused(archive, tmp_path, cut):
+    (tmp_path / "torn.tar.gz").write_bytes(archive.read_bytes()[:cut])
+    refused(tmp_path / "torn.tar.gz", tmp_path, "archive|refused")
+
+
+NO_ARCHIVES = {"empty": b"", "zip": b"PK\x03\x04", "zeros": b"\x1f\x8b" + bytes(50), "text": gzip.compress(b"hello")}
+
+
+@pytest.mark.parametrize("content", NO_ARCHIVES.values(), ids=NO_ARCHIVES)
+def test_files_that_are_no_archive(tmp_path, content):
+    (tmp_path / "x").write_bytes(content)
+    refused(tmp_path / "x", tmp_path, "archive|refused")
+    refused(tmp_path / "missing", tmp_path, "No such file")
+
+
+def test_every_flipped_byte_is_noticed_or_harmless(store, archive, tmp_path):
+    """Whatever a damaged disk does to the archive: refused, or what was exported."""
+    content = archive.read_bytes()
+    for place in range(12, len(content), max(1, len(content) // 40)):
+        (tmp_path / "flipped").write_bytes(content[:place] + bytes([content[place] ^ 0x40]) + content[place + 1 :])
+        new = RunStore(tmp_path / f"new{place}")
+        with pytest.raises(UserError):
+            import_results(tmp_path / "flipped", new)
+        assert not new.root.exists()
+
+
+# ------------------------------------------------------------------------------------------------- kills, commands
+
+
+def test_killed_while_importing_and_issued_again(store, archive, tmp_path):
+    """Killed before the n-th file is written: what is there is whole, and the second import completes it."""
+    code = """
+import os, signal, sys
+import studies.store.run_store, studies.store.study
+from studies.trust.archive import import_results
+write, left = studies.store.run_store.write_atomic, int(sys.argv[3])
+def dying(path, content):
+    global left
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+    write(path, content)
+studies.store.run_store.write_atomic = studies.store.study.write_atomic = dying
+import_results(sys.argv[1], studies.store.run_store.RunStore(sys.argv[2]))
+"""
+    wanted = files(store.root)
+    for number in (0, 1, 2, 5, 11, 12):
+        new = RunStore(tmp_path / f"new{number}")
+        done = subprocess.run([sys.executable, "-c", code, str(archive), str(new.root), str(number)])
+        assert done.returncode == -signal.SIGKILL
+        assert all(new.predictions(record.id) for record in new.records()) and not new.damaged
+        assert import_results(archive, new).conflicts == []
+        assert files(new.root) == wanted
+
+
+def test_the_commands(store, tmp_path, capsys):
+    file = str(tmp_path / "a.tar.gz")
+    assert main(["export", file, "--results", str(store.root)]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{file}: 5 runs, 1 studies") and "labels of the corpus" in err
+    assert main(["export", file, "--results", str(store.root), "--without-predictions"]) == 0
+    assert capsys.readouterr().err == ""
+    where = ["--results", str(tmp_path / "new")]
+    assert main(["import-results", file, *where]) == 0
+    assert "runs: 5 added, 0 there already" in capsys.readouterr().out
+    put(RunStore(tmp_path / "other"), spec(0), 0.9)
+    assert main(["import-results", file, "--results", str(tmp_path / "other")]) == 1
+    assert "the present one is kept" in capsys.readouterr().err
+    for wrong in (
+        ["export", file, "--results", str(tmp_path / "none")],
+        ["export", str(tmp_path / "no" / "folder" / "x"), "--results", str(store.root)],
+        ["export", file, "--profile", "dmo", "--results", str(store.root)],
+        ["import-results", str(tmp_path / "none"), *where],
+        ["import-results", str(tmp_path), *where],
+    ):
+        assert main(wrong) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err.startswith("bench: ") and err.count("\n") == 1
