@@ -26,7 +26,7 @@ from hycon.config import later
 from hycon.data.batch import Batch
 from hycon.data.manifest import MODALITIES
 from hycon.data.ragged import Ragged
-from hycon.errors import UserError, nearest
+from hycon.errors import UserError, check_known
 from hycon.output import Output, as_prediction, outputs
 from hycon.text import PretrainedText
 from hycon.transformer import SequenceEncoder
@@ -70,8 +70,7 @@ class FrontEndConfig:
         """Refuse before a search starts what no run could use."""
         if self.positions not in POSITIONS:
             raise UserError(f"positions is {self.positions!r}; expected nominal or own.")
-        if self.readout not in READOUTS:
-            raise UserError(f"Unknown readout {self.readout!r}; nearest: {nearest(self.readout, READOUTS)}.")
+        check_known("readout", self.readout, READOUTS)
         if self.layers < 1 or self.heads < 1 or self.d % self.heads:
             raise UserError(f"layers is {self.layers}, heads {self.heads}, d {self.d}: d must be a multiple of heads.")
 

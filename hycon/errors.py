@@ -12,6 +12,12 @@ class NonFiniteLoss(Exception):
         super().__init__(f"non-finite loss at epoch {epoch}, step {step}")
 
 
+def check_known(what: str, name: object, choices, of: str = "") -> None:
+    """Raises UserError where `name` is none of `choices`. what: its noun.  of: whose, " of table1"."""
+    if name not in choices:
+        raise UserError(f"Unknown {what} {name!r}{of}; nearest: {nearest(str(name), choices)}.")
+
+
 def nearest(word: str, choices) -> str:
     """'tfn, mfn' for 'tnf': the names to offer when `word` is none of `choices`."""
     from difflib import get_close_matches

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hycon.data.manifest import MODALITIES
-from hycon.errors import UserError, nearest
+from hycon.errors import UserError, check_known
 from hycon.kernels.dropout import keep_mask
 
 
@@ -260,8 +260,7 @@ def build_fusion(name: str, d: int, modalities: Sequence[str] = MODALITIES) -> n
 
 def check_fusion(name: str, modalities: Sequence[str] = MODALITIES) -> None:
     """Raises UserError for a fusion that does not exist, or not of these modalities: products need all three."""
-    if name not in FUSIONS:
-        raise UserError(f"Unknown fusion {name!r}; nearest: {nearest(name, FUSIONS)}.")
+    check_known("fusion", name, FUSIONS)
     if name not in OF_ANY and len(modalities) < len(MODALITIES):
         raise UserError(
             f"fusion is {name!r}, which takes all of {', '.join(MODALITIES)}, but there is only "

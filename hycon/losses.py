@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from hycon.data.manifest import MODALITIES
-from hycon.errors import UserError, nearest
+from hycon.errors import UserError, check_known
 from hycon.pairs import (
     Pairs,
     Weights,
@@ -96,9 +96,7 @@ class HybridConfig:
 
     def __post_init__(self):
         for name, choices in CHOICES.items():
-            value = getattr(self, name)
-            if value not in choices:
-                raise UserError(f"No {name} {value!r}: choose one of {nearest(value, choices)}.")
+            check_known(name, getattr(self, name), choices)
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, float | int) and not (math.isfinite(value) and value >= 0):

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from hycon.errors import UserError, nearest
+from hycon.errors import UserError, check_known
 
 PROTOCOLS = {
     "paper": "Acc2, F1, MAE and Corr on labels other than 0, prediction >= 0 counts as positive (MAG-BERT, MIB, MCL)",
@@ -58,8 +58,7 @@ def sentiment_metrics(prediction: Any, label: Any, protocol: str = "paper") -> d
     Raises UserError for unknown protocols, unequal or empty inputs, non-finite values, and where the protocol needs
     labels other than 0 and there are none.
     """
-    if protocol not in RULES:
-        raise UserError(f"No protocol {protocol!r} (nearest: {nearest(protocol, PROTOCOLS)}).")
+    check_known("protocol", protocol, PROTOCOLS)
     rules = RULES[protocol]
     predicted, true = _scores(prediction, "prediction"), _scores(label, "label")
     if len(predicted) != len(true):

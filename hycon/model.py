@@ -36,7 +36,7 @@ from hycon.config import later
 from hycon.data.batch import Batch
 from hycon.data.manifest import MODALITIES
 from hycon.encoders import FrontEndConfig, FusionNet
-from hycon.errors import UserError, nearest
+from hycon.errors import UserError, check_known
 from hycon.fusion import build_fusion, check_fusion
 from hycon.losses import HybridConfig, emotion_classes, hybrid_loss, sentiment_classes
 from hycon.output import Output, task_loss
@@ -70,8 +70,7 @@ class Config(FrontEndConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.zero not in ZEROS:
-            raise UserError(f"Unknown zero {self.zero!r}; nearest: {nearest(self.zero, ZEROS)}.")
+        check_known("zero", self.zero, ZEROS)
         check_fusion(self.fusion, present(self.modalities))
         hybrid_config(self)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hycon.data.manifest import Manifest, corpus_folder, existing_folder, read_manifest
-from hycon.errors import UserError, nearest
+from hycon.errors import UserError, check_known, nearest
 from studies.tables import TABLES, Row, TableSpec, with_studies
 
 DEMO_CORPORA = {"sentiment": "synthetic", "emotion": "synthetic_emotions"}  # task -> name  # task -> name
@@ -43,8 +43,7 @@ def results_root(root: str | os.PathLike | None = None) -> Path:
 
 def table_spec(name: str, studies: int | None = None) -> TableSpec:
     """The table of that name. studies: how often each row is searched, in a table that repeats searches."""
-    if name not in TABLES:
-        raise UserError(f"Unknown table {name!r}; nearest: {nearest(name, TABLES)}.")
+    check_known("table", name, TABLES)
     table = TABLES[name]
     if studies is None or studies == table.studies:
         return table
@@ -58,8 +57,7 @@ def table_spec(name: str, studies: int | None = None) -> TableSpec:
 
 def profile_of(name: str, **changes: Any) -> Profile:
     """A named profile with trials, seeds or epochs replaced where given."""
-    if name not in PROFILES:
-        raise UserError(f"Unknown profile {name!r}; nearest: {nearest(name, PROFILES)}.")
+    check_known("profile", name, PROFILES)
     for key, value in changes.items():
         if value is not None and value < 1:
             raise UserError(f"--{key} is {value}; expected at least 1.")

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from hycon.errors import UserError, nearest
+from hycon.errors import UserError, check_known, nearest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,8 +58,7 @@ MODELS = {
 
 def model_module(name: str) -> ModuleType:
     """The module of a model. Raises UserError with the nearest names."""
-    if name not in MODELS:
-        raise UserError(f"Unknown model {name!r}; nearest: {nearest(name, MODELS)}.")
+    check_known("model", name, MODELS)
     return importlib.import_module(MODELS[name].module)
 
 

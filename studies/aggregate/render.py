@@ -18,7 +18,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from hycon.errors import UserError, nearest
+from hycon.errors import check_known
 from studies.aggregate.caption import DAGGER, MARKS, caption, one_line
 from studies.aggregate.cells import Entry, RowResult, TableResult
 from studies.statistics.cell import COMPARED, explained, seeds_to_settle, tolerance_for, tolerance_of
@@ -40,8 +40,7 @@ def render(result: TableResult, format: str, *, standalone: bool = False) -> str
 
     Raises UserError for an unknown format.
     """
-    if format not in FORMATS:
-        raise UserError(f"Unknown format {format!r}; nearest: {nearest(format, FORMATS)}.")
+    check_known("format", format, FORMATS)
     if format == "latex":
         return latex(result, standalone=standalone)
     return FORMATS[format](result)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from hycon.errors import UserError, nearest
+from hycon.errors import check_known
 from studies.aggregate.cells import NOT_RUN, TableResult, assemble, corpus_info
 from studies.aggregate.comparability import across, described, mixture, refusal
 from studies.lookup import PROFILES, corpus_name, manifest_of
@@ -41,8 +41,7 @@ def table_result(
     """
     from hycon.metrics import PROTOCOLS
 
-    if protocol not in PROTOCOLS:
-        raise UserError(f"Unknown protocol {protocol!r}; nearest: {nearest(protocol, PROTOCOLS)}.")
+    check_known("protocol", protocol, PROTOCOLS)
     name = corpus_name(table, PROFILES[profile] if profile else None, corpus)
     studies = load_studies(store) if studies is None else studies
     manifest = manifest_of(table, name, data, store.root)

@@ -13,7 +13,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hycon.errors import UserError, nearest
+from hycon.errors import check_known
 from studies.aggregate.render import STYLE, WIDTH, escape_latex, escape_markdown
 from studies.claims.file import METRICS
 from studies.claims.verdict import (
@@ -37,8 +37,7 @@ def render_claims(results: Sequence[ClaimResult], format: str, *, detailed: bool
 
     Raises UserError for an unknown format.
     """
-    if format not in FORMATS:
-        raise UserError(f"Unknown format {format!r}; nearest: {nearest(format, FORMATS)}.")
+    check_known("format", format, FORMATS)
     return FORMATS[format](results, detailed)
 
 

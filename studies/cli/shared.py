@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Collection
 from typing import Any
 
-from hycon.errors import UserError, nearest
+from hycon.errors import UserError, check_known
 from studies.cli.arguments import parse_encoders, parse_values
 
 
@@ -113,8 +113,7 @@ def cluster_of(options):
 
 
 def check_format(name: str, formats: Collection[str]) -> None:
-    if name not in formats:
-        raise UserError(f"Unknown format {name!r}; nearest: {nearest(name, formats)}.")
+    check_known("format", name, formats)
 
 
 def print_json(value: Any) -> None:

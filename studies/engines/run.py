@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from hycon.data.manifest import data_root as folder_of_corpora
-from hycon.errors import UserError, nearest
+from hycon.errors import UserError, check_known
 from studies.engines.backlog import POLL, Backlog, Event, How, Summary, kind
 from studies.engines.child import OutOfMemory, attempt
 from studies.engines.durations import Durations
@@ -62,8 +62,7 @@ def run(
     A failed run never stops the others. Raises UserError for wrong arguments and where results cannot be written,
     KeyboardInterrupt after Ctrl-C or SIGTERM, within 2 s and with all workers stopped and leases released.
     """
-    if executor not in ENGINES:
-        raise UserError(f"Unknown executor {executor!r}: choose one of {nearest(executor, ENGINES)}.")
+    check_known("executor", executor, ENGINES)
     cluster = cluster or Cluster()
     if slots is not None:
         cluster = dataclasses.replace(cluster, slots=slots)

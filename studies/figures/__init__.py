@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hycon.errors import UserError, nearest
+from hycon.errors import check_known
 from studies.aggregate.caption import one_line, setting
 from studies.aggregate.cells import TableResult
 from studies.figures import curves, dots, fig4, search
@@ -92,10 +92,8 @@ def figure(
     from studies.aggregate.table import studies_of, table_result
     from studies.lookup import pick_rows, table_spec
 
-    if name not in FIGURES:
-        raise UserError(f"Unknown figure {name!r}; nearest: {nearest(name, FIGURES)}.")
-    if format not in FORMATS:
-        raise UserError(f"Unknown format {format!r}; nearest: {nearest(format, FORMATS)}.")
+    check_known("figure", name, FIGURES)
+    check_known("format", format, FORMATS)
     spec = FIGURES[name]
     shown = table_spec(table or spec.table)
     asked = rows if rows is not None else spec.rows if shown.name == spec.table else None

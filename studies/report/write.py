@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 
-from hycon.errors import UserError, nearest
+from hycon.errors import check_known
 from studies.document import html, latex, markdown
 from studies.document.blocks import Document
 from studies.report.scope import read_scope
@@ -39,7 +39,6 @@ def report(
     Without corpus and profile: the paper's corpora, or, where the folder holds runs of one other kind only, that one.
     Raises UserError for an unknown format, corpus, profile or protocol.
     """
-    if format not in FORMATS:
-        raise UserError(f"Unknown format {format!r}; nearest: {nearest(format, FORMATS)}.")
+    check_known("format", format, FORMATS)
     scope = read_scope(store, corpus=corpus, data=data, profile=profile, encoders=encoders, protocol=protocol)
     return FORMATS[format][1](document(scope))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hycon.errors import UserError, nearest
+from hycon.errors import UserError, check_known, nearest
 from hycon.metrics import RULES, seven_classes
 
 SENTIMENT = ("acc7", "acc2", "f1", "mae", "corr")
@@ -70,8 +70,7 @@ def measure(
         return _emotion(prediction, label, metric, emotions)
     if metric not in SENTIMENT:
         raise UserError(f"No metric {metric!r} of sentiment predictions; nearest: {nearest(metric, SENTIMENT)}.")
-    if protocol not in RULES:
-        raise UserError(f"No protocol {protocol!r}; nearest: {nearest(protocol, RULES)}.")
+    check_known("protocol", protocol, RULES)
     return _sentiment(prediction, label, metric, protocol)
 
 

@@ -537,7 +537,7 @@ def test_kernels_do_not_grow_with_the_batch():
 @pytest.mark.parametrize(
     "options, said",
     [
-        ({"reduction": "samples"}, "No reduction 'samples': choose one of sample"),
+        ({"reduction": "samples"}, "Unknown reduction 'samples'; nearest: sample"),
         ({"contrastive": "tripletloss"}, "triplet"),
         ({"h_inter": "three"}, "h_inter"),
         ({"weighted_refinement": "none"}, "weighted_refinement"),

@@ -137,7 +137,7 @@ def test_lists_arrays_and_tensors_give_the_same():
 @pytest.mark.parametrize(
     "prediction, label, protocol, said",
     [
-        ([1.0], [1.0], "papers", "No protocol 'papers' .nearest: paper"),
+        ([1.0], [1.0], "papers", "Unknown protocol 'papers'; nearest: paper"),
         ([1.0, 2.0], [1.0], "paper", "2 predictions for 1 labels"),
         ([], [], "all", "at least one sample"),
         ([float("nan"), 1.0], [1.0, 1.0], "paper", "1 of 2 prediction values are not finite"),

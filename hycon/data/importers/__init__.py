@@ -14,7 +14,7 @@ from hycon.data.importers.common import Imported, describe
 from hycon.data.importers.convert import convert
 from hycon.data.importers.pickles import load_pickle
 from hycon.data.manifest import SPLITS, Manifest, corpus_folder
-from hycon.errors import UserError, nearest
+from hycon.errors import UserError, check_known
 from hycon.files import sha256_file
 
 PICKLES: dict[str, Any] = {"mag": mag, "mmsa": mmsa, "mult": mult}  # the order in which contents are recognised
@@ -42,8 +42,7 @@ def import_corpus(
     `hycon.data.convert` refuses; then an earlier corpus of that name is left as it was.
     """
     corpus_folder(name, root)  # refuse a bad name before a long reading
-    if format not in FORMATS:
-        raise UserError(f"Unknown format {format!r}; nearest: {nearest(format, FORMATS)}.")
+    check_known("format", format, FORMATS)
     path = Path(file)
     if not path.exists():
         raise UserError(f"{path} does not exist; expected a pickle, or a folder for misa, csd and plain.")

@@ -99,7 +99,7 @@ def test_a_measure_refuses_what_it_cannot_be_of():
     prediction, label = sentiment()
     with pytest.raises(UserError, match="No metric 'acc3' of sentiment predictions; nearest: acc"):
         measure(prediction, label, "acc3")
-    with pytest.raises(UserError, match="No protocol 'papr'; nearest: paper"):
+    with pytest.raises(UserError, match="Unknown protocol 'papr'; nearest: paper"):
         measure(prediction, label, "acc2", protocol="papr")
     with pytest.raises(UserError, match="do not fit labels"):
         measure(prediction[:, 1:], label, "acc2")
