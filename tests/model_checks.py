@@ -5,6 +5,7 @@ import torch
 from hycon.data.batching import Batch, Layout
 from hycon.data.ragged import Ragged
 from hycon.output import task_loss
+from hycon.train import predict, seed_everything
 from studies.registry import build_model
 
 DIMS = {"text": 24, "audio": 8, "vision": 6}  # of the corpora in conftest
@@ -63,6 +64,44 @@ def check_own_prediction(net, split):
     assert together.unique().numel() == 6
     torch.testing.assert_close(alone, together, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(net(batch.take(shuffle)).prediction, together[shuffle], atol=1e-5, rtol=1e-5)
+
+
+def without_dropout(net):
+    """`net` with every dropout at 0, those of a pretrained encoder too; for those that are no module, its Config is to
+    say 0."""
+    for module in net.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        config = getattr(module, "config", None)
+        if type(config).__module__.startswith("transformers"):
+            for name in (name for name in vars(config) if "dropout" in name):
+                setattr(config, name, 0.0)
+    return net
+
+
+def train_step(net, batch):
+    """The loss, after its backward pass."""
+    loss = loss_of(net, batch)
+    loss.backward()
+    return loss
+
+
+def check_gpu(here, there, batch, atol, rtol, step=train_step):
+    """`there`, the same model without dropout, gives on a GPU what `here` gives on the CPU: loss and gradients in
+    training mode (cuDNN's LSTM has no backward pass in evaluation), and predictions in evaluation."""
+    seed_everything(0, "cuda")
+    there, moved = there.to("cuda"), batch.to("cuda")
+    expected, loss = step(here.train(), batch), step(there.train(), moved)
+    assert loss.device.type == "cuda"
+    torch.testing.assert_close(loss.detach().cpu(), expected.detach(), atol=atol, rtol=rtol)
+    for (name, one), other in zip(here.named_parameters(), there.parameters(), strict=True):
+        assert (one.grad is None) == (other.grad is None), name
+        if one.grad is not None:
+            assert other.grad.device.type == "cuda", name
+            torch.testing.assert_close(
+                other.grad.cpu(), one.grad, atol=atol, rtol=rtol, msg=lambda text, name=name: f"{name}: {text}"
+            )
+    torch.testing.assert_close(predict(there, moved).cpu(), predict(here, batch), atol=atol, rtol=rtol)
 
 
 def rows_of(sequences, i):
