@@ -111,10 +111,11 @@ class PretendedGPU(contextlib.AbstractContextManager):
         }.items():
             patch(_replaced(torch.cuda, name, value))
         patch(_replaced(torch, "autocast", _autocast(torch.autocast)))
+        patch(_replaced(torch.autograd, "_engine_run_backward", self._backward(torch.autograd._engine_run_backward)))
         patch(warnings.catch_warnings())
         warnings.filterwarnings("ignore", message=".*(cuDNN|CUDA is not available).*")
         self.operations = patch(_Operations(self))
-        patch(_Calls(self))
+        self.calls = patch(_Calls(self))
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -143,6 +144,15 @@ class PretendedGPU(contextlib.AbstractContextManager):
     def quiet(self) -> Iterator[None]:
         with _replaced(self, "_quiet", True):
             yield
+
+    def _backward(self, run):
+        """The engine is called from within `_Calls`, which is off then: on again, for what Python has of it."""
+
+        def backward(outputs, *args, **kwargs):
+            with self.given(any(map(on_gpu, outputs))), self.calls:
+                return run(outputs, *args, **kwargs)
+
+        return backward
 
     # ---------------------------------------------------------------------------------------------- copies
 
@@ -281,9 +291,6 @@ class _Calls(TorchFunctionMode):
             return func(*args, **kwargs)
         given = any(map(on_gpu, tensors_in(args, kwargs)))
         with gpu.given(given):
-            if func is torch.Tensor.backward:
-                with self:  # again, for the backward passes that Python has
-                    return torch.autograd.backward(args[0], kwargs.pop("gradient", None), **kwargs)
             if func in (torch.tensor, torch.as_tensor) and is_cuda(kwargs.get("device")):
                 del kwargs["device"]
                 return gpu.copied(func(*args, **kwargs), True, blocking=True)
