@@ -28,7 +28,7 @@ def warnings_noted(device: str) -> Iterator[list[str]]:
 
         def noted(message: Warning | str, *rest, **named) -> None:
             note = NOTE.format(_first_sentence(str(message)))
-            if WORD in note and note not in notes:
+            if WORD in str(message).lower() and note not in notes:
                 notes.append(note)
             show(message, *rest, **named)
 

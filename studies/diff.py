@@ -22,7 +22,7 @@ from studies.archive import outcome
 from studies.assemble import NOT_RUN, RowResult
 from studies.comparison import Comparison, Group, benjamini_hochberg
 from studies.groups import compare_records, group_of
-from studies.mixing import identity
+from studies.mixing import identities
 from studies.plan import load_studies
 from studies.reading import table_result
 from studies.runs import RunRecord
@@ -208,7 +208,8 @@ def _cell(cell: CellDiff, found: Comparison | None, column: Column) -> CellDiff:
 
 def _explained(x: RowResult, y: RowResult) -> Iterator[str]:
     """What, beside chance, may make the two sides differ."""
-    aspects = [[identity(record) for record in row.records] for row in (x, y)]
+    found = identities([*x.records, *y.records])
+    aspects = [found[: len(x.records)], found[len(x.records) :]]
     for aspect in aspects[0][0]:
         mine, theirs = (" and ".join(dict.fromkeys(found[aspect] for found in side)) for side in aspects)
         if mine != theirs:

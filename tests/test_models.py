@@ -75,10 +75,10 @@ def build(model, text, batch, *, emotions=0, **overrides):
     return build_model(model, text=text, dims=dims, encoder=encoder, emotions=emotions, **{**sizes, **overrides})
 
 
-def undropped(model, text, batch):
+def undropped(model, text, batch, **overrides):
     """`build` without any dropout."""
     fields = {f.name: 0.0 for f in dataclasses.fields(model_module(model).Config) if "dropout" in f.name}
-    return without_dropout(build(model, text, batch, **fields))
+    return without_dropout(build(model, text, batch, **fields, **overrides))
 
 
 @pytest.mark.parametrize(("model", "text"), SENTIMENT)

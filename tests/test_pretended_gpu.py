@@ -57,6 +57,19 @@ def test_a_gpu_s_branches_give_what_the_cpu_s_give(model, text, batches):
     assert len(waits["cuda"]) == WAITS[text].get(model, 0), waits["cuda"]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"mask_padding": True, "readout": "mean"}, {"fusion": "tensor", "d": 10, "heads": 2}, {"beta": 0.2}],
+    ids=str,
+)
+@pytest.mark.parametrize("text", ["glove", "bert"])
+def test_options_of_hycon_too(text, options, batches):
+    batch = batches("small", text)["train"].slice(0, 9)
+    here, there = (undropped("hycon", text, batch, **options) for _ in range(2))
+    with PretendedGPU():
+        check_gpu(here, there, batch, atol=1e-5, rtol=1e-3)
+
+
 @pytest.mark.parametrize(("model", "text"), BOTH_FORMS)
 def test_an_epoch_with_dropout_and_clipping(model, text, batches):
     split = batches(corpus_of(text), text)
