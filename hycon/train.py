@@ -188,8 +188,8 @@ def evaluate(
 def seed_everything(seed: int, device: torch.device | str = "cpu") -> None:
     """Seed initialisation and dropout, and allow deterministic kernels only.
 
-    An operation that has none raises a RuntimeError from then on. On CUDA, efficient attention's backward pass and
-    gathers take their deterministic forms, which they do not where PyTorch is only to warn.
+    An operation that has none raises a RuntimeError from then on. Where PyTorch is only to warn, the backward pass of
+    its memory-efficient attention stays non-deterministic on CUDA, although it has a deterministic form.
     """
     if torch.device(device).type == "cuda":
         # PyTorch before 2.13 refuses deterministic products without it; read when the process first uses cuBLAS

@@ -15,8 +15,8 @@ NOTE = "equal bits are not assured when this is run again (PyTorch: {})"
 def warnings_noted(device: str) -> Iterator[list[str]]:
     """Gives a list to which each such warning is added once, as a note; it is shown all the same.
 
-    PyTorch asks for deterministic operations (`hycon.train.seed_everything`) and refuses those that it knows to be
-    none. What it only warns of is left to this.
+    `hycon.train.seed_everything` has PyTorch refuse what it knows not to be deterministic; this is for what it still
+    only warns of.
     """
     import torch
 

@@ -22,8 +22,7 @@ from studies.runs import RunSpec
 from studies.store import RunStore
 
 # Read when numeric libraries load. One thread per process: two on a busy machine were 15 times slower than one.
-# CUBLAS_WORKSPACE_CONFIG is what deterministic algorithms on CUDA ask for in PyTorch before 2.13: 8 buffers of 4 MiB,
-# no more than cuBLAS takes by itself on newer GPUs.
+# CUBLAS_WORKSPACE_CONFIG is what deterministic algorithms on CUDA ask for in PyTorch before 2.13: 8 buffers of 4 MiB.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
