@@ -1,13 +1,17 @@
-"""What every importer hands over, and the checks that they share."""
+"""What every format hands over, and the checks that they share: each ends in one sentence that names the place."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hycon.data.importers.pickles import load_pickle
 from hycon.errors import UserError
 
 
@@ -32,7 +36,7 @@ class Utterance:
 class Imported:
     """splits: train, valid, test.  lengths: nominal length per modality, None for 50.  emotions: the label's names.
 
-    details: what else the manifest's source shall say (counts of dropped segments, files that were used, ...).
+    details: further keys of the manifest's source (counts of dropped segments, files that were used, ...).
     """
 
     splits: dict[str, list[Utterance]]
@@ -63,12 +67,27 @@ def describe(value: Any) -> str:
     if isinstance(value, dict):
         keys = [text_of(key) for key in list(value)[:8]]
         return f"a dict with keys {', '.join(keys)}" if keys else "an empty dict"
+    if isinstance(value, Path):
+        names = sorted(path.name for path in value.iterdir())[:8]
+        return f"a folder with {', '.join(names)}" if names else "an empty folder"
     if isinstance(value, np.ndarray):
         return f"an array of shape {tuple(value.shape)}"
     if isinstance(value, list | tuple):
         return f"a {type(value).__name__} of {len(value)} items"
     kind = type(value).__name__
     return f"{'an' if kind[0] in 'aeio' else 'a'} {kind}"  # an int, a uint8
+
+
+def wrong_format(what: str, format: str, expected: str, found: Any) -> UserError:
+    return UserError(f"{what} is not in the {format} format: expected {expected}; found {describe(found)}.")
+
+
+def check_folder(path: Path, format: str, recognised: bool, expected: str) -> None:
+    """Raises UserError where `path` is a file, or a folder of another format."""
+    if not path.is_dir():
+        raise UserError(f"{path} is a file; give the folder that holds it (the {format} format is a folder).")
+    if not recognised:
+        raise wrong_format(str(path), format, f"a folder with {expected}", path)
 
 
 def numbers(value: Any, what: str, dimensions: int) -> np.ndarray:
@@ -101,3 +120,52 @@ def word_level(words: Sequence, audio: Any, vision: Any, label: Any, segment: An
             "rows; expected one each."
         )
     return Utterance(id=name, label=score(label, f"{name!r} ({place})"), words=words, **arrays)
+
+
+# ------------------------------------------------------------------------------- pickles that several formats look at
+
+_Outcome = tuple[Any, UserError | None]  # what a pickle holds, or why it cannot be read
+_kept: ContextVar[dict[Path, _Outcome] | None] = ContextVar("kept", default=None)
+
+
+@contextlib.contextmanager
+def pickles_read_once() -> Iterator[None]:
+    """Within it, a pickle that one format looked into is not read again for the next one, or for the import."""
+    token = _kept.set({})
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
+def _outcome(path: Path) -> _Outcome:
+    kept = _kept.get()
+    if kept is not None and path in kept:
+        return kept[path]
+    try:
+        found: _Outcome = load_pickle(path), None
+    except UserError as error:
+        found = None, error
+    if kept is not None:
+        kept[path] = found
+    return found
+
+
+def pickle_fits(path: Path, fits: Callable[[Any], bool]) -> bool:
+    """Whether `path` is a readable pickle with a content that `fits`."""
+    if not path.is_file():
+        return False
+    content, error = _outcome(path)
+    return error is None and fits(content)
+
+
+def pickled(path: Path, format: str = "", fits: Callable[[Any], bool] | None = None, expected: str = "") -> Any:
+    """The content of a pickle. Raises UserError where it cannot be read, or is not of `format`, which is `expected`."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; the {format} format is one pickle file.")
+    content, error = _outcome(path)
+    if error is not None:
+        raise error
+    if fits is not None and not fits(content):
+        raise wrong_format(path.name, format, expected, content)
+    return content

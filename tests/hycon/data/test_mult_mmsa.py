@@ -118,7 +118,7 @@ def test_mult_an_utterance_of_padding_only_keeps_one_row(root: Path, write_pickl
     ("damage", "reason"),
     [
         (lambda c: c["valid"].pop("audio"), "valid of corpus.pkl has no audio"),
-        (lambda c: c["valid"].update(audio=c["valid"]["audio"][:-1]), "different numbers of utterances per modality"),
+        (lambda c: c["valid"].update(audio=c["valid"]["audio"][:-1]), "different numbers of utterances"),
         (lambda c: c["valid"].update(audio=c["valid"]["audio"][:, :-1]), "different padded lengths"),
         (lambda c: c["valid"].update(audio=c["valid"]["audio"][..., 0]), "audio in valid of corpus.pkl.*3 dimension"),
         (lambda c: c["valid"].update(labels=np.zeros((2, 4, 2))), "not one-hot"),
