@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from hycon.data.importers import csd, mag, misa, mmsa, mult, plain
-from hycon.data.importers.common import Imported, Utterance, describe, pickled, pickles_read_once
+from hycon.data.importers.common import Imported, Utterance, describe
 from hycon.data.importers.convert import convert
+from hycon.data.importers.pickles import kept, load_pickle
 from hycon.data.manifest import SPLITS, Manifest, corpus_folder
 from hycon.errors import UserError, check_known
 from hycon.files import sha256_file
@@ -50,7 +51,7 @@ def import_corpus(
     if not path.exists():
         raise UserError(f"{path} does not exist; expected a pickle, or a folder for misa, csd and plain.")
     try:
-        with pickles_read_once():
+        with kept():
             format = _format_of(path) if format == "auto" else format
             imported = FORMATS[format].read(path, name)
         source = {"file": path.resolve().name, "sha256": digest(path), "format": format, **imported.details}
@@ -84,7 +85,7 @@ def _format_of(path: Path) -> str:
             return format
     if path.suffix in (".csd", ".csv"):
         raise UserError(f"{path} is a file; give the folder that holds it (the formats csd and plain are folders).")
-    content = path if path.is_dir() else pickled(path)  # says what is wrong with a file that is no pickle
+    content = path if path.is_dir() else load_pickle(path)  # says what is wrong with a file that is no pickle
     hint = "; a list is one split of the misa format: give its folder" if isinstance(content, list) else ""
     raise UserError(
         f"{path.name} is of no known format: expected {', '.join(FORMATS)}, found {describe(content)}{hint}. "

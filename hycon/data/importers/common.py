@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,50 +120,19 @@ def word_level(words: Sequence, audio: Any, vision: Any, label: Any, segment: An
     return Utterance(id=name, label=score(label, f"{name!r} ({place})"), words=words, **arrays)
 
 
-# ------------------------------------------------------------------------------- pickles that several formats look at
-
-_Outcome = tuple[Any, UserError | None]  # what a pickle holds, or why it cannot be read
-_kept: ContextVar[dict[Path, _Outcome] | None] = ContextVar("kept", default=None)
-
-
-@contextlib.contextmanager
-def pickles_read_once() -> Iterator[None]:
-    """Within it, a pickle that one format looked into is not read again for the next one, or for the import."""
-    token = _kept.set({})
-    try:
-        yield
-    finally:
-        _kept.reset(token)
-
-
-def _outcome(path: Path) -> _Outcome:
-    kept = _kept.get()
-    if kept is not None and path in kept:
-        return kept[path]
-    try:
-        found: _Outcome = load_pickle(path), None
-    except UserError as error:
-        found = None, error
-    if kept is not None:
-        kept[path] = found
-    return found
-
-
 def pickle_fits(path: Path, fits: Callable[[Any], bool]) -> bool:
     """Whether `path` is a readable pickle with a content that `fits`."""
-    if not path.is_file():
+    try:
+        return path.is_file() and fits(load_pickle(path))
+    except UserError:
         return False
-    content, error = _outcome(path)
-    return error is None and fits(content)
 
 
-def pickled(path: Path, format: str = "", fits: Callable[[Any], bool] | None = None, expected: str = "") -> Any:
+def pickled(path: Path, format: str, fits: Callable[[Any], bool], expected: str) -> Any:
     """The content of a pickle. Raises UserError where it cannot be read, or is not of `format`, which is `expected`."""
     if path.is_dir():
         raise UserError(f"{path} is a folder; the {format} format is one pickle file.")
-    content, error = _outcome(path)
-    if error is not None:
-        raise error
-    if fits is not None and not fits(content):
+    content = load_pickle(path)
+    if not fits(content):
         raise wrong_format(path.name, format, expected, content)
     return content

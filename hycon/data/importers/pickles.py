@@ -15,6 +15,7 @@ Understood: pickle protocols 0 to 5, written by Python 2 or 3, by numpy 1 (`nump
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import math
@@ -22,7 +23,8 @@ import os
 import pickle
 import re
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -35,6 +37,14 @@ _DTYPE = re.compile(r"[biufc]\d{1,2}|\?|[SUa]\d*|O8?")
 EMPTY_AXIS = 1 << 20  # chosen here: the longest axis of an array without values, whose rows someone may walk through
 EXPANSION = 100  # chosen here: written out, shared strings and arrays make a corpus a few times its file, not 100 times
 SPARE = 10_000_000  # bytes that any file may expand to
+
+SIGNATURES = {
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself",
+    b"<": "a web page",
+    b"PK": "a zip archive: unpack it first",
+    b"\x1f\x8b": "gzip: unpack it first",
+    b"\x89HDF": "HDF5: for .csd files give their folder",
+}
 
 
 class _Refused(pickle.UnpicklingError):
@@ -69,7 +79,7 @@ class _Array(np.ndarray):
         if dtype.kind == "O":
             fits = isinstance(content, list) and len(content) == count
         else:
-            content = content.encode("latin1") if isinstance(content, str) else content
+            content = _raw(content)
             fits = isinstance(content, bytes | bytearray) and _fits(content, dtype, count)
         if not fits:
             raise _Refused("a numpy array whose contents do not fit its shape")
@@ -77,17 +87,20 @@ class _Array(np.ndarray):
 
 
 def _count(shape: Any) -> int:
-    if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
+    whole = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
+    if not whole or (math.prod(shape) == 0 and max(shape) > EMPTY_AXIS):
         raise _Refused(f"a numpy array of shape {shape!r}")
-    count = math.prod(shape)
-    if count == 0 and max(shape) > EMPTY_AXIS:
-        raise _Refused(f"a numpy array of shape {shape!r}")
-    return count
+    return math.prod(shape)
 
 
 def _fits(content: Any, dtype: np.dtype, count: int) -> bool:
     """Whether `content` is `count` items; no bytes would be any number of items of no size (S0, U0)."""
     return len(content) == count * dtype.itemsize and (dtype.itemsize > 0 or count == 0)
+
+
+def _raw(content: Any) -> Any:
+    """Python 2's byte strings, which come as latin-1 text, as bytes again."""
+    return content.encode("latin1") if isinstance(content, str) else content
 
 
 def _real(kind: Any) -> np.dtype:
@@ -104,7 +117,7 @@ def _scalar(kind: Any, content: Any) -> Any:
     dtype = _real(kind)
     if dtype.kind == "O":
         return content
-    content = content.encode("latin1") if isinstance(content, str) else content
+    content = _raw(content)
     if len(content) != dtype.itemsize:
         raise _Refused("a numpy scalar whose contents do not fit its dtype")
     return np.frombuffer(bytes(content), dtype)[0] if dtype.itemsize else dtype.type()
@@ -246,18 +259,38 @@ def _expanded(value: Any, seen: dict[int, int]) -> int:
     return size
 
 
+_kept: ContextVar[dict[Path, Any]] = ContextVar("kept")  # the last file: its content, or why it cannot be read
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """Within it the last file is kept, so that several formats can look into it and it is read once."""
+    token = _kept.set({})
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
 def load_pickle(path: str | os.PathLike) -> Any:
     """The content of a pickle made of numpy arrays and plain containers; nothing in the file executes.
 
     Raises UserError where the file is missing, empty, truncated, no pickle, too large for the memory, or names
     anything else (which is then named).
     """
-    path = Path(path)
-    try:
-        with open(path, "rb") as handle:
-            return _load(handle, path.name)
-    except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror or error}.") from error
+    path, last = Path(path), _kept.get({})
+    if path not in last:
+        last.clear()
+        try:
+            with open(path, "rb") as handle:
+                last[path] = _load(handle, path.name)
+        except OSError as error:
+            last[path] = UserError(f"Cannot read {path}: {error.strerror or error}.")
+        except UserError as error:
+            last[path] = error
+    if isinstance(last[path], UserError):
+        raise last[path]
+    return last[path]
 
 
 def _load(handle: BinaryIO | io.BufferedReader, name: str) -> Any:
@@ -285,12 +318,7 @@ def _load(handle: BinaryIO | io.BufferedReader, name: str) -> Any:
 
 def _guess(start: bytes) -> str:
     """What the file is instead, where its first bytes tell."""
-    signatures = {
-        b"version https://git-lfs": "a Git LFS pointer, not the file itself",
-        b"<": "a web page",
-        b"PK": "a zip archive: unpack it first",
-        b"\x1f\x8b": "gzip: unpack it first",
-        b"\x89HDF": "HDF5: for .csd files give their folder",
-    }
-    found = [what for signature, what in signatures.items() if start.lstrip().startswith(signature)]
-    return f": it looks like {found[0]}" if found else ""
+    for signature, what in SIGNATURES.items():
+        if start.lstrip().startswith(signature):
+            return f": it looks like {what}"
+    return ""
