@@ -105,8 +105,20 @@ def score(value: Any, what: str) -> float:
     return float(array.reshape(-1)[0])
 
 
-def word_level(words: Sequence, audio: Any, vision: Any, label: Any, segment: Any, place: str) -> Utterance:
-    """An utterance whose audio and vision have one row per word; UserError naming `place` where they have not."""
+def word_level(item: Any, order: tuple[str, ...], place: str) -> Utterance:
+    """The utterance of ((sequences in `order`), label, id), whose audio and vision have one row per word.
+
+    Raises UserError naming `place` where it is not that.
+    """
+    form = f"(({', '.join(order)}), label, id)"
+    try:
+        sequences, label, segment = item
+        found = dict(zip(order, sequences, strict=False))
+        words, vision, audio = found.get("words"), found["vision"], found["audio"]
+    except (TypeError, ValueError, KeyError) as error:
+        raise UserError(f"{place} is not {form}; found {describe(item)}.") from error
+    if not isinstance(words, list | tuple | np.ndarray) or not all(isinstance(word, str | bytes) for word in words):
+        raise UserError(f"{place} has no list of words; expected {form}. Word ids alone lack their vocabulary.")
     name = identity(segment, place)
     words = [text_of(word) for word in words]
     rows = {"vision": vision, "audio": audio}

@@ -92,9 +92,8 @@ def _open(mmsdk: Any, path: Path) -> Any:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             return mmsdk.computational_sequence(str(path))
     except Exception as error:  # mmsdk raises None, RuntimeError, KeyError ... for a file that is none of its own
-        raise UserError(
-            f"{path.name} is not a readable computational sequence (HDF5 with data and metadata)."
-        ) from error
+        kind = "computational sequence (HDF5 with data and metadata)"
+        raise UserError(f"{path.name} is not a readable {kind}.") from error
 
 
 def _metadata(sequence: Any, key: str) -> str:
@@ -124,10 +123,9 @@ def _roles(opened: dict[Path, Any]) -> dict[str, Path]:
 def _corpus_of(labels: Any, name: str) -> str:
     """The metadata's corpus where it names one ("CMU-MOSI"), else what the corpus is imported as (mosi, mosi_facet)."""
     declared = _metadata(labels, "dataset name").removeprefix("cmu-")
-    for candidate in (declared, name.lower()):
-        corpus = named_after(candidate, CORPORA)
-        if corpus:
-            return corpus
+    corpus = named_after(declared, CORPORA) or named_after(name.lower(), CORPORA)
+    if corpus:
+        return corpus
     raise UserError(
         f"The SDK has standard folds for {', '.join(CORPORA)}, not for {declared or name!r}: "
         "name the corpus after one of them, or bring your own splits in the plain format."

@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hycon.data.importers.common import Imported, Utterance, describe, pickle_fits, pickled, word_level
-from hycon.errors import UserError
+from hycon.data.importers.common import Imported, pickle_fits, pickled, word_level
 
+ORDER = ("words", "vision", "audio")
 SPLIT_NAMES = {"train": "train", "dev": "valid", "test": "test"}
 
 
@@ -28,17 +28,7 @@ def read(path: Path, name: str) -> Imported:
     content = pickled(path, "mag", _fits, "lists under train, dev, test")
     return Imported(
         {
-            split: [_utterance(item, f"item {i} of {source} in {path.name}") for i, item in enumerate(content[source])]
+            split: [word_level(u, ORDER, f"item {i} of {source} in {path.name}") for i, u in enumerate(content[source])]
             for source, split in SPLIT_NAMES.items()
         }
     )
-
-
-def _utterance(item: Any, place: str) -> Utterance:
-    try:
-        (words, visual, acoustic), label, segment = item
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{place} is not ((words, visual, acoustic), label, id); found {describe(item)}.") from error
-    if isinstance(words, str) or not all(isinstance(word, str | bytes) for word in words):
-        raise UserError(f"{place} does not start with a list of words; if it holds word ids, the format is misa.")
-    return word_level(words, acoustic, visual, label, segment, place)

@@ -8,12 +8,11 @@ Source: Hazarika et al., ACM MM 2020, the authors' repository MISA (format only)
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from hycon.data.importers.common import Imported, Utterance, check_folder, describe, word_level, wrong_format
+from hycon.data.importers.common import Imported, check_folder, word_level, wrong_format
 from hycon.data.importers.pickles import load_pickle
-from hycon.errors import UserError
 
+ORDER = ("word ids", "vision", "audio", "words")
 FILES = {"train.pkl": "train", "dev.pkl": "valid", "test.pkl": "test"}
 
 
@@ -29,21 +28,5 @@ def read(path: Path, name: str) -> Imported:
         content = load_pickle(path / file)
         if not isinstance(content, list | tuple):
             raise wrong_format(file, "misa", "a list of utterances", content)
-        splits[split] = [_utterance(item, f"item {i} of {file}") for i, item in enumerate(content)]
+        splits[split] = [word_level(item, ORDER, f"item {i} of {file}") for i, item in enumerate(content)]
     return Imported(splits)
-
-
-def _utterance(item: Any, place: str) -> Utterance:
-    try:
-        sequences, label, segment = item
-        _ids, visual, acoustic, *words = sequences
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"{place} is not ((word ids, visual, acoustic, words), label, segment); found {describe(item)}."
-        ) from error
-    if not words or not isinstance(words[0], list | tuple) or not all(isinstance(w, str | bytes) for w in words[0]):
-        raise UserError(
-            f"{place} has word ids but no words, and its vocabulary is not in the file; "
-            "use a file whose utterances carry their words as a fourth item."
-        )
-    return word_level(words[0], acoustic, visual, label, segment, place)

@@ -44,7 +44,8 @@ def read(path: Path, name: str) -> Imported:
         raise UserError(f"{TABLE} needs either a column label or columns {EMOTION}NAME; it has {', '.join(columns)}.")
     splits: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
     with contextlib.ExitStack() as stack:
-        arrays = {m: stack.enter_context(_arrays(path, m)) for m in MODALITIES if _has(path, m)}
+        there = [m for m in MODALITIES if (path / f"{m}.npz").is_file() or (path / m).is_dir()]
+        arrays = {m: stack.enter_context(_arrays(path, m)) for m in there}
         missing = [f"{m}.npz" for m in ("audio", "vision") if m not in arrays]
         if missing:
             raise UserError(f"{path} has no {' and no '.join(missing)}; see docs/data.md.")
@@ -90,14 +91,6 @@ def _utterance(row: dict[str, str], line: int, arrays: dict[str, Getter], emotio
     return Utterance(id=name, label=label, words=words, **values)
 
 
-def _present(cell: str, what: str) -> int:
-    """0 or 1, also written 0.0 or 1.0."""
-    value = _number(cell, what, "0 or 1")
-    if value not in (0, 1):
-        raise UserError(f"{what} is {cell!r}; expected 0 or 1.")
-    return int(value)
-
-
 def _number(cell: str, what: str, expected: str) -> float:
     try:
         return float(cell)
@@ -105,8 +98,12 @@ def _number(cell: str, what: str, expected: str) -> float:
         raise UserError(f"{what} is {cell!r}, which is not a number; expected {expected}.") from error
 
 
-def _has(folder: Path, modality: str) -> bool:
-    return (folder / f"{modality}.npz").is_file() or (folder / modality).is_dir()
+def _present(cell: str, what: str) -> int:
+    """0 or 1, also written 0.0 or 1.0."""
+    value = _number(cell, what, "0 or 1")
+    if value not in (0, 1):
+        raise UserError(f"{what} is {cell!r}; expected 0 or 1.")
+    return int(value)
 
 
 @contextlib.contextmanager

@@ -114,7 +114,7 @@ def change(content: dict, how: str) -> dict:
         ("no id", r"item 1 of dev in corpus\.pkl has a NoneType where its id should be"),
         ("empty id", r"item 1 of dev in corpus\.pkl has an empty id"),
         ("empty word", r"word 1 of 'valid_1' \(valid\) is empty"),
-        ("word ids", "format is misa"),
+        ("word ids", r"item 1 of dev in corpus\.pkl has no list of words"),
         ("short item", r"item 1 of dev in corpus\.pkl is not"),
         ("not an item", r"item 1 of dev in corpus\.pkl is not"),
         ("empty split", "valid split is missing or empty"),
@@ -163,7 +163,9 @@ def test_misa_moseis_seven_labels(root: Path, tmp_path: Path) -> None:
 
 
 def test_misa_without_words_is_refused(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"item 0 of train\.pkl has word ids but no words.*fourth item"):
+    with pytest.raises(
+        UserError, match=r"item 0 of train\.pkl has no list of words; expected \(\(word ids, vision, audio, words\)"
+    ):
         import_corpus("mosi", misa_folder(tmp_path / "in", with_words=False), root=root)
 
 
