@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class TableSpec:
     corpus: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
-    task: str = "sentiment"  # "emotion"
+    task: Literal["sentiment", "emotion"] = "sentiment"
     beyond: str = ""
     studies: int = 1
 

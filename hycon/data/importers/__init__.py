@@ -49,7 +49,7 @@ def import_corpus(
     check_known("format", format, ["auto", *FORMATS])
     path = Path(file)
     if not path.exists():
-        raise UserError(f"{path} does not exist; expected a pickle, or a folder for misa, csd and plain.")
+        raise UserError(f"{path} does not exist; expected a file or folder of a known format ({', '.join(FORMATS)}).")
     try:
         with kept():
             format = _format_of(path) if format == "auto" else format

@@ -104,7 +104,7 @@ def _interval(row: list[str], where: str) -> tuple[float, float]:
         raise UserError(f"{where} has the id {row}; expected video, start and end in seconds.") from error
 
 
-def _trim(sequences: dict[str, np.ndarray], aligned: bool) -> dict[str, np.ndarray]:
+def _trim(sequences: dict[str, np.ndarray], aligned: bool) -> dict[str, Any]:
     """Without the padding: zero rows at either end, where aligned those that are zero in all three modalities."""
     used = {m: (rows != 0).any(1) for m, rows in sequences.items()}
     if aligned:
