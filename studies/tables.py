@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class TableSpec:
     corpus: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
-    task: Literal["sentiment", "emotion"] = "sentiment"
+    task: str = "sentiment"  # "emotion"
     beyond: str = ""
     studies: int = 1
 

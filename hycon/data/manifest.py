@@ -40,6 +40,7 @@ PAPER: dict[str, dict[str, Any]] = {
 }
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 Count = Annotated[int, msgspec.Meta(ge=0)]
+Task = Annotated[str, msgspec.Meta(pattern=r"\A(sentiment|emotion)\Z")]
 Alignment = Literal["word", "step", "none"]
 
 
@@ -48,7 +49,7 @@ class Manifest:
     """manifest.json, key by key. Its types are what `decode_manifest` demands of a file."""
 
     name: str
-    task: Literal["sentiment", "emotion"]
+    task: Task
     source: dict[str, Any]  # {"file": ..., "sha256": ..., "format": ...}
     sizes: dict[str, Count]  # split -> utterances
     dims: dict[str, Count]  # modality -> feature size; "text" is absent where the source has words only
