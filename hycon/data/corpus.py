@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hycon.data.manifest import MODALITIES, SPLITS, Manifest, check_files, corpus_folder, read_manifest
 from hycon.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from hycon.data.ragged import Ragged
 
 
@@ -69,7 +73,7 @@ def _split(tensors: dict[str, Any], split: str) -> Split:
     """The tensors whose names begin with `split`. Raises ValueError where they do not belong together."""
     from hycon.data.ragged import Ragged
 
-    strings = json.loads(tensors[f"{split}.strings"].numpy().tobytes())
+    strings = strings_of(tensors, split)
     ids, words, label = strings["ids"], strings.get("words"), tensors[f"{split}.label"]
     sequences = {
         m: Ragged.from_offsets(tensors[f"{split}.{m}.rows"], tensors[f"{split}.{m}.offsets"])
@@ -86,3 +90,22 @@ def _split(tensors: dict[str, Any], split: str) -> Split:
         if sequence.starts[0] != 0 or int(sequence.lengths.min()) < 1 or ends[-1] != len(sequence.rows):
             raise ValueError(f"{split}.{modality} has offsets that are not those of its rows")
     return Split(ids, words, sequences.get("text"), sequences["audio"], sequences["vision"], label)
+
+
+def read_arrays(folder: Path, manifest: Manifest) -> dict[str, np.ndarray]:
+    """The arrays of corpus.safetensors, without torch. Raises UserError where a file differs from its manifest."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    check_files(folder, manifest)
+    try:
+        return load_file(folder / "corpus.safetensors")
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{folder} is damaged ({error}): import the corpus again.") from error
+
+
+def strings_of(arrays: Mapping[str, Any], split: str) -> dict[str, Any]:
+    """{"ids": [...], "words": [[...], ...] if there are words} of a split, from its array or tensor of bytes."""
+    import numpy as np
+
+    return json.loads(np.asarray(arrays[f"{split}.strings"]).tobytes())

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hycon.data.manifest import (
-    MODALITIES,
-    PAPER,
-    SPLITS,
-    Manifest,
-    check_files,
-    corpus_folder,
-    named_after,
-    read_manifest,
-)
-from hycon.errors import UserError
+from hycon.data.corpus import read_arrays, strings_of
+from hycon.data.manifest import MODALITIES, PAPER, SPLITS, Manifest, corpus_folder, named_after, read_manifest
 
 CLASSES = tuple(range(-3, 4))
 PERCENTILES = (5, 50, 95, 100)
@@ -56,23 +45,6 @@ def check(name: str, root: str | os.PathLike | None = None) -> dict[str, Any]:
         "paper": _paper(corpus),
     }
     return {**report, "differences": _differences(report)}
-
-
-def read_arrays(folder: Path, manifest: Manifest) -> dict[str, np.ndarray]:
-    """The arrays of corpus.safetensors, without torch; UserError where any file differs from its manifest."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    check_files(folder, manifest)
-    try:
-        return load_file(folder / "corpus.safetensors")
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{folder} is damaged ({error}): import the corpus again.") from error
-
-
-def strings_of(arrays: dict[str, np.ndarray], split: str) -> dict[str, Any]:
-    """{"ids": [...], "words": [[...], ...] if there are words} of a split."""
-    return json.loads(arrays[f"{split}.strings"].tobytes())
 
 
 def _labels(label: np.ndarray, manifest: Manifest) -> dict[str, int]:

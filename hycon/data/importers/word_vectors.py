@@ -22,6 +22,7 @@ from typing import IO, Any, cast
 import numpy as np
 
 from hycon.data.arrays import BAD_ZIP
+from hycon.data.corpus import read_arrays, strings_of
 from hycon.data.importers.convert import write_corpus
 from hycon.data.manifest import SPLITS, Manifest, corpus_folder, read_manifest
 from hycon.errors import UserError
@@ -64,8 +65,6 @@ def read_vectors(
 
 def attach_vectors(name: str, file: str | os.PathLike, root: str | os.PathLike | None = None) -> Manifest:
     """Give the imported corpus `name` word vectors from `file`, in place of any it had. Atomic; its sha256 changes."""
-    from hycon.data.importers.check import read_arrays, strings_of
-
     manifest, folder = read_manifest(name, root), corpus_folder(name, root)
     arrays = read_arrays(folder, manifest)
     words = Counter(w for split in SPLITS for ws in strings_of(arrays, split).get("words") or () for w in ws)
