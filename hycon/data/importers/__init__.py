@@ -89,7 +89,7 @@ def _format_of(path: Path) -> str:
     hint = "; a list is one split of the misa format: give its folder" if isinstance(content, list) else ""
     raise UserError(
         f"{path.name} is of no known format: expected {', '.join(FORMATS)}, found {describe(content)}{hint}. "
-        "With --format NAME you are told what NAME expects."
+        "`--format NAME` says what one format expects."
     )
 
 
