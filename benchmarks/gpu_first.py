@@ -37,10 +37,13 @@ from typing import Any
 
 from gpu_page import latest, page
 
+from studies.worker import ENVIRONMENT
+
 HERE = Path(__file__).parent
 POISONED = 75  # exit code of a step whose CUDA context is lost; the item that lost it is recorded
 NO_DEVICE = 2
 LEAST = 5.0  # seconds: with less left, a step is not started
+SEEN = 90.0  # seconds in which a process has to import everything and to find the device
 GRACE = 3.0  # seconds from SIGTERM to SIGKILL, in which a step stops what it has started
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, a scheduler, a lost connection
 TRIES = 4  # of a step, each behind the item at which the one before ended
@@ -59,10 +62,11 @@ class Interrupted(BaseException):
     """SIGINT, SIGTERM or SIGHUP."""
 
 
-def steps() -> list[Step]:
+def steps(quick: bool = False) -> list[Step]:
+    """quick: with four times as long, for a CPU that others use too."""
     python = (sys.executable, str(HERE / "gpu_steps.py"))
-    limits = {"conformance": 80, "bits": 110, "start": 40, "speed": 210, "together": 100}
-    return [Step(name, seconds, (*python, name)) for name, seconds in limits.items()]
+    limits = {"conformance": 80, "bits": 110, "start": 40, "speed": 180, "together": 100}
+    return [Step(name, seconds * (4 if quick else 1), (*python, name)) for name, seconds in limits.items()]
 
 
 def main() -> int:
@@ -82,13 +86,13 @@ def main() -> int:
         parser.error(f"unknown step {unknown[0]!r}; the steps are {', '.join(names)}")
     deadline = time.monotonic() + 60 * options.minutes
     journal = options.out / "gpu_first.jsonl"
+    given = ["--device", options.device, *(["--quick"] if options.quick else [])]
+    if not begin(journal, given):
+        return NO_DEVICE
     for number in SIGNALS:
         signal.signal(number, interrupt)
-    given = ["--device", options.device, *(["--quick"] if options.quick else [])]
     try:
-        if not begin(journal, given):
-            return NO_DEVICE
-        run([step for step in steps() if step.name in chosen], journal, given, deadline)
+        run([step for step in steps(options.quick) if step.name in chosen], journal, given, deadline)
     except Interrupted:
         append(journal, {"step": "end", "failed": "interrupted"})
         report(journal)
@@ -105,13 +109,22 @@ def interrupt(*_: Any) -> None:
 def begin(journal: Path, given: Sequence[str]) -> bool:
     """Find the device, and write the setting that the results are measured in. False where there is none."""
     command = [sys.executable, str(HERE / "gpu_steps.py"), "setting", *given]
-    found = subprocess.run(command, capture_output=True, text=True)
+    try:
+        found = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=SEEN)
+    except subprocess.TimeoutExpired:
+        print(f"The device did not answer in {SEEN:.0f} s.", file=sys.stderr)
+        return False
     if found.returncode:
         print(last_line(found.stderr) or "The device could not be looked at.", file=sys.stderr)
         return False
     journal.parent.mkdir(parents=True, exist_ok=True)
     append(journal, json.loads(found.stdout.splitlines()[-1]))
     return True
+
+
+def environment() -> dict[str, str]:
+    """As in each run of `bench run`."""
+    return {**os.environ, **ENVIRONMENT}
 
 
 def run(chosen: Sequence[Step], journal: Path, given: Sequence[str], deadline: float) -> None:
@@ -160,7 +173,7 @@ def attempt(step: Step, journal: Path, given: Sequence[str], seconds: float) -> 
     command = [*step.command, *given, "--journal", str(journal)]
     with journal.with_suffix(".log").open("a") as log:
         print(f"== {step.name}", file=log, flush=True)
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(command, env=environment(), stdout=log, stderr=log, start_new_session=True)
         try:
             return process.wait(seconds), True
         except subprocess.TimeoutExpired:
@@ -232,7 +245,7 @@ def read(journal: Path) -> list[dict]:
 
 
 def report(journal: Path) -> int:
-    """Write the page beside the rows; 1 where something failed or was left out."""
+    """Write the page beside the rows. Returns the exit code: 1 where something failed."""
     rows = read(journal)
     card = next((row["device"] for row in reversed(rows) if row["step"] == "setting"), "unknown")
     path = journal.parent / f"{re.sub(r'[^a-z0-9]+', '-', card.lower()).strip('-')}.md"

@@ -79,9 +79,9 @@ def conformance(rows: Rows) -> str:
     own = of(rows, "conformance")
     lines = ["## Against the CPU", ""]
     lines += [
-        "Demo encoder, 13 utterances, training mode without dropout, fp32 without TF32. The largest difference relative to "
-        "the largest value: at most 1e-4 for predictions and loss, 1e-3 for a gradient (relative to a hundredth of the "
-        "largest gradient where it is smaller).",
+        "Demo encoder, 13 utterances, training mode without dropout, fp32 without TF32. The largest difference "
+        "relative to the largest value: at most 1e-4 for predictions and loss, 1e-3 for a gradient (relative to a "
+        "hundredth of the network's largest gradient where it is smaller).",
         "",
         outcome(rows, "conformance", sum(row["passed"] for row in own), len(own), "agree"),
     ]
@@ -104,8 +104,8 @@ def bits(rows: Rows) -> str:
     lines = ["## The same bits", ""]
     steps = own[0]["steps"] if own else 3
     lines += [
-        f"Two processes at the same time, {steps} training steps of each row of Table 1 with the same seed, random weights; "
-        "the sha256 of all weights.",
+        f"Two processes at the same time, {steps} training steps of each row of Table 1 with the same seed and random "
+        "weights; the sha256 of all weights after them.",
         "",
         outcome(rows, "bits", sum(row["equal"] for row in own), len(own), "are equal"),
     ]
@@ -131,10 +131,11 @@ def speed(rows: Rows) -> str:
     found = merged(rows)
     lines = ["## Speed", ""]
     lines += [
-        "Seconds of a training and a validation pass at CMU-MOSI's size, median (fastest to slowest); * is measured on a "
-        "share of the batches and scaled. The first variant is what the field's code does: BERT or XLNet over all 50 "
-        "positions, BERT by eager attention, torch's own optimiser. On word vectors it is our network on sequences that "
-        "all have 50 steps. Model FLOPs, hence MFU, are those of real steps, and with BERT or XLNet those of its layers.",
+        "Seconds of a training and a validation pass at CMU-MOSI's size, median (fastest to slowest); * is measured on "
+        "a share of the batches and scaled. The first variant is what the field's code does: BERT or XLNet over all "
+        "50 positions, BERT by eager attention, torch's own optimiser. On word vectors it is our network on sequences "
+        "that all have 50 steps, with torch's own optimiser. Model FLOPs, hence MFU, are those of real steps, and with "
+        "BERT or XLNet those of its layers only.",
         "",
     ]
     if not found:
@@ -192,13 +193,15 @@ def projection(rows: Rows, quick: bool) -> str:
     (mps, most), best = max(gains.items(), key=lambda item: item[1], default=(("no", 1), 0.0))
     gain = best / alone if alone else None
     seconds = {key: row["seconds_per_epoch"] for key, row in found.items()}
-    cells, stands = [], []
+    cells: list[tuple] = []
+    stands: dict[str, list[str]] = {}  # who stands in for whom -> in which variants
     for variant in VARIANTS:
         if not any(key[1] == variant for key in seconds):
             cells.append((variant, NONE, NONE))
             continue
         epochs, named = sum_of_epochs(seconds, variant)
-        stands.append(f"{variant}: " + ", ".join(f"{row} as {name}" for row, name in named.items()))
+        if named:
+            stands.setdefault(", ".join(f"{row} as {name}" for row, name in named.items()), []).append(variant)
         one = EPOCHS * epochs + begun * len(TABLES["table1"].rows)
         several = EPOCHS * epochs / gain + begun * len(TABLES["table1"].rows) / most if gain else None
         hours = (TRIALS + SEEDS) / 3600
@@ -208,11 +211,11 @@ def projection(rows: Rows, quick: bool) -> str:
     lines += [
         "",
         f"Assumed: {EPOCHS} epochs a run; {TRIALS + SEEDS} runs a row; each run takes as long as with the default "
-        f"configuration; {number(begun)} s until a run's first step (without imports, which workers share); several at a "
-        f"time gain {NONE if gain is None else format(gain, '.2f') + ' times'} in every row as in HyCon-BERT in fp32, and "
-        "start side by side. Not in it: reading trained weights and corpora, the test split, writing records.",
+        f"configuration; {number(begun or None)} s until a run's first step (without imports, which workers share); "
+        f"several at a time gain {NONE if gain is None else format(gain, '.2f') + ' times'} in every row and variant as "
+        "in HyCon-BERT in fp32, and start side by side. Not in it: reading trained weights and corpora, the test split, writing records.",
         "",
-        *(f"- Taken as another, {stand}." for stand in stands),
+        *(f"- Not measured in {'; '.join(variants)}, so taken as: {names}." for names, variants in stands.items()),
     ]
     if quick:
         lines += ["", "Tiny sizes: these hours mean nothing."]

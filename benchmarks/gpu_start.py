@@ -5,7 +5,6 @@ and trained weights from a disk.
 """
 
 import json
-import os
 import sys
 import time
 
@@ -21,10 +20,9 @@ def part(name: str) -> None:
 
 
 part("python")
-for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ[variable] = "1"
 import gpu_training  # noqa: E402
 import torch  # noqa: E402
+from gpu_measure import synchronise  # noqa: E402
 
 from hycon import train  # noqa: E402
 from hycon.pretrained import modules  # noqa: E402
@@ -46,10 +44,10 @@ part("model")
 net.to(device)
 training = gpu_training.training_of(model, text, size)
 split = gpu_training.made_up(text, size, 2 * training.batch_size).to(device)
-gpu_training.synchronise(device)
+synchronise(device)
 part("to the device")
 
 gpu_training.few_steps(net, split, training, 1)
-gpu_training.synchronise(device)
+synchronise(device)
 part("first step")
 print(json.dumps({"parts": parts, "seconds": round(last - float(began), 3)}))

@@ -23,19 +23,16 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # as in each run of `bench run`
-    os.environ[name] = "1"
-
 import torch
 from gpu_first import NO_DEVICE, POISONED, append, read
+from gpu_measure import VARIANTS, measure
 from gpu_together import together
-from gpu_training import FULL, QUICK, VARIANTS, Size, loss_of, made_up, measure, network, training_of
+from gpu_training import FULL, QUICK, Size, loss_of, made_up, network, training_of
 
 from hycon import train
 from studies.execute import commit, device_name, weights_sha256
 from studies.registry import MODELS, model_module
 from studies.tables import TABLES, Row
-from studies.worker import ENVIRONMENT
 
 Rows = Iterable[dict]
 Item = tuple[str, Callable[[], Rows]]
@@ -60,7 +57,6 @@ def main() -> None:
     options.deadline = time.monotonic() + options.seconds
     options.size = QUICK if options.quick else FULL
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # `finally` ends what was started
-    os.environ.update(ENVIRONMENT)
     torch.set_num_threads(1)
     check_device(options.device)
     if options.step == "setting":
@@ -334,7 +330,7 @@ def speed(options: argparse.Namespace) -> Iterator[Item]:
     chosen = [rows[name] for name in SPEED_ROWS]
     vectors = [row for row in rows.values() if row.text == "glove"]
     if options.quick:
-        vectors = [rows["MULT-GloVe"]]
+        chosen, vectors = chosen[::2], [rows["MULT-GloVe"]]
     for row in chosen:
         for variant in VARIANTS:
             yield named(row, variant.name, options)
