@@ -35,6 +35,8 @@ from gpu_training import (
     training_of,
 )
 from torch import nn
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile, supported_activities
 from torch.utils.flop_counter import FlopCounterMode
 
 from hycon import train
@@ -185,18 +187,15 @@ def host_waits(net: nn.Module, split: Batch, training: train.Training) -> float:
 def launches(net: nn.Module, split: Batch, training: train.Training, device: str) -> dict[str, float | None]:
     """Kernels of a training step, and the calls that launch them. A second step's: the first also makes the
     optimiser's state."""
-    found = [_profiled(net, split, training, steps, device) for steps in (1, 3)]
-    if not found[0][0]:
+    if ProfilerActivity.CUDA not in supported_activities():  # no CUPTI
         return {"kernels_per_step": None, "launches_per_step": None}
-    kernels, calls = ((after - before) / 2 for before, after in zip(*found, strict=True))
-    return {"kernels_per_step": kernels, "launches_per_step": calls}
+    found = [_profiled(net, split, training, steps, device) for steps in (1, 2)]
+    kernels, calls = (after - before for before, after in zip(*found, strict=True))
+    return {"kernels_per_step": kernels or None, "launches_per_step": calls or None}  # a step without any is not seen
 
 
 def _profiled(net: nn.Module, split: Batch, training: train.Training, steps: int, device: str) -> tuple[int, int]:
     """(kernels that ran, calls that launched one)"""
-    from torch.autograd import DeviceType
-    from torch.profiler import ProfilerActivity, profile
-
     synchronise(device)
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:  # its runtime's calls are among them
         few_steps(net, split, training, steps)

@@ -169,13 +169,15 @@ def together(rows: Rows) -> str:
     measured = [row for row in own if "processes" in row]
     cells = []
     for row in measured:
-        one = next((r["epochs_per_second"] for r in measured if r["mps"] == row["mps"] and r["processes"] == 1), 0.0)
+        one = next((r["epochs_per_second"] for r in measured if r["mps"] == "no" and r["processes"] == 1), 0.0)
         every = row["epochs_per_second"]
         gain = f"{every / one:.2f}" if one else NONE
         each = f"{number(60 * min(row['each']))} to {number(60 * max(row['each']))}"
         cells.append((row["mps"], row["processes"], number(60 * every), gain, each))
     lines += (
-        table(("MPS", "processes", "epochs/min", "times one", "each"), cells) if cells else [f"{NONE.capitalize()}."]
+        table(("MPS", "processes", "epochs/min", "times one without MPS", "each"), cells)
+        if cells
+        else [f"{NONE.capitalize()}."]
     )
     lines += ["", *(f"{row['unavailable']}." for row in own if "unavailable" in row)]
     if any(row.get("servers") == 0 for row in measured):
@@ -206,14 +208,15 @@ def projection(rows: Rows, quick: bool) -> str:
         several = EPOCHS * epochs / gain + begun * len(TABLES["table1"].rows) / most if gain else None
         hours = (TRIALS + SEEDS) / 3600
         cells.append((variant, number(hours * one), NONE if several is None else number(hours * several)))
+    gained = NONE if gain is None else f"{gain:.2f} times"
     many = "several at a time" if gain is None else f"{most} at a time (MPS: {mps})"
     lines += table(("variant", "hours, one after the other", f"hours, {many}"), cells, left=1)
     lines += [
         "",
         f"Assumed: {EPOCHS} epochs a run; {TRIALS + SEEDS} runs a row; each run takes as long as with the default "
         f"configuration; {number(begun or None)} s until a run's first step (without imports, which workers share); "
-        f"several at a time gain {NONE if gain is None else format(gain, '.2f') + ' times'} in every row and variant as "
-        "in HyCon-BERT in fp32, and start side by side. Not in it: reading trained weights and corpora, the test split, writing records.",
+        f"several at a time gain {gained} in every row and variant as in HyCon-BERT in fp32, and start side by side. "
+        "Not in it: reading trained weights and corpora, the test split, writing records.",
         "",
         *(f"- Not measured in {'; '.join(variants)}, so taken as: {names}." for names, variants in stands.items()),
     ]

@@ -19,7 +19,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ FLOOR = 1e-2  # a gradient is compared with itself, or with this share of the la
 SPEED_ROWS = ("HyCon-BERT", "MAG-BERT", "MULT-BERT", "MFN-BERT", "HyCon-XLNet")
 EMOTIONS = 4  # IEMOCAP's
 BITS_STEPS = 3
+UNALIGNED_BATCH = 16
 
 
 def main() -> None:
@@ -58,8 +59,8 @@ def main() -> None:
     options.size = QUICK if options.quick else FULL
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # `finally` ends what was started
     torch.set_num_threads(1)
-    check_device(options.device)
     if options.step == "setting":
+        check_device(options.device)
         print(json.dumps(setting(options)))
     elif options.twin:
         be_twin(options)
@@ -157,7 +158,7 @@ def why(error: BaseException) -> str:
 def lost_context(device: str) -> bool:
     """After some CUDA errors everything else fails, until the process ends."""
     try:
-        if torch.device(device).type == "cuda":
+        if torch.cuda.is_initialized():
             torch.cuda.synchronize(device)
             torch.ones(1, device=device).item()
     except torch.OutOfMemoryError:
@@ -248,6 +249,8 @@ def bits_items(options: argparse.Namespace) -> list[Item]:
 def trained(row: Row, unaligned: bool, size: Size, device: str) -> dict:
     """The hash of the weights after a few steps with dropout, and what PyTorch says of determinism."""
     training = training_of(row.model, row.text, size, epochs=1)
+    if unaligned:  # of two processes at a time, MulT's attention over 500 x 375 steps has to fit the memory
+        training = replace(training, batch_size=min(training.batch_size, UNALIGNED_BATCH))
     whole = made_up(row.text, size, BITS_STEPS * training.batch_size, unaligned=unaligned).to(device)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
