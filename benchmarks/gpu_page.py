@@ -203,7 +203,9 @@ def projection(rows: Rows, quick: bool) -> str:
             continue
         epochs, named = sum_of_epochs(seconds, variant)
         if named:
-            stands.setdefault(", ".join(f"{row} as {name}" for row, name in named.items()), []).append(variant)
+            whose = {name: [row for row in named if named[row] == name] for name in named.values()}
+            words = "; ".join(f"{', '.join(rows)} as {name}" for name, rows in whose.items())
+            stands.setdefault(words, []).append(variant)
         one = EPOCHS * epochs + begun * len(TABLES["table1"].rows)
         several = EPOCHS * epochs / gain + begun * len(TABLES["table1"].rows) / most if gain else None
         hours = (TRIALS + SEEDS) / 3600
@@ -218,7 +220,7 @@ def projection(rows: Rows, quick: bool) -> str:
         f"several at a time gain {gained} in every row and variant as in HyCon-BERT in fp32, and start side by side. "
         "Not in it: reading trained weights and corpora, the test split, writing records.",
         "",
-        *(f"- Not measured in {'; '.join(variants)}, so taken as: {names}." for names, variants in stands.items()),
+        *(f"- Not measured in {' / '.join(variants)}, so taken: {words}." for words, variants in stands.items()),
     ]
     if quick:
         lines += ["", "Tiny sizes: these hours mean nothing."]
@@ -270,15 +272,15 @@ def sum_of_epochs(found: dict[tuple[str, str], float], variant: str) -> tuple[fl
 
 
 def stand_in(row: Row, found: dict[tuple[str, str], float], variant: str) -> tuple[str, str]:
-    """The measurement to take for `row`: its own where there is one."""
+    """The measurement to take for `row`: its own where there is one, in fp32 rather than another's."""
     likest = LIKE.get((row.text, row.model), LIKE[row.text, None])
     for name in (row.name, likest, LIKE[row.text, None]):
-        for other in (variant, "fp32"):
+        for other in (variant,) if variant == BASELINE else (variant, "fp32"):
             if (name, other) in found:
                 return name, other
     texts = {r.name: r.text for r in TABLES["table1"].rows}
-    same = [key for key in found if texts[key[0]] == row.text]
-    return max(same or found, key=found.__getitem__)
+    alike = [key for key in found if key[1] == variant]
+    return max([key for key in alike if texts[key[0]] == row.text] or alike, key=found.__getitem__)
 
 
 def outcome(rows: Rows, step: str, good: int, count: int, verb: str) -> str:

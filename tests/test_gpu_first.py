@@ -180,6 +180,38 @@ def test_an_unknown_step_is_refused_by_name(capsys, monkeypatch):
     assert "unknown step 'bit'; the steps are conformance, bits, start, speed, together" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("model", "text"), [("mag", "bert"), ("mag", "xlnet"), ("mult", "bert")])
+def test_padded_as_the_field_does_it_the_real_positions_are_the_same(model, text):
+    """The baseline's encoder. HyCon's reads a [PAD], in whose place the baseline has a zero: as much work."""
+    import torch
+    from gpu_training import QUICK, made_up, network, pad_encoder
+
+    from hycon.train import predict
+
+    split = made_up(text, QUICK, 9)
+    torch.manual_seed(0)
+    net = network(model, text, QUICK)
+    before = predict(net, split)
+    pad_encoder(net, QUICK.lengths["text"])
+    assert before.std() > 1e-4
+    torch.testing.assert_close(predict(net, split), before, atol=1e-6, rtol=1e-4)
+
+
+def test_model_flops_of_word_vectors_are_counted():
+    """LF-LSTM: 6 FLOPs a weight and real step, 4 where the input needs no gradient."""
+    from gpu_measure import flops
+    from gpu_training import QUICK, made_up, network, training_of
+
+    net = network("lf_lstm", "glove", QUICK)
+    found = flops("lf_lstm", "glove", QUICK, net, training_of("lf_lstm", "glove", QUICK))
+    few = made_up("glove", QUICK, QUICK.train).slice(0, 8)
+    steps = int(few.text.lengths.sum())
+    inputs = sum(p.numel() for n, p in net.named_parameters() if "weight_ih" in n)
+    states = sum(p.numel() for n, p in net.named_parameters() if "weight_hh" in n)
+    lstms = (4 * inputs + 6 * states) * steps / 8 * (QUICK.train + QUICK.valid / 3)
+    assert found == pytest.approx(lstms, rel=0.15)  # a first step has no state before it; the head is small
+
+
 # ------------------------------------------------------------------------------------------------- the page
 
 
