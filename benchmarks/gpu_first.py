@@ -46,7 +46,7 @@ LEAST = 5.0  # seconds: with less left, a step is not started
 SEEN = 90.0  # seconds in which a process has to import everything and to find the device
 GRACE = 3.0  # seconds from SIGTERM to SIGKILL, in which a step stops what it has started
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, a scheduler, a lost connection
-TRIES = 4  # of a step, each behind the item at which the one before ended
+TRIES = 8  # of a step, each behind the item at which the one before ended
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,8 @@ def run(chosen: Sequence[Step], journal: Path, given: Sequence[str], deadline: f
 def carry_out(step: Step, journal: Path, given: Sequence[str], deadline: float) -> None:
     """One step, again behind the item at which its process ended, until it is through or `deadline` has come."""
     for _ in range(TRIES):
-        with tempfile.TemporaryDirectory(prefix="gpu") as scratch:  # short: a socket's path has 108 characters at most
+        # short: a socket's path has 108 characters at most; a daemon that is ending may still write there
+        with tempfile.TemporaryDirectory(prefix="gpu", ignore_cleanup_errors=True) as scratch:
             left = deadline - time.monotonic()
             if left < LEAST:
                 said(journal, {"step": step.name, "failed": "no time was left to go on behind the failed item"})

@@ -25,6 +25,7 @@ UNIT = 4  # training batches between two looks at the clock
 COUNTS = {False: (1, 2, 4, 8), True: (1, 2)}  # quick or not -> processes at a time
 LEAD = 0.5  # seconds that the processes of a window train before it
 READY = {False: 40.0, True: 200.0}  # quick or not -> seconds in which all have to be ready; busy CPUs take their time
+WINDOWS = 20.0  # seconds that all windows take, at most
 NOT_THERE = "MPS: not available"
 
 
@@ -100,7 +101,8 @@ def windows(options: argparse.Namespace, environment: dict[str, str], mps: str) 
             with (folder / f"{index}.log").open("w") as log:
                 own = {**os.environ, **environment}
                 processes.append(subprocess.Popen(command, env=own, stdout=log, stderr=log))
-        wait_for(processes, folder, "ready", min(READY[options.quick], options.deadline - time.monotonic() - 20))
+        patience = min(READY[options.quick], options.deadline - time.monotonic() - WINDOWS)
+        wait_for(processes, folder, "ready", max(0.0, patience))
         servers = ask_mps("get_server_list", environment).split() if environment else []
         length = 1.0 if options.quick else 2.0
         begin, plan = time.time() + 2 * LEAD, []
