@@ -1,6 +1,7 @@
 """benchmarks/gpu_first.py without a GPU: all of it in small on the CPU, and what it does when something goes wrong."""
 
 import argparse
+import io
 import json
 import os
 import signal
@@ -73,11 +74,12 @@ def test_everything_in_small_on_the_cpu(tmp_path):
     assert text.endswith("## Failed or left out\n\nNothing.\n")
 
 
-def test_a_step_beyond_its_limit_is_killed_and_named_and_the_next_goes_on(journal, monkeypatch):
+def test_a_step_beyond_its_limit_is_killed_and_named_and_the_next_goes_on(journal, tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_first, "LEAST", 0.1)
     monkeypatch.setattr(gpu_first, "GRACE", 0.5)
     deaf = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
-    deaf += "from pathlib import Path; Path(sys.argv[sys.argv.index('--scratch') + 1], 'item').write_text('mfn'); "
+    deaf += f"import os; from pathlib import Path; Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid())); "
+    deaf += "Path(sys.argv[sys.argv.index('--scratch') + 1], 'item').write_text('mfn'); "
     rows = carried_out(
         journal,
         doing("speed", deaf + measured("speed") + "; time.sleep(60)", seconds=2),
@@ -88,6 +90,8 @@ def test_a_step_beyond_its_limit_is_killed_and_named_and_the_next_goes_on(journa
         {"step": "speed", "item": "mfn", "failed": "killed at its limit of 2 s, in mfn"},
         {"step": "start", "v": 2},
     ]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_a_step_that_there_is_no_time_for_is_named(journal):
@@ -145,6 +149,45 @@ def test_an_item_that_raises_is_a_row_and_the_next_goes_on(journal, tmp_path):
         {"step": "speed", "item": "second", "seconds": 2},
         {"step": "speed", "item": "third", "skipped": "no time was left"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [
+        ([{"item": "a", "weights": "1"}, {"item": "b", "weights": "2"}], [{"equal": True}]),
+        ([{"item": "b", "weights": "3"}], [{"equal": False}]),
+        ([{"item": "b", "failed": "ValueError: no"}], "in the twin process: ValueError: no"),
+        ([{"item": "a", "weights": "2"}], "the twin process has ended"),
+    ],
+)
+def test_bits_are_equal_where_both_processes_say_the_same_of_a_row(told, found):
+    import gpu_steps
+
+    twin = argparse.Namespace(stdout=io.StringIO("".join(json.dumps(row) + "\n" for row in told)))
+    compared = gpu_steps.compared("b", lambda: [{"weights": "2"}], twin)
+    if isinstance(found, str):
+        with pytest.raises(ChildProcessError, match=found):
+            list(compared)
+    else:
+        assert [{"equal": row["equal"]} for row in compared] == found
+
+
+def test_a_gradient_that_differs_does_not_pass(monkeypatch):
+    import gpu_steps
+
+    options = argparse.Namespace(device="cpu")
+    assert gpu_steps.conformance("ef_lstm", "glove", 0, options)["passed"]
+    sound, calls = gpu_steps.loss_of, []
+
+    def twice_as_large_on_the_device(net, batch):
+        calls.append(net)
+        return sound(net, batch) * len(calls)
+
+    monkeypatch.setattr(gpu_steps, "loss_of", twice_as_large_on_the_device)
+    row = gpu_steps.conformance("ef_lstm", "glove", 0, options)
+    assert not row["passed"]
+    assert row["gradient"] == pytest.approx(1.0, rel=1e-3)
+    assert row["prediction"] == 0
 
 
 def test_interrupted_it_ends_what_it_started_and_writes_the_page(tmp_path):
