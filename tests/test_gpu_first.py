@@ -190,6 +190,15 @@ def test_a_gradient_that_differs_does_not_pass(monkeypatch):
     assert row["prediction"] == 0
 
 
+def test_units_a_second_in_a_window():
+    from gpu_together import rate
+
+    marks = [0.5, 1.0, 1.5, 2.0, 2.5, 9.0]
+    assert rate(marks, 0.9, 2.2) == 2.0  # two units between the first and the last mark inside
+    assert rate(marks, 2.1, 3.1) == 1.0  # one mark says no more
+    assert rate(marks, 4.0, 6.0) == 0.0
+
+
 def test_interrupted_it_ends_what_it_started_and_writes_the_page(tmp_path):
     command = [sys.executable, BENCHMARKS / "gpu_first.py", "--device", "cpu", "--quick", "--steps", "bits"]
     started = subprocess.Popen([*command, "--out", tmp_path], stdout=subprocess.PIPE, text=True)
