@@ -19,8 +19,8 @@ from torch import nn
 
 from hycon import encoders, pretrained, train
 from hycon.data.batch import Batch, Layout, form_of
+from hycon.data.prepare import find_videos
 from hycon.data.ragged import Ragged
-from hycon.data.videos import find_videos
 from hycon.output import task_loss
 from studies.registry import build_model, model_module, resolve
 
