@@ -23,9 +23,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.ef_lstm import SHARED_SPACE, Head, TokenStates
+from baselines.ef_lstm import SHARED_SPACE
 from hycon.data.batch import Batch
 from hycon.data.manifest import MODALITIES
+from hycon.encoders import Head, TokenStates
 from hycon.errors import UserError
 from hycon.kernels.lstm import last_hidden
 from hycon.output import Output, as_prediction, outputs
