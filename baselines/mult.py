@@ -10,8 +10,8 @@ In: a Batch, aligned or not. Out: prediction (B,) or (B, E, 2); no unimodal repr
               h + W2 drop(relu(W1 h)), Linear                          (B,) or (B, 2E)
 
 The six crossmodal encoders are one stack of parameters and, where the modalities are aligned, run as one; so do the
-three self-attention encoders. Of their last layer only the step that is read is computed. R_m: steps of a modality in
-the whole batch, rows without padding; only attention pads (hycon/kernels/padding.py).
+three self-attention encoders. Of their last layer only the step that is read is computed. Inside, the steps of all
+utterances are R rows without padding; only attention pads (hycon/kernels/padding.py).
 
 BERT and XLNet forms: fine-tuned token states, d = 50, three layers, kernels 3, 1, 1: exactly the 110,838,399 parameters
 of the paper's Table 8 on MOSI, and no other choice of sizes in a wide grid gives them.
@@ -55,6 +55,7 @@ VERSION = 2
 Pairs = tuple[tuple[int, int], ...]  # (target, source) as indexes into MODALITIES
 PAIRS: Pairs = ((0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1))
 SELF: Pairs = ((0, 0), (1, 1), (2, 2))
+Plans = dict[tuple[int, int], Plan]  # how each pair attends
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,7 @@ class Config:
 DROPOUTS = (0.0, 0.1, 0.2, 0.4)  # MSAF; its .6 and .8 are left out, chosen here
 TRAINING = {
     "vectors": Training(lr=1e-3, batch_size=24, epochs=40, clip=0.8),  # reference code
-    # as HyCon's, the paper is silent; clip as with vectors
-    "tokens": Training(lr=2e-5, batch_size=48, epochs=50, clip=0.8),
+    "tokens": Training(lr=2e-5, batch_size=48, epochs=50, clip=0.8),  # as HyCon's, the paper is silent; clip as above
 }
 SEARCH_SPACE = {
     "vectors": {
@@ -148,12 +148,12 @@ class Encoders(nn.Module):
 
     def layer_weights(self, which: slice) -> list[dict[str, Tensor]]:
         """The weights of encoders `which`, by layer; each layer norm's scale and shift are part of what follows it."""
-        all_ = {name: p[:, which] for name, p in self.named_parameters() if p.dim() > 2}
+        weights = {name: p[:, which] for name, p in self.named_parameters() if p.dim() > 2}
         for norm, linear in (("norm1", "qkv"), ("norm2", "fc1")):
-            scale, shift = all_.pop(norm), all_.pop(f"{norm}_bias")
-            all_[f"{linear}_bias"] = all_[f"{linear}_bias"] + (shift[:, :, None] @ all_[linear])[:, :, 0]
-            all_[linear] = scale[..., None] * all_[linear]
-        by_layer = {name: p.unbind(0) for name, p in all_.items()}
+            scale, shift = weights.pop(norm), weights.pop(f"{norm}_bias")
+            weights[f"{linear}_bias"] = weights[f"{linear}_bias"] + (shift[:, :, None] @ weights[linear])[:, :, 0]
+            weights[linear] = scale[..., None] * weights[linear]
+        by_layer = {name: p.unbind(0) for name, p in weights.items()}
         return [{name: p[layer] for name, p in by_layer.items()} for layer in range(len(self.qkv))]
 
     def forward(
@@ -173,8 +173,7 @@ class Encoders(nn.Module):
             keys, values = other[layer] if other else _columns(rows, w, d, 3 * d).chunk(2, -1)
             if read is not None and layer == len(weights) - 1:  # the last layer's other steps are nobody's input
                 rows, x, plan = rows[:, read[0]], x[:, read[0]], read[1]
-            queries = _columns(rows, w, 0, d)
-            mixed = attention(queries, keys, values, plan, self.heads, p)
+            mixed = attention(_columns(rows, w, 0, d), keys, values, plan, self.heads, p)
             x = x + self.res_drop(linears(mixed, w["out"], w["out_bias"]))
             rows = F.layer_norm(x, (d,))
             x = x + self.res_drop(feed_forward(rows, w["fc1"], w["fc1_bias"], w["fc2"], w["fc2_bias"], p_relu))
@@ -207,10 +206,9 @@ class Model(nn.Module):
     def __init__(self, config: Config, dims: Mapping[str, int], text: PretrainedText | None = None, emotions: int = 0):
         super().__init__()
         self.config, self.emotions, self.text = config, emotions, text
-        d, layers = (config.d, config.layers) if text is None else (config.token_d, config.token_layers)
-        kernels = (config.text_kernel, config.audio_kernel, config.vision_kernel)
+        d, layers, kernels = config.d, config.layers, [getattr(config, f"{m}_kernel") for m in MODALITIES]
         if text is not None:
-            kernels = (config.token_kernel, 1, 1)
+            d, layers, kernels = config.token_d, config.token_layers, [config.token_kernel, 1, 1]
         convs = (nn.Conv1d(dims[m], d, k, bias=False) for m, k in zip(MODALITIES, kernels, strict=True))
         self.convs = nn.ModuleList(convs)  # for their weights, which `convolve` reads
         drops = (config.attn_dropout, config.attn_dropout_audio, config.attn_dropout_vision)
@@ -239,11 +237,10 @@ class Model(nn.Module):
     def _sequences(self, batch: Batch) -> list[Ragged]:
         """The three modalities; text as token states, and the padding as steps like any others, where asked for."""
         text = batch.text if self.text is None else _ragged(self.text.states(batch.text), batch.text.lengths)
-        sequences = [text, batch.audio, batch.vision]
+        sequences, layout = [text, batch.audio, batch.vision], batch.layout
         if not self.config.attend_padding:
             return sequences
-        nominal, side = batch.layout.lengths, batch.layout.side
-        padded = [s.padded(nominal[m], side) for m, s in zip(MODALITIES, sequences, strict=True)]
+        padded = [s.padded(layout.lengths[m], layout.side) for m, s in zip(MODALITIES, sequences, strict=True)]
         return [_ragged(x, torch.full((len(x),), x.shape[1])) for x in padded]
 
     def _low_level(self, sequences: list[Ragged]) -> tuple[list[Tensor], list[Tensor]]:
@@ -263,28 +260,24 @@ class Model(nn.Module):
         encoding = positional_encoding(int(lengths.max()), rows.shape[1], rows.device)
         return scaled + encoding[steps_of(lengths, rows.device)] * (rows[:, :1] != 0)
 
-    def _plans(self, lengths: list[Tensor], device: torch.device) -> dict[tuple[int, int], Plan]:
-        """How each (target, source) attends; the same plan for all where the modalities are aligned."""
-        pairs = (*PAIRS, *SELF)
+    def _plans(self, lengths: list[Tensor], device: torch.device) -> Plans:
+        """One plan for all where the modalities are aligned."""
         if all(torch.equal(n, lengths[0]) for n in lengths):
-            return dict.fromkeys(pairs, make_plan(lengths[0], lengths[0], self.config.future_mask, device))
-        return {(t, s): make_plan(lengths[t], lengths[s], self.config.future_mask, device) for t, s in pairs}
+            return dict.fromkeys(PAIRS + SELF, make_plan(lengths[0], lengths[0], self.config.future_mask, device))
+        return {(t, s): make_plan(lengths[t], lengths[s], self.config.future_mask, device) for t, s in PAIRS + SELF}
 
-    def _crossmodal(self, low: list[Tensor], plans: dict[tuple[int, int], Plan]) -> list[Tensor]:
+    def _crossmodal(self, low: list[Tensor], plans: Plans) -> list[Tensor]:
         """(R_target, d) of each of PAIRS."""
         mixed: list[Tensor] = []
         for group in _groups(PAIRS, plans):
             targets = self.embed_drop(torch.stack([low[t] for t, _ in group]))
             sources = torch.stack([low[s] for _, s in group])
-            # keys and values have a dropout of their own, as the reference has it
-            sources = self.embed_drop(sources.expand(2, *sources.shape))
+            sources = self.embed_drop(sources.expand(2, *sources.shape))  # keys' and values' own; reference code
             which = slice(len(mixed), len(mixed) + len(group))
             mixed += self.cross(targets, plans[group[0]], which, sources).unbind(0)
         return mixed
 
-    def _last_steps(
-        self, both: list[Tensor], lengths: list[Tensor], plans: dict[tuple[int, int], Plan]
-    ) -> list[Tensor]:
+    def _last_steps(self, both: list[Tensor], lengths: list[Tensor], plans: Plans) -> list[Tensor]:
         """(B, 2d) of each target modality."""
         last: list[Tensor] = []
         for group in _groups(SELF, plans):
@@ -300,7 +293,7 @@ def _ragged(x: Tensor, lengths: Tensor) -> Ragged:
     return Ragged(x.flatten(0, 1), torch.arange(len(x), device=x.device) * x.shape[1], lengths)
 
 
-def _groups(pairs: Pairs, plans: dict[tuple[int, int], Plan]) -> list[Pairs]:
+def _groups(pairs: Pairs, plans: Plans) -> list[Pairs]:
     """All pairs at once where they attend alike, else each by itself."""
     alike = all(plans[pair] is plans[pairs[0]] for pair in pairs)
     return [pairs] if alike else [(pair,) for pair in pairs]

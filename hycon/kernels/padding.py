@@ -41,9 +41,12 @@ def rows_in_order(sequences: Ragged) -> Tensor:
 
 @dataclass(frozen=True)
 class Padding:
-    """b utterances padded to T. rows: theirs among all rows.  Of which the next three are None if all are T long:
-    index (b * T,): the row of each place, any where there is none.  real (n,): the place of each row.
-    inside (b * T, 1): 1 for places with a row."""
+    """b utterances padded to T.
+
+    rows: theirs among all rows.  shape: (b, T).  The others are None where all utterances are T long.
+    index: (b * T,) the row of each place, any row for a place of padding.  real: (n,) the place of each row.
+    inside: (b * T, 1) 1 for places with a row, 0 for padding.
+    """
 
     rows: slice
     shape: tuple[int, int]
@@ -52,7 +55,7 @@ class Padding:
     inside: Tensor | None = None
 
     def pad(self, x: Tensor, heads: int, zero: bool = False) -> Tensor:
-        """(P, R, d) -> (P, b, T, heads, d / heads). zero: places without a row are zeros, not some other's row."""
+        """(P, R, d) -> (P, b, T, heads, d / heads). zero: padding is zeros, not some other row."""
         x = x[:, self.rows]
         if self.index is not None:
             x = x.index_select(1, self.index)
@@ -71,7 +74,10 @@ class Padding:
 
 @dataclass(frozen=True)
 class Chunk:
-    """bias: (b, 1, T, S), -inf where a query may not look.  blocks: (first query, after the last, keys they see)."""
+    """Utterances whose attention is computed together: their queries (b, T), their keys (b, S).
+
+    bias: (b, 1, T, S), -inf where a query may not look, else 0.  blocks: (first query, after the last, keys they see).
+    """
 
     queries: Padding
     keys: Padding
@@ -80,7 +86,6 @@ class Chunk:
 
 
 Plan = list[Chunk]
-Gradients = tuple[Tensor, Tensor, Tensor]  # of queries, keys and values
 
 
 def make_plan(queries: Tensor, keys: Tensor, future_mask: bool, device: torch.device) -> Plan:
