@@ -10,7 +10,6 @@ from model_checks import EVERY, build, check_batch_of_one, check_gradients, chec
 from hycon.data.manifest import MODALITIES
 from hycon.data.ragged import Ragged
 from hycon.errors import UserError
-from hycon.kernels.dropout import dropout
 from hycon.output import task_loss
 from hycon.train import Training, evaluate, fit, predict, seed_everything
 from studies.registry import MODELS, model_module
@@ -362,12 +361,3 @@ def test_tfn_output_range(bounded, batches):
     net = build("tfn", "glove", batch, output_range=bounded)
     torch.nn.init.constant_(net.net.fc3.bias, 50.0)
     assert (predict(net, batch).max() <= 3.0) == bounded
-
-
-def test_dropout_drops_the_asked_share_and_keeps_the_mean():
-    torch.manual_seed(0)
-    for p in (0.1, 0.5, 0.75):
-        dropped = dropout(torch.ones(400, 501), p, True)  # an odd count: the last draw is used in part
-        assert float((dropped == 0).float().mean()) == pytest.approx(p, abs=0.005)
-        assert float(dropped.mean()) == pytest.approx(1.0, abs=0.01)
-        assert len(dropped.unique()) == 2
