@@ -9,6 +9,7 @@ compare the fast one with it, values and gradients. Which body runs where:
     tensor_product      fast        plain
     softmax_gate        fast        plain
     gated_memory        fast        fast
+    fusion_graph        fast        fast
     attention           fast        plain, which is PyTorch's scaled_dot_product_attention
     feed_forward        fast        plain
     convolution         fast        fast

@@ -1,9 +1,8 @@
-"""Attention of P encoders of one shape at once, over chunks of padded utterances (hycon/kernels/padding.py).
+"""Attention: dropout(softmax(Q K' / sqrt(d / heads) + bias)) V.
 
-    softmax(Q K' / sqrt(d / heads) + bias), dropped, times V
-
-On a CPU the fast body runs: it never makes the averaged attention weights, keeps two tensors a layer, skips most of
-what a future mask hides, and drops with cheap random bits. The plain one is PyTorch's scaled_dot_product_attention.
+`masked_attention` is that of one encoder over padded utterances; `attention` that of P encoders of one shape at once,
+over rows without padding that are padded in chunks (hycon/kernels/padding.py). The plain body of both is PyTorch's
+scaled_dot_product_attention.
 """
 
 from __future__ import annotations
@@ -15,17 +14,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hycon.kernels.dropout import keep_mask
+from hycon.kernels.dropout import dropout, keep_mask
 from hycon.kernels.padding import Chunk, Plan
 
 Gradients = tuple[Tensor, Tensor, Tensor]  # of queries, keys and values
+
+
+def masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, p: float) -> Tensor:
+    """q (B, heads, t, w), k, v (B, heads, T, w) -> (B, heads, t, w).
+
+    mask: broadcasts to (B, heads, t, T), True where a query may look.  p: dropout, 0 in evaluation.  The fast body runs
+    on a CPU with dropout, for its cheap random bits (hycon/kernels/dropout.py), else the plain one.
+    """
+    if q.device.type != "cpu" or p == 0:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (B, heads, t, T)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return dropout(scores.softmax(-1), p, True) @ v
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, plan: Plan, heads: int, p: Sequence[float]) -> Tensor:
     """q (P, R, d), k, v (P, R', d) -> (P, R, d).
 
     p: dropout of each of the P encoders' attention weights, 0 in evaluation.  On a CPU the fast body runs, in float32
-    under autocast, elsewhere the plain one.
+    under autocast: it never makes the averaged attention weights, keeps two tensors a layer, skips most of what a
+    future mask hides, and drops with cheap random bits. Elsewhere the plain one.
     """
     if q.device.type == "cpu":
         return _Attention.apply(q, k, v, plan, heads, tuple(p))

@@ -6,7 +6,8 @@ import pytest
 import torch
 from kernel_checks import check_alike, check_derivative, randn, seeded
 
-from hycon.kernels.attention import attention, plain_attention
+from hycon.kernels.attention import attention, masked_attention, plain_attention
+from hycon.kernels.dropout import dropout
 from hycon.kernels.padding import last_step, make_plan
 
 HEADS = 2
@@ -107,3 +108,16 @@ def test_dropout_keeps_the_mean(kernel):
     error = (draws[:, 1].mean(0) - exact[1]).abs() / (draws[:, 1].std(0) / 600**0.5)
     assert draws[:, 1].std(0).min() > 0
     assert error.max() < 4.5
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_masked_attention_drops_weights_in_training_alone(masked):
+    torch.manual_seed(0)
+    inputs = [randn(3, 2, t, 4) for t in (2, 5, 5)]
+    mask = (torch.arange(5) < torch.tensor([5, 2, 3])[:, None])[:, None, None] if masked else None
+    units = torch.eye(5, dtype=torch.float64).expand(3, 2, 5, 5)
+
+    def plain(q, k, v):
+        return dropout(masked_attention(q, k, units, mask, 0.0), 0.4, True) @ v  # without dropout PyTorch's attention
+
+    check_alike(lambda q, k, v: masked_attention(q, k, v, mask, 0.4), plain, inputs)
