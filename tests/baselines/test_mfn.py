@@ -135,7 +135,8 @@ def test_a_step_never_asks_an_accelerator_for_a_value(name, monkeypatch):
     rows = {m: getattr(batch, m).to("meta") for m in DIMS}
     prediction = net(replace(batch, label=batch.label.to("meta"), **rows)).prediction
     prediction.sum().backward()
-    assert prediction.is_meta and prediction.shape == (3,)
+    assert prediction.is_meta
+    assert prediction.shape == (3,)
 
 
 @pytest.mark.parametrize("name", ["mfn", "graph_mfn", "raven"])

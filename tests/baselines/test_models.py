@@ -154,7 +154,8 @@ def test_the_multimodal_representation_is_what_the_prediction_is_read_off(text, 
     split = batches("small", text)["test"]
     net = build("hycon", text, split)
     prediction, multimodal = evaluate(net, split, widest=512)
-    assert torch.equal(prediction, predict(net, split)) and len(prediction.unique()) > 1
+    assert torch.equal(prediction, predict(net, split))
+    assert len(prediction.unique()) > 1
     torch.testing.assert_close(net.predictor(multimodal.clone())[:, 0], prediction.clone())
     assert evaluate(net, split, widest=8)[1] is None
 
@@ -272,7 +273,8 @@ def test_hycon_without_some_modalities(kept, fusion, batches):
     names = kept.split(",")
     assert [name for name, _ in net.front.named_children()] == names
     output = net(batch)
-    assert list(output.representations) == names and output.prediction.shape == (13,)
+    assert list(output.representations) == names
+    assert output.prediction.shape == (13,)
     check_gradients(net, batch, output)
     check_batch_of_one(net, batch)
     whole = build("hycon", "bert", batch, fusion=fusion)
