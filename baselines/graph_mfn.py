@@ -101,7 +101,7 @@ SEARCH_SPACE = {
 }
 ABLATIONS = {"trained-vertices": {"train_nodes": False}}
 REMOVED = {"trained-vertices": "the training of the networks of pair and triple vertices, as in both public codes"}
-# a vertex is called after the modalities that it joins
+# a vertex is named by the modalities that it joins
 SINGLES: tuple[Vertex, ...] = tuple((m,) for m in MODALITIES)
 JOINT: tuple[Vertex, ...] = (*combinations(MODALITIES, 2), MODALITIES)
 TOP: Vertex = ()  # T, which reads all others

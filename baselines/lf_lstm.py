@@ -1,7 +1,7 @@
 """LF-LSTM: late fusion. One LSTM per modality, joined at the end.
 
-In: a Batch, aligned or not. Out: prediction (B,) or (B, E, 2); representations are the three last hidden states
-(unequal widths, so no contrastive loss can use them: None).
+In: a Batch, aligned or not. Out: prediction (B,) or (B, E, 2); no unimodal representations: the three hidden states
+have widths of their own.
 
     h_m = LSTM_m(x_m) at its last real step;  concat(h_l, h_a, h_v) -> dropout -> relu Linear -> dropout -> Linear
 

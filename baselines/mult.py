@@ -171,7 +171,7 @@ class Encoders(nn.Module):
         for layer, w in enumerate(weights):
             rows = F.layer_norm(x, (d,))
             keys, values = other[layer] if other else _columns(rows, w, d, 3 * d).chunk(2, -1)
-            if read is not None and layer == len(weights) - 1:  # the last layer's other steps are nobody's input
+            if read is not None and layer == len(weights) - 1:  # no other step of the last layer is read
                 rows, x, plan = rows[:, read[0]], x[:, read[0]], read[1]
             mixed = attention(_columns(rows, w, 0, d), keys, values, plan, self.heads, p)
             x = x + self.res_drop(linears(mixed, w["out"], w["out_bias"]))
@@ -294,6 +294,6 @@ def _ragged(x: Tensor, lengths: Tensor) -> Ragged:
 
 
 def _groups(pairs: Pairs, plans: Plans) -> list[Pairs]:
-    """All pairs at once where they attend alike, else each by itself."""
-    alike = all(plans[pair] is plans[pairs[0]] for pair in pairs)
-    return [pairs] if alike else [(pair,) for pair in pairs]
+    """All pairs at once where they share one plan, else each by itself."""
+    shared = all(plans[pair] is plans[pairs[0]] for pair in pairs)
+    return [pairs] if shared else [(pair,) for pair in pairs]

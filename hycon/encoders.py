@@ -48,7 +48,7 @@ class TextProjection(nn.Module):
 
 @dataclass(frozen=True)
 class FrontEndConfig:
-    """What HyCon and the baselines that share its front-end configure alike. "lineage": the authors' code of MIB."""
+    """The options of HyCon's front-end, for HyCon and the baselines that share it. "lineage": the authors' MIB code."""
 
     d: int = 50  # sec. 4.4(3)
     layers: int = 3  # exact count of Table 8

@@ -140,12 +140,12 @@ class GraphFusion(nn.Module):
         if self.norm_vertices:
             one = batch_norm(self.vertex_norm, one.flatten(0, 1), one.shape[1]).view_as(one)
         weight = self.importance(self.attention(one))[..., 0]  # (3, B)
-        alike = one.softmax(-1)
-        edge = _edge(weight, alike, FIRST, SECOND)
+        softmaxed = one.softmax(-1)
+        edge = _edge(weight, softmaxed, FIRST, SECOND)
         mixed = self.pairs(torch.cat([_of(one, FIRST), _of(one, SECOND)], -1))  # (3, B, d)
         two = self.phi(edge.softmax(0)[..., None] * mixed)
         vertices = torch.cat([one, two])  # (6, B, d)
-        above = _edge(torch.cat([weight, edge]), torch.cat([alike, mixed.softmax(-1)]), LEFT, RIGHT)  # (6, B)
+        above = _edge(torch.cat([weight, edge]), torch.cat([softmaxed, mixed.softmax(-1)]), LEFT, RIGHT)  # (6, B)
         mixed = self.triples(torch.cat([_of(vertices, LEFT), _of(vertices, RIGHT)], -1))
         three = self.phi(above.softmax(0)[..., None] * mixed)
         layers = [(weight[..., None] * one).mean(0), two.sum(0), three.sum(0)]
@@ -161,9 +161,9 @@ def _of(vertices: Tensor, which: Sequence[int]) -> Tensor:
     return torch.stack([vertices[i] for i in which])
 
 
-def _edge(weight: Tensor, alike: Tensor, left: Sequence[int], right: Sequence[int]) -> Tensor:
+def _edge(weight: Tensor, softmaxed: Tensor, left: Sequence[int], right: Sequence[int]) -> Tensor:
     """Importances (V, B) and softmaxed vertices (V, B, d) -> edges (E, B), not yet normalised."""
-    common = (_of(alike, left) * _of(alike, right)).sum(-1)
+    common = (_of(softmaxed, left) * _of(softmaxed, right)).sum(-1)
     return (_of(weight, left) + _of(weight, right)) / (common + 0.5)
 
 

@@ -51,10 +51,10 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, plan: Plan, heads: int, p: 
     if len(set(p)) > 1:
         mixed: dict[int, Tensor] = {}
         for share in sorted(set(p)):
-            alike = [e for e, own in enumerate(p) if own == share]
-            own_q, own_k, own_v = (torch.stack([x[e] for e in alike]) for x in (q, k, v))
-            found = plain_attention(own_q, own_k, own_v, plan, heads, [share] * len(alike))
-            mixed |= zip(alike, found, strict=True)
+            same = [e for e, own in enumerate(p) if own == share]
+            own_q, own_k, own_v = (torch.stack([x[e] for e in same]) for x in (q, k, v))
+            found = plain_attention(own_q, own_k, own_v, plan, heads, [share] * len(same))
+            mixed |= zip(same, found, strict=True)
         return torch.stack([mixed[e] for e in range(len(p))])
     out = torch.empty_like(q)
     for chunk in plan:
