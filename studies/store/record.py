@@ -52,7 +52,8 @@ class RunSpec:
 
     @cached_property  # a whole results folder asks for thousands
     def id(self) -> str:
-        return hashlib.sha256(canonical(dataclasses.asdict(self)).encode()).hexdigest()[:16]
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return hashlib.sha256(canonical(values).encode()).hexdigest()[:16]
 
     @classmethod
     def from_dict(cls, raw: Any) -> RunSpec:

@@ -17,11 +17,15 @@ import os
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+
+import msgspec
 
 from hycon.errors import UserError
 from hycon.files import temporary
+from studies.store.record import read_object
 
 MANIFEST = "manifest.json"
 VERSION = 1
@@ -33,6 +37,21 @@ LARGEST_MANIFEST = 64 * 2**20
 LARGEST_ARCHIVE = 16 * 2**30
 MOST_FILES = 200_000
 BLOCK = tarfile.BLOCKSIZE
+
+
+@dataclass(frozen=True)
+class Member:
+    sha256: str
+    size: int  # bytes
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The archive's manifest, as far as reading it is concerned."""
+
+    format: str
+    version: int
+    files: dict[str, Member]
 
 
 def pack(path: Path, files: Mapping[str, Callable[[], bytes]], about: Mapping[str, Any]) -> int:
@@ -87,10 +106,10 @@ def unpack(path: Path) -> Iterator[tuple[str, bytes]]:
         raise UserError(f"{path} cannot be read as an archive of `bench export`: {reason}.") from error
 
 
-def _members(path: Path, packed: BinaryIO | gzip.GzipFile) -> Iterator[tuple[str, bytes]]:
+def _members(path: Path, packed: gzip.GzipFile) -> Iterator[tuple[str, bytes]]:
     info = _header(path, packed)
     if info is None or info.name != MANIFEST or info.size > LARGEST_MANIFEST:
-        raise _refused(path, f"it does not begin with a {MANIFEST}")
+        raise refused(path, f"it does not begin with a {MANIFEST}")
     manifest = _content(path, packed, info)
     files = _listed(path, manifest)
     yield MANIFEST, manifest
@@ -98,25 +117,25 @@ def _members(path: Path, packed: BinaryIO | gzip.GzipFile) -> Iterator[tuple[str
     while (info := _header(path, packed)) is not None:
         name = info.name
         if name not in files:
-            raise _refused(path, f"it holds {name!r}, which its manifest does not name")
+            raise refused(path, f"it holds {name!r}, which its manifest does not name")
         if name <= last:
-            raise _refused(path, f"it holds {name!r} twice or out of order")
-        if info.size != files[name]["size"]:
-            raise _refused(path, f"{name!r} has {info.size} bytes, its manifest says {files[name]['size']}")
+            raise refused(path, f"it holds {name!r} twice or out of order")
+        if info.size != files[name].size:
+            raise refused(path, f"{name!r} has {info.size} bytes, its manifest says {files[name].size}")
         content = _content(path, packed, info)
-        if hashlib.sha256(content).hexdigest() != files[name]["sha256"]:
-            raise _refused(path, f"{name!r} does not have the sha256 of its manifest")
+        if hashlib.sha256(content).hexdigest() != files[name].sha256:
+            raise refused(path, f"{name!r} does not have the sha256 of its manifest")
         yield name, content
         last = name
         del files[name]
     if files:
-        raise _refused(path, f"{len(files)} files of its manifest are missing, such as {min(files)!r}")
+        raise refused(path, f"{len(files)} files of its manifest are missing, such as {min(files)!r}")
     rest = packed.read(2**20)  # tar pads with zeros to 10 KiB
     if rest.strip(b"\0") or len(rest) == 2**20:
-        raise _refused(path, "something follows its end")
+        raise refused(path, "something follows its end")
 
 
-def _header(path: Path, packed: BinaryIO | gzip.GzipFile) -> tarfile.TarInfo | None:
+def _header(path: Path, packed: gzip.GzipFile) -> tarfile.TarInfo | None:
     """The next header, None at the end. tarfile's own reader is not used: it follows extended headers of any size."""
     block = packed.read(BLOCK)
     if block == bytes(BLOCK):
@@ -124,42 +143,39 @@ def _header(path: Path, packed: BinaryIO | gzip.GzipFile) -> tarfile.TarInfo | N
     try:
         info = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
     except (tarfile.HeaderError, ValueError) as error:
-        raise _refused(path, f"it is torn or no tar file ({error})") from error
+        raise refused(path, f"it is torn or no tar file ({error})") from error
     if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
-        raise _refused(path, f"{info.name!r} is not a plain file (a link, a folder, a device or an extended header)")
+        raise refused(path, f"{info.name!r} is not a plain file (a link, a folder, a device or an extended header)")
     if info.size < 0:
-        raise _refused(path, f"{info.name!r} has {info.size} bytes")
+        raise refused(path, f"{info.name!r} has {info.size} bytes")
     return info
 
 
-def _content(path: Path, packed: BinaryIO | gzip.GzipFile, info: tarfile.TarInfo) -> bytes:
+def _content(path: Path, packed: gzip.GzipFile, info: tarfile.TarInfo) -> bytes:
     padded = -(-info.size // BLOCK) * BLOCK
     content = packed.read(padded)
     if len(content) != padded:
-        raise _refused(path, f"it ends within {info.name!r}")
+        raise refused(path, f"it ends within {info.name!r}")
     return content[: info.size]
 
 
-def _listed(path: Path, manifest: bytes) -> dict[str, dict[str, Any]]:
-    """The manifest's files: name -> {"sha256", "size"}, within the limits."""
+def _listed(path: Path, manifest: bytes) -> dict[str, Member]:
+    """The manifest's files by name, within the limits."""
     try:
-        raw = json.loads(manifest)
-        if raw["format"] != FORMAT:
-            raise ValueError(f"its format is {raw['format']!r}")
-        if raw["version"] > VERSION:
-            raise _refused(path, f"it was written by a newer version of this suite (archive {raw['version']}); upgrade")
-        files: dict[str, dict[str, Any]] = {
-            str(name): {"sha256": str(f["sha256"]), "size": int(f["size"])} for name, f in raw["files"].items()
-        }
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise _refused(path, f"its {MANIFEST} is none of `bench export` ({error})") from error
-    sizes = [f["size"] for f in files.values()]
-    if len(files) > MOST_FILES or max(sizes, default=0) > LARGEST_FILE or sum(sizes) > LARGEST_ARCHIVE:
-        raise _refused(path, f"it declares {len(files)} files of {sum(sizes)} bytes, beyond what is unpacked here")
+        raw = read_object(manifest, f"{path} is refused, nothing was imported: it", VERSION)
+        contents = msgspec.convert(raw, Contents)
+        if contents.format != FORMAT:
+            raise ValueError(f"its format is {contents.format!r}")
+    except ValueError as error:
+        raise refused(path, f"its {MANIFEST} is none of `bench export` ({error})") from error
+    sizes = [member.size for member in contents.files.values()]
+    if len(sizes) > MOST_FILES or max(sizes, default=0) > LARGEST_FILE or sum(sizes) > LARGEST_ARCHIVE:
+        raise refused(path, f"it declares {len(sizes)} files of {sum(sizes)} bytes, beyond what is unpacked here")
     if min(sizes, default=0) < 0:
-        raise _refused(path, "it declares a negative size")
-    return files
+        raise refused(path, "it declares a negative size")
+    return contents.files
 
 
-def _refused(path: Path, reason: str) -> UserError:
+def refused(path: Path, reason: str) -> UserError:
+    """The error for an archive that is not as `bench export` writes it."""
     return UserError(f"{path} is refused, nothing was imported: {reason}.")

@@ -66,7 +66,7 @@ def find_run(store: RunStore, prefix: str) -> RunRecord:
     failed = store.failed(run_id)
     if failed is not None:
         raise UserError(f"Run {run_id} failed ({failed.reason}): only finished runs can be verified.")
-    reason = store.damaged.get(run_id, f"Run {run_id} is not finished.")
+    reason = str(store.damage(run_id) or f"Run {run_id} is not finished")
     raise UserError(f"{reason.rstrip('.')}: only finished runs can be verified.")
 
 
