@@ -109,7 +109,7 @@ class PostgresLeases:
         try:
             self.store = _identify(self.folder, self.connection)
         except Away as error:
-            raise UserError(f"The database of --storage cannot be used ({error}): check its URL.") from error
+            raise self.storage.unusable(error) from error
         self._refuse_files()  # again: one may have been claimed before the note was there to be seen
 
     def claim(self, run_id: str, ttl: float = TTL) -> RowLease | None:
@@ -161,7 +161,7 @@ class PostgresLeases:
                 else:
                     live.add(run_id)
         except Away as error:
-            raise UserError(f"The database of --storage cannot be used ({error}): check its URL.") from error
+            raise self.storage.unusable(error) from error
         return live, stale
 
     def _refuse_files(self) -> None:

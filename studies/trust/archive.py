@@ -2,8 +2,8 @@
 
 An export holds the records, predictions, failures and studies that were chosen, and the manifests of their corpora. It
 never holds data of a corpus; but predictions hold the labels of its validation and test split, so make an archive that
-you publish without them. An import checks the whole archive before it writes anything, then adds what is missing, run by
-run, record last: killed at any point, it can be issued again. It never replaces a finished run.
+you publish without them. An import checks the whole archive before it writes anything. Then it adds what is missing,
+run by run, record last: killed at any point, it can be issued again. It never replaces a finished run.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _check(path: Path) -> None:
 
 
 def _check_file(match: re.Match[str], content: bytes, pending: dict[str, str]) -> None:
-    """Raises ValueError where a file is damaged or not the one of its name, UserError where it is of a newer version."""
+    """Raises ValueError where a file is damaged or not the one of its name, UserError where a newer suite wrote it."""
     if match["run"]:
         status = "done" if match["file"] == "record.json" else "failed"
         record = RunRecord.from_json(content, match["run"], status, f"Run {match['run']}")
