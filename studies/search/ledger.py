@@ -6,6 +6,7 @@ database of --storage. Nothing here reads it, so a damaged or changed ledger sta
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import threading
@@ -45,7 +46,8 @@ def _write_journal(path: Path, study: Study, losses: Sequence[float | None]) -> 
     except OSError as error:
         raise UserError(f"Cannot write the search's ledger {path}: {error.strerror or error}.") from error
     finally:
-        temp.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temp.unlink()
 
 
 def _write_database(url: str, study: Study, losses: Sequence[float | None]) -> None:

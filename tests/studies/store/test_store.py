@@ -115,10 +115,11 @@ def test_damaged_record_counts_as_not_done_and_is_told(runs, content):
     (runs.folder(bad.id) / "record.json").write_bytes(content)
     assert not runs.has(bad.id)
     assert [r.id for r in runs.records()] == [good.id]
-    assert "is damaged" in runs.damaged[bad.id]
-    assert bad.id in runs.damaged[bad.id]
+    (damage,) = runs.damaged()
+    assert (damage.run, damage.path) == (bad.id, runs.folder(bad.id) / "record.json")
+    assert f"{damage.path} is damaged ({damage.reason})" in str(damage)
     assert runs.put(record(1), ARRAYS) == bad == runs.get(bad.id)
-    assert not runs.damaged
+    assert not runs.damaged()
 
 
 def test_record_of_another_run_is_damage(runs):

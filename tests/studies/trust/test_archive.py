@@ -211,7 +211,7 @@ HOSTILE = [
         lambda c: {n: (b.replace(b'"record_version": 1', b'"record_version": 9')) for n, b in c.items()},
         "newer version",
     ),
-    (lambda c: {n: b.replace(b'"curve": []', b'"curve": {}') for n, b in c.items()}, "its curve is not of its kind"),
+    (lambda c: {n: b.replace(b'"curve": []', b'"curve": {}') for n, b in c.items()}, "got `object` - at `\$\.curve`"),
     (lambda c: {n: b.replace(b' "version": 1\n}', b' "version": 9\n}') for n, b in c.items()}, "newer version"),
 ]
 
@@ -334,7 +334,7 @@ import_results(sys.argv[1], studies.store.run_store.RunStore(sys.argv[2]))
         new = RunStore(tmp_path / f"new{number}")
         done = subprocess.run([sys.executable, "-c", code, str(archive), str(new.root), str(number)])
         assert done.returncode == -signal.SIGKILL
-        assert all(new.predictions(record.id) for record in new.records()) and not new.damaged
+        assert all(new.predictions(record.id) for record in new.records()) and not new.damaged()
         assert import_results(archive, new).conflicts == []
         assert files(new.root) == wanted
 

@@ -12,7 +12,7 @@ import pytest
 from small_stores import VERSIONS, fill, spec
 
 from studies.cli import main
-from studies.search.ledger import ledger
+from studies.search.ledger import write_ledger
 from studies.store.leases import claim
 from studies.store.quarantine import QUARANTINE
 from studies.store.run_store import PREDICTIONS, RunStore
@@ -20,6 +20,7 @@ from studies.store.study import save_study
 from studies.trust.doctor import examine, repair
 
 ERRORS = [0.1, 0.2]
+SPACE = {"lr": [0.001, 0.002]}
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def mended(store):
 
 def test_a_sound_store_has_no_findings(sound):
     store, study = sound
-    ledger(store.root / "studies" / f"{study.id}.journal", "s", study.draws, {"lr": (0.001, 0.002)}, {0: 0.5, 1: 1.5})
+    write_ledger(store, dataclasses.replace(study, space=SPACE), [0.5, 1.5])
     assert examine(store) == []
 
 
@@ -153,7 +154,7 @@ def test_files_that_are_not_of_the_suite_are_told_and_left(sound):
 def test_torn_journals_and_what_was_set_aside(sound):
     store, study = sound
     journal = store.root / "studies" / f"{study.id}.journal"
-    ledger(journal, "s", study.draws, {"lr": (0.001, 0.002)}, {0: 0.5})
+    write_ledger(store, dataclasses.replace(study, space=SPACE), [0.5, None])
     journal.write_bytes(journal.read_bytes()[:-5])
     assert (only(store).kind, only(store).action) == ("journal", "quarantine")
     assert mended(store) == []
