@@ -59,8 +59,10 @@ def test_what_is_no_url_is_one_sentence_without_it(given, variable, monkeypatch,
     for command in (["worker"], ["doctor"], ["run", "table1", "--profile", "demo"]):
         assert main([*command, *options, "--results", str(tmp_path / "r"), "--data", str(tmp_path / "d")]) == 2
         error = capsys.readouterr().err
-        assert error.startswith(f"bench: {'BENCH_STORAGE' if variable else '--storage'} ") and "postgresql://" in error
-        assert error.count("\n") == 1 and "cret" not in error
+        assert error.startswith(f"bench: {'BENCH_STORAGE' if variable else '--storage'} ")
+        assert "postgresql://" in error
+        assert error.count("\n") == 1
+        assert "cret" not in error
     assert list(tmp_path.iterdir()) == []
 
 
