@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 
 from hycon.errors import UserError
 from studies.cli.arguments import parse_encoders
@@ -92,7 +93,7 @@ def do_verify(options) -> int:
             on_event=progress,
         )
     if options.json:
-        print_json([one.to_dict() for one in found])
+        print_json([asdict(one) for one in found])
     else:
         for one in found:
             print(f"{one.run}  {one.label}: {one.outcome}")

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Engine
 
 VARIABLE = "BENCH_STORAGE"
-SCHEMES = ("postgresql", "postgres", "postgresql+psycopg2")  # as libpq, older tools, and SQLAlchemy write it
 SHAPE = re.compile(  # stricter than SQLAlchemy, which guesses where a bare / ? # or @ in a password belongs
-    r"[a-z0-9+]+://([^/?#@\[\]]*@)?"  # user:password@
+    r"(postgresql|postgres|postgresql\+psycopg2)://"  # as libpq, older tools, and SQLAlchemy write it
+    r"([^/?#@\[\]]*@)?"  # user:password@
     r"(\[[0-9a-fA-F:.]+\]|[^/?#@:\[\]]*)(:\d+)?(/[^?#@]*)?"  # host:port/database
     r"(\?[^=#@&]+=[^#@&]*(&[^=#@&]+=[^#@&]*)*)?"  # options
 )
@@ -141,18 +141,12 @@ def storage_of(given: str | None = None) -> Storage | None:
     if not text:
         return None
     from sqlalchemy import make_url
-    from sqlalchemy.exc import ArgumentError
     from sqlalchemy.util import immutabledict
 
     where = "--storage" if given else VARIABLE
-    if "://" not in text or text.partition("://")[0] not in SCHEMES:
+    if not SHAPE.fullmatch(text):
         raise UserError(f"{where} is no URL of a PostgreSQL database; {EXPECTED}.")
-    try:
-        url = make_url(text) if SHAPE.fullmatch(text) else None
-    except (ArgumentError, ValueError):
-        url = None
-    if url is None:
-        raise UserError(f"{where} cannot be read as the URL of a database; {EXPECTED}.")
+    url = make_url(text)
     query = dict(url.query)
     in_query = query.pop("password", "")
     password = url.password or (in_query if isinstance(in_query, str) else in_query[-1]) or None

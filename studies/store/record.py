@@ -99,6 +99,10 @@ class RunRecord:
     def id(self) -> str:
         return self.spec.id
 
+    def predictions_are(self, content: bytes) -> bool:
+        """Whether a file has the sha256 of this run's predictions."""
+        return hashlib.sha256(content).hexdigest() == (self.predictions or {}).get("sha256")
+
     def to_dict(self) -> dict[str, Any]:
         return {"id": self.id, **dataclasses.asdict(self)}
 
@@ -127,15 +131,20 @@ class Damage:
         return f"{self.path} is damaged ({self.reason}): the run counts as not done."
 
 
-def read_object(content: bytes, name: str, newest: int, version: str = "version") -> dict[str, Any]:
-    """The JSON object in a file. `version` is the key of the format's version, `newest` the last one known here.
-
-    Raises ValueError where it is damaged, and UserError where a newer version of the suite wrote it.
-    """
+def object_of(content: bytes) -> dict[str, Any]:
+    """The JSON object in a file. Raises ValueError where it is damaged."""
     try:
-        raw = msgspec.json.decode(content, type=dict[str, Any])
+        return msgspec.json.decode(content, type=dict[str, Any])
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(str(error)) from error
+
+
+def read_object(content: bytes, name: str, newest: int, version: str = "version") -> dict[str, Any]:
+    """`object_of` a file whose format has versions: `version` is the key, `newest` the last version known here.
+
+    Raises UserError, which begins with `name`, where a newer version of the suite wrote it.
+    """
+    raw = object_of(content)
     found = raw.get(version, 0)
     if isinstance(found, int) and found > newest:
         raise UserError(

@@ -34,7 +34,7 @@ from hycon.data.arrays import Damaged, read_npz
 from hycon.errors import UserError
 from hycon.files import sweep, temporary, write_atomic
 from studies.store.database import Storage
-from studies.store.leases import TTL, FileLeases, Held, Leases
+from studies.store.leases import TTL, FileLeases, Held
 from studies.store.leases_postgres import PostgresLeases
 from studies.store.record import Damage, RunRecord, RunSpec
 
@@ -59,7 +59,7 @@ class RunStore:
         object.__setattr__(self, "root", Path(self.root).absolute())
 
     @cached_property
-    def leases(self) -> Leases:
+    def leases(self) -> FileLeases | PostgresLeases:
         folder = self.root / "leases"
         return FileLeases(folder) if self.storage is None else PostgresLeases(folder, self.storage)
 
@@ -120,7 +120,7 @@ class RunStore:
             content = path.read_bytes()
         except OSError as error:
             raise UserError(f"Cannot read {path} ({error.strerror}): delete its folder and run it again.") from error
-        if hashlib.sha256(content).hexdigest() != record.predictions.get("sha256"):
+        if not record.predictions_are(content):
             raise UserError(f"{path} does not have the sha256 of its record: delete its folder and run it again.")
         try:
             return dict(read_npz(content))
@@ -158,15 +158,14 @@ class RunStore:
         Raises ValueError where `record` is damaged, and UserError where it cannot be written.
         """
         new = RunRecord.from_json(record, run_id, "done")
-        with self._locked(new.id) as folder:
-            first = self.get(new.id)
+        with self._locked(run_id) as folder:
+            first = self.get(run_id)
             kept = first or new
-            wanted = (kept.predictions or {}).get("sha256")
-            fits = predictions is not None and hashlib.sha256(predictions).hexdigest() == wanted
+            path = folder / PREDICTIONS
             if first is None:
-                (folder / PREDICTIONS).unlink(missing_ok=True)  # left by a run that was killed
-            if predictions is not None and fits and not (folder / PREDICTIONS).exists():
-                write_atomic(folder / PREDICTIONS, predictions)
+                path.unlink(missing_ok=True)  # left by a run that was killed
+            if predictions is not None and not path.exists() and kept.predictions_are(predictions):
+                write_atomic(path, predictions)
             if first is None:
                 write_atomic(folder / "record.json", record)
                 (folder / "failed.json").unlink(missing_ok=True)

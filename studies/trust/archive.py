@@ -128,7 +128,7 @@ def import_results(file: str | os.PathLike, store: RunStore) -> Imported:
 
 def _check(path: Path) -> None:
     """Read the whole archive and refuse it for anything that is not as it must be."""
-    pending: dict[str, str] = {}  # run id -> sha256 of predictions that wait for their record
+    pending: dict[str, str] = {}  # run id -> sha256 of predictions, which come before their record
     for name, content in unpack(path):
         if name == MANIFEST:
             continue

@@ -70,7 +70,7 @@ def test_lease_of_another_machine_expires_by_its_heartbeat(tmp_path):
 
 
 def test_pid_in_use_again_does_not_keep_a_lease_alive(tmp_path):
-    mine = leases._me(os.getpid())
+    mine = leases.me()
     foreign(tmp_path, age=0, **{**mine, "start": mine["start"] - 1})
     assert claim(tmp_path, "a") is not None
     assert leases.start_time("x") is None
