@@ -191,7 +191,7 @@ _GONE: _Seen = (-1, -1, {})
 
 
 def _unusable(folder: Path, error: OSError) -> UserError:
-    return UserError(f"Cannot read or write leases in {folder}: {error.strerror or error}.")
+    return UserError(f"Cannot write or read leases in {folder}: {error.strerror or error}.")
 
 
 def _files(folder: Path, run_id: str) -> dict[Path, _Seen]:

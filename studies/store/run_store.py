@@ -185,7 +185,7 @@ class RunStore:
             probe.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(probe, b"x" * 4096)
         except OSError as error:
-            raise _unwritable(self.root, error) from error
+            raise unwritable(self.root, error) from error
         finally:
             with contextlib.suppress(OSError):
                 probe.unlink()
@@ -250,7 +250,7 @@ class RunStore:
             finally:
                 os.close(handle)
         except OSError as error:
-            raise _unwritable(folder, error) from error
+            raise unwritable(folder, error) from error
 
 
 def _history(failure: RunRecord | None) -> dict[str, Any]:
@@ -300,5 +300,5 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _unwritable(path: Path, error: OSError) -> UserError:
+def unwritable(path: Path, error: OSError) -> UserError:
     return UserError(f"Cannot write to {path} ({error.strerror or error}): free space, or give another --results.")

@@ -15,10 +15,9 @@ from typing import Any
 import msgspec
 
 from hycon.data.manifest import Manifest
-from hycon.errors import UserError
 from hycon.files import write_atomic
 from studies.store.record import canonical, read_object
-from studies.store.run_store import RunStore
+from studies.store.run_store import RunStore, unwritable
 
 STUDY_VERSION = 1
 
@@ -76,8 +75,7 @@ def write_result(store: RunStore, file: str, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, content)
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"Cannot write {path} ({reason}): free space, or give another --results.") from error
+        raise unwritable(path, error) from error
 
 
 def load_studies(store: RunStore) -> list[Study]:

@@ -24,7 +24,7 @@ from hycon.errors import UserError
 from studies.store.record import RunRecord, read_object
 from studies.store.run_store import PREDICTIONS, RunStore
 from studies.store.study import Study, load_studies, read_study, write_result
-from studies.trust.tarball import MANIFEST, pack, refused, unpack
+from studies.trust.tarball import MANIFEST, pack, unpack
 
 NAMES = re.compile(
     r"runs/(?P<run>[0-9a-f]{16})/(?P<file>record\.json|failed\.json|predictions\.npz)"
@@ -127,28 +127,31 @@ def import_results(file: str | os.PathLike, store: RunStore) -> Imported:
 
 
 def _check(path: Path) -> None:
-    """Read the whole archive and refuse it for anything that is not as it must be."""
+    """Read the whole archive and refuse it for anything that is not as it must be. Raises UserError."""
     pending: dict[str, str] = {}  # run id -> sha256 of predictions, which come before their record
     for name, content in unpack(path):
         if name == MANIFEST:
             continue
         match = NAMES.fullmatch(name)
         if match is None:
-            raise refused(path, f"it holds {name!r}, no file of a results folder")
+            raise _refused(path, f"it holds {name!r}, no file of a results folder")
         try:
-            if match["file"] == PREDICTIONS:
-                pending[match["run"]] = hashlib.sha256(content).hexdigest()
-            else:
-                _check_file(match, content, pending)
+            _check_file(match, content, pending)
         except ValueError as error:
-            raise refused(path, f"{name!r} is damaged ({error})") from error
+            raise _refused(path, f"{name!r} is damaged ({error})") from error
     if pending:
-        raise refused(path, f"run {min(pending)} has predictions but no record")
+        raise _refused(path, f"run {min(pending)} has predictions but no record")
+
+
+def _refused(path: Path, reason: str) -> UserError:
+    return UserError(f"{path} is refused, nothing was imported: {reason}.")
 
 
 def _check_file(match: re.Match[str], content: bytes, pending: dict[str, str]) -> None:
     """Raises ValueError where a file is damaged or not the one of its name, UserError where a newer suite wrote it."""
-    if match["run"]:
+    if match["file"] == PREDICTIONS:
+        pending[match["run"]] = hashlib.sha256(content).hexdigest()
+    elif match["run"]:
         status = "done" if match["file"] == "record.json" else "failed"
         record = RunRecord.from_json(content, match["run"], status, f"Run {match['run']}")
         digest = pending.pop(record.id, None)
