@@ -55,6 +55,6 @@ def damage(store: RunStore, run_id: str) -> Damage | None:
         return store.damage(run_id)
     try:
         store.predictions(run_id)
-    except UserError:
-        return Damage(run_id, store.folder(run_id) / PREDICTIONS, "it does not have the sha256 of the record")
+    except UserError:  # unreadable, of another sha256, or no arrays
+        return Damage(run_id, store.folder(run_id) / PREDICTIONS, "the file does not have the sha256 of the record")
     return None

@@ -23,7 +23,7 @@ from studies.aggregate.comparability import described, mixture
 from studies.engines import queue
 from studies.search.draws import select
 from studies.store.leases import TTL, Held
-from studies.store.quarantine import quarantine
+from studies.store.quarantine import damage, quarantine
 from studies.store.record import RunRecord
 from studies.store.run_store import FOLDERS, PREDICTIONS, RunStore
 from studies.store.study import Study, read_study
@@ -142,8 +142,8 @@ def _run(store: RunStore, run_id: str, records: dict[str, RunRecord], held: set[
         return
     try:
         record = store.get(run_id)
-        damage = None if record else store.damage(run_id)
-        failed = None if record or damage else store.failed(run_id)
+        broken = None if record else store.damage(run_id)
+        failed = None if record or broken else store.failed(run_id)
     except UserError as error:  # of a newer version
         held.add(run_id)
         yield Finding("damaged", name, str(error))
@@ -153,8 +153,8 @@ def _run(store: RunStore, run_id: str, records: dict[str, RunRecord], held: set[
         records[run_id] = record
         if "failed.json" in there:
             yield Finding("stray", f"{name}/failed.json", "an old failure of a run that is done now", "delete")
-    elif damage is not None:
-        yield Finding("damaged", name, f"{damage.path.name} cannot be read ({damage.reason})", "quarantine")
+    elif broken is not None:
+        yield Finding("damaged", name, f"{broken.path.name} cannot be read ({broken.reason})", "quarantine")
         return
     elif failed is not None:
         times = f"{failed.attempts} time{'s' if failed.attempts != 1 else ''}"
@@ -173,16 +173,12 @@ def _run(store: RunStore, run_id: str, records: dict[str, RunRecord], held: set[
 def _predictions(store: RunStore, records: dict[str, RunRecord]) -> Iterator[Finding]:
     """A published folder keeps none at all, which is no damage; a single file that is missing is."""
     named = [run_id for run_id, record in records.items() if record.predictions is not None]
-    kept = [run_id for run_id in named if (store.folder(run_id) / PREDICTIONS).exists()]
+    kept = set(filter(store.has_predictions, named))
     for run_id in named:
-        name = f"runs/{run_id}"
-        if run_id in kept:
-            try:
-                store.predictions(run_id)
-            except (UserError, ValueError, OSError):
-                yield Finding("predictions", name, "they do not have the sha256 of the record", "quarantine")
-        elif kept:
-            yield Finding("predictions", name, "they are gone: delete the folder to have the run made again")
+        if kept and run_id not in kept:
+            yield Finding("predictions", f"runs/{run_id}", "gone: delete the folder to have the run made again")
+        elif found := damage(store, run_id):
+            yield Finding("predictions", f"runs/{run_id}", found.reason, "quarantine")
 
 
 # ------------------------------------------------------------------------------------------------- studies
