@@ -113,7 +113,7 @@ class PostgresLeases:
     def claim(self, run_id: str, ttl: float = TTL) -> RowLease | None:
         """The lease on `run_id`; None while another live process holds it, and while the database is away.
 
-        Raises UserError where the database has been away for storage.PATIENCE seconds.
+        Raises UserError where the database has been away for database.PATIENCE seconds.
         """
         if self.store is None:
             self.check()
