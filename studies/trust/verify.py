@@ -59,8 +59,9 @@ def find_run(store: RunStore, prefix: str) -> RunRecord:
     run_id = prefix if prefix in found else found[0]
     if record := store.get(run_id):
         return record
-    failed = store.failed(run_id)
-    reason = f"Run {run_id} failed ({failed.reason})" if failed else store.damage(run_id) or f"Run {run_id} is not done"
+    reason = store.damage(run_id) or f"Run {run_id} is not finished"
+    if failed := store.failed(run_id):
+        reason = f"Run {run_id} failed ({failed.reason})"
     raise UserError(f"{str(reason).rstrip('.')}: only finished runs can be verified.")
 
 
