@@ -40,7 +40,8 @@ from studies.store.record import Damage, RunRecord, RunSpec
 
 PREDICTIONS = "predictions.npz"
 FOLDERS = ("runs", "leases", "queue", "studies")  # in which files are written
-RECORD = {"record.json": "done", "failed.json": "failed"}  # file -> status of the record in it
+DONE, FAILED = "record.json", "failed.json"
+STATUS = {DONE: "done", FAILED: "failed"}  # of the record in a file
 FAILURES = 20  # reasons of earlier attempts that a record keeps, the last ones; chosen here
 RESULT = ("metrics", "valid_loss", "best_epoch", "curve", "parameters", "weights_sha256", "predictions")
 
@@ -70,19 +71,18 @@ class RunStore:
 
     def get(self, run_id: str) -> RunRecord | None:
         """The record of a finished run, None where there is none. Raises UserError for a newer version's record."""
-        found = self._read(run_id, "record.json")
-        return found if isinstance(found, RunRecord) else None
+        return self._record(run_id, DONE)
 
     def has(self, run_id: str) -> bool:
         return self.get(run_id) is not None
 
     def failed(self, run_id: str) -> RunRecord | None:
         """The last failure of a run that is not done: `reason`, and `attempts` over all commands so far."""
-        return None if self.has(run_id) else self._failure(run_id)
+        return None if self.has(run_id) else self._record(run_id, FAILED)
 
     def damage(self, run_id: str) -> Damage | None:
         """What is damaged about a run: its record, or the note of its failure where it has no record."""
-        found = self._read(run_id, "record.json") or self._read(run_id, "failed.json")
+        found = self._read(run_id, DONE) or self._read(run_id, FAILED)
         return found if isinstance(found, Damage) else None
 
     def damaged(self) -> list[Damage]:
@@ -144,11 +144,11 @@ class RunStore:
             if first is not None:
                 _note_difference(folder, first, dataclasses.replace(record, status="done", predictions=digest))
                 return first
-            history = _history(self._failure(record.id))
+            history = _history(self._record(record.id, FAILED))
             record = dataclasses.replace(record, status="done", predictions=digest, **history)
             write_atomic(folder / PREDICTIONS, content)
-            write_atomic(folder / "record.json", _to_json(record))
-            (folder / "failed.json").unlink(missing_ok=True)
+            write_atomic(folder / DONE, _to_json(record))
+            (folder / FAILED).unlink(missing_ok=True)
         return record
 
     def adopt(self, run_id: str, record: bytes, predictions: bytes | None) -> RunRecord:
@@ -167,15 +167,15 @@ class RunStore:
             if predictions is not None and not path.exists() and kept.predictions_are(predictions):
                 write_atomic(path, predictions)
             if first is None:
-                write_atomic(folder / "record.json", record)
-                (folder / "failed.json").unlink(missing_ok=True)
+                write_atomic(folder / DONE, record)
+                (folder / FAILED).unlink(missing_ok=True)
         return kept
 
     def put_failed(self, spec: RunSpec, reason: str, **known: Any) -> RunRecord:
         """Note one more failed attempt, with whatever else is known of it (fields of RunRecord). Raises UserError."""
         with self._locked(spec.id) as folder:
-            record = RunRecord(spec, "failed", reason, **_history(self._failure(spec.id)), **known)
-            write_atomic(folder / "failed.json", _to_json(record))
+            record = RunRecord(spec, "failed", reason, **_history(self._record(spec.id, FAILED)), **known)
+            write_atomic(folder / FAILED, _to_json(record))
         return record
 
     def check_writable(self) -> None:
@@ -198,9 +198,7 @@ class RunStore:
         for leases in self.leases.survey()[1].values():
             for lease in leases:
                 lease.release()
-        for folder in (self.root, *(self.root / name for name in FOLDERS)):
-            sweep(folder)
-        for folder in (self.root / "corpora").glob("*/"):
+        for folder in (self.root, *(self.root / name for name in FOLDERS), *(self.root / "corpora").glob("*/")):
             sweep(folder)
 
     def claim(self, run_id: str, ttl: float = TTL) -> Held | None:
@@ -216,7 +214,7 @@ class RunStore:
     def _read(self, run_id: str, name: str) -> RunRecord | Damage | None:
         path = self.folder(run_id) / name
         try:
-            return RunRecord.from_json(path.read_bytes(), run_id, RECORD[name], str(path))
+            return RunRecord.from_json(path.read_bytes(), run_id, STATUS[name], str(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -224,8 +222,8 @@ class RunStore:
         except ValueError as error:
             return Damage(run_id, path, str(error))
 
-    def _failure(self, run_id: str) -> RunRecord | None:
-        found = self._read(run_id, "failed.json")
+    def _record(self, run_id: str, name: str) -> RunRecord | None:
+        found = self._read(run_id, name)
         return found if isinstance(found, RunRecord) else None
 
     @contextlib.contextmanager
@@ -263,12 +261,12 @@ def _history(failure: RunRecord | None) -> dict[str, Any]:
 def _note_difference(folder: Path, first: RunRecord, second: RunRecord) -> None:
     """Note in the run's log that a second worker's result is not the stored one."""
     stored, other = (json.loads(_to_json(record)) for record in (first, second))
-    if differing := [name for name in RESULT if stored[name] != other[name]]:
+    if differing := ", ".join(name for name in RESULT if stored[name] != other[name]):
+        note = (
+            f"A second worker finished this run with another result; the first one stands. They differ in {differing}."
+        )
         with contextlib.suppress(OSError), open(folder / "log.txt", "a") as log:
-            log.write(
-                "A second worker finished this run with another result; the first one stands. They differ in "
-                f"{', '.join(differing)}. See `bench verify {first.id}`.\n"
-            )
+            log.write(f"{note} See `bench verify {first.id}`.\n")
 
 
 def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -287,8 +285,7 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def _to_json(record: RunRecord) -> bytes:
-    text = json.dumps(_finite(record.to_dict()), indent=1, ensure_ascii=False, allow_nan=False)
-    return text.encode() + b"\n"
+    return (json.dumps(_finite(record.to_dict()), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def _finite(value: Any) -> Any:
