@@ -8,7 +8,7 @@
     <root>/queue/                      what is wanted, see studies.engines.queue
 
 Every file appears whole or not at all: temporary file, fsync, atomic rename, fsync of the folder. A killed process
-leaves at most a hidden temporary file, which the next writer of that run sweeps up.
+leaves at most a hidden temporary file, which the next writer of that run deletes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import dataclasses
 import fcntl
 import hashlib
 import io
+import itertools
 import json
 import math
 import os
@@ -195,9 +196,8 @@ class RunStore:
 
         Temporary files of a run go when it is written. Raises UserError where the leases cannot be read.
         """
-        for leases in self.leases.survey()[1].values():
-            for lease in leases:
-                lease.release()
+        for lease in itertools.chain.from_iterable(self.leases.survey()[1].values()):
+            lease.release()
         for folder in (self.root, *(self.root / name for name in FOLDERS), *(self.root / "corpora").glob("*/")):
             sweep(folder)
 
@@ -262,11 +262,9 @@ def _note_difference(folder: Path, first: RunRecord, second: RunRecord) -> None:
     """Note in the run's log that a second worker's result is not the stored one."""
     stored, other = (json.loads(_to_json(record)) for record in (first, second))
     if differing := ", ".join(name for name in RESULT if stored[name] != other[name]):
-        note = (
-            f"A second worker finished this run with another result; the first one stands. They differ in {differing}."
-        )
+        note = "A second worker finished this run with another result; the first one stands. They differ in "
         with contextlib.suppress(OSError), open(folder / "log.txt", "a") as log:
-            log.write(f"{note} See `bench verify {first.id}`.\n")
+            log.write(f"{note}{differing}. See `bench verify {first.id}`.\n")
 
 
 def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
