@@ -2,7 +2,7 @@
 
 from hycon.data.manifest import Manifest
 from studies.lookup import Profile
-from studies.search.run import Setting
+from studies.search.plan import Setting
 
 ENCODER = {"name": "demo", "sha256": "e" * 64}
 

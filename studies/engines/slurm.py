@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hycon.errors import UserError
-from studies.engines.backlog import Backlog, How
-from studies.engines.options import Cluster
+from studies.engines.backlog import Backlog
+from studies.engines.options import Cluster, How
 from studies.engines.queue import entries_of, publish, waiting
 from studies.engines.signals import Interrupt
 from studies.store.database import VARIABLE, inherited, storage_of
@@ -89,7 +89,7 @@ def pull_worker(root: str, how: How, storage: str | None = None) -> None:
         RunStore(Path(root), storage=storage_of(os.environ.get(VARIABLE) or storage) if storage else None),
         devices=devices_in_job(how),
         slots=how.cluster.slots,
-        data_root=how.data_root,
+        data_root=str(how.data_root),
         limits=Limits(seconds=seconds_left(how.cluster.time)),
         execute=how.execute,
         preload=how.preload,

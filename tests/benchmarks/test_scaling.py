@@ -11,10 +11,10 @@ from fake_execute import spec
 
 from studies.engines import queue
 from studies.engines.backlog import Backlog, Summary
-from studies.engines.durations import Durations, alike, longest_first
-from studies.engines.options import Cluster
+from studies.engines.durations import Durations, kind_of, longest_first
+from studies.engines.options import How
 from studies.engines.run import run
-from studies.engines.slurm import How, _publish_again
+from studies.engines.slurm import _publish_again
 from studies.store.leases import claim
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
@@ -55,7 +55,7 @@ def test_the_longest_expected_first_and_one_of_each_unknown_kind_before():
     other = of("other", 7)
     given = [short, new[0], long, new[1], other, mid, new[2]]
     assert longest_first(given, known) == [new[0], other, long, mid, short, new[1], new[2]]
-    assert longest_first(given, known, {alike(new[0])}) == [other, long, mid, short, *new]
+    assert longest_first(given, known, {kind_of(new[0])}) == [other, long, mid, short, *new]
     assert longest_first(new, Durations()) == new  # nothing known of any: as given
 
 
@@ -126,7 +126,7 @@ def test_watching_costs_one_look_for_all_that_has_not_begun(runs):
 def test_publishing_again_costs_one_look_for_all_that_is_there(runs, tmp_path, monkeypatch):
     specs = [spec(n) for n in range(50)]
     given = backlog(runs, specs)
-    how = How(1, ("cpu",), "fake_execute:execute", str(tmp_path), (), Cluster())
+    how = How(execute="fake_execute:execute", data_root=tmp_path)
     _publish_again(given, how)
     assert queue.waiting(runs) == {s.id for s in specs}
     (runs.root / "queue" / f"{specs[0].id}.json").unlink()

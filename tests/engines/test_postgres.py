@@ -155,10 +155,13 @@ def test_of_several_threads_exactly_one_takes_over_a_stale_lease(runs):
 
 def test_a_lease_is_held_until_released(runs):
     mine = runs.claim(RUN)
-    assert mine and runs.claim(RUN) is leases(runs).claim(RUN) is None
-    assert rows(runs) == [(RUN, mine.nonce)] and runs.leases.survey() == ({RUN}, {})
+    assert mine
+    assert runs.claim(RUN) is leases(runs).claim(RUN) is None
+    assert rows(runs) == [(RUN, mine.nonce)]
+    assert runs.leases.survey() == ({RUN}, {})
     mine.release()
-    assert rows(runs) == [] and leases(runs).claim(RUN)
+    assert rows(runs) == []
+    assert leases(runs).claim(RUN)
 
 
 def test_a_silent_lease_is_taken_over_and_its_old_holder_touches_nothing(runs):
@@ -192,7 +195,8 @@ def test_the_lease_of_a_dead_process_of_this_machine_is_free_at_once(runs):
 
 def test_stores_that_share_a_database_do_not_meet(runs, tmp_path, database):
     other = RunStore(tmp_path / "other", storage=database)
-    assert runs.claim(RUN) and other.claim(RUN)
+    assert runs.claim(RUN)
+    assert other.claim(RUN)
 
 
 def test_a_store_is_known_under_another_path(runs, tmp_path, database):
@@ -203,10 +207,12 @@ def test_a_store_is_known_under_another_path(runs, tmp_path, database):
 
 def test_doctor_and_sweep_free_what_is_stale(runs, tmp_path):
     runs.root.mkdir()
-    assert runs.claim("0" * 16, ttl=0.01) and runs.claim(RUN)
+    assert runs.claim("0" * 16, ttl=0.01)
+    assert runs.claim(RUN)
     time.sleep(0.05)
     found = examine(runs)
-    assert [f.kind for f in found] == ["lease"] and found[0].path.startswith("leases/" + "0" * 16)
+    assert [f.kind for f in found] == ["lease"]
+    assert found[0].path.startswith("leases/" + "0" * 16)
     assert repair(runs, found) == examine(runs) == []
     assert runs.claim("0" * 16, ttl=0.01)
     time.sleep(0.05)
@@ -256,7 +262,8 @@ def test_another_database_is_refused(runs, tmp_path):
 
 def test_a_mark_has_no_password(runs, database):
     runs.leases.check()
-    assert database.password and database.password not in (runs.root / "leases" / MARK).read_text()
+    assert database.password
+    assert database.password not in (runs.root / "leases" / MARK).read_text()
     assert database.password not in repr(runs) + repr(runs.leases)
 
 
@@ -291,7 +298,8 @@ def test_two_drivers_share_the_runs_and_each_is_done_once(runs, tmp_path):
         assert driver.returncode == 0, err
         assert out == "24 0\n"
     assert Counter(executed(tmp_path)) == dict.fromkeys([s.id for s in specs], 1)
-    assert rows(runs) == [] and all(map(runs.has, [s.id for s in specs]))
+    assert rows(runs) == []
+    assert all(map(runs.has, [s.id for s in specs]))
 
 
 def test_a_driver_that_is_killed_and_issued_again(runs, tmp_path):
@@ -302,7 +310,8 @@ def test_a_driver_that_is_killed_and_issued_again(runs, tmp_path):
     assert len(rows(runs)) == 2
     again = start_driver(tmp_path, "[spec(n, sleep=1.0) for n in range(4)]")
     assert again.communicate(timeout=30)[0] == "4 0\n"
-    assert rows(runs) == [] and list(runs.failures()) == []
+    assert rows(runs) == []
+    assert list(runs.failures()) == []
 
 
 def test_interrupting_a_driver_frees_its_runs(runs, tmp_path):
@@ -318,7 +327,8 @@ def test_a_pull_worker_does_what_is_queued(runs, tmp_path):
     wait_for(lambda: executed(tmp_path))
     done = work(runs, slots=2, limits=Limits(idle=1), execute="fake_execute:execute", preload=(), poll=0.1)
     assert driver.communicate(timeout=30)[0] == "8 0\n"
-    assert len(done.done) >= 1 and set(Counter(executed(tmp_path)).values()) == {1}
+    assert len(done.done) >= 1
+    assert set(Counter(executed(tmp_path)).values()) == {1}
     assert rows(runs) == []
 
 
@@ -330,7 +340,8 @@ def test_a_task_of_ray_s_takes_its_lease_from_the_database(runs, tmp_path):
     how = How(1, ("cpu",), "fake_execute:execute", str(tmp_path), ())
     runs.leases.check()
     run_one(spec(0), str(runs.root), 0, how, 60.0, runs.storage)
-    assert runs.has(spec(0).id) and rows(runs) == []
+    assert runs.has(spec(0).id)
+    assert rows(runs) == []
     assert [path.name for path in (runs.root / "leases").iterdir()] == [MARK]
 
 
@@ -344,7 +355,8 @@ def test_a_server_restarted_in_mid_run_kills_no_run(runs, tmp_path):
         time.sleep(1.5)  # the first two end meanwhile
     out, err = driver.communicate(timeout=60)
     assert (driver.returncode, out) == (0, "6 0\n"), err
-    assert set(Counter(executed(tmp_path)).values()) == {1} and list(runs.failures()) == []
+    assert set(Counter(executed(tmp_path)).values()) == {1}
+    assert list(runs.failures()) == []
 
 
 def test_leases_outlive_an_outage_longer_than_their_ttl(runs):
@@ -397,9 +409,11 @@ def test_a_claim_whose_answer_was_lost_is_taken_up_again(runs):
         return found
 
     runs.leases.connection.ask = lost
-    assert runs.claim(RUN) is None and len(rows(runs)) == 1
+    assert runs.claim(RUN) is None
+    assert len(rows(runs)) == 1
     runs.leases.connection.ask = ask_connection
-    assert runs.claim(RUN) and runs.claim(RUN) is None
+    assert runs.claim(RUN)
+    assert runs.claim(RUN) is None
 
 
 def test_a_server_that_stays_away_ends_in_a_sentence(runs, monkeypatch, database):
@@ -461,7 +475,8 @@ def test_the_command_keeps_its_leases_and_its_search_in_the_database(runs, tmp_p
         out, err = command.communicate(timeout=240)
         assert command.returncode == 0, err
         assert "EF-LSTM-GloVe" in out
-    assert len(list(runs.records())) == 4 and rows(runs) == []
+    assert len(list(runs.records())) == 4
+    assert rows(runs) == []
     (saved,) = [json.loads(path.read_text()) for path in (runs.root / "studies").glob("*.json")]
     assert not list((runs.root / "studies").glob("*.journal*"))
     study = search(runs, f"{saved['model']}-{saved['text']}-{saved['corpus']}-{saved['id']}")
@@ -491,6 +506,8 @@ def test_a_wrong_url_is_a_sentence_before_anything_is_written(tmp_path, capsys, 
     options = ["--storage", url, "--results", str(root), "--data", str(tmp_path / "data")]
     assert main(["run", "table1", "--profile", "demo", "--rows", "EF-LSTM-GloVe", *options]) == 2
     error = capsys.readouterr().err
-    assert said in error and error.count("\n") == 1
-    assert database.password not in error and "wrong" not in error
+    assert said in error
+    assert error.count("\n") == 1
+    assert database.password not in error
+    assert "wrong" not in error
     assert list(tmp_path.iterdir()) == []

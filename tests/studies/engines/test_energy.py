@@ -38,9 +38,11 @@ def test_a_counter_that_started_anew(rapl):
 
 
 def test_what_is_not_told_is_none(rapl, tmp_path):
-    assert counters("cpu") == {} and joules({}, {}) is None
+    assert counters("cpu") == {}
+    assert joules({}, {}) is None
     rapl("intel-rapl:0", 1)
     one = counters("cpu")
-    assert joules({}, one) is None and joules(one, {}) is None
+    assert joules({}, one) is None
+    assert joules(one, {}) is None
     (tmp_path / "intel-rapl:0" / "energy_uj").write_text("no number")
     assert counters("cpu") == {}
