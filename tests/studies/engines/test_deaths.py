@@ -28,6 +28,7 @@ def kinds(events):
 
 # ------------------------------------------------------------------------------------------------ deaths
 
+
 def test_a_killed_worker_is_tried_once_more(go, runs, tmp_path):
     mortal = spec(0, killed=1)
     summary = go([mortal, spec(1)])
@@ -64,7 +65,6 @@ def test_other_deaths(go, config, reason):
     assert summary.failed == [(spec(0, **config), reason)]
 
 
-
 def test_workers_that_outlive_a_killed_fork_server_end_and_are_replaced(tmp_path):
     driver = start_driver(tmp_path, "[spec(n, sleep=1.0) for n in range(2)]")
     wait_for(lambda: len(pids(tmp_path)) == 2)
@@ -99,6 +99,7 @@ def test_the_time_limit_holds_for_each_run_not_for_all(go):
 
 
 # ------------------------------------------------------------------------------------------------ several drivers
+
 
 def test_two_drivers_share_the_work(tmp_path):
     specs = "[spec(n, sleep=0.1, diverges=int(n == 5)) for n in range(16)]"

@@ -23,6 +23,7 @@ def kinds(events):
 
 # ------------------------------------------------------------------------------------------------ ends of runs
 
+
 @both
 def test_runs_are_done_recorded_and_skipped_next_time(go, runs, tmp_path, executor):
     specs = [spec(n) for n in range(5)]
@@ -107,6 +108,7 @@ def test_output_goes_to_the_log_not_to_the_terminal(go, runs, capfd):
 
 # ------------------------------------------------------------------------------------------------ devices
 
+
 def test_slots_are_bound_to_devices_in_turn(go, runs):
     specs = [dataclasses.replace(spec(n, sleep=0.2), device="cuda") for n in range(3)]
     go(specs, workers=3, devices=("cuda:0", "cuda:1"))
@@ -152,6 +154,7 @@ def test_wrong_arguments_are_one_sentence_and_start_nothing(go, runs, tmp_path, 
 
 
 # ------------------------------------------------------------------------------------------------ the store in trouble
+
 
 @both
 def test_unwritable_results_stop_before_anything_runs(go, runs, tmp_path, executor):

@@ -43,6 +43,7 @@ def go(tmp_path, runs):
 
 # ------------------------------------------------------------------------------------------------ taking runs
 
+
 def test_it_does_what_is_in_the_queue_and_takes_it_away(go, runs, tmp_path):
     specs = [spec(n) for n in range(4)]
     want(runs, specs)
@@ -208,6 +209,7 @@ def test_a_signal_stops_it_and_frees_what_it_had_begun(runs, tmp_path, number):
 
 
 # ------------------------------------------------------------------------------------------------ the command
+
 
 def test_the_command(runs, tmp_path, capsys):
     want(runs, [spec(0)], execute=queue_worker.EXECUTE)

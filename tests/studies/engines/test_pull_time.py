@@ -28,9 +28,7 @@ def go(tmp_path, runs):
 
 def puller(runs, limits, durations=(), elapsed=0.0):
     began = time.monotonic() - elapsed
-    return Pull(
-        runs, limits, EXECUTE, None, frozenset({"cpu"}), Durations(durations), lambda event: None, began=began
-    )
+    return Pull(runs, limits, EXECUTE, None, frozenset({"cpu"}), Durations(durations), lambda event: None, began=began)
 
 
 @pytest.mark.parametrize(

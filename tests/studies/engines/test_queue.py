@@ -31,6 +31,7 @@ def go(tmp_path, runs):
 
 # ------------------------------------------------------------------------------------------------ the queue
 
+
 def test_a_driver_publishes_what_it_has_still_to_do(runs, tmp_path):
     seen = {}
 
@@ -71,6 +72,7 @@ def test_an_entry_that_was_published_anew_stays(runs):
 
 
 # ------------------------------------------------------------------------------------------------ leases that expire
+
 
 def test_a_lease_that_expires_under_a_slow_worker_leaves_one_record(go, runs, tmp_path):
     slow = spec(0, sleep=1.0)
