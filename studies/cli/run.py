@@ -181,7 +181,7 @@ def how_of(options):
 def _forecast(forecasts, device: str, workers: int) -> str:
     from tabulate import tabulate
 
-    from studies.engines.durations import duration
+    from studies.engines.history import duration
 
     lines = [[f.row, f.trials, f.seeds, f.text] for f in forecasts]
     heads = ["row", "trials to do", "seeded runs to do", "estimated time"]

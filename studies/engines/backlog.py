@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from studies.engines.durations import Durations, Kind, kind_of, longest_first
+from studies.engines.history import History, Kind, kind_of, longest_first
 from studies.store.leases import TTL, Held
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
@@ -58,7 +58,7 @@ class Backlog:
     poll: seconds between looks.  accept: whether a run may be started now.
     more: looks for more specs and says whether some are here or may still come; only pull workers find any.
     time_limits: run id -> seconds, where that is not the limit of all; a pull worker's runs are of several drivers.
-    durations: of finished runs, for starting the longest first.  begun: kinds of which a run was started here.
+    history: of finished runs, for starting the longest first.  begun: kinds of which a run was started here.
     """
 
     store: RunStore
@@ -71,7 +71,7 @@ class Backlog:
     accept: Callable[[RunSpec], bool] = lambda spec: True
     more: Callable[[], bool] | None = None
     time_limits: Mapping[str, float | None] = field(default_factory=dict)
-    durations: Durations = field(default_factory=Durations)
+    history: History = field(default_factory=History)
     leases: dict[str, Held] = field(default_factory=dict)
     begun: set[Kind] = field(default_factory=set)
 
@@ -101,7 +101,7 @@ class Backlog:
 
     def in_order(self) -> list[RunSpec]:
         """What is pending, in the order in which it is best started."""
-        return longest_first(self.pending, self.durations, self.begun)
+        return longest_first(self.pending, self.history, self.begun)
 
     def take(self, spec: RunSpec) -> None:
         self.pending.remove(spec)
@@ -120,7 +120,7 @@ class Backlog:
             self.pending.remove(spec)
             self.pending.append(spec)
         free = [spec for spec in mine if spec.id not in leased]
-        return longest_first(free, self.durations, self.begun | {kind_of(spec) for spec in held}) + held[:1]
+        return longest_first(free, self.history, self.begun | {kind_of(spec) for spec in held}) + held[:1]
 
     def observe(self) -> None:
         """Strike off what others have brought to an end, for an engine whose runs are all done elsewhere."""
@@ -180,7 +180,7 @@ class Backlog:
     def _report(self, kind: str, outcome: RunRecord, seconds: float | None, device: str | None = None) -> None:
         spec = outcome.spec
         if outcome.status == "done":
-            self.durations.learn(outcome)
+            self.history.learn(outcome)
             self.summary.done.append(spec)
             self.notify(Event(kind, spec, seconds, outcome, device=device))
         else:

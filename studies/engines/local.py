@@ -57,7 +57,7 @@ class _Child:
 def run_local(backlog: Backlog, how: How) -> None:
     """The engine "local". Raises KeyboardInterrupt, and UserError where the store cannot be written."""
     context = multiprocessing.get_context("forkserver")
-    slots = slots_for(how, backlog.store.records(), backlog.summary.lowered)
+    slots = slots_for(how, backlog.history, backlog.summary.lowered)
     children: dict[int, _Child] = {}  # by sentinel
     again: list[_Child] = []  # have ended, and are to be started once more as soon as there is room
     interrupted = False
@@ -217,7 +217,6 @@ def _end(backlog: Backlog, child: _Child, slots: Slots) -> bool:
         raise UserError(said)
     if (code == 0 or backlog.store.has(spec.id)) and backlog.settle(spec, seconds, device):
         slots.leave(spec)
-        slots.peaks.learn(backlog.store.get(spec.id))
         return True
     reason, again = _death(child, code, said, slots)
     slots.leave(spec)

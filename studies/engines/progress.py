@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Any, TextIO
 
 from studies.engines.backlog import Event
-from studies.engines.durations import Durations, duration
+from studies.engines.history import History, duration
 from studies.store.record import RunRecord, RunSpec
 
 
@@ -57,7 +57,7 @@ class Progress:
         self.failed = 0
         self.best: tuple[float, RunSpec] | None = None  # lowest validation loss so far
         self.running: dict[str, tuple[RunSpec, float, str]] = {}  # id -> spec, start, device
-        self._durations = Durations(records)
+        self._history = History(records)
         self._live: Any = None
 
     def __enter__(self) -> Progress:
@@ -96,7 +96,7 @@ class Progress:
         """Time until all is done; None while a run is left of a kind that has not been measured."""
         remaining, now = [], time.monotonic()
         for run_id, spec in list(self.left.items()):
-            mean = self._durations.mean(spec)
+            mean = self._history.mean(spec)
             if mean is None:
                 return None
             elapsed = now - self.running[run_id][1] if run_id in self.running else 0.0
@@ -106,7 +106,7 @@ class Progress:
         return max(sum(remaining) / self.workers, max(remaining))
 
     def _learn(self, record: RunRecord) -> None:
-        self._durations.learn(record)
+        self._history.learn(record)
         loss = record.valid_loss
         if loss is not None and math.isfinite(loss) and (self.best is None or loss < self.best[0]):
             self.best = (loss, record.spec)

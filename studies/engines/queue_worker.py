@@ -21,7 +21,7 @@ from typing import Literal
 from hycon.errors import UserError
 from studies.engines import queue
 from studies.engines.backlog import Backlog, Event, Summary, kind
-from studies.engines.durations import Durations
+from studies.engines.history import History
 from studies.engines.local import GRACE, run_local
 from studies.engines.options import EXECUTE, Asked, How, workers_for
 from studies.engines.run import preload_for
@@ -61,13 +61,12 @@ class Pull:
     execute: str
     data_root: str | None
     kinds: frozenset[str]
-    durations: Durations
+    history: History
     notify: Callable[[Event], None]
     poll: float = POLL
     began: float = field(default_factory=time.monotonic)
     active: float = field(default_factory=time.monotonic)
     looked: float = -1e9
-    taken: int = 0
     end: End = "idle"
     pending: list[RunSpec] = field(default_factory=list)
     before: dict[str, int] = field(default_factory=dict)
@@ -82,7 +81,7 @@ class Pull:
         """A backlog that is filled from the queue, and that tells this worker what happens."""
         return Backlog(
             self.store, self.pending, self.before, Summary(), self.heard, ttl,
-            poll=self.poll, accept=self.accept, more=self.more, time_limits=self.time_limits, durations=self.durations,
+            poll=self.poll, accept=self.accept, more=self.more, time_limits=self.time_limits, history=self.history,
         )  # fmt: skip
 
     def more(self) -> bool:
@@ -110,7 +109,6 @@ class Pull:
         run_id = event.spec.id
         self.active = time.monotonic()
         if event.kind == "start":
-            self.taken += 1
             self.running[run_id] = self.active - self.began
         elif event.kind != "retry":
             self.running.pop(run_id, None)
@@ -133,7 +131,7 @@ class Pull:
                 backlog.fail(spec, reason, limit - started, spec.device)
 
     def _last(self) -> bool:
-        return self.limits.once and self.taken > 0
+        return self.limits.once and bool(self.running or self.done or self.failed)
 
     def _look(self) -> None:
         """Bring `entries` and `pending` up to date with the queue."""
@@ -141,10 +139,10 @@ class Pull:
         for run_id in (self.entries.keys() | self.refused.keys()) - waiting - self.running.keys():
             self.refused.pop(run_id, None)
             gone = self.entries.pop(run_id, None)
-            if gone is not None and self.durations.longest(gone.spec) is None:
+            if gone is not None and self.history.longest(gone.spec) is None:
                 record = self.store.get(run_id)  # another worker's: the first of its kind
                 if record is not None:
-                    self.durations.learn(record)
+                    self.history.learn(record)
         for run_id in waiting - self.entries.keys() - self.refused.keys():
             entry = queue.read(self.store, run_id)
             if entry is None:
@@ -176,7 +174,7 @@ class Pull:
         if self.limits.seconds is None:
             return True
         left = self.limits.seconds - STOP - (time.monotonic() - self.began)
-        bounds = [self.durations.longest(spec), self.time_limits.get(spec.id)]
+        bounds = [self.history.longest(spec), self.time_limits.get(spec.id)]
         known = [bound * SLOWER + START for bound in bounds if bound is not None]
         return left > FRESH * self.limits.seconds - STOP or (bool(known) and left > min(known))
 
@@ -206,7 +204,7 @@ def work(
     store.leases.check()
     store.check_writable()
     pull = Pull(
-        store, limits, execute, data_root, frozenset(map(kind, devices)), Durations(store.records()),
+        store, limits, execute, data_root, frozenset(map(kind, devices)), History(store.records()),
         on_event or (lambda event: None), poll, began,
     )  # fmt: skip
     backlog, rung = pull.backlog(ttl), threading.Event()

@@ -15,8 +15,8 @@ from typing import Any
 from hycon.data.manifest import data_root as folder_of_corpora
 from hycon.errors import UserError
 from studies.engines.backlog import Backlog, Event, Summary, kind
-from studies.engines.durations import Durations
 from studies.engines.executors import Engine, engine_of, names
+from studies.engines.history import History
 from studies.engines.machine import check_devices
 from studies.engines.options import How
 from studies.engines.queue import entries_of, published
@@ -66,8 +66,8 @@ def run(
     )
     failures = {spec.id: store.failed(spec.id) for spec in pending}
     before = {run_id: failure.attempts if failure else 0 for run_id, failure in failures.items()}
-    known = Durations(store.records() if len(pending) > 1 else ())
-    backlog = Backlog(store, pending, before, summary, on_event or (lambda event: None), ttl, durations=known)
+    known = History(store.records() if len(pending) > 1 else ())
+    backlog = Backlog(store, pending, before, summary, on_event or (lambda event: None), ttl, history=known)
     with heartbeat(backlog.leases, ttl), published(store, entries_of(pending, before, how)):
         engine.function()(backlog, how)
     return summary

@@ -8,50 +8,37 @@ stays under SHARE of its free memory. After an out-of-memory error beside other 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from studies.engines.durations import Kind, kind_of
+from studies.engines.history import History
 from studies.engines.machine import free_memory
 from studies.engines.options import How
-from studies.store.record import RunRecord, RunSpec
+from studies.store.record import RunSpec
 
 SHARE = 0.9  # of a device's free memory that runs may be expected to use; chosen here
 MARGIN = 1.2  # another draw may need more than the largest one measured; chosen here
 CONTEXT = 600.0  # MiB of a GPU that each process takes beside its tensors: CUDA's context, kernels; chosen here
 
 
-class Peaks:
-    """The largest peak of memory, by kind of run."""
-
-    def __init__(self, records: Iterable[RunRecord] = ()):
-        self._mib: dict[Kind, float] = {}
-        for record in records:
-            self.learn(record)
-
-    def learn(self, record: RunRecord | None) -> None:
-        if record is not None and record.status == "done" and record.peak_memory_mib:
-            key = kind_of(record.spec)
-            self._mib[key] = max(record.peak_memory_mib, self._mib.get(key, 0.0))
-
-    def need(self, spec: RunSpec) -> float | None:
-        """MiB that a run is budgeted; None where no run of its kind has been measured."""
-        largest = self._mib.get(kind_of(spec))
-        if largest is None:
-            return None
-        return MARGIN * largest + (CONTEXT if spec.device != "cpu" else 0.0)
+def budget(spec: RunSpec, history: History) -> float | None:
+    """MiB; None where no run of its kind has been measured."""
+    largest = history.peak(spec)
+    if largest is None:
+        return None
+    return MARGIN * largest + (CONTEXT if spec.device != "cpu" else 0.0)
 
 
-def fit(specs: Sequence[RunSpec], memory: float, peaks: Peaks) -> bool:
+def fit(specs: Sequence[RunSpec], memory: float, history: History) -> bool:
     """Whether these runs may share a device with `memory` MiB. One run alone always may. A run of a kind that has not
     been measured, and one that fine-tunes a text encoder on a GPU, has the device for itself."""
     if len(specs) < 2:
         return True
     if any(spec.encoder and spec.device != "cpu" for spec in specs):
         return False
-    needs = [peaks.need(spec) for spec in specs]
-    known = [need for need in needs if need is not None]
-    return len(known) == len(needs) and sum(known) <= SHARE * memory
+    budgets = [budget(spec, history) for spec in specs]
+    known = [mib for mib in budgets if mib is not None]
+    return len(known) == len(budgets) and sum(known) <= SHARE * memory
 
 
 @dataclass
@@ -69,14 +56,14 @@ class Slots:
     """What runs where, and what may be added.
 
     workers: the most runs at a time.  limits: device -> the most on it, in the order in which devices are preferred.
-    memory: device -> MiB for runs, where memory decides.  peaks: of earlier runs.
+    memory: device -> MiB for runs, where memory decides.  history: of finished runs.
     lowered: what lack of memory made of the two: device -> the most on it, "" -> workers.
     """
 
     workers: int
     limits: dict[str, int]
     memory: Mapping[str, float] | None = None
-    peaks: Peaks = field(default_factory=Peaks)
+    history: History = field(default_factory=History)
     lowered: dict[str, int] = field(default_factory=dict)
     running: dict[str, _Running] = field(default_factory=dict)  # by run id
 
@@ -96,7 +83,7 @@ class Slots:
         if self.memory is None:
             return True
         others = [run.spec for run in self.running.values() if run.device == device]
-        return fit([spec, *others], self.memory[device], self.peaks)
+        return fit([spec, *others], self.memory[device], self.history)
 
     def enter(self, spec: RunSpec, device: str) -> None:
         self.running[spec.id] = _Running(spec, device)
@@ -126,8 +113,8 @@ class Slots:
         return f"{shared} other{'s' * (shared > 1)} ran beside it, from here on at most {now} at a time{where}"
 
 
-def slots_for(how: How, records: Iterable[RunRecord] = (), lowered: dict[str, int] | None = None) -> Slots:
-    """The slots that a command asked for. records: finished runs, read only with --slots auto.
+def slots_for(how: How, history: History, lowered: dict[str, int]) -> Slots:
+    """The slots that a command asked for.
 
     lowered: from earlier runs of the same command; updated when memory runs out.
     Raises UserError where a device's memory cannot be read.
@@ -140,4 +127,4 @@ def slots_for(how: How, records: Iterable[RunRecord] = (), lowered: dict[str, in
         memory = {device: free_memory(device) for device in limits}
     else:
         limits = {device: how.slots * count for device, count in Counter(how.devices).items()}
-    return Slots(how.workers, limits, memory, Peaks(records if memory else ()), {} if lowered is None else lowered)
+    return Slots(how.workers, limits, memory, history, lowered)

@@ -74,7 +74,7 @@ def _check_kept(store: RunStore, specs: Sequence[RunSpec]) -> None:
 
 
 def check_table(rows: Sequence[Row], setting: Setting, how: How) -> None:
-    """Raises UserError where executor or devices do not exist or cannot do what is asked, and where `check_rows` does."""
+    """Raises UserError as `check_rows` does, and where executor or devices cannot do what is asked."""
     from studies.engines.run import check
 
     check(how, here=True)
@@ -165,10 +165,10 @@ def forecast(rows: Sequence[Row], setting: Setting, store: RunStore, how: How) -
 
     Raises UserError where `check_table` does.
     """
-    from studies.engines.durations import duration, estimate
+    from studies.engines.history import History, duration
 
     check_table(rows, setting, how)
-    records = list(store.records())
+    history = History(store.records())
     known = {study.id: study for study in load_studies(store)}
     found = []
     for row in rows:
@@ -179,7 +179,7 @@ def forecast(rows: Sequence[Row], setting: Setting, store: RunStore, how: How) -
         pending = [spec for spec in specs if not store.has(spec.id)]
         runs = known[study.id].runs[: setting.profile.seeds] if study.id in known else []
         seeds = setting.profile.seeds - sum(store.has(run) for run in runs)
-        guess = estimate([*pending, *[specs[0]] * seeds], records)
+        guess = history.estimate([*pending, *[specs[0]] * seeds])
         text = "unknown: no run of its kind has been measured" if guess.unknown else duration(guess.seconds)
         found.append(Forecast(row.name, len(pending), seeds, guess.seconds, guess.unknown, text))
     return found

@@ -7,7 +7,7 @@ from io import StringIO
 import pytest
 from fake_execute import spec
 
-from studies.engines.durations import Estimate, duration, estimate
+from studies.engines.history import Estimate, History, duration
 from studies.engines.progress import Progress
 from studies.engines.run import Event
 from studies.store.record import RunRecord
@@ -26,10 +26,11 @@ def test_estimate_is_the_mean_of_runs_of_the_same_kind():
         measured(4, 500.0, device="cuda"),
         measured(5, None),
     ]
-    assert estimate([spec(7), spec(8)], records) == Estimate(30.0, unknown=0)
+    history = History(records)
+    assert history.estimate([spec(7), spec(8)]) == Estimate(30.0, unknown=0)
     unlike = dataclasses.replace(spec(9), model="new")
-    assert estimate([spec(7), unlike], records) == Estimate(15.0, unknown=1)
-    assert estimate([], records) == Estimate(0.0, unknown=0)
+    assert history.estimate([spec(7), unlike]) == Estimate(15.0, unknown=1)
+    assert history.estimate([]) == Estimate(0.0, unknown=0)
 
 
 def test_a_line_per_event_where_there_is_no_terminal():

@@ -9,7 +9,7 @@ from queued import ARRAYS, EXECUTE, left, record, want
 from waiting import alive
 
 from studies.engines import queue
-from studies.engines.durations import Durations
+from studies.engines.history import History
 from studies.engines.queue_worker import Limits, Pull, work
 
 
@@ -28,7 +28,7 @@ def go(tmp_path, runs):
 
 def puller(runs, limits, durations=(), elapsed=0.0):
     began = time.monotonic() - elapsed
-    return Pull(runs, limits, EXECUTE, None, frozenset({"cpu"}), Durations(durations), lambda event: None, began=began)
+    return Pull(runs, limits, EXECUTE, None, frozenset({"cpu"}), History(durations), lambda event: None, began=began)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_what_others_finish_tells_how_long_their_kind_takes(runs):
     queue.withdraw_ended(runs, spec(0).id)
     worker.looked = 0.0
     worker.more()
-    assert (worker.pending, worker.durations.longest(spec(1))) == ([spec(1)], 1.0)
+    assert (worker.pending, worker.history.longest(spec(1))) == ([spec(1)], 1.0)
 
 
 def test_each_run_has_the_time_limit_of_its_driver(go, runs, tmp_path):

@@ -47,6 +47,32 @@ def test_a_driver_publishes_what_it_has_still_to_do(runs, tmp_path):
     assert left(runs) == []
 
 
+def test_an_entry_of_an_earlier_commit_is_taken(runs):
+    """The function that trains had another name."""
+    want(runs, [spec(0)], execute="studies.execute:execute")
+    assert queue.read(runs, spec(0).id).execute == "studies.engines.one_run:execute"
+    want(runs, [spec(1)], execute="os:system")
+    assert queue.read(runs, spec(1).id).execute == "os:system"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"attempts": "1"},
+        {"attempts": None},
+        {"spec": {"model": "from the future"}},
+        {"spec": []},
+        {"execute": 3},
+        {"data_root": None},
+    ],
+)
+def test_a_damaged_entry_is_no_entry(runs, change):
+    want(runs, [spec(0)])
+    file = runs.root / "queue" / f"{spec(0).id}.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    assert queue.read(runs, spec(0).id) is None
+
+
 def test_doctor_finds_entries_that_are_over(runs):
     want(runs, [spec(0), spec(1)])
     runs.put(record(spec(0)), ARRAYS)

@@ -11,11 +11,12 @@ from hycon.errors import UserError
 from studies.cli import main
 from studies.engines import machine, options, slots
 from studies.engines.child import OutOfMemory, attempt
+from studies.engines.history import History
 from studies.engines.options import How, parse_slots, read_cluster, workers_for
 from studies.engines.queue import Entry, publish
 from studies.engines.queue_worker import Limits, work
 from studies.engines.run import run
-from studies.engines.slots import CONTEXT, MARGIN, SHARE, Peaks, Slots, fit, slots_for
+from studies.engines.slots import CONTEXT, MARGIN, SHARE, Slots, budget, fit, slots_for
 from studies.store.record import RunRecord, RunSpec
 
 EXECUTE = "fake_execute:execute"
@@ -53,34 +54,34 @@ def took(mib, **what) -> RunRecord:
 # ------------------------------------------------------------------------------------------------ what fits
 
 
-def test_runs_share_a_device_as_far_as_their_peaks_fit():
-    peaks = Peaks([took(100), took(300, number=1), took(50, model="small")])
-    assert peaks.need(like(number=9)) == MARGIN * 300
-    assert peaks.need(like("small", device="cuda")) is None  # measured on the CPU only
+def test_runs_share_a_device_as_far_as_their_history_fit():
+    history = History([took(100), took(300, number=1), took(50, model="small")])
+    assert budget(like(number=9), history) == MARGIN * 300
+    assert budget(like("small", device="cuda"), history) is None  # measured on the CPU only
     two = 2 * MARGIN * 300 / SHARE
-    assert fit([like(), like(number=1)], two + 1, peaks)
-    assert not fit([like(), like(number=1)], two - 1, peaks)
-    assert fit([like(), like("small")], MARGIN * 350 / SHARE + 1, peaks)
+    assert fit([like(), like(number=1)], two + 1, history)
+    assert not fit([like(), like(number=1)], two - 1, history)
+    assert fit([like(), like("small")], MARGIN * 350 / SHARE + 1, history)
 
 
 def test_a_gpu_also_holds_a_context_for_each_process():
-    assert Peaks([took(100, device="cuda")]).need(like(device="cuda")) == MARGIN * 100 + CONTEXT
+    assert budget(like(device="cuda"), History([took(100, device="cuda")])) == MARGIN * 100 + CONTEXT
 
 
 def test_what_nothing_is_known_of_is_alone():
-    peaks = Peaks([took(1), RunRecord(like("failed"), "failed", peak_memory_mib=1.0), took(None, model="untold")])
+    history = History([took(1), RunRecord(like("failed"), "failed", peak_memory_mib=1.0), took(None, model="untold")])
     for unknown in ("failed", "untold", "new"):
-        assert not fit([like(), like(unknown)], 1e9, peaks)
-        assert not fit([like(unknown), like()], 1e9, peaks)
-        assert fit([like(unknown)], 1.0, peaks)
+        assert not fit([like(), like(unknown)], 1e9, history)
+        assert not fit([like(unknown), like()], 1e9, history)
+        assert fit([like(unknown)], 1.0, history)
 
 
 def test_a_fine_tuned_encoder_is_alone_on_a_gpu():
     bert = {"encoder": {"name": "bert", "sha256": "0"}}
-    peaks = Peaks([took(1, device=d, **e) for d in ("cpu", "cuda") for e in ({}, bert)])
-    assert not fit([like(device="cuda"), like(device="cuda", **bert)], 1e9, peaks)
-    assert fit([like(device="cpu"), like(device="cpu", **bert)], 1e9, peaks)
-    assert fit([like(device="cuda", **bert)], 1.0, peaks)
+    history = History([took(1, device=d, **e) for d in ("cpu", "cuda") for e in ({}, bert)])
+    assert not fit([like(device="cuda"), like(device="cuda", **bert)], 1e9, history)
+    assert fit([like(device="cpu"), like(device="cpu", **bert)], 1e9, history)
+    assert fit([like(device="cuda", **bert)], 1.0, history)
 
 
 def test_free_devices_are_the_least_busy_ones_first():
@@ -127,11 +128,11 @@ def test_slots_and_workers(monkeypatch):
     monkeypatch.setattr(options, "processors", lambda: 6)
     monkeypatch.setattr(slots, "free_memory", {"cuda:0": 100.0, "cuda:1": 200.0}.get)
     two = ("cuda:0", "cuda:1")
-    assert slots_for(how(3, two)).limits == {"cuda:0": 2, "cuda:1": 1}
-    assert slots_for(how(3, two, 2)).limits == {"cuda:0": 2, "cuda:1": 2}
-    automatic = slots_for(how(3, two, "auto"), [took(100)])
+    assert slots_for(how(3, two), History(), {}).limits == {"cuda:0": 2, "cuda:1": 1}
+    assert slots_for(how(3, two, 2), History(), {}).limits == {"cuda:0": 2, "cuda:1": 2}
+    automatic = slots_for(how(3, two, "auto"), History([took(100)]), {})
     assert (automatic.limits, automatic.memory) == ({"cuda:0": 3, "cuda:1": 3}, {"cuda:0": 100.0, "cuda:1": 200.0})
-    assert automatic.peaks.need(like()) is not None
+    assert budget(like(), automatic.history) is not None
     assert [workers_for(None, given, two) for given in (None, 2, "auto")] == [1, 4, 6]
     assert workers_for(5, 2, two) == 5
     assert (parse_slots(None), parse_slots("3"), parse_slots("auto")) == (None, 3, "auto")
