@@ -123,7 +123,7 @@ class Backlog:
         return longest_first(free, self.history, self.begun | {kind_of(spec) for spec in held}) + held[:1]
 
     def observe(self) -> None:
-        """Strike off what others have brought to an end, for an engine whose runs are all done elsewhere."""
+        """Strike off what others have ended, for an engine whose runs are all done elsewhere."""
         known = set(self.store.ids())  # one look at the folder: what has none in it has not begun
         for spec in [spec for spec in self.pending if spec.id in known]:
             ended = self._done_elsewhere(spec)

@@ -39,7 +39,7 @@ DEATHS = 2  # a worker that is killed is tried once more, the second death is a 
 
 @dataclass
 class _Child:
-    """A run's process. complaint: brings one sentence where memory ran out or the store could not be written.
+    """A run's process. complaint: sends one sentence where memory ran out or the store could not be written.
 
     limit: seconds; overdue: it was killed for having passed it.  deaths: how often the run's process has died.
     """
@@ -212,19 +212,19 @@ def _stopped_with_us(child: _Child, interrupt: Interrupt) -> bool:
 def _end(backlog: Backlog, child: _Child, slots: Slots) -> bool:
     """Settle a run whose process has ended. False: it died and is to be started once more; its lease is kept."""
     spec, device, seconds = child.spec, child.device, time.monotonic() - child.started
-    code, said = _last_words(child)
-    if code == UNWRITABLE and said:
-        raise UserError(said)
+    code, complaint = _ended(child)
+    if code == UNWRITABLE and complaint:
+        raise UserError(complaint)
     if (code == 0 or backlog.store.has(spec.id)) and backlog.settle(spec, seconds, device):
         slots.leave(spec)
         return True
-    reason, again = _death(child, code, said, slots)
+    reason, again = _death(child, code, complaint, slots)
     slots.leave(spec)
     backlog.fail(spec, reason, seconds, device, again)
     return not again
 
 
-def _last_words(child: _Child) -> tuple[int | None, str]:
+def _ended(child: _Child) -> tuple[int | None, str]:
     """The exit code of a process that has ended, and its complaint."""
     child.process.join()
     code = child.process.exitcode
@@ -234,13 +234,13 @@ def _last_words(child: _Child) -> tuple[int | None, str]:
     return code, ""
 
 
-def _death(child: _Child, code: int | None, said: str, slots: Slots) -> tuple[str, bool]:
+def _death(child: _Child, code: int | None, complaint: str, slots: Slots) -> tuple[str, bool]:
     """Why a process ended without a result, and whether its run is started once more."""
     if child.overdue:
         return f"stopped: over the time limit of {child.limit:g} s", False
-    if code in (HOST_FULL, DEVICE_FULL) and said:
+    if code in (HOST_FULL, DEVICE_FULL) and complaint:
         lowered = slots.lower(child.spec, host=code == HOST_FULL)
-        return f"{said}; {lowered or 'nothing ran beside it'}", lowered is not None
+        return f"{complaint}; {lowered or 'nothing ran beside it'}", lowered is not None
     child.deaths += 1
     again = child.deaths < DEATHS
     lowered = None

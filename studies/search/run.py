@@ -109,7 +109,7 @@ def run_rows(
     store: RunStore,
     execute: Callable[[list[RunSpec]], Any],
 ) -> list[Study]:
-    """Search every row, choose on validation, run the winners' seeds. execute: brings specs to an end.
+    """Search every row, choose on validation, run the winners' seeds. execute: runs specs.
 
     Safe to repeat: what is done is not done again. Returns a study per row, without winner where every trial failed.
     """
