@@ -83,7 +83,7 @@ def parse_slots(text: str | int | None, name: str = "--slots") -> Asked | None:
     except ValueError:
         slots = 0
     if slots < 1:
-        raise UserError(f"{name} is {text!r}; expected a number of at least 1, or auto.")
+        raise UserError(f"{name} is {text}; expected a number of at least 1, or auto.")
     return slots
 
 

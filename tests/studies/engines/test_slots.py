@@ -141,11 +141,11 @@ def test_slots_and_workers(monkeypatch):
 @pytest.mark.parametrize(
     "options, sentence",
     [
-        (["--slots", "0"], "--slots is '0'; expected a number of at least 1, or auto"),
-        (["--slots", "all"], "--slots is 'all'"),
+        (["--slots", "0"], "--slots is 0; expected a number of at least 1, or auto"),
+        (["--slots", "all"], "--slots is all"),
         (["--slots", "2", "--executor", "inline"], "not for inline: it does one run at a time"),
         (["--slots", "2", "--executor", "ray"], "not for ray: lower what each run gets"),
-        (["--executor", "slurm", "--cluster-set", "slots=many"], "slots is 'many'; expected a number of at"),
+        (["--executor", "slurm", "--cluster-set", "slots=many"], "slots is many; expected a number of at"),
     ],
 )
 def test_mistakes(tmp_path, capsys, options, sentence):
