@@ -60,7 +60,6 @@ def run_local(backlog: Backlog, how: How) -> None:
     slots = slots_for(how, backlog.history, backlog.summary.lowered)
     children: dict[int, _Child] = {}  # by sentinel
     again: list[_Child] = []  # have ended, and are to be started once more as soon as there is room
-    interrupted = False
 
     with Interrupt() as interrupt:
         try:
@@ -84,11 +83,11 @@ def run_local(backlog: Backlog, how: How) -> None:
                         again.append(child)
                 _kill_overdue(children.values())
         except KeyboardInterrupt:
-            interrupted = True
             _kill_forkserver()
+            raise
         finally:
             _stop(children.values())
-    if interrupted or interrupt.caught:
+    if interrupt.caught:
         raise KeyboardInterrupt
 
 
