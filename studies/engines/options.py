@@ -79,7 +79,7 @@ def parse_slots(text: str | int | None, name: str = "--slots") -> Asked | None:
     if text is None or text == "auto":
         return text  # type: ignore[return-value]
     try:
-        slots = int(str(text))
+        slots = int(text)
     except ValueError:
         slots = 0
     if slots < 1:
@@ -116,7 +116,7 @@ def _checked(where: str, key: str, value: Any) -> Any:
     kinds = get_type_hints(Cluster, include_extras=True)
     check_known("key", key, kinds, f" in {where.rstrip(': ')}")
     if key == "slots":
-        return parse_slots(value, f"{where}slots")
+        return parse_slots(str(value), f"{where}slots")
     try:
         return msgspec.convert(value, kinds[key])
     except msgspec.ValidationError as error:

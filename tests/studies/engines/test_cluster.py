@@ -52,6 +52,7 @@ def test_the_file_and_what_is_given_over_it(tmp_path):
         ("cpus = true", "cpus is True"),
         ("gpus = -1", "gpus is -1; expected float >= 0"),
         ("slots = 0", "slots is 0; expected a number of at least 1, or auto"),
+        ("slots = true", "slots is True; expected a number"),
         ("setup = [1]", "setup is .*expected str, got int"),
         ("time = ", "no TOML file"),
     ],
