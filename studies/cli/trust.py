@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 
 from hycon.errors import UserError
 from studies.cli.arguments import parse_encoders
-from studies.cli.shared import choosing, command, mixing, print_json, store_of, storing
+from studies.cli.shared import choosing, command, encoders_of, mixing, print_json, store_of, storing
 from studies.engines.executors import DEFAULT, names
 
 
@@ -94,19 +95,17 @@ def do_verify(options) -> int:
             on_event=progress,
         )
     if options.json:
-        print_json([one.to_dict() for one in found])
+        print_json([asdict(one) for one in found])
     else:
         for one in found:
             print(f"{one.run}  {one.label}: {one.outcome}")
-            lines = [("", one.findings), ("another environment: ", one.environment), ("note: ", one.notes)]
-            for head, said in lines:
-                for line in said:
+            for head, lines in (("", one.findings), ("another environment: ", one.environment), ("note: ", one.notes)):
+                for line in lines:
                     print(f"  {head}{line}")
     return 0 if all(one.outcome == "identical" for one in found) else 1
 
 
 def do_diff(options) -> None:
-    from hycon.pretrained import short_name
     from studies.lookup import pick_rows, profile_of, results_root, table_spec
     from studies.store.run_store import RunStore
     from studies.trust.diff import as_dicts, diff, text
@@ -123,7 +122,7 @@ def do_diff(options) -> None:
         corpus=options.corpus,
         data=options.data,
         profile=options.profile,
-        encoders={kind: short_name(name) for kind, name in parse_encoders(options.encoder).items()},
+        encoders=encoders_of(options),
         rows=rows,
         protocol=options.protocol,
         mixed=options.mixed,
@@ -144,11 +143,10 @@ def do_doctor(options) -> int:
     if options.json:
         print_json([{**f.to_dict(), "repaired": f in mended} for f in found])
         return 1 if left else 0
+    words = {"quarantine": "moved to quarantine/", "delete": "deleted", "release": "released"}
     for finding in found:
-        would = {"quarantine": "moved to quarantine/", "delete": "deleted", "release": "released"}.get(
-            finding.action or ""
-        )
-        done = "" if would is None else f" [{would}]" if finding in mended else f" [--repair: {would}]"
+        action = words.get(finding.action or "")
+        done = "" if action is None else f" [{action}]" if finding in mended else f" [--repair: {action}]"
         print(f"{finding.kind:11} {finding.path}: {finding.said}{done}")
     count = f"{len(found)} finding{'s' if len(found) != 1 else ''}"
     print(f"{count}, {len(mended)} repaired" if options.repair and found else count if found else "nothing found")

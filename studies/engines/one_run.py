@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -19,6 +21,7 @@ import numpy as np
 
 from hycon.errors import UserError
 from hycon.host import source_root
+from studies.engines.determinism import warnings_noted
 from studies.engines.energy import counters, joules
 from studies.store.record import RunRecord, RunSpec
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from hycon.data import Corpus
     from hycon.data.batch import Batch
 
+DRIVER = Path("/proc/driver/nvidia/version")
 WIDEST = 512  # chosen here: multimodal representations up to this width are kept for Fig. 4
 
 
@@ -46,6 +50,7 @@ def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tup
 
     started = datetime.now(UTC).isoformat(timespec="seconds")
     torch.set_num_threads(spec.threads)
+    _forget_peak_memory(device)
     corpus = load(spec.corpus, data_root)
     _check_identity(spec, corpus, model_module(spec.model).VERSION)
     training = Training(**spec.training)
@@ -60,10 +65,11 @@ def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tup
     model = build_model(
         spec.model, text=spec.text, dims=dims, encoder=spec.encoder, emotions=emotions, **spec.config
     ).to(device)
-    before = counters(device)
-    fitted = fit(model, batches["train"], batches["valid"], training, seed=spec.seed)
-    used = joules(before, counters(device))
-    metrics, arrays, test_seconds = _measure(model, batches, corpus, training.precision)
+    with warnings_noted(device) as warned:
+        before = counters(device)
+        fitted = fit(model, batches["train"], batches["valid"], training, seed=spec.seed)
+        used = joules(before, counters(device))
+        metrics, arrays, test_seconds = _measure(model, batches, corpus, training.precision)
     record = RunRecord(
         spec=spec,
         status="done",
@@ -79,9 +85,9 @@ def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tup
         energy_joules=used,
         weights_sha256=weights_sha256(model),
         device=device_name(device),
-        environment=environment(),
+        environment=environment(device),
         commit=commit(),
-        notes=list(corpus.manifest.notes),
+        notes=[*corpus.manifest.notes, *warned],
         started=started,
     )
     return record, arrays
@@ -134,12 +140,24 @@ def weights_sha256(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _peak_memory(device: str) -> float:
-    """MiB: the accelerator's peak where there is one, else this process's largest resident set."""
+def _forget_peak_memory(device: str) -> None:
+    """A process may run one spec after another: what an earlier one left on the GPU is not this one's."""
     import torch
 
     if torch.device(device).type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
+        torch.cuda.init()  # which resetting the peak needs, and does not do
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _peak_memory(device: str) -> float:
+    """MiB: the most that PyTorch reserved on the GPU, used or not, since others cannot have it; on a CPU this process's
+    largest resident set."""
+    import torch
+
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_reserved(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
@@ -162,14 +180,30 @@ def _cpu_model() -> str:
 
 
 @lru_cache
-def environment() -> dict[str, str]:
-    """Versions that can move a number, beside the device, and the instructions that PyTorch's CPU kernels use."""
+def environment(device: str = "cpu") -> dict[str, str]:
+    """Versions that can move a number, beside the device, and the instructions that PyTorch's CPU kernels use.
+
+    torch: with its build, which the package's version leaves out for some.  Of runs on a GPU also the versions of CUDA,
+    of cuDNN and of the driver, as far as they are told.
+    """
     import torch
 
-    packages = ("torch", "transformers", "numpy", "tokenizers")
-    versions = {name: metadata.version(name) for name in packages}
-    instructions = torch.backends.cpu.get_cpu_capability()
-    return {"python": platform.python_version(), "platform": sys.platform, **versions, "instructions": instructions}
+    versions = {name: metadata.version(name) for name in ("transformers", "numpy", "tokenizers")}
+    found = {"python": platform.python_version(), "platform": sys.platform, "torch": str(torch.__version__), **versions}
+    found["instructions"] = torch.backends.cpu.get_cpu_capability()
+    if torch.device(device).type == "cuda":
+        told = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "driver": _driver()}
+        found |= {name: str(version) for name, version in told.items() if version}
+    return found
+
+
+def _driver() -> str | None:
+    """The version of NVIDIA's driver, as its kernel module writes it; None where there is none."""
+    try:
+        found = re.search(r"\b\d+\.\d+(\.\d+)?\b", DRIVER.read_text())
+    except OSError:
+        return None
+    return found and found[0]
 
 
 @lru_cache

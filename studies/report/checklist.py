@@ -159,7 +159,7 @@ def _of_searches(scope: Scope) -> list[Item]:
     drawn = [len(use.study.trials) for use in uses]
     seeds = [len(use.runs) for use in uses]
     failed = sum(map(_failures, uses))
-    bounds = [space_of(scope.store, use.study.id) for use in uses]
+    bounds = [space_of(use.study) for use in uses]
     return [
         Item(
             "Number of runs: search trials and repeats",

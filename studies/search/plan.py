@@ -90,6 +90,7 @@ def trial_specs(row: Row, setting: Setting) -> tuple[Study, list[RunSpec]]:
         trials=[spec.id for spec in specs],
         model_version=specs[0].version,
         number=row.study,
+        space={name: list(choices) for name, choices in space.items()},
     )
     return study, specs
 

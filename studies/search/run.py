@@ -128,8 +128,7 @@ def run_rows(
 
 def choose_winner(store: RunStore, study: Study, row: Row, setting: Setting, specs: Sequence[RunSpec]) -> Study:
     """The study with its winner by validation loss (None where every trial failed), saved and entered in the ledger."""
-    from studies.registry import search_space
-    from studies.search.ledger import ledger
+    from studies.search.ledger import write_ledger
 
     records: dict[int, RunRecord | None] = {i: store.get(spec.id) for i, spec in enumerate(specs)}
     selected = select(records.items())
@@ -137,14 +136,7 @@ def choose_winner(store: RunStore, study: Study, row: Row, setting: Setting, spe
     if selected is not None:
         study = dataclasses.replace(study, runs=[spec.id for spec in repeat_specs(row, setting, study)])
     save_study(store, study)
-    space = search_space(row.model, row.text, {**study.row, **study.options})
-    losses = {i: r.valid_loss if r else None for i, r in records.items()}
-    name = f"{study.model}-{study.text}-{study.corpus}-{study.id}"
-    if store.storage is None:
-        ledger(store.root / "studies" / f"{study.id}.journal", name, study.draws, space, losses)
-    else:
-        with store.storage.alone():
-            ledger(store.storage.sqlalchemy_url(), name, study.draws, space, losses)
+    write_ledger(store, study, [record.valid_loss if record else None for record in records.values()])
     return study
 
 

@@ -89,23 +89,27 @@ def search(runs: RunStore, name: str):
 
 SEARCH = """
 import os, sys
-from studies.search.ledger import ledger
+from studies.search.ledger import write_ledger
 from studies.store.database import storage_of
+from studies.store.run_store import RunStore
+from studies.store.study import Study
 
-storage = storage_of(os.environ["BENCH_TEST_POSTGRES"])
+store = RunStore(sys.argv[1], storage=storage_of(os.environ["BENCH_TEST_POSTGRES"]))
+draws = [{"x": n} for n in range(8)]
+trials = [str(n) for n in range(8)]
+study = Study("m", "t", "c", sys.argv[1], {}, {}, None, "cpu", "paper", draws, trials, space={"x": list(range(8))})
 for done in (3, 8):
-    with storage.alone():
-        ledger(storage.sqlalchemy_url(), sys.argv[1], [{"x": n} for n in range(8)], {"x": list(range(8))},
-               {n: n / 8 for n in range(done)})
+    write_ledger(store, study, [n / 8 if n < done else None for n in range(8)])
+print(study.id)
 """
 
 
 def test_drivers_that_enter_one_search_at_the_same_time_enter_it_once(runs, tmp_path):
     drivers = [python(SEARCH, tmp_path) for _ in range(3)]
     for driver in drivers:
-        _, err = driver.communicate(timeout=120)
+        out, err = driver.communicate(timeout=120)
         assert driver.returncode == 0, err
-    study = search(runs, str(tmp_path))
+    study = search(runs, f"m-t-c-{out.strip()}")
     assert [(t.number, t.params["x"], t.value) for t in study.trials] == [(n, n, n / 8) for n in range(8)]
     assert study.best_trial.number == 0
 

@@ -116,16 +116,13 @@ def test_a_lease_that_expires_under_a_slow_worker_leaves_one_record(go, runs, tm
     assert examine(runs) == []
 
 
-def test_a_second_result_that_differs_is_kept_aside_and_told(runs):
+def test_a_second_result_that_differs_is_dropped_and_noted_in_the_log(runs):
     first = runs.put(record(spec(0), 0.5), ARRAYS)
-    for _ in range(2):
-        assert runs.put(record(spec(0), 0.25), {"valid_id": np.array(["b"])}) == first
-    aside = [p for p in runs.folder(spec(0).id).iterdir() if p.name.startswith("second-")]
-    assert [json.loads(p.read_text())["valid_loss"] for p in aside] == [0.25]
-    log = (runs.folder(spec(0).id) / "log.txt").read_text().splitlines()
-    assert log[0].startswith(f"{aside[0].name}: a second worker finished this run with another result")
-    assert log[0].endswith("(they differ in metrics, valid_loss, predictions)")
+    before = (runs.folder(spec(0).id) / "record.json").read_bytes()
+    assert runs.put(record(spec(0), 0.25), {"valid_id": np.array(["b"])}) == first
+    log = (runs.folder(spec(0).id) / "log.txt").read_text()
+    assert log.startswith("A second worker finished this run with another result; the first one stands.")
+    assert "They differ in metrics, valid_loss, predictions." in log
+    assert (runs.folder(spec(0).id) / "record.json").read_bytes() == before
     assert runs.predictions(spec(0).id)["valid_id"].tolist() == ["a"]
-    found = examine(runs)
-    assert [(f.kind, f.path, f.action) for f in found] == [("second", f"runs/{spec(0).id}/{aside[0].name}", None)]
-    assert repair(runs, found) == found
+    assert examine(runs) == []

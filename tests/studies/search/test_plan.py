@@ -62,6 +62,7 @@ def test_trials_are_the_same_whatever_else_is_asked():
 def test_trials_hold_their_draws():
     study, specs = trial_specs(EF, setting(trials=6))
     space = model_module("ef_lstm").SEARCH_SPACE["vectors"]
+    assert study.space == {name: list(choices) for name, choices in space.items()}
     assert len({json.dumps(d, sort_keys=True) for d in study.draws}) == 6
     for draw, spec in zip(study.draws, specs, strict=True):
         assert set(draw) == set(space)
