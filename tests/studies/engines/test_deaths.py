@@ -66,7 +66,7 @@ def test_other_deaths(go, config, reason):
 
 
 def test_workers_that_outlive_a_killed_fork_server_end_and_are_replaced(tmp_path):
-    driver = start_driver(tmp_path, "[spec(n, sleep=2.0) for n in range(2)]")
+    driver = start_driver(tmp_path, "[spec(n, hangs=1) for n in range(2)]")  # the first time
     wait_for(lambda: len(pids(tmp_path)) == 2)
     first = pids(tmp_path)
     os.kill(parent(first[0]), signal.SIGKILL)
