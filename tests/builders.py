@@ -6,7 +6,7 @@ from hycon.data.manifest import Manifest, read_manifest
 from hycon.pretrained import identify
 from studies.lookup import Profile
 from studies.registry import model_module, resolve
-from studies.search.run import Setting
+from studies.search.plan import Setting
 from studies.store.record import RunSpec
 
 ENCODER = {"name": "demo", "sha256": "e" * 64}

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from hycon.errors import UserError
 from studies.cli.arguments import parse_encoders
 from studies.cli.shared import choosing, command, encoders_of, mixing, print_json, store_of, storing
+from studies.engines.executors import DEFAULT, names
 
 
 def add(commands) -> None:
@@ -31,7 +32,8 @@ def add_verify(commands) -> None:
         help="folder of the pretrained model behind bert or xlnet, where its name alone does not lead to it",
     )
     added.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time, a process each")
-    added.add_argument("--executor", default="local", metavar="NAME", help="local (default) or inline")
+    here = names(lambda engine: not engine.remote, "or")
+    added.add_argument("--executor", default=DEFAULT, metavar="NAME", help=f"{here} (default: {DEFAULT})")
     added.add_argument("--quiet", action="store_true", help="no progress")
     added.add_argument("--json", action="store_true", help="as JSON")
 

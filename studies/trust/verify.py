@@ -21,7 +21,9 @@ import numpy as np
 
 from hycon.data.manifest import read_manifest
 from hycon.errors import UserError, nearest
+from studies.engines.executors import DEFAULT
 from studies.engines.machine import check_devices
+from studies.engines.options import EXECUTE
 from studies.registry import MODELS, literal
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
@@ -73,8 +75,8 @@ def verify(
     device: str | None = None,
     encoders: Mapping[str, str] | None = None,
     workers: int = 1,
-    executor: str = "local",
-    execute: str = "studies.engines.one_run:execute",
+    executor: str = DEFAULT,
+    execute: str = EXECUTE,
     on_event: Callable[[Any], None] | None = None,
 ) -> list[Verification]:
     """Run each of `records` again and compare.
@@ -83,7 +85,6 @@ def verify(
     the pretrained text model, where its name alone does not lead to it.
     Raises UserError, before anything is run, where corpus, encoder, model version or device is not the run's.
     """
-    from hycon.pretrained import modules
     from studies.engines.run import run
 
     for record in records:
@@ -107,7 +108,6 @@ def verify(
             execute=execute,
             data_root=data,
             on_event=on_event,
-            preload=("torch", "studies.engines.preload", *modules({s.text for s in specs.values() if s.encoder})),
         )
         reasons = {spec.id: reason for spec, reason in summary.failed}
         return [_outcome(record, kept[record.id], specs[record.id], again, reasons) for record in records]

@@ -13,7 +13,8 @@ from hycon.errors import UserError
 from studies.aggregate.table import study_of
 from studies.lookup import PROFILES
 from studies.registry import MODELS, model_module, resolve, search_space
-from studies.search.run import repeat_specs, run_rows, trial_specs
+from studies.search.plan import repeat_specs, trial_specs
+from studies.search.run import run_rows
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
 from studies.store.study import Study, load_studies, save_study
