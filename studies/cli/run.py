@@ -56,8 +56,7 @@ def do_ablate(options) -> int:
     if options.list:
         do_list(argparse.Namespace(**{**vars(options), "what": "ablations"}))
         return 0
-    from studies.aggregate.ablation import ablation_table, differences
-    from studies.aggregate.ablation_report import render_ablation
+    from studies.aggregate.ablation import ablation_table, differences, render_ablation
     from studies.lookup import task_of
 
     task = task_of(options.corpus, options.data)

@@ -11,8 +11,7 @@ from model_checks import build
 
 from hycon.errors import UserError
 from hycon.metrics import all_protocols
-from studies.aggregate.ablation import ablation_table, differences
-from studies.aggregate.ablation_report import render_ablation
+from studies.aggregate.ablation import ablation_table, differences, render_ablation
 from studies.aggregate.cells import CorpusInfo, assemble
 from studies.cli.inventory import ablations
 from studies.registry import MODELS, literal, model_module, resolve, search_space
@@ -164,7 +163,7 @@ def test_every_format_has_the_comparison(tmp_path):
     found = differences(result, store)
     printed = {name: render_ablation(result, found, name) for name in ("md", "latex", "html", "json", "csv")}
     assert "| Acc2" in printed["md"] and printed["latex"].count("\\end{table}") == 2
-    assert printed["html"].rstrip().endswith("</html>") and '<table id="comparison">' in printed["html"]
+    assert printed["html"].rstrip().endswith("</html>") and '<table id="ablation-difference"' in printed["html"]
     comparison = json.loads(printed["json"])["comparison"]
     assert comparison["mae"]["difference"] == pytest.approx(0.5)
     lines = list(csv.DictReader(io.StringIO(printed["csv"])))
