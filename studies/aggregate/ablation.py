@@ -144,13 +144,13 @@ def comparison(found: Sequence[Difference]) -> Grid:
 
 def _line(one: Difference) -> tuple[str, ...]:
     found, column = one.found, one.column
-    spec = f"+,.{column.decimals + 1}f"  # a decimal more than the table has, since differences are small
+    show = f"{{:+,.{column.decimals + 1}f}}".format  # a decimal more than the table has: differences are small
     low, high = (None if v is None else column.scale * v for v in (found.low, found.high))
     power = f"underpowered: p < 0.05 needs {found.seeds_needed} seeds a row at least" if found.underpowered else ""
     return (
         column.heading + ("" if column.higher_is_better else " (lower is better)"),
-        f"{column.scale * found.difference:{spec}}",
-        between(low, high, spec, "none: one run"),
+        show(column.scale * found.difference),
+        between(low, high, show, "none: one run"),
         p_value(found.p, "none"),
         p_value(one.p_adjusted, "none"),
         power,

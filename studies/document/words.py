@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import statistics
+from collections.abc import Callable, Sequence
 
 NOTHING = "–"  # where there is no number
 DAGGER = "†"  # a number that the paper quotes from another publication
@@ -24,14 +26,23 @@ def mean_sd(mean: float, sd: float | None, n: int, decimals: int) -> str:
     return f"{mean:,.{decimals}f}{spread}" + (f" ({n})" if n else "")
 
 
+def mean_sd_of(values: Sequence[float], decimals: int) -> str:
+    """`mean_sd` of the values, with their sample standard deviation where there are two or more."""
+    if not values:
+        return NOTHING
+    return mean_sd(
+        statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values), decimals
+    )
+
+
 def p_value(p: float | None, nothing: str = NOTHING) -> str:
     """Three decimals, "< 0.001" below them."""
     return nothing if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def between(low: float | None, high: float | None, spec: str, nothing: str = NOTHING) -> str:
-    """An interval, as "-0.3 to +1.2"; spec: of the number's format, such as "+.1f"."""
-    return nothing if low is None or high is None else f"{low:{spec}} to {high:{spec}}"
+def between(low: float | None, high: float | None, show: Callable[[float], str], nothing: str = NOTHING) -> str:
+    """An interval, as "-0.3 to +1.2"; show: prints one number."""
+    return nothing if low is None or high is None else f"{show(low)} to {show(high)}"
 
 
 def count_of(n: int, one: str, many: str = "") -> str:

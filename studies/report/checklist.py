@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from studies.aggregate.cells import measures
-from studies.document.blocks import Block, Grid, Heading, Section, Text
+from studies.document.blocks import Block, Cell, Grid, Section, Text, headings, numbers, wide
+from studies.document.words import NOTHING, count_of, mean_sd_of
 from studies.report.provenance import UNKNOWN, environment_of
 from studies.report.scope import Scope, Use
-from studies.report.searches import NOTHING, energy, hours, mean_sd, space_of, winner
+from studies.report.searches import energy, hours, space_of, winner
 from studies.store.record import RunRecord
 from studies.tables import TABLES, Column
 
@@ -43,13 +44,8 @@ def checklist(scope: Scope) -> Section:
         Grid(
             "checklist-items",
             "Reproducibility checklist.",
-            (
-                Heading("Item", wide=True),
-                Heading("State", badge=True),
-                Heading("Answer", wide=True),
-                Heading("Detail", wide=True),
-            ),
-            tuple((item.asked, item.state, item.answer, item.where) for item in found),
+            (*wide("Item"), *headings("State"), *wide("Answer", "Detail")),
+            tuple((item.asked, Cell("", verdict=item.state), item.answer, item.where) for item in found),
         ),
     ]
     blocks += [grid for task in ("sentiment", "emotion") if (grid := validation_scores(scope, task))]
@@ -64,19 +60,18 @@ def validation_scores(scope: Scope, task: str) -> Grid | None:
     columns = next(table for table in TABLES.values() if table.task == task).columns
     if task == "emotion":
         columns = tuple(column for column in columns if column.metric.startswith("average"))
-    headings = [Heading("Row"), Heading("Corpus")]
-    for column in columns:
-        headings += [Heading(f"{column.heading}, valid", number=True), Heading(f"{column.heading}, test", number=True)]
+    splits = ("valid", "test")
+    scores = numbers(*(f"{column.heading}, {split}" for column in columns for split in splits))
     lines = [
         (
             use.row.name,
             use.study.corpus,
-            *(_score(use.runs, split, column, scope.protocol) for column in columns for split in ("valid", "test")),
+            *(_score(use.runs, split, column, scope.protocol) for column in columns for split in splits),
         )
         for use in uses
     ]
     caption = f"Validation score for each test score ({task}): mean ± sd (n) of the same seeded runs."
-    return Grid(f"validation-{task}", caption, tuple(headings), tuple(lines))
+    return Grid(f"validation-{task}", caption, (*headings("Row", "Corpus"), *scores), tuple(lines))
 
 
 def _task(use: Use) -> str:
@@ -85,7 +80,7 @@ def _task(use: Use) -> str:
 
 def _score(records: Sequence[RunRecord], split: str, column: Column, protocol: str) -> str:
     found = [measures(record, protocol, split).get(column.metric) for record in records]
-    return mean_sd([column.scale * value for value in found if value is not None], column.decimals)
+    return mean_sd_of([column.scale * value for value in found if value is not None], column.decimals)
 
 
 # ------------------------------------------------------------------------------------------------- items
@@ -164,7 +159,8 @@ def _of_searches(scope: Scope) -> list[Item]:
         Item(
             "Number of runs: search trials and repeats",
             _state([len(use.trials) + _failures(use) >= len(use.study.trials) and use.runs for use in uses]),
-            f"{_range(drawn)} trials and {_range(seeds)} seeded runs a row (the paper: 50, 5); {failed} trials failed."
+            f"{_range(drawn)} trials and {_range(seeds)} seeded runs a row (the paper: 50, 5); "
+            f"{count_of(failed, 'trial')} failed."
             if uses
             else "Nothing was run.",
             "Searches",
