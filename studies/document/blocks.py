@@ -179,6 +179,11 @@ class Grid:
         names = [*string.ascii_lowercase, *(a + b for a in string.ascii_lowercase for b in string.ascii_lowercase)]
         return dict(zip(found, names, strict=False))
 
+    @property
+    def cautions(self) -> list[str]:
+        """The cells' notes, each with its letter."""
+        return [f"({letter}) {note}" for note, letter in self.letters.items()]
+
 
 @dataclass(frozen=True)
 class Picture:

@@ -15,11 +15,13 @@ def as_json(value: Any) -> str:
 
 
 def as_csv(lines: Sequence[dict[str, Any]]) -> str:
-    """A header, whose columns are those of the longest line, and a line each; "" for what is None or absent."""
+    """A header with the keys of all lines, and a line each; "" for what is None or absent."""
     if not lines:
         return ""
     out = io.StringIO()
-    writer = csv.DictWriter(out, list(max(lines, key=len)), lineterminator="\n", restval="")
+    writer = csv.DictWriter(
+        out, list(dict.fromkeys(key for line in lines for key in line)), lineterminator="\n", restval=""
+    )
     writer.writeheader()
     writer.writerows(lines)
     return out.getvalue()

@@ -51,10 +51,8 @@ def _environment() -> Any:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    found.filters |= {"kind": lambda block: type(block).__name__, "slug": slug, "base64": _base64}
+    found.filters["kind"] = lambda block: type(block).__name__
+    found.filters["slug"] = slug
+    found.filters["base64"] = lambda content: base64.b64encode(content).decode()
     found.globals |= {"SIGNS": SIGNS, "TONES": TONES}
     return found
-
-
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode()

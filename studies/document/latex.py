@@ -9,22 +9,9 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from studies.document.blocks import (
-    Block,
-    Bullets,
-    Cell,
-    Counts,
-    Document,
-    Fold,
-    Grid,
-    Heading,
-    Notice,
-    Part,
-    Picture,
-    Section,
-    Text,
-)
-from studies.document.words import slug
+from studies.document import blocks
+from studies.document.blocks import Block, Cell, Document, Grid, Heading
+from studies.document.words import count_of, slug
 
 PREAMBLE = r"""\documentclass{article}
 \usepackage[a4paper,landscape,margin=18mm]{geometry}
@@ -47,45 +34,44 @@ def write(document: Document) -> str:
     return f"{PREAMBLE}{top}{''.join(map(_block, (*document.banner, *document.sections)))}\\end{{document}}\n"
 
 
-def fragment(blocks: Sequence[Block]) -> str:
+def fragment(items: Sequence[Block]) -> str:
     """Some blocks to \\input, ending in a newline. The first line names the packages they need."""
-    tables = [block for block in blocks if isinstance(block, Grid)]
+    tables = [block for block in items if isinstance(block, Grid)]
     needed = dict.fromkeys("graphicx" if grid.narrow else "longtable" for grid in tables)
     return f"% needs \\usepackage{{{','.join(['booktabs', *needed])}}}\n" + "\n".join(
-        _float(block, "htbp") if isinstance(block, Grid) and block.narrow else _block(block) for block in blocks
+        _float(block, "htbp") if isinstance(block, Grid) and block.narrow else _block(block) for block in items
     )
 
 
 def _block(block: Block) -> str:
     match block:
-        case Text(text):
+        case blocks.Text(text):
             return _paragraph(text)
-        case Notice(text):
+        case blocks.Notice(text):
             return f"\\textbf{{{_breakable(text)}}}\\par\n"
-        case Bullets(items):
+        case blocks.Bullets(items):
             return "\\begin{itemize}\n" + "".join(f"\\item {_breakable(i)}\n" for i in items) + "\\end{itemize}\n"
-        case Counts():
+        case blocks.Counts():
             return _paragraph(block.words)
         case Grid(narrow=True):
             return _float(block, "!htbp")
         case Grid():
             return _longtable(block)
-        case Picture(figure):
+        case blocks.Picture(figure):
             return _paragraph(f"{figure.caption} (The picture is in the HTML report, or from `bench figure'.)")
-        case Part(_, title, inside):
-            return f"\\subsection{{{escape(title)}}}\n{_blocks(inside)}"
-        case Section(_, title, inside):
-            return f"\\section{{{escape(title)}}}\n{_blocks(inside)}\\clearpage\n"
-        case Fold():
+        case blocks.Part(_, title, inside):
+            return f"\\subsection{{{escape(title)}}}\n{_all(inside)}"
+        case blocks.Section(_, title, inside):
+            return f"\\section{{{escape(title)}}}\n{_all(inside)}\\clearpage\n"
+        case blocks.Fold():
             raise AssertionError("details are counted, not printed")
 
 
-def _blocks(blocks: Sequence[Block]) -> str:
-    shown = "".join(_block(block) for block in blocks if not isinstance(block, Fold))
-    folds = sum(isinstance(block, Fold) for block in blocks)
-    return shown + (
-        _paragraph(f"The details of {folds} entries are in the HTML and Markdown reports.") if folds else ""
-    )
+def _all(items: Sequence[Block]) -> str:
+    shown = "".join(_block(block) for block in items if not isinstance(block, blocks.Fold))
+    folds = sum(isinstance(block, blocks.Fold) for block in items)
+    said = f"The details of {count_of(folds, 'entry', 'entries')} are in the HTML and Markdown reports."
+    return shown + (_paragraph(said) if folds else "")
 
 
 def _paragraph(text: str) -> str:
@@ -116,7 +102,7 @@ def _longtable(grid: Grid) -> str:
     letters = grid.letters
     heads = _line([f"\\bfseries {_breakable(heading.text)}" for heading in grid.headings])
     rows = "".join(_line([_lines(cell, letters) for cell in row]) for row in grid.cells)
-    notes = [*grid.notes, *((grid.lettered, *(f"({letter}) {x}" for x, letter in letters.items())) if letters else ())]
+    notes = [*grid.notes, *((grid.lettered, *grid.cautions) if letters else ())]
     below = "\n" + "".join(map(_paragraph, notes)) if notes else ""
     return (
         "{\\footnotesize\\sloppy\n"

@@ -5,20 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from studies.document.blocks import (
-    Block,
-    Bullets,
-    Cell,
-    Counts,
-    Document,
-    Fold,
-    Grid,
-    Notice,
-    Part,
-    Picture,
-    Section,
-    Text,
-)
+from studies.document import blocks
+from studies.document.blocks import Block, Cell, Document, Grid
 
 
 def write(document: Document) -> str:
@@ -27,9 +15,9 @@ def write(document: Document) -> str:
     return "\n\n".join([*top, *map(_block, (*document.banner, *document.sections))]) + "\n"
 
 
-def fragment(blocks: Sequence[Block]) -> str:
+def fragment(items: Sequence[Block]) -> str:
     """Some blocks without a document around them, ending in a newline."""
-    return "\n\n".join(map(_block, blocks)) + "\n"
+    return "\n\n".join(map(_block, items)) + "\n"
 
 
 def escape(text: str) -> str:
@@ -39,28 +27,28 @@ def escape(text: str) -> str:
 
 def _block(block: Block) -> str:
     match block:
-        case Text(text):
+        case blocks.Text(text):
             return escape(text)
-        case Notice(text):
+        case blocks.Notice(text):
             return f"**{escape(text)}**"
-        case Bullets(items):
+        case blocks.Bullets(items):
             return _bullets(items)
-        case Counts():
+        case blocks.Counts():
             return escape(block.words)
         case Grid():
             return _grid(block)
-        case Picture(figure):
+        case blocks.Picture(figure):
             return f"{escape(figure.caption)}\n\n{escape(figure.alt)}"
-        case Fold(_, summary, inside, verdict):
+        case blocks.Fold(_, summary, inside, verdict):
             return _under("####", ": ".join(filter(None, (verdict, summary))), inside)
-        case Part(_, title, inside):
+        case blocks.Part(_, title, inside):
             return _under("###", title, inside)
-        case Section(_, title, inside):
+        case blocks.Section(_, title, inside):
             return _under("##", title, inside)
 
 
-def _under(level: str, title: str, blocks: Sequence[Block]) -> str:
-    return "\n\n".join([f"{level} {escape(title)}", *map(_block, blocks)])
+def _under(level: str, title: str, items: Sequence[Block]) -> str:
+    return "\n\n".join([f"{level} {escape(title)}", *map(_block, items)])
 
 
 def _bullets(items: Sequence[str]) -> str:
@@ -76,7 +64,7 @@ def _grid(grid: Grid) -> str:
     if grid.notes:
         parts.append(_bullets(grid.notes))
     if letters:
-        parts += [escape(grid.lettered), _bullets([f"({letter}) {note}" for note, letter in letters.items()])]
+        parts += [escape(grid.lettered), _bullets(grid.cautions)]
     return "\n\n".join(parts)
 
 

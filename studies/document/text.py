@@ -31,7 +31,7 @@ def _grid(grid: Grid) -> str:
     if grid.notes:
         parts.append("\n".join(map(wrapped, grid.notes)))
     if letters:
-        parts.append("\n".join([grid.lettered, *(wrapped(f"({letter}) {note}") for note, letter in letters.items())]))
+        parts.append("\n".join([grid.lettered, *map(wrapped, grid.cautions)]))
     return "\n\n".join(parts)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 NOTHING = "–"  # where there is no number
 DAGGER = "†"  # a number that the paper quotes from another publication
@@ -43,6 +43,14 @@ def p_value(p: float | None, nothing: str = NOTHING) -> str:
 def between(low: float | None, high: float | None, show: Callable[[float], str], nothing: str = NOTHING) -> str:
     """An interval, as "-0.3 to +1.2"; show: prints one number."""
     return nothing if low is None or high is None else f"{show(low)} to {show(high)}"
+
+
+def span(counts: Collection[int]) -> str:
+    """ "5", "3 to 5", or a dash for none."""
+    if not counts:
+        return NOTHING
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def count_of(n: int, one: str, many: str = "") -> str:

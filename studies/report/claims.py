@@ -94,8 +94,8 @@ def claim_list(id: str, caption: str, found: Claims, prefix: str) -> Grid:
     rows = []
     for r in found:
         name = Cell(r.claim.id, link=_fold_id(r, prefix) if r.parts else "")
-        line = (name, Cell("", verdict=r.verdict), quotation(r.claim), r.reason)
-        rows.append((*line, *[OTHER_SETTING if r.caution else ""] * setting))
+        line: tuple[Cell | str, ...] = (name, Cell("", verdict=r.verdict), quotation(r.claim), r.reason)
+        rows.append((*line, OTHER_SETTING if r.caution else "") if setting else line)
     return Grid(id, caption, heads, tuple(rows))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from studies.document.blocks import Fold, Grid, Notice, Section, Text, headings, numbers, wide
-from studies.document.words import NOTHING, mean_sd_of
+from studies.document.words import NOTHING, mean_sd_of, span
 from studies.report.scope import Scope, Use
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
@@ -48,8 +48,9 @@ def winner(use: Use) -> RunRecord | None:
     return next((record for record in use.trials if record.id == chosen), None)
 
 
-def _failed(use: Use, runs: Sequence[str]) -> int:
-    return sum(failure.id in runs for failure in use.failures)
+def failed(use: Use) -> int:
+    """How many of its trials."""
+    return sum(failure.id in use.study.trials for failure in use.failures)
 
 
 # ------------------------------------------------------------------------------------------------- searches
@@ -85,7 +86,7 @@ def _search_line(scope: Scope, use: Use) -> tuple[str, ...]:
         use.row.name,
         study.corpus,
         f"{len(use.trials)} of {len(study.trials)}",
-        str(_failed(use, study.trials)),
+        str(failed(use)),
         f"{math.prod(len(choices) for choices in space.values()):,}" if space else NOTHING,
         f"{won.valid_loss:.4f}" if won and won.valid_loss is not None else NOTHING,
         mean_sd_of(losses, 4),
@@ -168,13 +169,12 @@ def _cost_line(use: Use) -> tuple[str, ...]:
     def over(name: str, decimals: int) -> str:
         return mean_sd_of([value for r in measured if (value := getattr(r, name)) is not None], decimals)
 
-    counts = sorted({record.parameters for record in measured if record.parameters is not None})
     return (
         use.row.name,
         use.study.corpus,
         str(len(use.done)),
         f"{hours(use.done):.3f}",
-        " to ".join(f"{count:,}" for count in (counts if len(counts) < 2 else (counts[0], counts[-1]))) or NOTHING,
+        span([record.parameters for record in measured if record.parameters is not None]),
         over("seconds", 1),
         over("seconds_per_epoch", 2),
         over("test_seconds", 3),

@@ -22,6 +22,8 @@ from studies.aggregate.cells import NOT_RUN, RowResult
 from studies.aggregate.comparability import identity
 from studies.aggregate.predictions import compare_records, group_of
 from studies.aggregate.table import table_result
+from studies.document.blocks import headings
+from studies.document.text import table as aligned
 from studies.statistics.comparison import Comparison, Group, benjamini_hochberg
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
@@ -266,8 +268,6 @@ def text(found: Sequence[TableDiff]) -> str:
 
 
 def _block(one: TableDiff) -> str:
-    from tabulate import tabulate
-
     head = f"{one.table.name} on {one.corpus}" + (" (SYNTHETIC DATA)" if one.synthetic else "")
     columns = {column.metric: column for column in one.table.columns}
     lines = [
@@ -278,8 +278,8 @@ def _block(one: TableDiff) -> str:
     ]
     parts = [head]
     if lines:
-        heads = ["Model", "metric", "A (n)", "B (n)", "A - B", "95 % interval", "p", "adjusted"]
-        parts.append(tabulate(lines, heads, "simple", disable_numparse=True))
+        heads = headings("Model", "metric", "A (n)", "B (n)", "A - B", "95 % interval", "p", "adjusted")
+        parts.append(aligned(heads, lines))
     parts += [f"{row.row}: {said}" for row in one.rows for said in row.said]
     for status, words in ((SAME, "the same runs with the same numbers"), (ONLY_A, ONLY_A), (ONLY_B, ONLY_B)):
         names = [row.row for row in one.rows if row.status == status]

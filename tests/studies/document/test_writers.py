@@ -112,7 +112,7 @@ c & -- \\
 \subsection{Part}
 Under it.\par
 A \textless{}caption\textgreater{}. (The picture is in the HTML report, or from `bench figure'.)\par
-The detail of 1 entry is in the HTML and Markdown reports.\par
+The details of 1 entry are in the HTML and Markdown reports.\par
 \clearpage
 \end{document}
 """
