@@ -19,7 +19,8 @@ def test_the_papers_corpora_are_shown_unless_the_folder_holds_one_other_thing_on
     other = manifest("mosi_resampled", notes=["audio is made up"])
     store = fill(tmp_path / "one", held=other)
     scope = read_scope(store)
-    assert scope.corpus == "mosi_resampled" and scope.results["table1"].corpus.name == "mosi_resampled"
+    assert scope.corpus == "mosi_resampled"
+    assert scope.results["table1"].corpus.name == "mosi_resampled"
     assert scope.results["table2"].corpus.name == "mosei"  # mosi_resampled stands for mosi only
     assert scope.results["table3"].corpus.name == "iemocap"  # emotions
     assert [use.rows for use in scope.uses] == [
@@ -38,7 +39,8 @@ def test_the_papers_corpora_are_shown_unless_the_folder_holds_one_other_thing_on
     both = fill(tmp_path / "two")
     fill(tmp_path / "two", held=other)
     scope = read_scope(both)
-    assert scope.corpus is None and {use.study.corpus for use in scope.uses} == {"mosi"}
+    assert scope.corpus is None
+    assert {use.study.corpus for use in scope.uses} == {"mosi"}
     assert [study.corpus for study in scope.unshown] == ["mosi_resampled"]
     assert r"1 study on mosi\_resampled, profile paper, in none of the tables" in report(both, format="md")
 
@@ -76,7 +78,8 @@ def test_verdicts_are_counted_over_the_numbers_that_the_paper_prints(tmp_path):
     section = summary(scope, [])
     total = next(block for block in section.blocks if isinstance(block, Counts))
     counted = dict(total.counts)
-    assert sum(counted.values()) == 444 + 1 and counted["quoted"] == 90
+    assert sum(counted.values()) == 444 + 1
+    assert counted["quoted"] == 90
     grid = next(block for block in section.blocks if isinstance(block, Grid))
     first = grid.rows[0]
     assert first[:3] == ("Table 1: Comparison with baselines", "mosi", "1 of 22")
@@ -101,7 +104,8 @@ def test_claims_and_figures_stand_in_the_report(tmp_path, monkeypatch):
     text = report(fill(tmp_path))
     page = Page(text)
     for claim in load_claims():
-        assert text.count(f">{claim.id}</a>") == 2 and f"evidence-{claim.id}" in page.ids  # by runs, and by the paper
+        assert text.count(f">{claim.id}</a>") == 2
+        assert f"evidence-{claim.id}" in page.ids  # by runs, and by the paper
     figures = {id.removeprefix("figure-") for id in page.ids if id.startswith("figure-")}
     assert figures == set(studies.figures.FIGURES) - {"fig4"}
     assert "Fig. 4 needs HyCon without contrastive losses: run table4." in text.partition("Not drawn:")[2]
@@ -137,5 +141,6 @@ def test_a_mistake_is_one_sentence_and_writes_nothing(tmp_path, capsys, argument
     before = sorted(tmp_path.rglob("*"))
     assert main(["report", "--results", str(tmp_path / "results"), *arguments]) == 2
     err = capsys.readouterr().err
-    assert said in err and err.count("\n") == 1
+    assert said in err
+    assert err.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before

@@ -73,7 +73,8 @@ def test_the_checklist_is_complete_where_the_records_are(tmp_path):
     journal(store, read_scope(store).uses[0].study.id)
     found = states(store)
     assert found.pop("Language of the data") == "missing"  # no importer records it
-    assert set(found.values()) == {"complete"} and len(found) == 16
+    assert set(found.values()) == {"complete"}
+    assert len(found) == 16
     answers = {item.asked: item.answer for item in items(read_scope(store))}
     assert answers["Number of runs: search trials and repeats"] == (
         "3 trials and 2 seeded runs for each row (the paper: 50, 5); 1 trial failed."
@@ -102,7 +103,8 @@ def test_every_test_score_has_its_validation_score_beside_it(tmp_path):
     grid = validation_scores(read_scope(fill(tmp_path)), "sentiment")
     heads = [heading.text for heading in grid.headings]
     line = dict(zip(heads, grid.rows[0], strict=True))
-    assert line["Acc2, valid"] == "82.0 ± 1.4 (2)" and line["Acc2, test"] == "81.0 ± 1.4 (2)"
+    assert line["Acc2, valid"] == "82.0 ± 1.4 (2)"
+    assert line["Acc2, test"] == "81.0 ± 1.4 (2)"
     assert validation_scores(read_scope(fill(tmp_path)), "emotion") is None
 
 
