@@ -181,8 +181,9 @@ class Grid:
 
     @property
     def cautions(self) -> list[str]:
-        """The cells' notes, each with its letter."""
-        return [f"({letter}) {note}" for note, letter in self.letters.items()]
+        """The cells' notes, each with its letter; above them what they are."""
+        letters = self.letters
+        return [self.lettered, *(f"({letter}) {note}" for note, letter in letters.items())] if letters else []
 
 
 @dataclass(frozen=True)

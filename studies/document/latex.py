@@ -84,8 +84,9 @@ def _paragraph(text: str) -> str:
 def _float(grid: Grid, place: str) -> str:
     """A table environment; what is too wide for the line is made smaller."""
     columns = "".join("r" if heading.right else "l" for heading in grid.headings)
-    rows = [[escape(cell.words({}), cell.best) for cell in row] for row in grid.cells]
-    below = "".join(f"{escape(note)}\\par\n" for note in grid.notes)
+    letters = grid.letters
+    rows = [[escape(cell.words(letters), cell.best) for cell in row] for row in grid.cells]
+    below = "".join(f"{escape(note)}\\par\n" for note in (*grid.notes, *grid.cautions))
     return (
         f"\\begin{{table}}[{place}]\n\\centering\n"
         f"\\caption{{{escape(grid.said.text())}}}\n\\label{{tab:{slug(grid.id)}}}\n"
@@ -102,8 +103,8 @@ def _longtable(grid: Grid) -> str:
     letters = grid.letters
     heads = _line([f"\\bfseries {_breakable(heading.text)}" for heading in grid.headings])
     rows = "".join(_line([_lines(cell, letters) for cell in row]) for row in grid.cells)
-    notes = [*grid.notes, *((grid.lettered, *grid.cautions) if letters else ())]
-    below = "\n" + "".join(map(_paragraph, notes)) if notes else ""
+    notes = "".join(map(_paragraph, (*grid.notes, *grid.cautions)))
+    below = f"\n{notes}" if notes else ""
     return (
         "{\\footnotesize\\sloppy\n"
         f"\\begin{{longtable}}{{{_columns(grid.headings)}}}\n"

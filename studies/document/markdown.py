@@ -63,8 +63,8 @@ def _grid(grid: Grid) -> str:
     parts = [escape(grid.said.text()), _aligned(heads, rows, align) if grid.narrow else _compact(heads, rows, align)]
     if grid.notes:
         parts.append(_bullets(grid.notes))
-    if letters:
-        parts += [escape(grid.lettered), _bullets(grid.cautions)]
+    if cautions := grid.cautions:
+        parts += [escape(cautions[0]), _bullets(cautions[1:])]
     return "\n\n".join(parts)
 
 

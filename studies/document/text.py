@@ -31,7 +31,7 @@ def _grid(grid: Grid) -> str:
     if grid.notes:
         parts.append("\n".join(map(wrapped, grid.notes)))
     if letters:
-        parts.append("\n".join([grid.lettered, *map(wrapped, grid.cautions)]))
+        parts.append("\n".join(map(wrapped, grid.cautions)))
     return "\n\n".join(parts)
 
 

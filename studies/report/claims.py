@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from hycon.errors import UserError
+from studies.claims.by_paper import against_paper
+from studies.claims.by_runs import evaluate
+from studies.claims.file import Claim
+from studies.claims.verdict import ClaimResult
+from studies.claims.verdict import Part as Comparison
 from studies.document.blocks import (
     Block,
     Bullets,
@@ -26,20 +30,13 @@ from studies.document.blocks import (
 from studies.document.words import NOTHING, between, p_value
 from studies.report.scope import Scope
 
-if TYPE_CHECKING:
-    from studies.claims.by_runs import ClaimResult
-
-    Claims = Sequence[ClaimResult]
-else:
-    Claims = Sequence
+Claims = Sequence[ClaimResult]
 
 CLAIM_VERDICTS = ("supported", "contradicted", "undecided", "not run")
 OTHER_SETTING = "not the paper’s"
 
 
 def evaluated(scope: Scope) -> Claims:
-    from studies.claims.by_runs import evaluate
-
     return evaluate(
         scope.store,
         corpus=scope.corpus,
@@ -75,8 +72,6 @@ def claims(found: Claims) -> Section:
 
 
 def paper_against_itself() -> Section:
-    from studies.claims.by_runs import against_paper
-
     found = against_paper()
     counted = Counter(result.verdict for result in found)
     said = Counts(
@@ -99,11 +94,11 @@ def claim_list(id: str, caption: str, found: Claims, prefix: str) -> Grid:
     return Grid(id, caption, heads, tuple(rows))
 
 
-def quotation(claim: Any) -> str:
+def quotation(claim: Claim) -> str:
     return f"“{claim.quote}” ({claim.place})"
 
 
-def _fold_id(result: Any, prefix: str) -> str:
+def _fold_id(result: ClaimResult, prefix: str) -> str:
     return f"evidence-{prefix}{result.claim.id}"
 
 
@@ -111,7 +106,7 @@ def folds(found: Claims, prefix: str) -> list[Fold]:
     return [fold(result, prefix) for result in found if result.parts]
 
 
-def fold(result: Any, prefix: str) -> Fold:
+def fold(result: ClaimResult, prefix: str) -> Fold:
     """The comparisons that a claim is made of."""
     grid = Grid(
         f"parts-{prefix}{result.claim.id}",
@@ -131,7 +126,7 @@ def fold(result: Any, prefix: str) -> Fold:
     return Fold(_fold_id(result, prefix), result.claim.id, (*said, grid), result.verdict)
 
 
-def _part_line(part: Any) -> tuple[str | Cell, ...]:
+def _part_line(part: Comparison) -> tuple[str | Cell, ...]:
     power = ""
     if part.underpowered:
         power = "underpowered" + (f": {part.seeds_needed} seeds a row would do" if part.seeds_needed else "")
