@@ -5,7 +5,19 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from model_checks import EVERY, build, check_batch_of_one, check_gradients, check_own_prediction, corpus_of, loss_of
+from model_checks import (
+    BOTH_FORMS,
+    EVERY,
+    SENTIMENT,
+    build,
+    check_batch_of_one,
+    check_gpu,
+    check_gradients,
+    check_own_prediction,
+    corpus_of,
+    loss_of,
+    undropped,
+)
 
 from hycon.data.manifest import MODALITIES
 from hycon.data.ragged import Ragged
@@ -15,8 +27,6 @@ from hycon.output import task_loss
 from hycon.train import Training, evaluate, fit, predict, seed_everything
 from studies.registry import MODELS, model_module
 
-SENTIMENT = [pytest.param(m, t, id=f"{m}-{t}") for m, t in EVERY]
-BOTH_FORMS = [pytest.param(m, t, id=f"{m}-{t}") for m, t in EVERY if t in ("glove", "bert")]
 WITH_GLOVE = [m for m, t in EVERY if t == "glove"]
 UNUSED = {"mask_emb"}  # XLNet's query for permutation training: the one parameter that no forward pass reads
 SMALLER = {  # enough for the made-up corpora; a model that is not named runs as it is
@@ -82,20 +92,9 @@ def test_models_with_a_loss_of_their_own_take_the_kind_of_the_task_loss(model, b
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize(("model", "text"), SENTIMENT)
 def test_a_gpu_gives_what_a_cpu_gives(model, text, batches):
+    """Tried under a pretended GPU in test_pretended_gpu.py."""
     batch = batches(corpus_of(text), text)["train"].slice(0, 13)
-    net = build(model, text, batch).eval()
-    there = build(model, text, batch).eval().to("cuda")
-    loss_of(net, batch).backward()
-    loss_of(there, batch.to("cuda")).backward()
-    with torch.no_grad():
-        torch.testing.assert_close(
-            there(batch.to("cuda")).prediction.cpu(), net(batch).prediction, atol=1e-4, rtol=1e-4
-        )
-    for (name, one), other in zip(net.named_parameters(), there.parameters(), strict=True):
-        if one.grad is not None:
-            torch.testing.assert_close(
-                other.grad.cpu(), one.grad, atol=1e-3, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}"
-            )
+    check_gpu(*(undropped(model, text, batch) for _ in range(2)), batch, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize(("model", "text"), SENTIMENT)
