@@ -11,10 +11,8 @@ runs unless it was run here; a quoted number is never set against a measured one
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 
-from hycon.data.manifest import corpus_folder, read_manifest
 from hycon.errors import UserError, nearest
 from studies.aggregate.cells import RowResult, is_paper_encoder
 from studies.aggregate.table import table_result
@@ -34,7 +32,7 @@ from studies.claims.verdict import (
     fold,
     judged,
 )
-from studies.lookup import DEMO_CORPORA, PROFILES, corpus_name, profile_of
+from studies.lookup import DEFAULT_VIEW, View, manifest_of
 from studies.paper import paper_value
 from studies.statistics.cell import tolerance_of
 from studies.statistics.comparison import Comparison, benjamini_hochberg
@@ -60,51 +58,29 @@ def pick(claims: Sequence[Claim], ids: Sequence[str]) -> tuple[Claim, ...]:
     return tuple(by_id[name] for name in dict.fromkeys(ids))
 
 
-def evaluate(
-    store: RunStore,
-    *,
-    corpus: str | None = None,
-    data: str | os.PathLike | None = None,
-    profile: str | None = None,
-    encoders: Mapping[str, str] | None = None,
-    protocol: str = "paper",
-    claims: Sequence[Claim] | None = None,
-) -> list[ClaimResult]:
-    """The verdict on every claim (or `claims`) by the finished runs that `bench table` would show with these options.
+def evaluate(store: RunStore, view: View = DEFAULT_VIEW, *, claims: Sequence[Claim] | None = None) -> list[ClaimResult]:
+    """The verdict on every claim (or `claims`) by the finished runs that `bench table` shows with this view.
 
-    corpus: judge by runs on this corpus, and only the claims whose tables suit its labels; default: each table's own.
-    p-values are adjusted over all claims of a table, whichever are asked for.  Raises UserError for an unknown corpus,
-    profile or protocol, and for `claims` that the corpus cannot answer. Trains nothing and imports no torch.
+    With a corpus, only the claims about its kind of labels are judged. p-values are adjusted over all claims of a
+    table, whichever are asked for.  Raises UserError for an unknown corpus, and for `claims` that the corpus cannot
+    answer. Trains nothing and imports no torch.
     """
-    if profile:
-        profile_of(profile)
-    task = _task(corpus, data, store) if corpus else None
+    task = manifest_of(view.corpus, view.data, store.root).task if view.corpus else None
     everything = [claim for claim in load_claims() if task in (None, claim.task)]
     asked = everything if claims is None else list(claims)
     for claim in asked:
         if task not in (None, claim.task):
-            raise UserError(f"Claim {claim.id} is about {claim.task}s; the labels of corpus {corpus} are {task}s.")
+            raise UserError(f"Claim {claim.id} is about {claim.task}s; the labels of corpus {view.corpus} are {task}s.")
     families = {table for claim in asked for table in claim.tables}
     made = {
-        claim.id: [c for c in _distinct(contests(claim), corpus, profile) if c.table in families]
+        claim.id: [c for c in _distinct(contests(claim), view) if c.table in families]
         for claim in (*everything, *asked)
     }
     needed = {side.table for found in made.values() for c in found for side in (c.a, c.b) if side}
-    results = {}
     studies = load_studies(store)
-    for name in sorted(needed):
-        results[name] = table_result(
-            TABLES[name],
-            store,
-            corpus=corpus,
-            data=data,
-            profile=profile,
-            encoders=encoders,
-            protocol=protocol,
-            studies=studies,
-        )
+    results = {name: table_result(TABLES[name], store, view, studies=studies) for name in sorted(needed)}
     rows = {Side(name, row.row.name): row for name, result in results.items() for row in result.rows}
-    evidence = Evidence(store, protocol)
+    evidence = Evidence(store, view.protocol)
     corpora = {name: result.corpus.name for name, result in results.items()}
     parts = _adjusted(
         {c: _measured(c, rows, evidence, corpora[c.table]) for found in made.values() for c in dict.fromkeys(found)}
@@ -112,23 +88,9 @@ def evaluate(
     return [_result(claim, [parts[c] for c in made[claim.id]], rows, corpora) for claim in asked]
 
 
-def _task(corpus: str, data: str | os.PathLike | None, store: RunStore) -> str:
-    """What the corpus's labels are: by the data, by what the results remember, or by the table that is about it."""
-    for task, name in DEMO_CORPORA.items():
-        if corpus == name:
-            return task
-    for root in (data, store.root / "corpora"):
-        if (corpus_folder(corpus, root) / "manifest.json").exists():
-            return read_manifest(corpus, root).task
-    for table in TABLES.values():
-        if corpus == table.corpus:
-            return table.task
-    return read_manifest(corpus, data).task  # raises UserError with the corpora that there are
-
-
-def _distinct(found: Sequence[Contest], corpus: str | None, profile: str | None) -> tuple[Contest, ...]:
+def _distinct(found: Sequence[Contest], view: View) -> tuple[Contest, ...]:
     """One of those that come to the same, when two tables are read on one corpus."""
-    read_on = {name: corpus_name(TABLES[name], PROFILES.get(profile or ""), corpus) for name in TABLES}
+    read_on = {name: view.corpus_of(table) for name, table in TABLES.items()}
     first: dict[tuple, Contest] = {}
     for c in found:
         first.setdefault((read_on[c.table], c.a.row, c.b and c.b.row, c.metric, c.test, c.value), c)

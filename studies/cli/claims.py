@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from studies.cli.arguments import parse_encoders
-from studies.cli.shared import check_format, choosing, command, write_output
+from studies.cli.shared import check_format, choosing, command, view_of, write_output
 
 FORMATS = ("text", "md", "html", "latex", "json")  # of studies.claims.render, which --help need not import
 
@@ -20,7 +19,6 @@ def add(commands) -> None:
 
 
 def do_claims(options) -> None:
-    from hycon.pretrained import short_name
     from studies.claims import by_runs
     from studies.claims.render import render_claims
     from studies.lookup import results_root
@@ -33,15 +31,7 @@ def do_claims(options) -> None:
         _check_paper(options)
         found = by_runs.against_paper(chosen)
     else:
-        found = by_runs.evaluate(
-            RunStore(results_root(options.results)),
-            corpus=options.corpus,
-            data=options.data,
-            profile=options.profile,
-            encoders={kind: short_name(name) for kind, name in parse_encoders(options.encoder).items()},
-            protocol=options.protocol,
-            claims=chosen,
-        )
+        found = by_runs.evaluate(RunStore(results_root(options.results)), view_of(options), claims=chosen)
     write_output(render_claims(found, format, detailed=bool(ids)), options.output)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from studies.cli.shared import choosing, command, encoders_of, print_json
+from studies.cli.shared import choosing, command, print_json, view_of
 
 
 def add(commands) -> None:
@@ -28,27 +28,21 @@ def add(commands) -> None:
 def do_figure(options) -> None:
     from hycon.errors import UserError
     from studies.figures import FIGURES, figure
-    from studies.lookup import profile_of, results_root
+    from studies.lookup import results_root
     from studies.store.run_store import RunStore
 
     if options.list:
         return list_figures(options.json)
     if options.figure is None:
         raise UserError(f"Which figure? Give one of {', '.join(FIGURES)}.")
-    if options.profile:
-        profile_of(options.profile)
     store = RunStore(results_root(options.results))
     drawn = figure(
         options.figure,
         store,
+        view_of(options),
         format=format_of(options),
-        corpus=options.corpus,
-        profile=options.profile,
-        data=options.data,
-        encoders=encoders_of(options),
         table=options.table,
         rows=options.rows.split(",") if options.rows else None,
-        protocol=options.protocol,
         runs=options.seed_index,
     )
     file = save(drawn, store.root, options.output)

@@ -135,31 +135,27 @@ def write_output(text: str, file: str | None) -> None:
         raise UserError(f"Cannot write {file}: {error.strerror or error}.") from error
 
 
-def encoders_of(options) -> dict[str, str]:
-    """--encoder as records name it: front-end -> short name."""
+def view_of(options):
+    """The View that a command's options name: --corpus, --data, --profile, --encoder, --protocol, --mixed."""
     from hycon.pretrained import short_name
+    from studies.lookup import View
 
-    return {kind: short_name(name) for kind, name in parse_encoders(options.encoder).items()}
+    return View(
+        corpus=options.corpus,
+        data=options.data,
+        profile=options.profile,
+        encoders={kind: short_name(name) for kind, name in parse_encoders(options.encoder).items()},
+        protocol=getattr(options, "protocol", "paper"),
+        mixed=getattr(options, "mixed", False),
+    )
 
 
 def table_of(options):
     """The TableResult that a command's TABLE and its choosing options name."""
     from studies.aggregate.table import table_result
-    from studies.lookup import pick_rows, profile_of, results_root, table_spec
+    from studies.lookup import pick_rows, results_root, table_spec
     from studies.store.run_store import RunStore
 
     table = table_spec(options.table, getattr(options, "studies", None))
     rows = pick_rows(table, options.rows.split(",")) if options.rows else None
-    if options.profile:
-        profile_of(options.profile)
-    return table_result(
-        table,
-        RunStore(results_root(options.results)),
-        corpus=options.corpus,
-        data=options.data,
-        profile=options.profile,
-        encoders=encoders_of(options),
-        rows=rows,
-        protocol=getattr(options, "protocol", "paper"),
-        mixed=getattr(options, "mixed", False),
-    )
+    return table_result(table, RunStore(results_root(options.results)), view_of(options), rows=rows)

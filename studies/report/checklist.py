@@ -61,6 +61,7 @@ def validation_scores(scope: Scope, task: str) -> Grid | None:
     uses = [use for use in scope.uses if use.runs and _task(use) == task]
     if not uses:
         return None
+    protocol = scope.view.protocol
     columns = next(table for table in TABLES.values() if table.task == task).columns
     if task == "emotion":
         columns = tuple(column for column in columns if column.metric.startswith("average"))
@@ -71,7 +72,7 @@ def validation_scores(scope: Scope, task: str) -> Grid | None:
         (
             use.row.name,
             use.study.corpus,
-            *(_score(use.runs, split, column, scope.protocol) for column in columns for split in ("valid", "test")),
+            *(_score(use.runs, split, column, protocol) for column in columns for split in ("valid", "test")),
         )
         for use in uses
     ]
@@ -148,7 +149,7 @@ def _of_results(scope: Scope) -> list[Item]:
         Item(
             "Metrics, and the code that computes them",
             "complete",
-            f"Protocol {scope.protocol}; all protocols are in every record.",
+            f"Protocol {scope.view.protocol}; all protocols are in every record.",
             "docs/protocol.md; hycon/metrics.py",
         ),
     ]

@@ -25,14 +25,7 @@ OTHER_SETTING = "not the paper’s"
 def evaluated(scope: Scope) -> Claims:
     from studies.claims.by_runs import evaluate
 
-    return evaluate(
-        scope.store,
-        corpus=scope.corpus,
-        data=scope.data,
-        profile=scope.profile,
-        encoders=scope.encoders,
-        protocol=scope.protocol,
-    )
+    return evaluate(scope.store, scope.view)
 
 
 def counts(found: Claims) -> Counts:
@@ -172,16 +165,7 @@ def figures(scope: Scope) -> Section:
     missing: list[str] = []
     for name, spec in FIGURES.items():
         try:
-            made = figure(
-                name,
-                scope.store,
-                format="svg",
-                corpus=scope.corpus,
-                profile=scope.profile,
-                data=scope.data,
-                encoders=scope.encoders,
-                protocol=scope.protocol,
-            )
+            made = figure(name, scope.store, scope.view)
         except UserError as error:
             missing.append(f"{spec.title}: {error}")
         else:

@@ -119,7 +119,7 @@ def test_a_row_is_filled_by_its_own_study(store):
     studies = [trial_specs(row, setting())[0] for row in (first, second)]
     for study in studies:
         save_study(store, dataclasses.replace(study, runs=["r"]))
-    found = [study_of(row, load_studies(store), "mosi", None, {}) for row in (first, second, TABLES["tuning"].rows[2])]
+    found = [study_of(row, load_studies(store), "mosi") for row in (first, second, TABLES["tuning"].rows[2])]
     assert [s and s.id for s in found] == [studies[0].id, studies[1].id, None]
 
 

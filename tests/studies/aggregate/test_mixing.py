@@ -10,6 +10,7 @@ import studies
 from studies.aggregate.comparability import across, described, device_class, environment_class, mixture
 from studies.aggregate.table import table_result
 from studies.cli import main
+from studies.lookup import View
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
 from studies.tables import TABLES
@@ -122,10 +123,10 @@ def test_rows_that_differ_from_each_other_are_said_in_the_caption(tmp_path):
     for row in ("EF-LSTM-GloVe", "LF-LSTM-GloVe"):
         fill(store, ERRORS, row=row)
     assert across({}) == ()
-    assert table_result(TABLES["table1"], store, data="none").notes == ()
+    assert table_result(TABLES["table1"], store, View(data="none")).notes == ()
     fill(store, ERRORS, row="TFN-GloVe", environment=OTHER_TORCH)
     said = "rows differ in torch: 2.12.0+cpu (TFN-GloVe), otherwise 2.13.0+cpu"
-    assert table_result(TABLES["table1"], store, data="none").notes == (said,)
+    assert table_result(TABLES["table1"], store, View(data="none")).notes == (said,)
 
 
 def test_failed_runs_are_no_part_of_a_mixture(tmp_path):
@@ -134,5 +135,6 @@ def test_failed_runs_are_no_part_of_a_mixture(tmp_path):
     failed = study.runs[0]
     store.folder(failed).joinpath("record.json").unlink()
     store.put_failed(spec(0), "killed", device="NVIDIA H100", environment={})
-    row = next(r for r in table_result(TABLES["table1"], store, data="none").rows if r.row.name == "EF-LSTM-GloVe")
+    found = table_result(TABLES["table1"], store, View(data="none"))
+    row = next(r for r in found.rows if r.row.name == "EF-LSTM-GloVe")
     assert (row.status, row.n) == ("measured", 2)

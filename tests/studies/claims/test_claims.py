@@ -21,6 +21,7 @@ from studies.claims.file import Contest, Side, contests, exact_counts
 from studies.claims.render import FORMATS, effect, render_claims
 from studies.claims.verdict import Part, decisive, fold, judged
 from studies.cli import main
+from studies.lookup import View
 from studies.paper import paper_folder, paper_table
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
@@ -83,7 +84,7 @@ def beats(a: str, *b: str, metrics: str = "['acc2']", more: str = "") -> str:
 
 def verdict(store, tmp_path, text, **options):
     changes = options.pop("changes", {})
-    (found,) = evaluate(store, claims=[claim(tmp_path, text, **changes)], **options)
+    (found,) = evaluate(store, View(**options), claims=[claim(tmp_path, text, **changes)])
     return found
 
 
@@ -407,17 +408,17 @@ def test_a_claim_about_two_corpora_read_on_one_is_asked_once_and_says_so(tmp_pat
 
 def test_a_corpus_is_asked_only_what_suits_its_labels(store, tmp_path):
     everything = {result.claim.id for result in evaluate(store)}
-    emotions = {result.claim.id for result in evaluate(store, corpus="iemocap")}
+    emotions = {result.claim.id for result in evaluate(store, View("iemocap"))}
     assert emotions == {c.id for c in load_claims() if c.tables == ("table3",)}
-    assert {result.claim.id for result in evaluate(store, corpus="mosei")} == everything - emotions
+    assert {result.claim.id for result in evaluate(store, View("mosei"))} == everything - emotions
     with pytest.raises(UserError, match="Claim margin-best is about sentiments; the labels of corpus iemocap are emo"):
-        evaluate(store, corpus="iemocap", claims=pick(load_claims(), ["margin-best"]))
+        evaluate(store, View("iemocap"), claims=pick(load_claims(), ["margin-best"]))
     with pytest.raises(UserError, match="mosy"):
-        evaluate(store, corpus="mosy", data=tmp_path)
+        evaluate(store, View("mosy", tmp_path))
     with pytest.raises(UserError, match="demo"):
-        evaluate(store, profile="dmo")
+        evaluate(store, View(profile="dmo"))
     with pytest.raises(UserError, match="mmsa"):
-        evaluate(store, protocol="mmssa")
+        evaluate(store, View(protocol="mmssa"))
 
 
 def test_p_is_adjusted_over_all_claims_of_the_table_whichever_are_asked_for(store, tmp_path):
@@ -558,7 +559,7 @@ def test_the_deciding_part_is_the_weakest_evidence_or_the_clearest_against():
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_format_says_the_same_and_cautions_are_in_all(store, tmp_path, format):
     asked = pick(load_claims(), ["ablation-iamcl-iemcl", "margin-best"])
-    results = evaluate(store, claims=asked, protocol="mmsa")
+    results = evaluate(store, View(protocol="mmsa"), claims=asked)
     text = render_claims(results, format)
     for said in ("not run", "L_IEMCL", "margin-best" if format in ("text", "json", "html") else "4.5.5"):
         assert said in text.replace("\\_", "_").replace("\\", "")

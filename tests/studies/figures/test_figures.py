@@ -19,6 +19,7 @@ from studies.aggregate.table import table_result
 from studies.cli import main
 from studies.figures import FIGURES, figure
 from studies.figures.separation import embed, knn_accuracy, perplexity, sentiment_classes, separation
+from studies.lookup import View
 from studies.store.run_store import RunStore
 from studies.tables import TABLES
 
@@ -200,7 +201,9 @@ def test_dots_have_the_numbers_of_the_table_and_mark_what_is_quoted(store):
             )
     assert "n = 3" in drawn.caption and f"Not measured here, so without a dot: {TABLE4.rows[1].name}" in drawn.caption
     assert b"quoted by the paper" not in drawn.content
-    halved = {n["metric"]: n["mean"] for n in figure("dots", store, table="table4", protocol="all").numbers if n["n"]}
+    halved = {
+        n["metric"]: n["mean"] for n in figure("dots", store, View(protocol="all"), table="table4").numbers if n["n"]
+    }
     assert halved["acc2"] == pytest.approx(by_cell[HYCON.name, "acc2"]["mean"] / 2)
 
 
@@ -240,7 +243,7 @@ def test_synthetic_data_is_said_in_caption_and_alternative_text(tmp_path):
     store = RunStore(tmp_path)
     fill(store, TABLE4, [WITHOUT, HYCON], corpus="synthetic", profile="demo")
     for name, table in SHOWN.items():
-        drawn = figure(name, store, profile="demo", table=table)
+        drawn = figure(name, store, View(profile="demo"), table=table)
         assert "SYNTHETIC DATA: these numbers say nothing about the paper." in drawn.caption
         assert drawn.alt.startswith("SYNTHETIC DATA. ") and drawn.corpus == "synthetic"
         assert ">SYNTHETIC DATA.</text>" in drawn.content.decode()  # the picture may travel alone
@@ -328,7 +331,6 @@ def test_fig4_refuses_to_compare_different_utterances(tmp_path):
         ({"name": "dots", "format": "jpg"}, "Unknown format 'jpg'"),
         ({"name": "dots", "table": "table9"}, "Unknown table 'table9'"),
         ({"name": "dots", "rows": ["HyCan"]}, "no row 'HyCan'"),
-        ({"name": "dots", "protocol": "ours"}, "Unknown protocol 'ours'"),
     ],
 )
 def test_unknown_names(store, options, message):

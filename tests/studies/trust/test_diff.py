@@ -9,6 +9,7 @@ from small_stores import LABEL, VERSIONS, XEON, fill, manifest, put, spec
 
 from hycon.errors import UserError
 from studies.cli import main
+from studies.lookup import View
 from studies.statistics.comparison import benjamini_hochberg
 from studies.store.run_store import PREDICTIONS, RunStore
 from studies.store.study import remember_corpus
@@ -24,7 +25,7 @@ def pair(tmp_path):
 
 
 def rows(a, b, **options):
-    (found,) = diff(a, b, table=TABLES["table1"], data="none", **options)
+    (found,) = diff(a, b, View(data="none", **options), table=TABLES["table1"])
     return {row.row: row for row in found.rows}
 
 
@@ -159,7 +160,7 @@ def test_all_tables_that_have_runs_by_default(pair):
     a, b = pair
     fill(a, A_ERRORS)
     b.root.mkdir()
-    found = diff(a, b, data="none")
+    found = diff(a, b, View(data="none"))
     assert [(one.table.name, one.corpus) for one in found] == [("table1", "mosi")]
 
 
@@ -170,12 +171,12 @@ def test_nothing_to_compare(pair, tmp_path):
     for store in pair:
         remember_corpus(store, manifest())
     with pytest.raises(UserError, match="Neither"):
-        diff(a, b, data="none")
+        diff(a, b, View(data="none"))
     put(a, spec(0))  # a run that no study names
     with pytest.raises(UserError, match="Neither"):
-        diff(a, b, table=TABLES["table1"], corpus="mosi", data="none")
+        diff(a, b, View("mosi", data="none"), table=TABLES["table1"])
     with pytest.raises(UserError, match="No corpus 'mosy'"):
-        diff(a, b, corpus="mosy", data=str(tmp_path))
+        diff(a, b, View("mosy", data=str(tmp_path)))
 
 
 def test_as_text(pair):
@@ -185,7 +186,7 @@ def test_as_text(pair):
     for store in pair:
         fill(store, A_ERRORS, row="LF-LSTM-GloVe")
     fill(b, A_ERRORS, row="TFN-GloVe")
-    lines = text(diff(a, b, table=TABLES["table1"], data="none")).splitlines()
+    lines = text(diff(a, b, View(data="none"), table=TABLES["table1"])).splitlines()
     assert lines[0] == "table1 on mosi"
     mae = next(line for line in lines if line.startswith("EF-LSTM-GloVe") and " MAE " in line)
     # Gaps -0.30, -0.35, -0.30: mean -0.3167, sd 0.0289, and 4.303 standard errors of 0.0167 make 0.0717. The p of the
