@@ -15,7 +15,7 @@ from typing import Any
 
 from hycon.errors import check_known
 from studies.aggregate.render import STYLE, WIDTH, escape_latex, escape_markdown
-from studies.claims.file import METRICS
+from studies.claims.kinds import METRICS
 from studies.claims.verdict import (
     CANNOT,
     CONSISTENT,

@@ -19,19 +19,19 @@ def add(commands) -> None:
 
 
 def do_claims(options) -> None:
-    from studies.claims import by_runs
+    from studies.claims import against_paper, evaluate, load_claims, pick
     from studies.claims.render import render_claims
     from studies.lookup import results_root
     from studies.store.run_store import RunStore
 
     format = _format(options)
     ids = [name.strip() for name in options.id.split(",")] if options.id else None
-    chosen = by_runs.pick(by_runs.load_claims(), ids) if ids else None
+    chosen = pick(load_claims(), ids) if ids else None
     if options.paper:
         _check_paper(options)
-        found = by_runs.against_paper(chosen)
+        found = against_paper(chosen)
     else:
-        found = by_runs.evaluate(RunStore(results_root(options.results)), view_of(options), claims=chosen)
+        found = evaluate(RunStore(results_root(options.results)), view_of(options), claims=chosen)
     write_output(render_claims(found, format, detailed=bool(ids)), options.output)
 
 

@@ -78,7 +78,8 @@ def ablations() -> list[dict[str, Any]]:
 
 
 def claims() -> list[dict[str, Any]]:
-    from studies.claims.file import contests, load_claims
+    from studies.claims.file import load_claims
+    from studies.claims.kinds import contests
 
     return [
         {

@@ -11,7 +11,7 @@ from studies.document.blocks import Block, Bullets, Counts, Fold, Grid, Heading,
 from studies.report.scope import Scope
 
 if TYPE_CHECKING:
-    from studies.claims.by_runs import ClaimResult
+    from studies.claims.verdict import ClaimResult
 
     Claims = Sequence[ClaimResult]
 else:
@@ -62,7 +62,7 @@ def claims(found: Claims) -> Section:
 
 
 def paper_against_itself() -> Section:
-    from studies.claims.by_runs import against_paper
+    from studies.claims.by_paper import against_paper
 
     found = against_paper()
     counted = Counter(result.verdict for result in found)

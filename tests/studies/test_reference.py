@@ -31,7 +31,7 @@ def test_all_444_numbers_are_there_and_one_of_the_text():
 def test_every_row_of_a_table_has_the_same_metrics_printed_alike(name):
     rows: dict[str, dict[str, str]] = {}
     for (_, row, metric), value in paper_table(name).items():
-        if "in the text" not in value.note:
+        if not value.in_text:
             rows.setdefault(row, {})[metric] = value.text
     assert len({tuple(metrics) for metrics in rows.values()}) == 1
     percent, fraction = r"\d\d\.\d", r"[01]\.\d{3}"
@@ -111,11 +111,11 @@ HEADER = ",".join(paper.FIELDS)
     "text",
     [
         "a,b\n1,2\n",
-        f"{HEADER}\ntable1,4.5.1,mosi,A,acc2,eighty,no,no,\n",
-        f"{HEADER}\ntable1,4.5.1,mosi,A,acc2,80.0,perhaps,no,\n",
-        f"{HEADER}\ntable2,4.5.1,mosi,A,acc2,80.0,no,no,\n",
+        f"{HEADER}\ntable1,4.5.1,mosi,A,acc2,eighty,no,no,no,\n",
+        f"{HEADER}\ntable1,4.5.1,mosi,A,acc2,80.0,perhaps,no,no,\n",
+        f"{HEADER}\ntable2,4.5.1,mosi,A,acc2,80.0,no,no,no,\n",
         f"{HEADER}\ntable1,4.5.1,mosi,A\n",
-        f"{HEADER}\n" + "table1,4.5.1,mosi,A,acc2,80.0,no,no,\n" * 2,
+        f"{HEADER}\n" + "table1,4.5.1,mosi,A,acc2,80.0,no,no,no,\n" * 2,
     ],
 )
 def test_a_damaged_file_is_refused_in_one_sentence(tmp_path, monkeypatch, text):

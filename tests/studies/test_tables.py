@@ -76,7 +76,7 @@ def test_rows_and_columns_are_the_papers_in_its_order(name):
     table = TABLES[name]
     paper = paper_table(name)
     assert list(dict.fromkeys(row for _, row, _ in paper)) == [row.name for row in table.rows]
-    printed = list(dict.fromkeys(metric for (_, _, metric), value in paper.items() if "in the text" not in value.note))
+    printed = list(dict.fromkeys(metric for (_, _, metric), value in paper.items() if not value.in_text))
     assert printed == [column.metric for column in table.columns][: len(printed)]
     assert len(printed) == len(table.columns) or name == "table8"  # where we add inference and memory
     assert {corpus for corpus, _, _ in paper} == {table.corpus}

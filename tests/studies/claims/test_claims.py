@@ -15,14 +15,15 @@ import pytest
 
 from hycon.errors import UserError
 from hycon.metrics import sentiment_metrics
-from studies.claims.by_runs import against_paper, evaluate, load_claims, pick
-from studies.claims.evidence import separation
-from studies.claims.file import Contest, Side, contests, exact_counts
+from studies.claims import against_paper, evaluate, load_claims, pick
+from studies.claims.file import exact_counts
+from studies.claims.kinds import Contest, Side, contests
 from studies.claims.render import FORMATS, effect, render_claims
 from studies.claims.verdict import Part, decisive, fold, judged
 from studies.cli import main
 from studies.lookup import View
 from studies.paper import paper_folder, paper_table
+from studies.statistics.separation import centroid_ratio
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
 from studies.store.study import Study, save_study
@@ -141,15 +142,15 @@ def test_the_exact_counts_are_those_of_the_models():
 BEATS = beats(FULL, IAMCL)
 BROKEN = [
     ("kind = 'beatz'", {}, "is of kind 'beatz'; nearest: beats"),
-    ("", {}, "is of kind None"),
+    ("", {}, "is of kind 'None'"),
     (BEATS + "\nmatrics = ['f1']", {}, "has a key 'matrics' that kind beats has not; nearest: metrics"),
     (BEATS + "\nwithin = 1", {}, "has a key 'within' that kind beats has not"),
     (BEATS, {"quote": None}, "has no quote"),
-    (BEATS, {"quote": '" "'}, "has quote = ' '; expected some words"),
+    (BEATS, {"quote": '" "'}, "has quote = ' ', which says nothing"),
     (BEATS, {"tables": '["table44"]'}, "names a table 'table44'; nearest: table4"),
     (BEATS, {"tables": "[]"}, "has tables = []"),
     (BEATS, {"tables": '["table4", "table3"]'}, "names tables of two tasks"),
-    (BEATS, {"tables": '"table4"'}, "expected a list"),
+    (BEATS, {"tables": '"table4"'}, "Expected `array`, got `str` - at `$.tables`"),
     (beats("HyCn", IAMCL), {}, "names a row 'HyCn' that table4 has not; nearest: HyCon"),
     (beats(FULL, "table9:HyCon"), {}, "names a table 'table9'"),
     (beats(FULL, "@bth"), {}, "names a group '@bth'; nearest: both"),
@@ -157,10 +158,15 @@ BROKEN = [
     (beats(FULL, IAMCL, metrics="['acc3']"), {}, "names a metric 'acc3'; nearest: "),
     (beats(FULL, IAMCL, metrics="['happy_f1']"), {}, "names a metric 'happy_f1'"),
     (beats(FULL, IAMCL, SCL, more="pairwise = true"), {}, "is pairwise, but has 1 rows and 2"),
-    (beats(FULL, IAMCL, more="most = 1"), {}, "has most = 1; expected true or false"),
-    ("kind = 'ranking'\norder = [['HyCon']]", {}, "expected two or more lists of rows"),
-    ("kind = 'gain'\nrows = ['HyCon']\nthan = ['HyCon-v2']\nby = {acc2 = 'much'}", {}, "has by.acc2 = 'much'"),
+    (beats(FULL, IAMCL, more="most = 1"), {}, "Expected `bool`, got `int` - at `$.most`"),
+    ("kind = 'ranking'\norder = [['HyCon']]", {}, "Expected `array` of length >= 2 - at `$.order`"),
+    (
+        "kind = 'gain'\nrows = ['HyCon']\nthan = ['HyCon-v2']\nby = {acc2 = 'much'}",
+        {},
+        "Expected `float`, got `str` - at `$.by[...]`",
+    ),
     ("kind = 'gain'\nrows = ['HyCon']\nthan = ['HyCon-v2']\nby = {}", {}, "has by = {}"),
+    ("kind = 'ranking'\norder = [['HyCon'], []]", {}, "Expected `array` of length >= 1 - at `$.order[1]`"),
     ("kind = 'level'\nrows = ['HyCon']\nmetrics = ['acc2']", {}, "needs one of at_most and about"),
     ("kind = 'level'\nrows = ['HyCon']\nmetrics = ['acc2']\nabout = 3", {}, "says about, but not within"),
     ("kind = 'best-of'\nrows = ['HyCon']\namong = ['HyCon']", {}, "compares nothing"),
@@ -180,8 +186,8 @@ def test_mistakes_of_the_whole_file(tmp_path):
     path = tmp_path / "claims.toml"
     for text, message in [
         ("[[claim]", "is not TOML"),
-        ("[[clam]]", "unknown part 'clam'; nearest: claim"),
-        ("[counts]\nHyCon = 'many'", "whole numbers"),
+        ("[[clam]]", "Unknown part of claims.toml 'clam'; nearest: claim"),
+        ("[counts]\nHyCon = 'many'", r"Expected `int`, got `str` - at `\$\.counts"),
     ]:
         path.write_text(text)
         with pytest.raises(UserError, match=message):
@@ -365,11 +371,11 @@ def test_a_count_is_the_printed_one_or_not_unless_the_encoder_is_another(tmp_pat
 
 def test_separation_by_hand_and_as_a_claim(store, tmp_path):
     points = np.array([[0.0, 1.0], [0.0, -1.0], [4.0, 1.0], [4.0, -1.0]])
-    assert separation(points, np.array([False, False, True, True])) == pytest.approx(4.0)  # 4 apart, 1 around
+    assert centroid_ratio(points, np.array([False, False, True, True])) == pytest.approx(4.0)  # 4 apart, 1 around
     turned = points @ np.array([[0.6, -0.8], [0.8, 0.6]]) * 3 + 5
-    assert separation(turned, np.array([False, False, True, True])) == pytest.approx(4.0)
-    assert separation(points, np.array([True] * 4)) is None
-    assert separation(np.ones((4, 2)), np.array([False, False, True, True])) is None
+    assert centroid_ratio(turned, np.array([False, False, True, True])) == pytest.approx(4.0)
+    assert centroid_ratio(points, np.array([True] * 4)) is None
+    assert centroid_ratio(np.ones((4, 2)), np.array([False, False, True, True])) is None
     found = verdict(store, tmp_path, beats(FULL, IAMCL, metrics="['separation']"))
     assert found.verdict == "supported" and found.parts[0].n_a == 8
 
