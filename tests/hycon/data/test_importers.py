@@ -132,7 +132,7 @@ def test_a_bad_folder_hides_no_corpus(root: Path, write_pickle) -> None:
             read_manifest(name, root)
     with pytest.raises(UserError, match=r"No corpus 'xyz'.*nearest: mosi, own, torn, wrong\)"):
         read_manifest("xyz", root)
-    code = f"from hycon.data.corpus import list_corpora; print(len(list_corpora({str(root)!r})))"
+    code = f"from hycon.data.manifest import list_corpora; print(len(list_corpora({str(root)!r})))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "2\n"
     said = done.stderr.splitlines()

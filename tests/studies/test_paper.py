@@ -99,9 +99,9 @@ def test_best_cells_of_table_1_are_bold():
 
 def test_an_installed_folder_comes_first(tmp_path, monkeypatch):
     assert (paper_folder() / "table1.csv").is_file()
-    (tmp_path / "_paper").mkdir()
-    monkeypatch.setattr(paper, "PACKAGE", tmp_path)
-    assert paper_folder() == tmp_path / "_paper"
+    (tmp_path / "studies" / "_paper").mkdir(parents=True)
+    monkeypatch.setattr(paper, "source_root", lambda: tmp_path)
+    assert paper_folder() == tmp_path / "studies" / "_paper"
 
 
 HEADER = ",".join(paper.FIELDS)
