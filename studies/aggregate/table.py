@@ -33,7 +33,7 @@ def table_result(
     """
     manifest = manifest or manifest_of(view.corpus_of(table), view.data, store.root)
     shown = table if rows is None else dataclasses.replace(table, rows=tuple(rows))
-    found = _studies_of(shown, view, load_studies(store) if studies is None else studies, manifest)
+    found = studies_of(shown, view, load_studies(store) if studies is None else studies, manifest)
     records: dict[str, list[RunRecord]] = {}
     status: dict[str, tuple[str, str]] = {}
     budgets: dict[str, str] = {}
@@ -56,15 +56,8 @@ def table_result(
     return dataclasses.replace(filled, notes=(*filled.notes, *beside))
 
 
-def studies_of(
-    table: TableSpec, store: RunStore, view: View = DEFAULT_VIEW, *, studies: Sequence[Study] | None = None
-) -> dict[str, Study]:
-    """Row name -> the study that `table_result` fills it from; rows without one are left out."""
-    manifest = manifest_of(view.corpus_of(table), view.data, store.root)
-    return _studies_of(table, view, load_studies(store) if studies is None else studies, manifest)
-
-
-def _studies_of(table: TableSpec, view: View, studies: Sequence[Study], manifest: Manifest) -> dict[str, Study]:
+def studies_of(table: TableSpec, view: View, studies: Sequence[Study], manifest: Manifest) -> dict[str, Study]:
+    """Row name -> the one of `studies` that `table_result` fills it from; rows without one are left out."""
     corpus = view.corpus_of(table)
     found = {row.name: study_of(row, studies, corpus, view, manifest.sha256) for row in table.rows}
     return {row: study for row, study in found.items() if study is not None}

@@ -7,7 +7,7 @@ from studies.cli.shared import choosing, command, print_json, view_of
 
 def add(commands) -> None:
     added = command(commands, "figure", do_figure, "draw a figure from the results at hand")
-    added.add_argument("figure", nargs="?", metavar="NAME", help="fig4, curves, search or dots")
+    added.add_argument("figure", nargs="?", metavar="NAME", help="fig4, curves or dots")
     added.add_argument("--list", action="store_true", help="list the figures and draw nothing")
     added.add_argument("--table", metavar="TABLE", help="whose runs (default: table4 for fig4, else table1)")
     choosing(added)

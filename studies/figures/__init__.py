@@ -1,4 +1,4 @@
-"""Figures from the results at hand: Fig. 4 of the paper, learning curves, searches, and tables as dots.
+"""Figures from the results at hand: Fig. 4 of the paper, learning curves, and tables as dots.
 
 `figure` gives the picture's bytes with a caption, a text alternative and the numbers that it shows. Importing this
 needs no matplotlib; drawing needs the extra `plots`.
@@ -13,7 +13,8 @@ from typing import Any
 from hycon.errors import check_known
 from studies.aggregate.caption import one_line, setting
 from studies.aggregate.cells import TableResult
-from studies.figures import curves, dots, fig4, search
+from studies.aggregate.table import table_result
+from studies.figures import curves, dots, fig4
 from studies.figures.drawing import FORMATS, Drawing, Source, check_extra, encode, stamp, style
 from studies.lookup import DEFAULT_VIEW, View, pick_rows, table_spec
 from studies.store.run_store import RunStore
@@ -39,7 +40,6 @@ FIGURES = {
     for spec in (
         FigureSpec("fig4", "t-SNE of the multimodal representation", fig4.draw, "table4", fig4.ROWS),
         FigureSpec("curves", "Learning curves", curves.draw),
-        FigureSpec("search", "Search", search.draw),
         FigureSpec("dots", "Our means beside the paper's numbers", dots.draw),
     )
 }
@@ -85,8 +85,6 @@ def figure(
     number of a seeded run from 1, as text.
     Raises UserError for an unknown name, format, table or row, where runs are missing, and without the extra `plots`.
     """
-    from studies.aggregate.table import studies_of, table_result
-
     check_known("figure", name, FIGURES)
     check_known("format", format, FORMATS)
     spec = FIGURES[name]
@@ -95,7 +93,7 @@ def figure(
     shown = replace(shown, rows=tuple(pick_rows(shown, asked)))
     check_extra()
     result = table_result(shown, store, view)
-    source = Source(store, result, studies_of(shown, store, view), asked is not None, runs)
+    source = Source(store, result, asked is not None, runs)
     number = " (the paper's Fig. 4)" if name == "fig4" else f", {shown.name}"
     title = f"{spec.title}{number}, corpus {result.corpus.name}"
     with style():

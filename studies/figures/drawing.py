@@ -11,7 +11,7 @@ import hashlib
 import io
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,6 @@ from xml.sax.saxutils import escape
 from hycon.errors import UserError
 from studies.aggregate.cells import TableResult
 from studies.store.run_store import RunStore
-from studies.store.study import Study
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -57,14 +56,13 @@ STYLE: Any = {
 
 @dataclass(frozen=True)
 class Source:
-    """What a figure is drawn from: a filled table and the studies of its rows.
+    """What a figure is drawn from: a filled table, and the store with its runs' predictions.
 
     asked: whether the caller named the rows.  runs: which seeded runs to show, see studies.figures.figure.
     """
 
     store: RunStore
     result: TableResult
-    studies: Mapping[str, Study]
     asked: bool = False
     runs: str = "median"
 

@@ -64,8 +64,9 @@ def read_scope(store: RunStore, view: View = DEFAULT_VIEW) -> Scope:
     for table in TABLES.values():
         own = view.corpus if view.corpus and table.task == task and _may_stand_for(view.corpus, table.corpus) else None
         shown = replace(view, corpus=own)
-        results[table.name] = table_result(table, store, shown, studies=studies)
-        filled = studies_of(table, store, shown, studies=studies)
+        manifest = manifest_of(shown.corpus_of(table), view.data, store.root)
+        results[table.name] = table_result(table, store, shown, studies=studies, manifest=manifest)
+        filled = studies_of(table, shown, studies, manifest)
         for row in table.rows:
             if study := filled.get(row.name):
                 found.setdefault(study.id, (study, row, []))[2].append(f"{table.name} {row.name}")

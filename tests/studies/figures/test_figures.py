@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("matplotlib", reason="figures need the extra 'plots'")
 pytest.importorskip("sklearn", reason="figures need the extra 'plots'")
 
-from made_up import DRAWS, fill
+from made_up import fill
 
 from hycon.errors import UserError
 from studies.aggregate.table import table_result
@@ -25,7 +25,7 @@ from studies.tables import TABLES
 
 TABLE4 = TABLES["table4"]
 WITHOUT, HYCON = TABLE4.rows[0], TABLE4.rows[6]
-SHOWN = {"fig4": "table4", "curves": "table4", "search": "table4", "dots": "table4"}
+SHOWN = {"fig4": "table4", "curves": "table4", "dots": "table4"}
 
 
 @pytest.fixture(scope="module")
@@ -172,20 +172,6 @@ def test_curves_have_the_numbers_of_the_records(store):
     assert f"left out: {TABLE4.rows[1].name}" in drawn.caption and "n = 3" not in drawn.caption
 
 
-def test_search_shows_every_trial_the_winner_and_the_failed_one(store):
-    drawn = figure("search", store, table="table4", rows=[HYCON.name])
-    assert [n["status"] for n in drawn.numbers] == ["done", "done", "done", "failed"]
-    assert [n["valid_loss"] for n in drawn.numbers] == [1.1, 1.0, 1.1, None]
-    assert [n["winner"] for n in drawn.numbers] == [False, True, False, False]
-    assert [{"lr": n["lr"], "hidden": n["hidden"]} for n in drawn.numbers] == DRAWS
-    assert "3 of 4 trials done, 1 failed; winner: trial 1, validation loss 1.0000, lr = 0.0003" in drawn.caption
-    assert b">3e-4<" in drawn.content and b">failed (no loss)<" in drawn.content
-    assert (
-        "lowest validation loss of the 2 that were searched; --rows shows others"
-        in figure("search", store, table="table4").caption
-    )
-
-
 def test_dots_have_the_numbers_of_the_table_and_mark_what_is_quoted(store):
     drawn = figure("dots", store, table="table4")
     result = table_result(TABLE4, store)
@@ -225,7 +211,7 @@ def test_an_axis_of_dots_shows_all_marks_and_cuts_wide_intervals(tmp_path):
     fill(store, TABLE4, TABLE4.rows, seeds=2)  # with two runs an interval is 13 standard errors to a side
     result = table_result(TABLE4, store)
     with style():
-        axes = draw(Source(store, result, {})).picture.axes
+        axes = draw(Source(store, result)).picture.axes
     arrows = 0
     for axis, column in zip(axes, TABLE4.columns, strict=True):
         entries = [row.cells[column.metric] for row in result.rows]
@@ -298,11 +284,11 @@ def test_missing_runs_are_named_with_the_command_that_makes_them(tmp_path):
     fill(store, TABLE4, [HYCON], seeds=1)
     with pytest.raises(UserError, match=re.escape(f"runs of {WITHOUT.name} on corpus mosi: `bench run table4`")):
         figure("fig4", store)
-    for name in ("curves", "search", "dots"):
+    for name in ("curves", "dots"):
         with pytest.raises(UserError, match=r"table2 has no finished runs of any .* on corpus mosei"):
             figure(name, store, table="table2")
     with pytest.raises(UserError, match="runs of HyCon-v2 on"):
-        figure("search", store, table="table4", rows=["HyCon", "HyCon-v2"])
+        figure("fig4", store, rows=["HyCon", "HyCon-v2"])
 
 
 def test_runs_without_representation_and_emotions_are_refused_by_fig4(tmp_path):
@@ -387,5 +373,5 @@ def test_the_list_needs_no_plotting(capsys):
     code = "import sys; from studies.cli import main; main(['figure', '--list', '--json'])"
     code += "; assert not {'matplotlib', 'sklearn', 'torch', 'pandas', 'scipy', 'optuna'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert [item["name"] for item in json.loads(done.stdout)] == ["fig4", "curves", "search", "dots"]
+    assert [item["name"] for item in json.loads(done.stdout)] == ["fig4", "curves", "dots"]
     assert bench(capsys, "--list")[1].startswith("fig4 ")
