@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hycon.errors import UserError
 from studies.cli.shared import check_format, choosing, command, view_of, write_output
 
 FORMATS = ("text", "md", "html", "latex", "json")  # of studies.claims.render, which --help need not import
@@ -36,8 +37,6 @@ def do_claims(options) -> None:
 
 
 def _format(options) -> str:
-    from hycon.errors import UserError
-
     if options.json and options.format not in (None, "json"):
         raise UserError(f"Both --json and --format {options.format}: give one of them.")
     format = "json" if options.json else options.format or "text"
@@ -47,8 +46,6 @@ def _format(options) -> str:
 
 def _check_paper(options) -> None:
     """--paper reads no runs: an option that picks runs would silently do nothing."""
-    from hycon.errors import UserError
-
     given = [name for name in ("corpus", "profile", "encoder") if getattr(options, name)]
     given += ["protocol"] if options.protocol != "paper" else []
     if given:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hycon.errors import UserError, check_known
@@ -120,17 +121,34 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, ensure_ascii=False))
 
 
+def print_grid(items: Sequence[Mapping[str, Any]]) -> None:
+    """Flat dicts, a line each, under the keys that any of them has."""
+    from tabulate import tabulate
+
+    def plain(value: Any) -> str:
+        return ", ".join(map(str, value)) if isinstance(value, list | tuple) else "" if value is None else str(value)
+
+    heads = list(dict.fromkeys(key for item in items for key in item))
+    rows = [[plain(item.get(head)) for head in heads] for item in items]
+    print(tabulate(rows, headers=heads, disable_numparse=True))
+
+
 def write_output(text: str, file: str | None) -> None:
     """To `file`, whole or not at all, or to the terminal."""
     if file is None:
         print(text.rstrip("\n"))
-        return
-    from pathlib import Path
+    else:
+        write_file(Path(file), (text.rstrip("\n") + "\n").encode())
 
+
+def write_file(file: Path, content: bytes, *, folder: bool = False) -> None:
+    """Whole or not at all. folder: make its folder first. Raises UserError where it cannot be written."""
     from hycon.files import write_atomic
 
     try:
-        write_atomic(Path(file), (text.rstrip("\n") + "\n").encode())
+        if folder:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, content)
     except OSError as error:
         raise UserError(f"Cannot write {file}: {error.strerror or error}.") from error
 
