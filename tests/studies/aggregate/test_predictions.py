@@ -40,16 +40,20 @@ def test_records_are_compared_by_their_predictions(store):
     prediction, label = sentiment()
     a, b = stored(store, prediction, label), stored(store, prediction + 0.5, label, "tfn")
     groups = group_of(store, a), group_of(store, b)
-    assert groups[0].seeds == (0, 1, 2) and np.array_equal(groups[0].prediction, prediction)
+    assert groups[0].seeds == (0, 1, 2)
+    assert np.array_equal(groups[0].prediction, prediction)
     found = compare_records(store, a, b, "acc2")
-    assert found == compare(*groups, "acc2") and found.paired and found.utterances > 0
+    assert found == compare(*groups, "acc2")
+    assert found.paired
+    assert found.utterances > 0
     assert compare_records(store, a, b, "acc2", groups=groups) == found
 
 
 def test_records_without_predictions_and_costs_are_compared_by_their_numbers(store):
     prediction, label = sentiment()
     a, b = stored(store, prediction, label), stored(store, prediction + 0.5, label, "tfn", kept=False)
-    assert group_of(store, b) is None and group_of(store, []) is None
+    assert group_of(store, b) is None
+    assert group_of(store, []) is None
     found = compare_records(store, a, b, "acc2")
     assert (found.utterances, found.paired) == (0, True)
     assert found.difference == pytest.approx(compare_records(store, b, a, "acc2").difference * -1)
@@ -66,7 +70,8 @@ def test_emotions_come_from_the_records(store):
     assert emotions_of(a) == EMOTIONS
     found = compare_records(store, a, b, "average_f1")
     scores = [np.mean([r.metrics["test"]["emotions"]["average"]["f1"] for r in records]) for records in (a, b)]
-    assert found.difference == pytest.approx(scores[0] - scores[1]) and found.utterances == 30
+    assert found.difference == pytest.approx(scores[0] - scores[1])
+    assert found.utterances == 30
     assert compare_records(store, a, b, "acc2") is None
 
 

@@ -22,12 +22,15 @@ def test_supported_contradicted_and_undecided(store, tmp_path):
     found = verdict(store, tmp_path, BEATS)
     (part,) = found.parts
     assert (found.verdict, found.caution, found.reason) == ("supported", "", "1 of 1 hold")
-    assert part.a == pytest.approx(100 - 3.5 / 0.6) and part.difference == pytest.approx(21 / 0.6)  # of 60, in percent
+    assert part.a == pytest.approx(100 - 3.5 / 0.6)
+    assert part.difference == pytest.approx(21 / 0.6)
     assert 0 < part.low < part.difference < part.high
-    assert part.p == pytest.approx(2 / 2**8) and part.p <= part.p_adjusted < 0.05  # all signs alike
+    assert part.p == pytest.approx(2 / 2**8)
+    assert part.p <= part.p_adjusted < 0.05
     assert (part.n_a, part.n_b, part.underpowered) == (8, 8, False)
     found = verdict(store, tmp_path, beats(IAMCL, FULL))
-    assert found.verdict == "contradicted" and found.parts[0].difference == pytest.approx(-35)
+    assert found.verdict == "contradicted"
+    assert found.parts[0].difference == pytest.approx(-35)
     assert found.reason == f"0 of 1 hold; the other way in 1: Acc2 of {IAMCL} against HyCon"
     found = verdict(store, tmp_path, beats(FULL, SCL))
     assert (found.verdict, found.parts[0].p) == ("undecided", 1.0)
@@ -35,17 +38,21 @@ def test_supported_contradicted_and_undecided(store, tmp_path):
 
 def test_lower_is_better_for_mae(store, tmp_path):
     found = verdict(store, tmp_path, beats(FULL, IAMCL, metrics="['mae']"))
-    assert found.verdict == "supported" and found.parts[0].difference < 0 and found.parts[0].high < 0
+    assert found.verdict == "supported"
+    assert found.parts[0].difference < 0
+    assert found.parts[0].high < 0
 
 
 def test_one_part_contradicts_all_and_one_undecided_part_leaves_it_open(store, tmp_path):
     ranking = f"kind = 'ranking'\norder = [['{SCL}'], ['{IAMCL}'], ['{FULL}']]\nmetrics = ['acc2']"
     found = verdict(store, tmp_path, ranking)
     assert [part.verdict for part in found.parts] == ["supported", "undecided", "contradicted"]
-    assert found.verdict == "contradicted" and found.decisive == found.parts[2]
+    assert found.verdict == "contradicted"
+    assert found.decisive == found.parts[2]
     found = verdict(store, tmp_path, beats(FULL, IAMCL, SCL))
     assert [part.verdict for part in found.parts] == ["supported", "undecided"]
-    assert found.verdict == "undecided" and found.decisive.row_b == SCL
+    assert found.verdict == "undecided"
+    assert found.decisive.row_b == SCL
     worst = f"kind = 'worst-of'\nrows = ['{IAMCL}']\namong = ['{SCL}', '{FULL}']\nmetrics = ['acc2', 'f1']"
     assert verdict(store, tmp_path, worst).verdict == "supported"
 
@@ -63,12 +70,14 @@ def test_most_needs_more_than_half(store, tmp_path):
 
 def test_rows_without_runs_are_named_and_quoted_ones_are_never_read(store, tmp_path):
     found = verdict(store, tmp_path, beats(FULL, IAMCL, NONE))
-    assert found.verdict == "not run" and found.parts[0].verdict == "supported"
+    assert found.verdict == "not run"
+    assert found.parts[0].verdict == "supported"
     assert found.reason == f"1 of 2 hold; not run in 1: {NONE}: not run yet"
     put(store, TABLES["table1"].rows[-2], [3] * 8)
     text = beats("HyCon-v2-BERT", "QMF-GloVe")
     found = verdict(store, tmp_path, text, changes={"tables": '["table1"]'})
-    assert found.verdict == "not run" and found.parts[0].b is None
+    assert found.verdict == "not run"
+    assert found.parts[0].b is None
     assert "QMF-GloVe: quoted by the paper, not run here" in found.reason
 
 
@@ -76,8 +85,10 @@ def test_few_seeds_are_underpowered_and_one_seed_has_no_test(store, tmp_path):
     put(store, ROWS[NONE], [50, 51, 50, 51, 50])
     found = verdict(store, tmp_path, beats(FULL, NONE))
     (part,) = found.parts
-    assert found.verdict == "undecided" and part.low > 0  # the interval alone would have said so
-    assert part.p == pytest.approx(2 / 2**5) and (part.underpowered, part.seeds_needed) == (True, 6)
+    assert found.verdict == "undecided"
+    assert part.low > 0
+    assert part.p == pytest.approx(2 / 2**5)
+    assert (part.underpowered, part.seeds_needed) == (True, 6)
     assert "underpowered in 1: each row needs 6 seeds at the least" in found.reason
     put(store, ROWS["HyCon (W/O Refinement Loss)"], [50])
     (part,) = verdict(store, tmp_path, beats(FULL, "HyCon (W/O Refinement Loss)")).parts
@@ -117,14 +128,17 @@ def test_levels(store, tmp_path):
     assert level("acc2", "about = 94\nwithin = 0.1").verdict == "supported"  # 94.2 and the tolerance of 1
     assert level("acc2", "about = 90\nwithin = 0.1").verdict == "contradicted"
     found = level("train_seconds", "at_most = 20")  # 10 to 17
-    assert found.verdict == "supported" and found.parts[0].difference == pytest.approx(13.5 - 20)
+    assert found.verdict == "supported"
+    assert found.parts[0].difference == pytest.approx(13.5 - 20)
     assert "early stopping" in found.caution
     assert level("train_seconds", "at_most = 10").verdict == "contradicted"
     assert level("train_seconds", "at_most = 14").verdict == "undecided"
     timed = verdict(store, tmp_path, "kind = 'level'\nrows = ['HyCon-v2']\nmetrics = ['test_seconds']\nat_most = 1")
-    assert timed.verdict == "undecided" and "another machine" in timed.reason  # 0.5 s, but not on the paper's
+    assert timed.verdict == "undecided"
+    assert "another machine" in timed.reason
     missing = level("test_seconds", "at_most = 1")
-    assert missing.verdict == "not run" and "the runs hold no Test split [s]" in missing.reason
+    assert missing.verdict == "not run"
+    assert "the runs hold no Test split [s]" in missing.reason
 
 
 def test_parameters_are_compared_without_a_test(tmp_path):
@@ -150,7 +164,8 @@ def test_a_count_is_the_printed_one_or_not_unless_the_encoder_is_another(tmp_pat
     found = verdict(store, tmp_path, text, changes={"tables": '["table8"]'})
     assert [part.verdict for part in found.parts] == ["supported", "contradicted", "undecided"]
     assert found.parts[1].difference == 110_853_121 - 118_679_809
-    assert found.parts[2].reason == "its text encoder is tiny" and "tiny, not bert-base-uncased" in found.caution
+    assert found.parts[2].reason == "its text encoder is tiny"
+    assert "tiny, not bert-base-uncased" in found.caution
 
 
 def test_separation_by_hand_and_as_a_claim(store, tmp_path):
@@ -161,7 +176,8 @@ def test_separation_by_hand_and_as_a_claim(store, tmp_path):
     assert centroid_ratio(points, np.array([True] * 4)) is None
     assert centroid_ratio(np.ones((4, 2)), np.array([False, False, True, True])) is None
     found = verdict(store, tmp_path, beats(FULL, IAMCL, metrics="['separation']"))
-    assert found.verdict == "supported" and found.parts[0].n_a == 8
+    assert found.verdict == "supported"
+    assert found.parts[0].n_a == 8
 
 
 def test_runs_without_predictions_are_compared_by_their_metrics(store, tmp_path):
@@ -177,7 +193,8 @@ def test_whatever_is_not_the_papers_setting_is_a_caution(store, tmp_path):
     found = verdict(store, tmp_path, f"kind = 'level'\nrows = ['{FULL}']\nmetrics = ['acc2']\nat_most = 99", **options)
     assert (found.verdict, found.caution) == ("supported", "the text encoder is tiny, not bert-base-uncased")
     found = verdict(store, tmp_path, BEATS, protocol="mmsa", encoders={"bert": BERT["name"]})
-    assert found.verdict == "supported" and found.caution == "the metrics are those of protocol mmsa"
+    assert found.verdict == "supported"
+    assert found.caution == "the metrics are those of protocol mmsa"
 
 
 def test_a_claim_about_two_corpora_read_on_one_is_asked_once_and_says_so(tmp_path):
@@ -190,7 +207,8 @@ def test_a_claim_about_two_corpora_read_on_one_is_asked_once_and_says_so(tmp_pat
     found = verdict(store, tmp_path, text, changes=changes)
     assert [(part.corpus, part.verdict) for part in found.parts] == [("mosi", "supported"), ("mosei", "not run")]
     found = verdict(store, tmp_path, text, changes=changes, corpus="mosi")
-    assert [part.corpus for part in found.parts] == ["mosi"] and found.verdict == "supported"
+    assert [part.corpus for part in found.parts] == ["mosi"]
+    assert found.verdict == "supported"
     assert found.caution == "the claim is about mosi and mosei, the runs are all on mosi"
     found = verdict(store, tmp_path, text, changes={"tables": '["table2"]'}, corpus="mosi")
     assert found.caution == "the corpus is mosi, not mosei"

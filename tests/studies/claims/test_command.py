@@ -47,7 +47,8 @@ def test_every_format_says_the_same_and_cautions_are_in_all(store, tmp_path, for
     for said in ("not run", "L_IEMCL", "margin-best" if format in ("text", "json", "html") else "4.5.5"):
         assert said in text.replace("\\_", "_").replace("\\", "")
     assert "protocol mmsa" in text
-    assert text.endswith("\n") and not text.endswith("\n\n")
+    assert text.endswith("\n")
+    assert not text.endswith("\n\n")
 
 
 def test_html_and_latex_are_escaped(tmp_path):
@@ -55,7 +56,9 @@ def test_html_and_latex_are_escaped(tmp_path):
     results = against_paper([odd])
     assert "a &lt; b &amp; 5_%" in render_claims(results, "html")
     latex = render_claims(results, "latex")
-    assert "\\& 5\\_\\% `so'" in latex and "\\textless{}" in latex and latex.isascii()
+    assert "\\& 5\\_\\% `so'" in latex
+    assert "\\textless{}" in latex
+    assert latex.isascii()
     with pytest.raises(UserError, match="nearest: html"):
         render_claims(results, "htlm")
 
@@ -74,12 +77,16 @@ def test_the_command_judges_runs(capsys, store, tmp_path):
     assert (code, err) == (0, "")
     (found,) = json.loads(out)
     assert {"id", "quote", "place", "verdict", "caution", "parts"} <= set(found)
-    assert found["verdict"] == "not run" and len(found["parts"]) == 10
+    assert found["verdict"] == "not run"
+    assert len(found["parts"]) == 10
     part = next(p for p in found["parts"] if p["row_b"] == IAMCL and p["metric"] == "acc2")
-    assert part["verdict"] == "supported" and part["n_a"] == 8 and part["low"] > 0
+    assert part["verdict"] == "supported"
+    assert part["n_a"] == 8
+    assert part["low"] > 0
     code, out, _ = bench(capsys, "claims", "--results", store.root)
     lines = out.splitlines()
-    assert code == 0 and lines[0].startswith(f"{len(load_claims())} claims: ")
+    assert code == 0
+    assert lines[0].startswith(f"{len(load_claims())} claims: ")
     assert sum(line.startswith(("supported", "contradicted", "undecided", "not run")) for line in lines) == len(
         load_claims()
     )
@@ -87,16 +94,20 @@ def test_the_command_judges_runs(capsys, store, tmp_path):
     assert len([line for line in out.splitlines() if line.startswith("  supported")]) == 5
     file = tmp_path / "claims.tex"
     code, out, _ = bench(capsys, "claims", "--paper", "--format", "latex", "--output", file)
-    assert (code, out) == (0, "") and "longtable" in file.read_text()
+    assert (code, out) == (0, "")
+    assert "longtable" in file.read_text()
 
 
 def test_the_command_judges_the_paper_and_lists(capsys):
     code, out, _ = bench(capsys, "claims", "--paper", "--json")
-    assert code == 0 and {c["id"]: c["verdict"] for c in json.loads(out)}["counts"] == "contradicted"
+    assert code == 0
+    assert {c["id"]: c["verdict"] for c in json.loads(out)}["counts"] == "contradicted"
     code, out, _ = bench(capsys, "list", "claims", "--json")
     listed = json.loads(out)
-    assert code == 0 and [c["id"] for c in listed] == [c.id for c in load_claims()]
-    assert listed[0]["comparisons"] == 160 and listed[0]["corpus"] == "mosi and mosei"
+    assert code == 0
+    assert [c["id"] for c in listed] == [c.id for c in load_claims()]
+    assert listed[0]["comparisons"] == 160
+    assert listed[0]["corpus"] == "mosi and mosei"
 
 
 @pytest.mark.parametrize(
@@ -117,7 +128,9 @@ def test_mistakes_end_in_one_sentence(capsys, tmp_path, monkeypatch, arguments, 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results").mkdir()
     code, out, err = bench(capsys, "claims", *arguments)
-    assert (code, out) == (2, "") and message in err and err.count("\n") == 1
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
     assert list((tmp_path / "results").iterdir()) == []
 
 

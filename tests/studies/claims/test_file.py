@@ -19,11 +19,13 @@ from studies.tables import TABLES
 
 def test_every_section_has_claims_and_their_ids_quotations_and_places_are_there():
     claims = load_claims()
-    assert len(claims) >= 25 and len({c.id for c in claims}) == len(claims)
+    assert len(claims) >= 25
+    assert len({c.id for c in claims}) == len(claims)
     sections = {c.place.split(",")[0] for c in claims}
     assert sections == {f"sec. 4.5.{i}" for i in range(1, 9)}
     assert all(re.fullmatch(r"sec\. 4\.5\.\d, paragraph \d(, and Table 8)?", c.place) for c in claims)
-    assert all(len(c.quote.split()) >= 5 for c in claims) and len({c.quote for c in claims}) == len(claims)
+    assert all(len(c.quote.split()) >= 5 for c in claims)
+    assert len({c.quote for c in claims}) == len(claims)
     kinds = {c.kind for c in claims}
     assert kinds == {"beats", "best-of", "worst-of", "ranking", "gain", "level", "count"}
 
@@ -32,7 +34,8 @@ def test_every_row_and_metric_of_every_comparison_exists():
     rows = {(table.name, row.name) for table in TABLES.values() for row in table.rows}
     for found in load_claims():
         made = contests(found)
-        assert made and len(set(made)) == len(made)
+        assert made
+        assert len(set(made)) == len(made)
         for contest in made:
             assert {contest.a, contest.b or contest.a} <= rows
             assert contest.table in found.tables
@@ -135,7 +138,8 @@ def test_comparisons_of_each_kind(tmp_path):
     named = ["acc7", "acc2", "f1", "mae", "corr"]
     assert [m for _, _, m in pairs(f"kind = 'beats'\nrows = ['HyCon']\nthan = ['{SCL}']")] == named
     best = pairs("kind = 'best-of'\nrows = ['HyCon']\nmetrics = ['f1']")
-    assert len(best) == 9 and all(a == "HyCon" for a, _, _ in best)
+    assert len(best) == 9
+    assert all(a == "HyCon" for a, _, _ in best)
     worst = f"kind = 'worst-of'\nrows = ['{IAMCL}']\namong = ['{SCL}', 'HyCon']\nmetrics = ['f1']"
     assert pairs(worst) == [(SCL, IAMCL, "f1"), ("HyCon", IAMCL, "f1")]
     ranking = f"kind = 'ranking'\norder = [['HyCon'], ['{SCL}'], ['{IAMCL}']]\nmetrics = ['f1']"

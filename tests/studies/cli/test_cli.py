@@ -27,7 +27,8 @@ def test_dry_run_runs_nothing(capsys, copy, tmp_path):
     assert not (tmp_path / "none").exists()
     before = records(copy)
     code, out, _ = bench(capsys, *RUN, *places(copy), "--seeds", "3", "--dry-run")
-    assert code == 0 and records(copy) == before
+    assert code == 0
+    assert records(copy) == before
     assert [line.split()[1:3] for line in out.splitlines()[2:4]] == [["0", "1"], ["0", "1"]]
     assert "2 runs" in out
 
@@ -41,7 +42,8 @@ def test_dry_run_does_not_keep_a_demo_corpus(capsys, tmp_path):
 @pytest.mark.parametrize("bad", [["--executor", "lokal"], ["--devices", "cuda:99"], ["--devices", "gpu"]])
 def test_dry_run_knows_machines_that_do_not_exist(capsys, copy, bad):
     code, out, err = bench(capsys, *RUN, *places(copy), "--dry-run", *bad)
-    assert (code, out) == (2, "") and err.count("\n") == 1
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
 
 
 READERS = [["table", "table1"], ["status"], RUN, [*RUN, "--dry-run"]]
@@ -62,7 +64,8 @@ def test_a_file_where_a_folder_belongs(capsys, copy, tmp_path, command, folder):
     given = dict(zip(*[iter(places(copy))] * 2, strict=True)) | {folder: str(file)}
     code, out, err = bench(capsys, *command, *[word for pair in given.items() for word in pair])
     assert (code, out) == (2, "")
-    assert "is a file" in err and folder in err
+    assert "is a file" in err
+    assert folder in err
 
 
 def test_emotions_from_corpus_to_table(capsys, tmp_path):
@@ -72,10 +75,12 @@ def test_emotions_from_corpus_to_table(capsys, tmp_path):
     found = {row["row"]: row for row in json.loads(out)["rows"]}
     assert code == 0
     assert [name for name, row in found.items() if row["status"] == "measured"] == ["LMF", "HyCon-v2"]
-    assert found["MFN"]["status"] == "quoted" and found["MFN"]["metrics"]["happy_acc"]["paper"] == 86.5
+    assert found["MFN"]["status"] == "quoted"
+    assert found["MFN"]["metrics"]["happy_acc"]["paper"] == 86.5
     assert found["Majority class"]["metrics"]["average_acc"]["mean"] == pytest.approx(75, abs=3)
     frame = studies.results("table3", profile="demo", root=tmp_path / "results")
-    assert len(frame) == 4 and frame["average_f1"].between(0, 1).all()
+    assert len(frame) == 4
+    assert frame["average_f1"].between(0, 1).all()
     assert "Majority class" in bench(capsys, "table", "table3", "--profile", "demo", *places(tmp_path))[1]
 
 
@@ -102,7 +107,8 @@ def test_mult_s_iemocap_file_from_import_to_table(capsys, tmp_path):
     rows = ["--rows", "MFN,HFFN,HyCon", "--corpus", "small"]
     code, out, _ = bench(capsys, "run", "table3", *small, *rows, *where, "--format", "json")
     found = json.loads(out)
-    assert code == 0 and [row["status"] for row in found["rows"]] == ["measured"] * 3 + ["reference"]
+    assert code == 0
+    assert [row["status"] for row in found["rows"]] == ["measured"] * 3 + ["reference"]
     assert found["rows"][0]["encoder"] == "the corpus's own GloVe (9-d)"
     assert found["rows"][-1]["metrics"] == before["metrics"]  # of the runs' own labels
 
@@ -112,25 +118,30 @@ def test_ablation_on_emotions_has_their_columns(capsys, tmp_path):
     arguments = ["ablate", "--text", "glove", "--remove", "iemcl", "--corpus", "synthetic_emotions", *places(tmp_path)]
     code, out, _ = bench(capsys, *arguments, *small, "--format", "json")
     rows = json.loads(out)["rows"]
-    assert code == 0 and [row["n"] for row in rows] == [1, 1, 0]
+    assert code == 0
+    assert [row["n"] for row in rows] == [1, 1, 0]
     assert all(0 < row["metrics"]["average_f1"]["mean"] <= 100 for row in rows)
 
 
 def test_a_table_refuses_labels_of_another_kind(capsys, copy):
     given = ["--corpus", "synthetic", "--profile", "demo", *places(copy)]
     code, out, err = bench(capsys, "run", "table3", *given)
-    assert (code, out) == (2, "") and "emotion" in err and err.count("\n") == 1
+    assert (code, out) == (2, "")
+    assert "emotion" in err
+    assert err.count("\n") == 1
 
 
 def test_running_again_trains_nothing_and_more_seeds_add(capsys, copy):
     before = records(copy)
     assert len(before) == 8  # two rows, two trials and two seeds each
     code, out, _ = bench(capsys, *RUN, *places(copy), "--format", "json")
-    assert code == 0 and records(copy) == before
+    assert code == 0
+    assert records(copy) == before
     assert json.loads(out)["rows"] == [row for row in table(capsys, copy)["rows"] if row["row"] in ROWS]
     code, _, _ = bench(capsys, "run", "table1", *BUDGET, *places(copy), "--seeds", "3", "--executor", "inline")
     after = records(copy)
-    assert code == 0 and len(after) == 10
+    assert code == 0
+    assert len(after) == 10
     assert {run: after[run] for run in before} == before
     assert {row["row"]: row["n"] for row in table(capsys, copy)["rows"] if row["n"]} == dict.fromkeys(ROWS, 3)
 
@@ -146,7 +157,8 @@ def test_run_prints_what_was_run_even_where_more_thorough_runs_exist(capsys, cop
     arguments += ["--epochs", "1", "--set", "hidden=16", "--executor", "inline", "--format", "json", "--quiet"]
     code, out, _ = bench(capsys, *arguments, *places(copy))
     [row] = json.loads(out)["rows"]
-    assert code == 0 and (row["row"], row["n"]) == ("EF-LSTM-GloVe", 1)
+    assert code == 0
+    assert (row["row"], row["n"]) == ("EF-LSTM-GloVe", 1)
     assert next(r for r in table(capsys, copy)["rows"] if r["row"] == "EF-LSTM-GloVe")["n"] == 2
 
 
@@ -155,10 +167,12 @@ def test_failed_runs_are_named_and_tried_again(capsys, copy):
     arguments += ["--epochs", "1", "--executor", "inline", "--quiet", *places(copy)]
     code, out, err = bench(capsys, *arguments, "--set", "lr=1e38")
     assert code == 1
-    assert "non-finite loss at epoch 1, step 2" in err and "Traceback" not in err
+    assert "non-finite loss at epoch 1, step 2" in err
+    assert "Traceback" not in err
     assert "LF-LSTM-GloVe" in out
     _, out, _ = bench(capsys, "status", "--profile", "demo", "--rows", "LF-LSTM-GloVe", "--json", *places(copy))
-    assert json.loads(out)[0]["status"] == "failed" and "non-finite" in json.loads(out)[0]["reason"]
+    assert json.loads(out)[0]["status"] == "failed"
+    assert "non-finite" in json.loads(out)[0]["reason"]
     assert bench(capsys, *arguments, "--set", "lr=1e38")[0] == 1
     failures = [json.loads(p.read_text()) for p in copy.glob("results/runs/*/failed.json")]
     assert [failure["attempts"] for failure in failures] == [2]
@@ -177,7 +191,9 @@ def test_a_corpus_that_cannot_serve_a_row_ends_the_command_before_anything_is_wr
         arguments = ["run", "table1", "--profile", "demo", "--rows", rows, *places(copy)]
         for more in ([], ["--dry-run"]):
             code, out, err = bench(capsys, *arguments, *more)
-            assert (code, out) == (2, "") and said in err and err.count("\n") == 1
+            assert (code, out) == (2, "")
+            assert said in err
+            assert err.count("\n") == 1
             assert sorted(copy.rglob("*")) == before
 
 
@@ -206,11 +222,11 @@ def test_ablate_compares_with_the_intact_model(capsys, copy):
 
 def test_ablate_list_is_the_list_of_ablations(capsys):
     code, out, _ = bench(capsys, "ablate", "--list", "--json")
-    assert code == 0 and out == bench(capsys, "list", "ablations", "--json")[1]
+    assert code == 0
+    assert out == bench(capsys, "list", "ablations", "--json")[1]
     found = {(item["model"], item["name"]): item for item in json.loads(out)}
-    assert found["hycon", "iemcl"]["table4"] == "HyCon (W/O L_IEMCL)" and found["hycon", "iemcl"]["sets"] == [
-        "iemcl=0.0"
-    ]
+    assert found["hycon", "iemcl"]["table4"] == "HyCon (W/O L_IEMCL)"
+    assert found["hycon", "iemcl"]["sets"] == ["iemcl=0.0"]
     assert all(item["removes"] for item in found.values())
 
 

@@ -151,7 +151,9 @@ def test_mistakes_end_in_one_sentence_and_write_nothing(capsys, tmp_path, monkey
     code, out, err = bench(capsys, *arguments)
     assert code == 2
     assert out == ""
-    assert err.startswith("bench: ") and err.count("\n") == 1 and "Traceback" not in err
+    assert err.startswith("bench: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
     assert said in err
     assert not (tmp_path / "results").exists()
 
@@ -171,7 +173,9 @@ def test_a_newer_record_study_or_corpus_is_refused(capsys, copy):
         restore = raise_version(sorted(copy.glob(pattern))[0], key)
         for command in commands:
             code, _, err = bench(capsys, *command)
-            assert code == 2 and "newer version" in err and err.count("\n") == 1
+            assert code == 2
+            assert "newer version" in err
+            assert err.count("\n") == 1
         restore()
     assert bench(capsys, *reading)[0] == 0
 
@@ -197,12 +201,15 @@ def test_results_that_cannot_be_written(capsys, copy, tmp_path, monkeypatch, whe
     arguments = [*RUN, "--data", copy / "data", "--results", tmp_path / "new" / "results", "--executor", "inline"]
     monkeypatch.setattr(where, name, deny)
     code, out, err = bench(capsys, *arguments)
-    assert code == 2 and out == ""
-    assert said in err and err.count("\n") == 1
+    assert code == 2
+    assert out == ""
+    assert said in err
+    assert err.count("\n") == 1
     assert not list(tmp_path.glob("new/results/runs/*/*"))
 
 
 def test_a_results_folder_below_a_file(capsys, copy, tmp_path):
     (tmp_path / "file").write_text("")
     code, _, err = bench(capsys, *RUN, "--data", copy / "data", "--results", tmp_path / "file" / "results")
-    assert code == 2 and err.count("\n") == 1
+    assert code == 2
+    assert err.count("\n") == 1

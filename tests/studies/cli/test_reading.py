@@ -24,14 +24,16 @@ def test_list_models_is_a_contract(capsys):
 def test_list(capsys, finished, what):
     _, out, _ = bench(capsys, "list", what, "--json", *places(finished))
     items = json.loads(out)
-    assert items and all(isinstance(item, dict) for item in items)
+    assert items
+    assert all(isinstance(item, dict) for item in items)
     code, out, _ = bench(capsys, "list", what, *places(finished))
     assert code == 0
     assert len(out.splitlines()) == len(items) + 2  # heading and rule
     if what == "tables":
         assert {item["name"] for item in items} == set(TABLES)
     if what == "runs":
-        assert len(items) == len(records(finished)) and {item["status"] for item in items} == {"done"}
+        assert len(items) == len(records(finished))
+        assert {item["status"] for item in items} == {"done"}
 
 
 def test_list_where_nothing_is(capsys, tmp_path):
@@ -43,11 +45,14 @@ def test_list_where_nothing_is(capsys, tmp_path):
 
 def test_data_commands(capsys, finished):
     code, out, _ = bench(capsys, "data", "list", "--json", *places(finished))
-    assert code == 0 and [item["name"] for item in json.loads(out)] == ["synthetic"]
+    assert code == 0
+    assert [item["name"] for item in json.loads(out)] == ["synthetic"]
     code, out, _ = bench(capsys, "data", "check", "synthetic", "--json", *places(finished))
-    assert code == 0 and json.loads(out)["synthetic"] is True
+    assert code == 0
+    assert json.loads(out)["synthetic"] is True
     code, out, _ = bench(capsys, "data", "check", "synthetic", *places(finished))
-    assert code == 0 and "synthetic" in out
+    assert code == 0
+    assert "synthetic" in out
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -66,11 +71,13 @@ def test_table_as_json_is_a_contract(capsys, finished):
     assert list(rows) == [row.name for row in TABLES["table1"].rows]
     for name, row in rows.items():
         measured = name in ROWS
-        assert row["status"] in ("measured", "quoted", "missing") and (row["status"] == "measured") == measured
+        assert row["status"] in ("measured", "quoted", "missing")
+        assert (row["status"] == "measured") == measured
         assert row["n"] == (2 if measured else 0)
     metrics = rows["HyCon-BERT"]["metrics"]
     assert set(metrics) == {"acc7", "acc2", "f1", "mae", "corr"}
-    assert metrics["acc2"]["paper"] == 85.2 and 0 <= metrics["acc2"]["mean"] <= 100
+    assert metrics["acc2"]["paper"] == 85.2
+    assert 0 <= metrics["acc2"]["mean"] <= 100
     assert {"mean", "sd", "paper", "verdict"} <= set(metrics["acc2"])
     assert rows["QMF-GloVe"]["status"] == "quoted"
 
@@ -81,7 +88,8 @@ def test_table_to_a_file_and_of_some_rows(capsys, finished, tmp_path):
     code, out, _ = bench(capsys, *command, "--output", tmp_path / "table.csv")
     assert (code, out) == (0, "")
     assert (tmp_path / "table.csv").read_text().rstrip() == printed.rstrip()
-    assert "HyCon-BERT" in printed and "TFN" not in printed
+    assert "HyCon-BERT" in printed
+    assert "TFN" not in printed
 
 
 def test_status(capsys, finished):
@@ -89,7 +97,8 @@ def test_status(capsys, finished):
     found = {item["row"]: item for item in json.loads(out)}
     assert code == 0
     assert found["HyCon-BERT"] == {"row": "HyCon-BERT", "status": "measured", "n": 2, "reason": ""}
-    assert found["TFN-BERT"]["status"] == "missing" and found["TFN-BERT"]["reason"]
+    assert found["TFN-BERT"]["status"] == "missing"
+    assert found["TFN-BERT"]["reason"]
     _, out, _ = bench(capsys, "status", "--profile", "demo", *places(finished))
     assert len(out.splitlines()) == len(found)
 
@@ -97,7 +106,8 @@ def test_status(capsys, finished):
 def test_results_as_a_data_frame(capsys, finished):
     frame = studies.results("table1", profile="demo", root=finished / "results")
     assert list(frame["row"]) == ["EF-LSTM-GloVe"] * 2 + ["HyCon-BERT"] * 2
-    assert set(frame["run"]) <= set(records(finished)) and frame["seed"].nunique() == 4
+    assert set(frame["run"]) <= set(records(finished))
+    assert frame["seed"].nunique() == 4
     assert {"acc7", "acc2", "f1", "mae", "corr", "valid_loss", "best_epoch", "parameters", "seconds"} <= set(frame)
     rows = {row["row"]: row for row in table(capsys, finished)["rows"]}
     for name, group in frame.groupby("row"):
@@ -108,7 +118,8 @@ def test_results_as_a_data_frame(capsys, finished):
 def test_data_frame_of_what_does_not_exist(copy):
     root = copy / "results"
     empty = studies.results("table1", corpus="mosi", root=root)
-    assert len(empty) == 0 and {"row", "run"} <= set(empty.columns)
+    assert len(empty) == 0
+    assert {"row", "run"} <= set(empty.columns)
     for wrong in ({"protocol": "nope"}, {"profile": "dmo"}, {"corpus": "mosy"}):
         with pytest.raises(UserError, match=next(iter(wrong.values()))):
             studies.results("table1", root=root, **wrong)

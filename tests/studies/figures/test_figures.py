@@ -114,7 +114,8 @@ def test_classes_are_those_of_the_losses(zero):
 def test_the_embedding_keeps_clusters_and_repeats_and_survives_equal_points():
     points, classes = clusters(8.0)
     position = embed(points)
-    assert position.shape == (40, 2) and np.array_equal(position, embed(points))
+    assert position.shape == (40, 2)
+    assert np.array_equal(position, embed(points))
     assert separation(position, classes).knn_accuracy == 1.0
     assert np.array_equal(embed(np.ones((9, 3))), np.zeros((9, 2)))
     assert (perplexity(686), perplexity(31)) == (30.0, 10.0)
@@ -157,8 +158,10 @@ def test_fig4_leaves_out_labels_of_0_where_the_runs_did(tmp_path):
     fill(store, TABLE4, [WITHOUT, HYCON], seeds=1, zero="exclude")
     drawn = figure("fig4", store)
     label = store.predictions(drawn.numbers[0]["run"])["test_label"]
-    assert (label == 0).any() and drawn.numbers[0]["points"] == (label != 0).sum()
-    assert "labels of 0: exclude" in drawn.caption and b">label 0<" in drawn.content
+    assert (label == 0).any()
+    assert drawn.numbers[0]["points"] == (label != 0).sum()
+    assert "labels of 0: exclude" in drawn.caption
+    assert b">label 0<" in drawn.content
 
 
 def test_curves_have_the_numbers_of_the_records(store):
@@ -169,7 +172,8 @@ def test_curves_have_the_numbers_of_the_records(store):
         assert record is not None
         assert (number["best_epoch"], number["epochs"]) == (record.best_epoch, len(record.curve))
         assert number["best_valid_loss"] == min(point["valid_loss"] for point in record.curve)
-    assert f"left out: {TABLE4.rows[1].name}" in drawn.caption and "n = 3" not in drawn.caption
+    assert f"left out: {TABLE4.rows[1].name}" in drawn.caption
+    assert "n = 3" not in drawn.caption
 
 
 def test_dots_have_the_numbers_of_the_table_and_mark_what_is_quoted(store):
@@ -181,11 +185,14 @@ def test_dots_have_the_numbers_of_the_table_and_mark_what_is_quoted(store):
         for metric, entry in row.cells.items():
             number = by_cell[row.row.name, metric]
             stat = entry.stat
-            assert entry.paper and number["paper"] == entry.paper.value and number["verdict"] == entry.verdict
+            assert entry.paper
+            assert number["paper"] == entry.paper.value
+            assert number["verdict"] == entry.verdict
             assert (number["mean"], number["low"], number["n"]) == (
                 (stat.mean, stat.low, 3) if stat else (None, None, 0)
             )
-    assert "n = 3" in drawn.caption and f"Not measured here, so without a dot: {TABLE4.rows[1].name}" in drawn.caption
+    assert "n = 3" in drawn.caption
+    assert f"Not measured here, so without a dot: {TABLE4.rows[1].name}" in drawn.caption
     assert b"quoted by the paper" not in drawn.content
     halved = {
         n["metric"]: n["mean"] for n in figure("dots", store, View(protocol="all"), table="table4").numbers if n["n"]
@@ -197,10 +204,13 @@ def test_dots_of_emotions_and_costs(tmp_path):
     store = RunStore(tmp_path)
     fill(store, TABLES["table3"], TABLES["table3"].rows[-1:])
     emotions = figure("dots", store, table="table3").content.decode()
-    assert ">MFN †<" in emotions and ">† quoted by the paper<" in emotions and ">Majority class<" in emotions
+    assert ">MFN †<" in emotions
+    assert ">† quoted by the paper<" in emotions
+    assert ">Majority class<" in emotions
     fill(store, TABLES["table8"], TABLES["table8"].rows[:1])
     costs = figure("dots", store, table="table8").content.decode()
-    assert ">Parameters ↓<" in costs and "120M" in costs
+    assert ">Parameters ↓<" in costs
+    assert "120M" in costs
 
 
 def test_an_axis_of_dots_shows_all_marks_and_cuts_wide_intervals(tmp_path):
@@ -218,7 +228,9 @@ def test_an_axis_of_dots_shows_all_marks_and_cuts_wide_intervals(tmp_path):
         marks = [e.stat.mean for e in entries if e.stat] + [e.paper.value for e in entries if e.paper]
         low, high = axis.get_xlim()
         span = max(marks) - min(marks)
-        assert low < min(marks) and max(marks) < high and high - low < 2.5 * span
+        assert low < min(marks)
+        assert max(marks) < high
+        assert high - low < 2.5 * span
         cut = [e for e in entries if e.stat and e.stat.high is not None and e.stat.high > high]
         assert len([line for line in axis.lines if line.get_marker() == ">"]) == len(cut)
         arrows += len(cut)
@@ -231,7 +243,8 @@ def test_synthetic_data_is_said_in_caption_and_alternative_text(tmp_path):
     for name, table in SHOWN.items():
         drawn = figure(name, store, View(profile="demo"), table=table)
         assert "SYNTHETIC DATA: these numbers say nothing about the paper." in drawn.caption
-        assert drawn.alt.startswith("SYNTHETIC DATA. ") and drawn.corpus == "synthetic"
+        assert drawn.alt.startswith("SYNTHETIC DATA. ")
+        assert drawn.corpus == "synthetic"
         assert ">SYNTHETIC DATA.</text>" in drawn.content.decode()  # the picture may travel alone
 
 
@@ -265,15 +278,18 @@ def test_an_svg_can_stand_in_a_page_with_others(store):
         root = ET.fromstring(page)
         assert root.get("role") == "img"
         title, description = root[0], root[1]
-        assert title.text == one.title and description.text == one.alt
+        assert title.text == one.title
+        assert description.text == one.alt
         assert root.get("aria-labelledby") == f"{title.get('id')} {description.get('id')}"
         assert HYCON.name in "".join(root.itertext())
         addresses = set(re.findall(r"https?://[^\"\s]+", page))
         assert addresses == {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}  # names, not links
         used = re.findall(r'(?:url\(#|href="#)([^)"]+)', page)
-        assert used and set(used) <= set(ids)
+        assert used
+        assert set(used) <= set(ids)
         style = re.search(r"<style[^>]*>(.*?)</style>", page)
-        assert style and style[1].startswith(f"#{root.get('id')} ")
+        assert style
+        assert style[1].startswith(f"#{root.get('id')} ")
 
 
 # ------------------------------------------------------------------------------------------------- mistakes
@@ -344,14 +360,20 @@ def test_the_command_writes_the_picture_and_prints_where_and_what(tmp_path, caps
     fill(store, TABLE4, [WITHOUT, HYCON], seeds=2)
     code, out, _ = bench(capsys, "fig4", "--results", store.root)
     file = store.root / "figures" / "fig4-mosi.svg"
-    assert code == 0 and out.splitlines()[0] == str(file) and file.read_bytes() == figure("fig4", store).content
-    assert "n = 2: silhouette" in out and "knn_accuracy" in out
+    assert code == 0
+    assert out.splitlines()[0] == str(file)
+    assert file.read_bytes() == figure("fig4", store).content
+    assert "n = 2: silhouette" in out
+    assert "knn_accuracy" in out
     chosen = tmp_path / "dots.PDF"
     options = ["--table", "table4", "--results", store.root, "--output", chosen, "--json"]
     code, out, _ = bench(capsys, "dots", *options)
     said = json.loads(out)
-    assert code == 0 and chosen.read_bytes().startswith(b"%PDF") and said["file"] == str(chosen)
-    assert said["numbers"] == figure("dots", store, table="table4").numbers and said["alt"]
+    assert code == 0
+    assert chosen.read_bytes().startswith(b"%PDF")
+    assert said["file"] == str(chosen)
+    assert said["numbers"] == figure("dots", store, table="table4").numbers
+    assert said["alt"]
 
 
 def test_the_command_refuses_before_it_writes(tmp_path, capsys):
@@ -365,8 +387,10 @@ def test_the_command_refuses_before_it_writes(tmp_path, capsys):
         (["dots", "--table", "table4", "--output", tmp_path / "none" / "x.svg"], "Cannot write"),
     ):
         code, out, err = bench(capsys, *arguments, "--results", results)
-        assert (code, out) == (2, "") and message in err
-    assert not (results / "figures").exists() and not (tmp_path / "none").exists()
+        assert (code, out) == (2, "")
+        assert message in err
+    assert not (results / "figures").exists()
+    assert not (tmp_path / "none").exists()
 
 
 def test_the_list_needs_no_plotting(capsys):

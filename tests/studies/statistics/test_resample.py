@@ -13,7 +13,8 @@ from studies.statistics.resample import measure
 @pytest.mark.parametrize("metric", METRICS)
 def test_each_metric_is_that_of_hycon_metrics_on_every_resample(metric, protocol):
     prediction, label = sentiment()
-    assert (label == 0).any() and (prediction == 0).any()
+    assert (label == 0).any()
+    assert (prediction == 0).any()
     measured = measure(prediction, label, metric, protocol=protocol)
     expected = [sentiment_metrics(p, label, protocol)[metric] for p in prediction]
     assert measured.values() == pytest.approx(expected, abs=1e-12)
@@ -47,7 +48,8 @@ def test_emotions_are_those_of_hycon_metrics(metric):
 def test_a_constant_prediction_has_no_correlation(constant):
     label = sentiment()[1]
     measured = measure(np.full((2, 40), constant), label, "corr")
-    assert not measured.values().any() and not measured.resampled(50, 0).any()
+    assert not measured.values().any()
+    assert not measured.resampled(50, 0).any()
 
 
 @pytest.mark.parametrize("value", [-1.0, 1.0])

@@ -50,7 +50,8 @@ def test_the_same_specification_with_other_numbers(pair):
     assert row.said[0] == "3 runs have the same specification, 1 of them other numbers"
     assert "torch: 2.13.0+cpu in A, 2.12.0+cpu in B" in row.said
     mae = cells(row)["mae"]
-    assert (mae.mean_a, mae.mean_b, mae.difference) == pytest.approx((0.2, 0.3, -0.1)) and mae.paired
+    assert (mae.mean_a, mae.mean_b, mae.difference) == pytest.approx((0.2, 0.3, -0.1))
+    assert mae.paired
 
 
 def test_differences_have_the_interval_and_p_of_the_comparison(pair):
@@ -63,7 +64,10 @@ def test_differences_have_the_interval_and_p_of_the_comparison(pair):
     gaps = np.array(A_ERRORS) - np.array(B_ERRORS)
     low, high = stats.t.interval(0.95, 2, gaps.mean(), stats.sem(gaps))
     assert (mae.difference, mae.low, mae.high) == pytest.approx((gaps.mean(), low, high), abs=1e-5)
-    assert mae.p == pytest.approx(2 / 2**3) and mae.paired and mae.underpowered and mae.seeds_needed == 6
+    assert mae.p == pytest.approx(2 / 2**3)
+    assert mae.paired
+    assert mae.underpowered
+    assert mae.seeds_needed == 6
     assert mae.utterances == len(LABEL)
     assert row.said == ("chosen configuration: hidden 8 in A, 16 in B",)
     adjusted = benjamini_hochberg([cell.p for cell in row.cells])
@@ -100,7 +104,8 @@ def test_published_folders_are_compared_by_one_number_per_run(pair):
     assert "compared by one number per run: B keeps no predictions" in row.said
     mae = cells(row)["mae"]
     expected = stats.ttest_rel(A_ERRORS, B_ERRORS).confidence_interval(0.95)
-    assert (mae.low, mae.high) == pytest.approx(tuple(expected), abs=1e-5) and mae.utterances == 0
+    assert (mae.low, mae.high) == pytest.approx(tuple(expected), abs=1e-5)
+    assert mae.utterances == 0
 
 
 def test_one_run_a_side_has_a_difference_and_no_interval(pair):
@@ -108,7 +113,8 @@ def test_one_run_a_side_has_a_difference_and_no_interval(pair):
     fill(a, [0.1])
     fill(b, [0.2], spec_config={"hidden": 16})
     mae = cells(rows(a, b)["EF-LSTM-GloVe"])["mae"]
-    assert mae.difference == pytest.approx(-0.1) and (mae.low, mae.p) == (None, None)
+    assert mae.difference == pytest.approx(-0.1)
+    assert (mae.low, mae.p) == (None, None)
 
 
 def test_a_difference_over_shared_seeds_says_so(pair):
@@ -130,7 +136,8 @@ def test_rows_on_one_side_only_and_why(pair):
     found = rows(a, b)
     assert (found["TFN-GloVe"].status, found["TFN-GloVe"].said) == ("only in A", ())
     mixed = found["EF-LSTM-GloVe"]
-    assert mixed.status == "only in A" and mixed.said[0].startswith("B: 3 runs that differ are not averaged")
+    assert mixed.status == "only in A"
+    assert mixed.said[0].startswith("B: 3 runs that differ are not averaged")
     assert rows(a, b, mixed=True)["EF-LSTM-GloVe"].status == "compared"
     assert rows(b, a)["TFN-GloVe"].status == "only in B"
 
@@ -224,4 +231,6 @@ def test_the_command(pair, capsys):
     ):
         assert main(wrong) == 2
         out, err = capsys.readouterr()
-        assert out == "" and said in err and err.count("\n") == 1
+        assert out == ""
+        assert said in err
+        assert err.count("\n") == 1
