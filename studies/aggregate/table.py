@@ -80,7 +80,7 @@ def _runs_of(study: Study, store: RunStore) -> tuple[list[RunRecord], tuple[str,
 
 
 def _unmixed(records: list[RunRecord], said: tuple[str, str], allowed: bool) -> tuple[list[RunRecord], tuple[str, str]]:
-    """The records and what is said of them; none where their finished runs may not be averaged."""
+    """The records with their status; no records where the finished ones may not be averaged."""
     done = [record for record in records if record.status == "done"]
     found = mixture(done)
     if not found:
@@ -98,7 +98,7 @@ def _winner_loss(study: Study, store: RunStore) -> float | None:
 
 
 def _budget(study: Study) -> str:
-    """ "50 trials", and what else was not left to the model's own settings and the search."""
+    """ "50 trials, at most 9 epochs, with lr = 0.1 set by hand": the search, and the options that it did not draw."""
     fixed = dict(study.options)
     epochs = fixed.pop("epochs", None)
     count = len(study.trials)

@@ -3,9 +3,9 @@
 A claim is made of parts, each a comparison of two rows (studies.claims.kinds). A part is tested by
 studies.statistics.comparison on the seeded runs' predictions of the test split; p-values are adjusted over all parts
 that the claims of one table ask for. A part is supported where its 95 % interval excludes "no difference" on the
-claimed side and its adjusted p is below 0.05, also where the paper's sentence says only "higher"; contradicted where
-both hold on the other side. Parameters are counts: they are compared, not tested. A row that the paper quotes has no
-runs unless it was run here; a quoted number is never set against a measured one.
+claimed side and its adjusted p is below 0.05, also where the sentence says only "higher"; contradicted where both hold
+on the other side. Parameters are counts: they are compared, not tested. A number that the paper quotes is never
+compared with a measured one: a quoted row counts only if it was run here.
 """
 
 from __future__ import annotations

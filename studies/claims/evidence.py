@@ -1,4 +1,4 @@
-"""What a claim's comparison is made on: a row's seeded runs, their predictions, and what their representations say.
+"""What claims are judged on: the seeded runs of rows, their predictions, and their representations.
 
 `separation` is the number behind section 4.5.6: how far the two classes lie apart in the multimodal representation of
 the test split, not in its t-SNE picture (studies.statistics.separation). A label of 0 is positive, as it is by default

@@ -1,4 +1,4 @@
-"""A claim's verdict from its parts, by runs or by printed numbers alike; docs/claims.md says the same in words.
+"""A claim's verdict from its parts, for runs and for printed numbers; docs/claims.md has the same rules.
 
 A part is one comparison. A claim that says "every" is supported when all its parts are, contradicted as soon as one is;
 one that says "most" is supported by more than half of them, contradicted when at least half are contradicted.

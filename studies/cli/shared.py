@@ -23,13 +23,13 @@ def command(commands, name: str, function: Callable[[Any], int | None], text: st
 
 
 def naming(added: argparse.ArgumentParser, default: str | None = None) -> None:
-    """TABLE, and how many searches it has a row. default: of a TABLE that may be left out."""
+    """The argument TABLE, and how many searches each row has. default: the table where TABLE is left out."""
     said = "table1 to table8, sensitivity, modalities or tuning"
     if default:
         added.add_argument("table", nargs="?", default=default, metavar="TABLE", help=f"{said} (default: {default})")
     else:
         added.add_argument("table", metavar="TABLE", help=said)
-    added.add_argument("--studies", type=int, metavar="N", help="of table tuning: searches a row (default: 3)")
+    added.add_argument("--studies", type=int, metavar="N", help="for table tuning: searches per row (default: 3)")
 
 
 def choosing(added: argparse.ArgumentParser, rows: bool = True) -> None:
@@ -55,7 +55,7 @@ def mixing(added: argparse.ArgumentParser) -> None:
 
 
 def storing(added: argparse.ArgumentParser) -> None:
-    """The option of every command that deals with leases."""
+    """The option of every command that takes or shows leases."""
     added.add_argument(
         "--storage",
         metavar="URL",
@@ -85,14 +85,18 @@ def running(added: argparse.ArgumentParser) -> None:
         "--workers", type=int, metavar="N", help="runs at a time, a process each (default: what --slots hold, else 1)"
     )
     added.add_argument(
-        "--slots", metavar="N", help="most of them on one device; auto: as fit by the memory that runs alike took"
+        "--slots", metavar="N", help="runs that may share a device: a number, or auto, by their recorded peak memory"
     )
     added.add_argument("--devices", default="cpu", metavar="LIST", help="cpu, or cuda:0,cuda:1 ...")
     added.add_argument("--executor", default="local", metavar="NAME", help="local (default), inline, ray or slurm")
     added.add_argument("--address", metavar="ADDRESS", help="with ray: of a running cluster (default: one of its own)")
-    added.add_argument("--cluster", metavar="FILE", help="with ray and slurm: TOML file of what workers get")
+    added.add_argument("--cluster", metavar="FILE", help="with ray and slurm: TOML file with the resources of a worker")
     added.add_argument(
-        "--cluster-set", metavar="KEY=VALUE", action="append", default=[], help="over the file: partition=gpu, time=120"
+        "--cluster-set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="set an option over the file's: partition=gpu, time=120",
     )
     added.add_argument(
         "--time-limit", type=float, metavar="SECONDS", help="stop a run that takes longer; it counts as failed"
