@@ -139,13 +139,12 @@ def _compared(part: Part, a: RowResult, b: RowResult, evidence: Evidence) -> Par
     except UserError as error:  # other utterances, a damaged file: the other claims can still be judged
         return replace(part, verdict=NOT_RUN, reason=str(error).rstrip("."))
     assert found is not None  # both rows have values
-    scale = METRICS[part.metric].scale
-    low, high = (None if x is None else scale * x for x in (found.low, found.high))
+    found = found.scaled(METRICS[part.metric].scale)
     return replace(
         part,
-        difference=scale * found.difference,
-        low=low,
-        high=high,
+        difference=found.difference,
+        low=found.low,
+        high=found.high,
         p=found.p,
         n_a=found.n_a,
         n_b=found.n_b,

@@ -17,8 +17,10 @@ the coverage that was measured.
 The p-value answers a smaller question: could runs of one training procedure, told apart by their seeds alone, differ as
 much on these very utterances? Paired: signs of the differences are flipped; unpaired: runs are dealt anew. Utterances
 enter through the interval only. With S pairs no p is below 2/2^S, so five pairs cannot reach 0.05: `underpowered`.
+
 scipy.stats.permutation_test does the same, but takes sums for different that differ in the last bits only: accuracies
-are shares of a few hundred utterances and tie often, so its p would be too small.
+are shares of a few hundred utterances and tie often, so its p would be too small. Nothing here imports scipy.stats,
+which takes half a second: every `bench claims` and `bench diff` would.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -71,6 +73,11 @@ class Comparison:
     paired: bool
     underpowered: bool
     seeds_needed: int | None
+
+    def scaled(self, by: float) -> Comparison:
+        """With difference and interval in another unit, as a table prints them: `by` is Column.scale."""
+        low, high = (None if x is None else by * x for x in (self.low, self.high))
+        return replace(self, difference=by * self.difference, low=low, high=high)
 
 
 def compare(
@@ -123,13 +130,15 @@ def compare_values(a: Sequence[float], b: Sequence[float], *, paired: bool = Fal
 def benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:
     """Adjusted p: the smallest false discovery rate at which each is found (Benjamini and Hochberg 1995). None is kept
     and not counted. Raises ValueError for a p outside [0, 1]."""
-    known = [p for p in p_values if p is not None]
-    if not known:
-        return list(p_values)
-    from scipy.stats import false_discovery_control  # here: it takes half a second to import
-
-    adjusted = iter(false_discovery_control(known).tolist())
-    return [None if p is None else next(adjusted) for p in p_values]
+    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    if not all(0 <= p <= 1 for p, _ in known):
+        raise ValueError(f"p-values lie in [0, 1]; got {list(p_values)}")
+    adjusted: list[float | None] = [None] * len(p_values)
+    smallest = 1.0
+    for rank, (p, i) in reversed(list(enumerate(known, 1))):
+        smallest = min(smallest, p * len(known) / rank)
+        adjusted[i] = smallest
+    return adjusted
 
 
 # --------------------------------------------------------------------------------------------------- the parts

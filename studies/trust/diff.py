@@ -171,14 +171,12 @@ def _cell(cell: CellDiff, found: Comparison | None, column: Column) -> CellDiff:
     if found is None:
         return cell
 
-    def scaled(value: float | None) -> float | None:
-        return None if value is None else value * column.scale
-
+    found = found.scaled(column.scale)
     return dataclasses.replace(
         cell,
-        difference=scaled(found.difference),
-        low=scaled(found.low),
-        high=scaled(found.high),
+        difference=found.difference,
+        low=found.low,
+        high=found.high,
         p=found.p,
         paired=found.paired,
         compared=found.n_a if found.paired else None,
@@ -229,17 +227,13 @@ def as_dicts(found: Sequence[TableDiff]) -> list[dict[str, Any]]:
                     "n_a": row.n_a,
                     "n_b": row.n_b,
                     "said": list(row.said),
-                    "metrics": {cell.metric: _without(dataclasses.asdict(cell), "metric") for cell in row.cells},
+                    "metrics": {(d := dataclasses.asdict(cell)).pop("metric"): d for cell in row.cells},
                 }
                 for row in one.rows
             ],
         }
         for one in found
     ]
-
-
-def _without(fields: dict[str, Any], key: str) -> dict[str, Any]:
-    return {k: v for k, v in fields.items() if k != key}
 
 
 def text(found: Sequence[TableDiff]) -> str:
