@@ -78,7 +78,7 @@ def test_there_and_back(store, archive, tmp_path):
     assert report.added == {"runs": 5, "studies": 1, "corpora": 1, "failures": 1} and report.conflicts == []
     assert files(new.root) == files(store.root)
     table = TABLES["table1"]
-    assert table_result(table, new, View(data="none")) == table_result(table, store, data="none")
+    assert table_result(table, new, View(data="none")) == table_result(table, store, View(data="none"))
     again = import_results(archive, new)
     assert again.present == report.added and set(again.added.values()) == {0} and again.conflicts == []
     assert files(new.root) == files(store.root)
