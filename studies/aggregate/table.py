@@ -64,14 +64,14 @@ def studies_of(table: TableSpec, view: View, studies: Sequence[Study], manifest:
 
 
 def _runs_of(study: Study, store: RunStore) -> tuple[list[RunRecord], tuple[str, str]]:
+    """The seeded runs of a study, finished or failed, and what else is to say of them: (status, reason)."""
     records = [record for run in study.runs if (record := store.get(run) or store.failed(run))]
+    failures = [f for trial in study.trials if (f := store.failed(trial))]
     if study.selected is None:
         done = sum(store.has(trial) for trial in study.trials)
-        failures = [f for trial in study.trials if (f := store.failed(trial))]
         if failures and done == 0 and len(failures) == len(study.trials):
             return records, ("failed", failures[0].reason or "every trial failed")
         return records, ("missing", f"search under way: {done} of {len(study.trials)} trials done")
-    failures = [f for trial in study.trials if (f := store.failed(trial))]
     missing = len(study.runs) - len(records)
     said = [f"{missing} of {len(study.runs)} seeded runs to do"] if missing else []
     if failures:

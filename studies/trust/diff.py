@@ -2,8 +2,8 @@
 
 Where both folders keep the predictions, runs are compared by studies.statistics.comparison (paired by seed where
 seeds are shared), else by one number per run. The p-values of a table are adjusted together (Benjamini-Hochberg).
-Rows that hold the same runs with the same numbers are said to be the same and not tested; everything else that may
-explain a difference (data, versions, environments, search, chosen configuration) is said beside the row.
+Rows with the same runs and the same numbers are not tested. Every other row is followed by what may explain a
+difference: data, versions, environments, search, chosen configuration.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class CellDiff:
 
 @dataclass(frozen=True)
 class RowDiff:
-    """status: same runs | compared | only in A | only in B.  said: what else differs, or why a side has no runs."""
+    """status: same runs | compared | only in A | only in B.  said: what may explain a difference, or why a side has no
+    runs."""
 
     row: str
     status: str
