@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from builders import manifest
 
 from hycon.errors import UserError
 from studies.lookup import View, known_manifest, manifest_of
@@ -34,22 +35,14 @@ def test_a_manifest_is_the_datas_then_what_results_remember_then_blank(tmp_path)
     assert manifest_of("synthetic_emotions", data).task == "emotion"
     assert manifest_of("synthetic_emotions", data).synthetic
     assert known_manifest("mosi", data, store.root) is None
-    remember_corpus(store, corpus(notes=["of the results"]))
+    remember_corpus(store, manifest(notes=["of the results"]))
     assert manifest_of("mosi", data, store.root).notes == ["of the results"]
-    remember_corpus(RunStore(tmp_path / "other"), corpus(notes=["of the other"]))
+    remember_corpus(RunStore(tmp_path / "other"), manifest(notes=["of the other"]))
     assert manifest_of("mosi", data, tmp_path / "other", store.root).notes == ["of the other"]
-    remember_corpus(RunStore(tmp_path), corpus(notes=["of the data"]))
+    remember_corpus(RunStore(tmp_path), manifest(notes=["of the data"]))
     assert known_manifest("mosi", tmp_path / "corpora", store.root).notes == ["of the data"]
     with pytest.raises(UserError, match="No corpus 'mosy'"):
         manifest_of("mosy", data, store.root)
-
-
-def corpus(**changes):
-    import dataclasses
-
-    from builders import manifest
-
-    return dataclasses.replace(manifest(), **changes)
 
 
 def test_reading_results_imports_nothing_that_runs_them():

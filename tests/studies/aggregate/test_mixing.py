@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 import pytest
-from small_stores import VERSIONS, XEON, fill, spec
+from builders import VERSIONS, XEON, fill, spec
 
 import studies
 from studies.aggregate.comparability import across, described, device_class, environment_class, mixture

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from claim_cases import FULL, IAMCL, ROWS, SCL, put
+from builders import fill_signs
+from claim_cases import FULL, IAMCL, ROWS, SCL
 
 from studies.store.run_store import RunStore
 
@@ -12,7 +13,7 @@ from studies.store.run_store import RunStore
 def store(tmp_path) -> RunStore:
     """HyCon misses 3 or 4 of 60, without IAMCL 24 or 25, without SCL 4 or 3: eight paired seeds each."""
     store = RunStore(tmp_path / "results")
-    put(store, ROWS[FULL], [3, 4] * 4)
-    put(store, ROWS[IAMCL], [24, 25] * 4)
-    put(store, ROWS[SCL], [4, 3] * 4)
+    fill_signs(store, ROWS[FULL], [3, 4] * 4)
+    fill_signs(store, ROWS[IAMCL], [24, 25] * 4)
+    fill_signs(store, ROWS[SCL], [4, 3] * 4)
     return store

@@ -6,7 +6,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from claim_cases import BEATS, BERT, FULL, IAMCL, NONE, ROWS, SCL, beats, claim, put, verdict
+from builders import BERT, fill_signs
+from claim_cases import BEATS, FULL, IAMCL, NONE, ROWS, SCL, beats, claim, verdict
 
 from hycon.errors import UserError
 from studies.claims import evaluate, load_claims, pick
@@ -62,7 +63,7 @@ def test_most_needs_more_than_half(store, tmp_path):
     three = "['acc2', 'f1', 'mae']"
     assert verdict(store, tmp_path, beats(FULL, IAMCL, SCL, metrics=three, more=most)).verdict == "undecided"  # 3 of 6
     text = f"kind = 'beats'\nrows = ['{FULL}', '{SCL}']\nthan = ['{IAMCL}', '{NONE}']\nmetrics = ['acc2']\nmost = true"
-    put(store, ROWS[NONE], [30] * 8)
+    fill_signs(store, ROWS[NONE], [30] * 8)
     assert verdict(store, tmp_path, text).verdict == "supported"
     reversed_ = f"kind = 'beats'\nrows = ['{IAMCL}']\nthan = ['{FULL}', '{NONE}']\nmetrics = ['acc2']\nmost = true"
     assert verdict(store, tmp_path, reversed_).verdict == "contradicted"  # one of two: not more than half any more
@@ -73,7 +74,7 @@ def test_rows_without_runs_are_named_and_quoted_ones_are_never_read(store, tmp_p
     assert found.verdict == "not run"
     assert found.parts[0].verdict == "supported"
     assert found.reason == f"1 of 2 hold; not run in 1: {NONE}: not run yet"
-    put(store, TABLES["table1"].rows[-2], [3] * 8)
+    fill_signs(store, TABLES["table1"].rows[-2], [3] * 8)
     text = beats("HyCon-v2-BERT", "QMF-GloVe")
     found = verdict(store, tmp_path, text, changes={"tables": '["table1"]'})
     assert found.verdict == "not run"
@@ -82,7 +83,7 @@ def test_rows_without_runs_are_named_and_quoted_ones_are_never_read(store, tmp_p
 
 
 def test_few_seeds_are_underpowered_and_one_seed_has_no_test(store, tmp_path):
-    put(store, ROWS[NONE], [50, 51, 50, 51, 50])
+    fill_signs(store, ROWS[NONE], [50, 51, 50, 51, 50])
     found = verdict(store, tmp_path, beats(FULL, NONE))
     (part,) = found.parts
     assert found.verdict == "undecided"
@@ -90,7 +91,7 @@ def test_few_seeds_are_underpowered_and_one_seed_has_no_test(store, tmp_path):
     assert part.p == pytest.approx(2 / 2**5)
     assert (part.underpowered, part.seeds_needed) == (True, 6)
     assert "underpowered in 1: each row needs 6 seeds at the least" in found.reason
-    put(store, ROWS["HyCon (W/O Refinement Loss)"], [50])
+    fill_signs(store, ROWS["HyCon (W/O Refinement Loss)"], [50])
     (part,) = verdict(store, tmp_path, beats(FULL, "HyCon (W/O Refinement Loss)")).parts
     assert (part.verdict, part.p, part.low, part.underpowered) == ("undecided", None, None, True)
 
@@ -124,7 +125,7 @@ def test_levels(store, tmp_path):
     def level(metric: str, text: str):
         return verdict(store, tmp_path, f"kind = 'level'\nrows = ['HyCon']\nmetrics = ['{metric}']\n{text}")
 
-    put(store, ROWS["HyCon-v2"], [3, 4], test_seconds=0.5)
+    fill_signs(store, ROWS["HyCon-v2"], [3, 4], test_seconds=0.5)
     assert level("acc2", "about = 94\nwithin = 0.1").verdict == "supported"  # 94.2 and the tolerance of 1
     assert level("acc2", "about = 90\nwithin = 0.1").verdict == "contradicted"
     found = level("train_seconds", "at_most = 20")  # 10 to 17
@@ -143,9 +144,9 @@ def test_levels(store, tmp_path):
 
 def test_parameters_are_compared_without_a_test(tmp_path):
     store = RunStore(tmp_path / "results")
-    put(store, ROWS[FULL], [3], parameters=100)
-    put(store, ROWS[IAMCL], [3], parameters=101)
-    put(store, ROWS[SCL], [3], parameters=100)
+    fill_signs(store, ROWS[FULL], [3], parameters=100)
+    fill_signs(store, ROWS[IAMCL], [3], parameters=101)
+    fill_signs(store, ROWS[SCL], [3], parameters=100)
     fewer = verdict(store, tmp_path, beats(FULL, IAMCL, metrics="['parameters']"))
     assert (fewer.verdict, fewer.parts[0].p, fewer.parts[0].difference) == ("supported", None, -1)
     assert verdict(store, tmp_path, beats(FULL, SCL, metrics="['parameters']")).verdict == "contradicted"
@@ -157,9 +158,9 @@ def test_parameters_are_compared_without_a_test(tmp_path):
 def test_a_count_is_the_printed_one_or_not_unless_the_encoder_is_another(tmp_path):
     store = RunStore(tmp_path / "results")
     rows = {row.name: row for row in TABLES["table8"].rows}
-    put(store, rows["HyCon"], [3], parameters=109_209_149)
-    put(store, rows["MAG-BERT"], [3], parameters=110_853_121)
-    put(store, rows["TFN-BERT"], [3], parameters=7, encoder={"name": "tiny", "sha256": "1"})
+    fill_signs(store, rows["HyCon"], [3], parameters=109_209_149)
+    fill_signs(store, rows["MAG-BERT"], [3], parameters=110_853_121)
+    fill_signs(store, rows["TFN-BERT"], [3], parameters=7, encoder={"name": "tiny", "sha256": "1"})
     text = "kind = 'count'\nrows = ['HyCon', 'MAG-BERT', 'TFN-BERT']"
     found = verdict(store, tmp_path, text, changes={"tables": '["table8"]'})
     assert [part.verdict for part in found.parts] == ["supported", "contradicted", "undecided"]
@@ -188,7 +189,7 @@ def test_runs_without_predictions_are_compared_by_their_metrics(store, tmp_path)
 
 
 def test_whatever_is_not_the_papers_setting_is_a_caution(store, tmp_path):
-    put(store, ROWS[FULL], [3, 4] * 4, encoder={"name": "tiny", "sha256": "1"})
+    fill_signs(store, ROWS[FULL], [3, 4] * 4, encoder={"name": "tiny", "sha256": "1"})
     options = {"encoders": {"bert": "tiny"}}
     found = verdict(store, tmp_path, f"kind = 'level'\nrows = ['{FULL}']\nmetrics = ['acc2']\nat_most = 99", **options)
     assert (found.verdict, found.caution) == ("supported", "the text encoder is tiny, not bert-base-uncased")
@@ -200,8 +201,8 @@ def test_whatever_is_not_the_papers_setting_is_a_caution(store, tmp_path):
 def test_a_claim_about_two_corpora_read_on_one_is_asked_once_and_says_so(tmp_path):
     store = RunStore(tmp_path / "results")
     rows = {row.name: row for row in TABLES["table1"].rows}
-    put(store, rows["HyCon-v2-BERT"], [3, 4] * 4)
-    put(store, rows["HyCon-BERT"], [24, 25] * 4)
+    fill_signs(store, rows["HyCon-v2-BERT"], [3, 4] * 4)
+    fill_signs(store, rows["HyCon-BERT"], [24, 25] * 4)
     changes = {"tables": '["table1", "table2"]'}
     text = beats("HyCon-v2-BERT", "HyCon-BERT")
     found = verdict(store, tmp_path, text, changes=changes)

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("matplotlib", reason="figures need the extra 'plots'")
 pytest.importorskip("sklearn", reason="figures need the extra 'plots'")
 
-from made_up import fill
+from builders import fill_table
 
 from hycon.errors import UserError
 from studies.aggregate.table import table_result
@@ -32,7 +32,7 @@ SHOWN = {"fig4": "table4", "curves": "table4", "dots": "table4"}
 def store(tmp_path_factory) -> RunStore:
     """Table 4 on MOSI with two rows run, three seeds each. Not to be written to."""
     store = RunStore(tmp_path_factory.mktemp("results"))
-    fill(store, TABLE4, [WITHOUT, HYCON])
+    fill_table(store, TABLE4, [WITHOUT, HYCON])
     return store
 
 
@@ -70,7 +70,7 @@ def test_fig4_of_all_runs_of_one_and_of_other_rows(store):
 
 def test_fig4_leaves_out_labels_of_0_where_the_runs_did(tmp_path):
     store = RunStore(tmp_path)
-    fill(store, TABLE4, [WITHOUT, HYCON], seeds=1, zero="exclude")
+    fill_table(store, TABLE4, [WITHOUT, HYCON], seeds=1, zero="exclude")
     drawn = figure("fig4", store)
     label = store.predictions(drawn.numbers[0]["run"])["test_label"]
     assert (label == 0).any()
@@ -117,12 +117,12 @@ def test_dots_have_the_numbers_of_the_table_and_mark_what_is_quoted(store):
 
 def test_dots_of_emotions_and_costs(tmp_path):
     store = RunStore(tmp_path)
-    fill(store, TABLES["table3"], TABLES["table3"].rows[-1:])
+    fill_table(store, TABLES["table3"], TABLES["table3"].rows[-1:])
     emotions = figure("dots", store, table="table3").content.decode()
     assert ">MFN †<" in emotions
     assert ">† quoted by the paper<" in emotions
     assert ">Majority class<" in emotions
-    fill(store, TABLES["table8"], TABLES["table8"].rows[:1])
+    fill_table(store, TABLES["table8"], TABLES["table8"].rows[:1])
     costs = figure("dots", store, table="table8").content.decode()
     assert ">Parameters ↓<" in costs
     assert "120M" in costs
@@ -133,7 +133,7 @@ def test_an_axis_of_dots_shows_all_marks_and_cuts_wide_intervals(tmp_path):
     from studies.figures.drawing import Source, style
 
     store = RunStore(tmp_path)
-    fill(store, TABLE4, TABLE4.rows, seeds=2)  # with two runs an interval is 13 standard errors to a side
+    fill_table(store, TABLE4, TABLE4.rows, seeds=2)  # with two runs an interval is 13 standard errors to a side
     result = table_result(TABLE4, store)
     with style():
         axes = draw(Source(store, result)).picture.axes
@@ -154,7 +154,7 @@ def test_an_axis_of_dots_shows_all_marks_and_cuts_wide_intervals(tmp_path):
 
 def test_synthetic_data_is_said_in_caption_and_alternative_text(tmp_path):
     store = RunStore(tmp_path)
-    fill(store, TABLE4, [WITHOUT, HYCON], corpus="synthetic", profile="demo")
+    fill_table(store, TABLE4, [WITHOUT, HYCON], corpus="synthetic", profile="demo")
     for name, table in SHOWN.items():
         drawn = figure(name, store, View(profile="demo"), table=table)
         assert "SYNTHETIC DATA: these numbers say nothing about the paper." in drawn.caption
@@ -212,7 +212,7 @@ def test_an_svg_can_stand_in_a_page_with_others(store):
 
 def test_missing_runs_are_named_with_the_command_that_makes_them(tmp_path):
     store = RunStore(tmp_path)
-    fill(store, TABLE4, [HYCON], seeds=1)
+    fill_table(store, TABLE4, [HYCON], seeds=1)
     with pytest.raises(UserError, match=re.escape(f"runs of {WITHOUT.name} on corpus mosi: `bench run table4`")):
         figure("fig4", store)
     for name in ("curves", "dots"):
@@ -224,19 +224,19 @@ def test_missing_runs_are_named_with_the_command_that_makes_them(tmp_path):
 
 def test_runs_without_representation_and_emotions_are_refused_by_fig4(tmp_path):
     old = RunStore(tmp_path / "old")
-    fill(old, TABLE4, [WITHOUT, HYCON], multimodal=False)
+    fill_table(old, TABLE4, [WITHOUT, HYCON], multimodal=False)
     with pytest.raises(UserError, match=r"keeps no multimodal representation.*delete .*old/runs/"):
         figure("fig4", old)
     felt = RunStore(tmp_path / "felt")
-    fill(felt, TABLES["table3"], TABLES["table3"].rows[-2:])
+    fill_table(felt, TABLES["table3"], TABLES["table3"].rows[-2:])
     with pytest.raises(UserError, match="corpus iemocap are emotions"):
         figure("fig4", felt, table="table3", rows=["HyCon"])
 
 
 def test_fig4_refuses_to_compare_different_utterances(tmp_path):
     store = RunStore(tmp_path)
-    fill(store, TABLE4, [WITHOUT], seeds=1, points=30)
-    fill(store, TABLE4, [HYCON], seeds=1, points=31)
+    fill_table(store, TABLE4, [WITHOUT], seeds=1, points=30)
+    fill_table(store, TABLE4, [HYCON], seeds=1, points=31)
     with pytest.raises(UserError, match="have different test utterances"):
         figure("fig4", store)
 
@@ -272,7 +272,7 @@ def bench(capsys, *arguments) -> tuple[int, str, str]:
 
 def test_the_command_writes_the_picture_and_prints_where_and_what(tmp_path, capsys):
     store = RunStore(tmp_path / "results")
-    fill(store, TABLE4, [WITHOUT, HYCON], seeds=2)
+    fill_table(store, TABLE4, [WITHOUT, HYCON], seeds=2)
     code, out, _ = bench(capsys, "fig4", "--results", store.root)
     file = store.root / "figures" / "fig4-mosi.svg"
     assert code == 0
@@ -293,7 +293,7 @@ def test_the_command_writes_the_picture_and_prints_where_and_what(tmp_path, caps
 
 def test_the_command_refuses_before_it_writes(tmp_path, capsys):
     results = tmp_path / "results"
-    fill(RunStore(results), TABLE4, [HYCON], seeds=2)
+    fill_table(RunStore(results), TABLE4, [HYCON], seeds=2)
     for arguments, message in (
         (["fig4"], "has no finished runs of HyCon (W/O Contrast Learning)"),
         (["fig9"], "Unknown figure"),

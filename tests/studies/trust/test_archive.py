@@ -13,7 +13,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from small_stores import fill, manifest, put, spec
+from builders import fill, manifest, put, spec
 
 import studies.trust.archive
 import studies.trust.tarball

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from builders import LABEL, VERSIONS, XEON, fill, manifest, put, spec
 from scipy import stats
-from small_stores import LABEL, VERSIONS, XEON, fill, manifest, put, spec
 
 from hycon.errors import UserError
 from studies.cli import main
@@ -156,7 +156,7 @@ def test_everything_that_explains_a_difference_is_said(pair):
 def test_other_utterances_are_not_paired(pair, monkeypatch):
     a, b = pair
     fill(a, A_ERRORS)
-    monkeypatch.setattr("small_stores.LABEL", LABEL[:6])
+    monkeypatch.setattr("builders.LABEL", LABEL[:6])
     fill(b, B_ERRORS, spec_config={"hidden": 16})
     row = rows(a, b)["EF-LSTM-GloVe"]
     assert "compared by one number per run: the utterances are not the same" in row.said
