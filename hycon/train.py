@@ -7,6 +7,7 @@ whole validation split, evaluated at once, so that it depends neither on the ord
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -186,10 +187,18 @@ def evaluate(
 
 
 def seed_everything(seed: int, device: torch.device | str = "cpu") -> None:
-    """Seed initialisation and dropout, and ask for deterministic kernels."""
+    """Seed initialisation and dropout, and allow deterministic kernels only.
+
+    An operation that has none raises a RuntimeError from then on. Where PyTorch is only to warn, the backward pass of
+    its memory-efficient attention stays non-deterministic on CUDA, although it has a deterministic form.
+    """
+    if torch.device(device).type == "cuda":
+        # PyTorch before 2.13 refuses deterministic products without it; read when the process first uses cuBLAS
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.manual_seed(seed)
     # `torch.use_deterministic_algorithms` does the same, and imports torch._dynamo for it
-    torch.set_deterministic_debug_mode("error" if torch.device(device).type == "cpu" else "warn")
+    torch.set_deterministic_debug_mode("error")
+    torch.backends.cuda.enable_cudnn_sdp(False)  # no deterministic backward pass
     # a check that costs a pass over every new tensor
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from hycon.data.manifest import Manifest
+from hycon.data.manifest import Manifest, read_manifest
 from hycon.metrics import all_protocols, sentiment_metrics
+from hycon.pretrained import identify
 from studies.lookup import Profile
+from studies.registry import model_module, resolve
 from studies.search.run import Setting
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
@@ -60,6 +62,23 @@ def spec(number: int = 0, model: str = "ef_lstm", **changes: Any) -> RunSpec:
 def spec_of(row: Row, corpus: str = "mosi", data: str = "0" * 64, encoder: dict | None = None, **changes) -> RunSpec:
     given = RunSpec(row.model, 1, row.text, corpus, data, dict(row.config), {}, seed=0, encoder=encoder)
     return dataclasses.replace(given, **changes)
+
+
+def run_spec(root, model: str = "tfn", text: str = "glove", corpus: str = "small", *, seed=1, **overrides) -> RunSpec:
+    """The spec of a run that can be trained, on a corpus of conftest's."""
+    overrides = {"epochs": 2, "batch_size": 16, **overrides}
+    config, training = resolve(model, text, overrides)
+    return RunSpec(
+        model=model,
+        version=model_module(model).VERSION,
+        text=text,
+        corpus=corpus,
+        data=read_manifest(corpus, root).sha256,
+        config=dataclasses.asdict(config),
+        training=dataclasses.asdict(training),
+        seed=seed,
+        encoder=identify(text, "demo") if text in ("bert", "xlnet") else None,
+    )
 
 
 def record(given: RunSpec, prediction: np.ndarray, **changes: Any) -> RunRecord:

@@ -1,14 +1,20 @@
 """What every model must do, for the conformance tests and those of single models; inputs and numbers of models."""
 
+import dataclasses
+
+import pytest
 import torch
 
 from hycon.data.batch import Batch, Layout, form_of
 from hycon.data.ragged import Ragged
 from hycon.output import task_loss
 from hycon.pretrained import identify
+from hycon.train import predict, seed_everything
 from studies.registry import MODELS, build_model, model_module
 
 EVERY = [(model, text) for model, entry in MODELS.items() for text in entry.text]  # model, text front-end
+SENTIMENT = [pytest.param(m, t, id=f"{m}-{t}") for m, t in EVERY]
+BOTH_FORMS = [pytest.param(m, t, id=f"{m}-{t}") for m, t in EVERY if t in ("glove", "bert")]
 DIMS = {"text": 24, "audio": 8, "vision": 6}  # of the corpora in conftest
 
 
@@ -24,6 +30,12 @@ def build(model, text, batch, *, emotions=0, **overrides):
     dims = {m: getattr(batch, m).rows.shape[-1] for m in ("audio", "vision")}
     dims["text"] = 32 if encoder else batch.text.rows.shape[-1]
     return build_model(model, text=text, dims=dims, encoder=encoder, emotions=emotions, **{**sizes, **overrides})
+
+
+def undropped(model, text, batch, **overrides):
+    """`build` without any dropout."""
+    fields = {f.name: 0.0 for f in dataclasses.fields(model_module(model).Config) if "dropout" in f.name}
+    return without_dropout(build(model, text, batch, **fields, **overrides))
 
 
 def small_model(name, *, text="glove", emotions=0, dims=DIMS, **overrides):
@@ -52,7 +64,8 @@ def unmoved(net):
 def check_gradients(net, batch, output=None, unused=frozenset()):
     """A finite loss, and a finite gradient in every parameter, not all zeros but for those called as in `unused`."""
     loss = loss_of(net.train(), batch, output)
-    assert loss.dim() == 0 and torch.isfinite(loss)
+    assert loss.dim() == 0
+    assert torch.isfinite(loss)
     loss.backward()
     assert {name.rpartition(".")[2] for name in unmoved(net)} <= unused
     assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
@@ -79,6 +92,44 @@ def check_own_prediction(net, split):
     assert together.unique().numel() == 6
     torch.testing.assert_close(alone, together, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(net(batch.take(shuffle)).prediction, together[shuffle], atol=1e-5, rtol=1e-5)
+
+
+def without_dropout(net):
+    """`net` with every dropout at 0, those of a pretrained encoder too; for those that are no module, its Config is to
+    say 0."""
+    for module in net.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        config = getattr(module, "config", None)
+        if type(config).__module__.startswith("transformers"):
+            for name in (name for name in vars(config) if "dropout" in name):
+                setattr(config, name, 0.0)
+    return net
+
+
+def train_step(net, batch):
+    """The loss, after its backward pass."""
+    loss = loss_of(net, batch)
+    loss.backward()
+    return loss
+
+
+def check_gpu(here, there, batch, atol, rtol, step=train_step):
+    """`there`, the same model without dropout, gives on a GPU what `here` gives on the CPU: loss and gradients in
+    training mode (cuDNN's LSTM has no backward pass in evaluation), and predictions in evaluation."""
+    seed_everything(0, "cuda")
+    there, moved = there.to("cuda"), batch.to("cuda")
+    expected, loss = step(here.train(), batch), step(there.train(), moved)
+    assert loss.device.type == "cuda"
+    torch.testing.assert_close(loss.detach().cpu(), expected.detach(), atol=atol, rtol=rtol)
+    for (name, one), other in zip(here.named_parameters(), there.parameters(), strict=True):
+        assert (one.grad is None) == (other.grad is None), name
+        if one.grad is not None:
+            assert other.grad.device.type == "cuda", name
+            torch.testing.assert_close(
+                other.grad.cpu(), one.grad, atol=atol, rtol=rtol, msg=lambda text, name=name: f"{name}: {text}"
+            )
+    torch.testing.assert_close(predict(there, moved).cpu(), predict(here, batch), atol=atol, rtol=rtol)
 
 
 def rows_of(sequences, i):

@@ -1,34 +1,33 @@
 """Batches: ragged sequences of three modalities, their labels, and the videos that their utterances come from.
 
-A mini-batch is `split.take(index)`, which copies no row.
+`prepare` makes one Batch of a whole split. A mini-batch is `split.take(index)`, which copies no row.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from hycon.data.manifest import MODALITIES
 from hycon.data.ragged import Ragged
-from hycon.errors import UserError
+from hycon.errors import check_known
 
 FRONT_ENDS = ("glove", "features", "bert", "xlnet")
 
 
 def form_of(text: str) -> str:
     """ "tokens" (bert, xlnet: a pretrained encoder is fine-tuned) or "vectors" (glove, features)."""
-    if text not in FRONT_ENDS:
-        raise UserError(f"Unknown text front-end {text!r}; expected one of {', '.join(FRONT_ENDS)}.")
+    check_known("text front-end", text, FRONT_ENDS)
     return "tokens" if text in ("bert", "xlnet") else "vectors"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the sequences of a batch would be padded.
+    """How the sequences of a batch are padded where a model asks for it.
 
     lengths: modality -> nominal length T, what the reference code pads to.  side: where that padding goes.
     tokens: text rows are token ids.  aligned: step t of the three modalities belongs to the same word (piece).
@@ -92,36 +91,29 @@ class Batch:
     def __len__(self) -> int:
         return len(self.label)
 
+    def _each(self, sequences: Callable[[Ragged], Ragged], label: Tensor, videos: Videos | None) -> Batch:
+        text, audio, vision = (sequences(getattr(self, m)) for m in MODALITIES)
+        return replace(self, text=text, audio=audio, vision=vision, label=label, videos=videos)
+
     def take(self, index: Tensor) -> Batch:
-        return replace(
-            self,
-            text=self.text.take(index),
-            audio=self.audio.take(index),
-            vision=self.vision.take(index),
-            label=self.label[index.to(self.label.device)],
-            videos=self.videos and self.videos.take(index),
-        )
+        label = self.label[index.to(self.label.device)]
+        return self._each(lambda rows: rows.take(index), label, self.videos and self.videos.take(index))
 
     def slice(self, start: int, stop: int) -> Batch:
-        return replace(
-            self,
-            text=self.text.slice(start, stop),
-            audio=self.audio.slice(start, stop),
-            vision=self.vision.slice(start, stop),
-            label=self.label[start:stop],
-            videos=self.videos and self.videos.slice(start, stop),
-        )
+        videos = self.videos and self.videos.slice(start, stop)
+        return self._each(lambda rows: rows.slice(start, stop), self.label[start:stop], videos)
 
     def to(self, device: torch.device | str) -> Batch:
         """On `device`; the rows that the batch shares with its videos' split are moved once."""
         videos = self.videos and replace(self.videos, whole=self.videos.whole.to(device))
-        own: dict[str, Any] = {}
-        for m in MODALITIES:
-            sequences = getattr(self, m)
-            if self.videos and videos and sequences.rows is getattr(self.videos.whole, m).rows:
-                sequences = replace(sequences, rows=getattr(videos.whole, m).rows)
-            own[m] = sequences.to(device)
-        return replace(self, **own, label=self.label.to(device), videos=videos)
+        moved = {}
+        if self.videos and videos:
+            moved = {id(getattr(self.videos.whole, m).rows): getattr(videos.whole, m).rows for m in MODALITIES}
+
+        def move(sequences: Ragged) -> Ragged:
+            return replace(sequences, rows=moved.get(id(sequences.rows), sequences.rows)).to(device)
+
+        return self._each(move, self.label.to(device), videos)
 
     @cached_property
     def means(self) -> dict[str, Tensor]:

@@ -1,30 +1,34 @@
-"""A corpus in memory: memory-mapped, checked against its manifest. Sequences are `Ragged`: nothing is padded until a
-model asks."""
+"""A corpus in memory: memory-mapped, checked against its manifest. Nothing is padded. Imports torch to load one."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hycon.data.manifest import MODALITIES, SPLITS, Manifest, corpus_folder, read_manifest
+from hycon.data.manifest import MODALITIES, SPLITS, Manifest, check_files, corpus_folder, read_manifest
 from hycon.errors import UserError
-from hycon.files import sha256_file
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from hycon.data.ragged import Ragged
 
 
 @dataclass(frozen=True)
 class Split:
+    """N utterances.  words: None where the source had none.  text: Ragged of (d,), None where it had no vectors.
+    audio, vision: Ragged of (d,).  label: (N,) float32, or (N, E) int64 for emotions."""
+
     ids: list[str]
     words: list[list[str]] | None
     text: Ragged | None
     audio: Ragged
     vision: Ragged
-    label: Any  # (N,) float32, or (N, E) int64 for emotions
+    label: Any
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -42,59 +46,42 @@ class Corpus:
 
 
 def load(name: str, root: str | os.PathLike | None = None) -> Corpus:
-    """Open an imported corpus: memory-mapped, checked against the sha256 in its manifest. Tensors are torch's.
+    """Open an imported corpus. Its tensors are torch's, mapped from the file.
 
-    Raises UserError where the corpus is missing, damaged or was written by a newer version.
+    Raises UserError where the corpus is missing, damaged, changed or of a newer version of this suite.
     """
     from safetensors import SafetensorError, safe_open
 
-    from hycon.data.ragged import Ragged
-
     manifest = read_manifest(name, root)
     folder = corpus_folder(name, root)
-    for file, digest in manifest.files.items():
-        path = folder / file
-        if not path.is_file() or Path(file).name != file:
-            raise UserError(f"{path} is missing: import the corpus again.")
-        if sha256_file(path) != digest:
-            raise UserError(f"{path} does not have the sha256 of its manifest: it was changed; import it again.")
+    check_files(folder, manifest)
     try:
         with safe_open(folder / "corpus.safetensors", framework="pt") as handle:
             tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118 (not a dict)
-        splits = {split: _split(tensors, split, Ragged) for split in SPLITS}
+        splits = {split: _split(tensors, split) for split in SPLITS}
         vectors = None
         if "vectors.safetensors" in manifest.files:
             with safe_open(folder / "vectors.safetensors", framework="pt") as handle:
                 words = json.loads(handle.get_tensor("words").numpy().tobytes())
                 vectors = {"words": words, "matrix": handle.get_tensor("matrix")}
-    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise UserError(f"{folder} is damaged ({error}): import the corpus again.") from error
     return Corpus(manifest, splits, vectors)
 
 
-def _split(tensors, split: str, ragged) -> Split:
-    strings = json.loads(tensors[f"{split}.strings"].numpy().tobytes())
+def _split(tensors: dict[str, Any], split: str) -> Split:
+    """The tensors whose names begin with `split`. Raises ValueError where they do not belong together."""
+    from hycon.data.ragged import Ragged
+
+    strings = strings_of(tensors, split)
+    ids, words, label = strings["ids"], strings.get("words"), tensors[f"{split}.label"]
     sequences = {
-        m: ragged.from_offsets(tensors[f"{split}.{m}.rows"], tensors[f"{split}.{m}.offsets"])
+        m: Ragged.from_offsets(tensors[f"{split}.{m}.rows"], tensors[f"{split}.{m}.offsets"])
         for m in MODALITIES
         if f"{split}.{m}.rows" in tensors
     }
-    label = tensors[f"{split}.label"]
-    _check_lengths(split, strings, sequences, label)
-    return Split(
-        ids=strings["ids"],
-        words=strings.get("words"),
-        text=sequences.get("text"),
-        audio=sequences["audio"],
-        vision=sequences["vision"],
-        label=label,
-    )
-
-
-def _check_lengths(split: str, strings, sequences, label) -> None:
-    """Raises ValueError where ids, words, labels and sequences are not of one number, or offsets leave the rows."""
-    numbers = {len(strings["ids"]), len(label), *(len(s) for s in sequences.values()), *map(len, _listed(strings))}
-    if len(numbers) != 1 or not all(isinstance(name, str) for name in strings["ids"]):
+    listed = [ids, label, *sequences.values()] + ([] if words is None else [words])
+    if len({len(items) for items in listed}) != 1 or not all(isinstance(id, str) for id in ids):
         raise ValueError(f"{split} has ids, labels or sequences of different numbers")
     for modality, sequence in sequences.items():
         ends = sequence.starts + sequence.lengths
@@ -102,7 +89,23 @@ def _check_lengths(split: str, strings, sequences, label) -> None:
             raise ValueError(f"{split}.{modality} is no table of rows")
         if sequence.starts[0] != 0 or int(sequence.lengths.min()) < 1 or ends[-1] != len(sequence.rows):
             raise ValueError(f"{split}.{modality} has offsets that are not those of its rows")
+    return Split(ids, words, sequences.get("text"), sequences["audio"], sequences["vision"], label)
 
 
-def _listed(strings) -> list[list]:
-    return [strings["words"]] if strings.get("words") is not None else []
+def read_arrays(folder: Path, manifest: Manifest) -> dict[str, np.ndarray]:
+    """The arrays of corpus.safetensors, without torch. Raises UserError where a file differs from its manifest."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    check_files(folder, manifest)
+    try:
+        return load_file(folder / "corpus.safetensors")
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{folder} is damaged ({error}): import the corpus again.") from error
+
+
+def strings_of(arrays: Mapping[str, Any], split: str) -> dict[str, Any]:
+    """{"ids": [...], "words": [[...], ...] if there are words} of a split, from its array or tensor of bytes."""
+    import numpy as np
+
+    return json.loads(np.asarray(arrays[f"{split}.strings"]).tobytes())

@@ -11,7 +11,6 @@ No file holds anything executable.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import logging
@@ -20,9 +19,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from hycon.errors import UserError, nearest
+from hycon.files import sha256_file
 
 log = logging.getLogger(__name__)
 
@@ -32,28 +34,33 @@ FORMAT_VERSION = 1
 
 # The paper's splits and feature sizes (sections 4.1 and 4.4(2)); IEMOCAP's split sizes are not printed.
 PAPER: dict[str, dict[str, Any]] = {
-    "mosi": {"sizes": (1284, 229, 686), "text": (768, 300), "audio": 74, "vision": 47},
-    "mosei": {"sizes": (16265, 1869, 4643), "text": (768, 300), "audio": 74, "vision": 35},
-    "iemocap": {"sizes": None, "text": (300,), "audio": 74, "vision": 35},
+    "mosi": {"sizes": (1284, 229, 686), "text": (768, 300), "audio": (74,), "vision": (47,)},
+    "mosei": {"sizes": (16265, 1869, 4643), "text": (768, 300), "audio": (74,), "vision": (35,)},
+    "iemocap": {"sizes": None, "text": (300,), "audio": (74,), "vision": (35,)},
 }
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Task = Annotated[str, msgspec.Meta(pattern=r"\A(sentiment|emotion)\Z")]
+Alignment = Literal["word", "step", "none"]
 
 
 @dataclass(frozen=True)
 class Manifest:
+    """manifest.json, key by key. Its types are what `decode_manifest` demands of a file."""
+
     name: str
-    task: str  # "sentiment" | "emotion"
+    task: Task
     source: dict[str, Any]  # {"file": ..., "sha256": ..., "format": ...}
-    sizes: dict[str, int]  # split -> utterances
-    dims: dict[str, int]  # modality -> feature size; "text" is absent where the source has words only
-    lengths: dict[str, int]  # modality -> nominal (padded) length of a sequence, 50 for word-aligned MOSI
-    aligned: str  # "word": one audio and one vision row per word | "step": equal lengths, no words | "none"
-    nonfinite: dict[str, dict[str, int]]  # split -> {"audio": n, ...} values that became 0
+    sizes: dict[str, Count]  # split -> utterances
+    dims: dict[str, Count]  # modality -> feature size; "text" is absent where the source has words only
+    lengths: dict[str, Count]  # modality -> nominal (padded) length of a sequence, 50 for word-aligned MOSI
+    aligned: Alignment  # "word": one audio and one vision row per word; "step": equal lengths, no words
+    nonfinite: dict[str, dict[str, Count]]  # split -> {"audio": n, ...} values that became 0
     files: dict[str, str]  # file name -> sha256
-    notes: list[str] = field(default_factory=list)  # said in the caption of every table that uses this corpus
-    vectors: dict[str, Any] | None = None  # word vectors: file, sha256, dim, vocabulary, oov counts
+    notes: list[str] = field(default_factory=list)  # part of the caption of every table that uses this corpus
+    vectors: dict[str, Any] | None = None  # word vectors: file, sha256, dim, vocabulary, counts of unknown words
     emotions: list[str] | None = None  # emotion corpora: names in the label's order
-    positives: dict[str, list[int]] | None = None  # emotion corpora: split -> utterances with each emotion
+    positives: dict[str, list[Count]] | None = None  # emotion corpora: split -> utterances with each emotion
     synthetic: bool = False
     version: int = FORMAT_VERSION
 
@@ -94,7 +101,7 @@ def corpus_names(root: str | os.PathLike | None = None) -> list[str]:
 
 
 def list_corpora(root: str | os.PathLike | None = None) -> list[Manifest]:
-    """The manifests of all corpora. A damaged one hides no other: it is left out, and said on stderr (the log)."""
+    """The manifests of all corpora, without damaged ones: each is a warning in the log (stderr) and hides no other."""
     found = []
     for name in corpus_names(root):
         try:
@@ -110,44 +117,45 @@ def named_after(name: str, corpora: Iterable[str]) -> str | None:
 
 
 def read_manifest(name: str, root: str | os.PathLike | None = None) -> Manifest:
-    folder = corpus_folder(name, root)
-    path = folder / "manifest.json"
+    """The manifest of corpus `name`. Raises UserError where there is none, or it is damaged or of a newer version."""
+    path = corpus_folder(name, root) / "manifest.json"
     if not path.exists():
         names = corpus_names(root)
         hint = f"nearest: {nearest(name, names)}" if names else "none is imported yet; see `bench data import --help`"
         raise UserError(f"No corpus {name!r} in {data_root(root)} ({hint}).")
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        known = {f.name for f in dataclasses.fields(Manifest)}
-        if raw.get("version", 0) > FORMAT_VERSION:
-            raise UserError(f"{path} was written by a newer version of this suite (format {raw['version']}): upgrade.")
-        manifest = Manifest(**{k: v for k, v in raw.items() if k in known})
-        for key in ("source", "sizes", "dims", "lengths", "nonfinite", "files"):
-            if not isinstance(getattr(manifest, key), dict):
-                raise ValueError(f"{key} is no object")
-        check_manifest(manifest)
-        return manifest
-    except (ValueError, TypeError, AttributeError, OSError, RecursionError) as error:
+        return decode_manifest(path.read_bytes(), str(path))
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}): import the corpus again.") from error
 
 
-def check_manifest(manifest: Manifest) -> None:
-    """Raises ValueError where a field is not of its kind, or the name could lead out of the data folder."""
-    if not isinstance(manifest.name, str) or not NAME.fullmatch(manifest.name):
+class _Version(msgspec.Struct):
+    version: int = FORMAT_VERSION
+
+
+def decode_manifest(content: bytes, where: str) -> Manifest:
+    """The manifest in the file `where`; keys that are not known here are ignored.
+
+    Raises UserError for a newer version; ValueError (of which msgspec's errors are) or RecursionError where a field has
+    another type than Manifest's, the name could lead out of the data folder, or counts exceed their split.
+    """
+    version = msgspec.json.decode(content, type=_Version).version
+    if version > FORMAT_VERSION:
+        raise UserError(f"{where} was written by a newer version of this suite (format {version}): upgrade.")
+    manifest = msgspec.json.decode(content, type=Manifest)
+    if not NAME.fullmatch(manifest.name):
         raise ValueError(f"its name is {manifest.name!r}")
-    for key in ("sizes", "dims", "lengths"):
-        if not all(type(n) is int and n >= 0 for n in getattr(manifest, key).values()):
-            raise ValueError(f"{key} are no whole numbers")
-    if not all(isinstance(counts, dict) for counts in manifest.nonfinite.values()):
-        raise ValueError("nonfinite is no object of objects")
-    if not all(isinstance(digest, str) for digest in manifest.files.values()):
-        raise ValueError("files are not named with their sha256")
-    for key, value in (("notes", manifest.notes), ("emotions", manifest.emotions or [])):
-        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-            raise ValueError(f"{key} are no list of texts")
     for split, counts in (manifest.positives or {}).items():
-        most = manifest.sizes.get(split, 0)
-        if not isinstance(counts, list) or not all(type(n) is int and 0 <= n <= most for n in counts):
-            raise ValueError("positives are no counts of utterances")
-    if not isinstance(manifest.vectors or {}, dict) or manifest.task not in ("sentiment", "emotion"):
-        raise ValueError("vectors or task are not as they are written here")
+        if max(counts, default=0) > manifest.sizes.get(split, 0):
+            raise ValueError(f"its positives exceed the utterances of {split}")
+    return manifest
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Raises UserError where a file beside the manifest is missing or not the one that was imported."""
+    for file, digest in manifest.files.items():
+        path = folder / file
+        if Path(file).name != file or not path.is_file():
+            raise UserError(f"{path} is missing: import the corpus again.")
+        if sha256_file(path) != digest:
+            raise UserError(f"{path} does not have the sha256 of its manifest: it was changed; import it again.")

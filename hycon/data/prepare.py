@@ -1,6 +1,6 @@
-"""From a corpus to what a model reads: text front-end applied, on the device, gathered by index.
+"""From a corpus to what a model reads: audio and vision scaled, the text front-end applied, on the device.
 
-A whole split is one `Batch`; a mini-batch is `split.take(index)`, which copies no row. Front-ends:
+Front-ends:
 
     glove      words looked up in the corpus's word vectors (unknown words are zero vectors, counted in the manifest)
     features   the text vectors that came with the source
@@ -20,10 +20,10 @@ from torch import Tensor
 
 from hycon.data.batch import Batch, Layout, Videos, form_of
 from hycon.data.corpus import Corpus, Split
-from hycon.data.manifest import SPLITS
+from hycon.data.manifest import MODALITIES, SPLITS
 from hycon.data.ragged import Ragged
 from hycon.data.videos import video_of
-from hycon.errors import UserError
+from hycon.errors import UserError, check_known
 
 SCALES = ("none", "standard", "maxabs")
 
@@ -53,19 +53,17 @@ def prepare(
     Raises UserError where the corpus cannot serve the front-end.
     """
     form_of(text)
-    if scale not in SCALES:
-        raise UserError(f"Unknown scale {scale!r}; expected one of {', '.join(SCALES)}.")
+    check_known("scale", scale, SCALES)
     scalers = {}
     if scale != "none":  # else the rows stay where they are mapped
         scalers = {m: _scaler(getattr(corpus.splits["train"], m).rows, scale) for m in ("audio", "vision")}
-    look_up = _look_up(corpus, text, tokenizer)
+    apply = _front_end(corpus, text, tokenizer)
     batches = {}
     for name in SPLITS:
         split = corpus.splits[name]
-        changed: dict[str, Any] = {m: _apply(getattr(split, m), *scaler) for m, scaler in scalers.items()}
-        scaled = replace(split, **changed)
         label = split.label.float() if corpus.manifest.task == "sentiment" else split.label.long()
-        whole = look_up(scaled, label).to(device)
+        scaled: dict[str, Any] = {m: _scaled(getattr(split, m), *scaler) for m, scaler in scalers.items()}
+        whole = apply(replace(split, label=label, **scaled)).to(device)
         batches[name] = replace(whole, videos=find_videos(split.ids, whole))
     return batches
 
@@ -80,8 +78,11 @@ def _scaler(rows: Tensor, scale: str) -> tuple[Tensor, Tensor]:
     return zero, torch.where(largest > 0, largest, one)
 
 
-def _apply(sequences: Ragged, shift: Tensor, divisor: Tensor) -> Ragged:
+def _scaled(sequences: Ragged, shift: Tensor, divisor: Tensor) -> Ragged:
     return replace(sequences, rows=(sequences.rows - shift) / divisor)
+
+
+# ------------------------------------------------------------------------------------------------------- front-ends
 
 
 def _own_vectors(corpus: Corpus, text: str) -> bool:
@@ -91,7 +92,7 @@ def _own_vectors(corpus: Corpus, text: str) -> bool:
 
 
 def serves(corpus: Corpus, text: str) -> bool:
-    """Whether the steps of front-end `text` are aligned with audio and vision, sub-words as their words are.
+    """Whether the steps of front-end `text` are aligned with audio and vision, word pieces as their words are.
 
     Raises UserError where the corpus cannot serve it at all.
     """
@@ -100,7 +101,8 @@ def serves(corpus: Corpus, text: str) -> bool:
         if "text" not in manifest.dims:
             raise UserError(f"Corpus {name!r} came without text vectors; use glove, bert or xlnet.")
         # over all splits: one odd sentence in the test split would break a model that needs aligned steps
-        return all(len_equal(s.text, s.audio, s.vision) for s in corpus.splits.values() if s.text is not None)
+        every = [(s.text, s.audio, s.vision) for s in corpus.splits.values() if s.text is not None]
+        return all(torch.equal(t.lengths, other.lengths) for t, *others in every for other in others)
     if corpus.splits["train"].words is None:
         raise UserError(f"Corpus {name!r} has no words, so {text} cannot be used; its own vectors are text=features.")
     if text == "glove" and corpus.vectors is None:
@@ -110,74 +112,58 @@ def serves(corpus: Corpus, text: str) -> bool:
     return manifest.aligned == "word"
 
 
-def _look_up(corpus: Corpus, text: str, tokenizer: WordPieces | None) -> Callable[[Split, Tensor], Batch]:
-    manifest, aligned = corpus.manifest, serves(corpus, text)
+def _front_end(corpus: Corpus, text: str, tokenizer: WordPieces | None) -> Callable[[Split], Batch]:
+    """From a split to its Batch. Raises UserError where the corpus cannot serve it."""
+    layout = Layout(lengths=dict(corpus.manifest.lengths), aligned=serves(corpus, text))
     if _own_vectors(corpus, text):
-        return lambda split, label: _features(split, label, manifest, aligned)
+        return lambda split: _batch(split, split.text, layout)
     if text == "glove":
         assert corpus.vectors is not None
         vocabulary = {word: i + 1 for i, word in enumerate(corpus.vectors["words"])}
         matrix = corpus.vectors["matrix"]
-        matrix = torch.cat([matrix.new_zeros(1, matrix.shape[1]), matrix])
-        return lambda split, label: _glove(split, label, manifest, vocabulary, matrix)
+        matrix = torch.cat([matrix.new_zeros(1, matrix.shape[1]), matrix])  # row 0: unknown words
+        return lambda split: _batch(split, _word_vectors(split, vocabulary, matrix), layout)
     if tokenizer is None:
         raise UserError(f"The front-end {text} needs a tokenizer.")
-    return lambda split, label: _pieces(split, label, manifest, text, tokenizer)
+    layout = replace(layout, tokens=True, side="right" if text == "bert" else "left")
+    return lambda split: _pieces(split, text, tokenizer, layout)
 
 
-def _layout(manifest: Any, **changes: Any) -> Layout:
-    return Layout(lengths=dict(manifest.lengths), aligned=manifest.aligned != "none", **changes)
-
-
-def _cropped(text: Ragged, split: Split, label: Tensor, layout: Layout) -> Batch:
-    return Batch(
-        text.crop(layout.lengths["text"]),
-        split.audio.crop(layout.lengths["audio"]),
-        split.vision.crop(layout.lengths["vision"]),
-        label,
-        layout,
+def _batch(split: Split, text: Ragged | None, layout: Layout) -> Batch:
+    """Each modality keeps its own steps, up to its nominal length."""
+    assert text is not None
+    text, audio, vision = (
+        sequences.crop(layout.lengths[m])
+        for m, sequences in zip(MODALITIES, (text, split.audio, split.vision), strict=True)
     )
+    return Batch(text, audio, vision, split.label, layout)
 
 
-def _features(split: Split, label: Tensor, manifest: Any, aligned: bool) -> Batch:
-    assert split.text is not None
-    return _cropped(split.text, split, label, replace(_layout(manifest), aligned=aligned))
-
-
-def _glove(split: Split, label: Tensor, manifest: Any, vocabulary: dict[str, int], matrix: Tensor) -> Batch:
+def _word_vectors(split: Split, vocabulary: dict[str, int], matrix: Tensor) -> Ragged:
     words = split.words or []
     index = torch.tensor([vocabulary.get(word, 0) for sentence in words for word in sentence])
     lengths = torch.tensor([len(sentence) for sentence in words])
-    text = Ragged(matrix[index], lengths.cumsum(0) - lengths, lengths)
-    return _cropped(text, split, label, replace(_layout(manifest), aligned=manifest.aligned == "word"))
+    return Ragged(matrix[index], lengths.cumsum(0) - lengths, lengths)
 
 
-def len_equal(*sequences: Ragged) -> bool:
-    return all(torch.equal(s.lengths, sequences[0].lengths) for s in sequences)
-
-
-def _pieces(split: Split, label: Tensor, manifest: Any, text: str, tokenizer: WordPieces) -> Batch:
-    """Sub-words, and for word-aligned corpora the row of audio and vision that each sub-word inherits."""
+def _pieces(split: Split, text: str, tokenizer: WordPieces, layout: Layout) -> Batch:
+    """Word pieces, and for word-aligned corpora the row of audio and vision that each piece inherits."""
     words = split.words or []
     unique = sorted({word for sentence in words for word in sentence})
     pieces = dict(zip(unique, tokenizer.pieces(unique), strict=True))
-    longest = manifest.lengths["text"] - 2
+    nominal = layout.lengths["text"]
     before = [tokenizer.cls] if text == "bert" else []
     after = [tokenizer.sep] if text == "bert" else [tokenizer.sep, tokenizer.cls]
     ids, rows = [], []
     for sentence in words:
-        own = [(piece, i) for i, word in enumerate(sentence) for piece in pieces[word]][:longest]
+        own = [(piece, i) for i, word in enumerate(sentence) for piece in pieces[word]][: nominal - 2]
         ids.append(torch.tensor([*before, *(piece for piece, _ in own), *after]))
         rows.append(torch.tensor([*(-1 for _ in before), *(i for _, i in own), *(-1 for _ in after)]))
-    layout = replace(
-        _layout(manifest, tokens=True, side="right" if text == "bert" else "left"), aligned=manifest.aligned == "word"
-    )
     tokens = Ragged.from_list(ids, pad=tokenizer.pad)
     if not layout.aligned:
-        return _cropped(tokens, split, label, layout)
-    layout = replace(layout, lengths=dict.fromkeys(layout.lengths, manifest.lengths["text"]))
-    index = Ragged.from_list(rows)
-    return Batch(tokens, _repeat(split.audio, index), _repeat(split.vision, index), label, layout)
+        return _batch(split, tokens, layout)
+    layout, index = replace(layout, lengths=dict.fromkeys(layout.lengths, nominal)), Ragged.from_list(rows)
+    return Batch(tokens, _repeat(split.audio, index), _repeat(split.vision, index), split.label, layout)
 
 
 def _repeat(sequences: Ragged, index: Ragged) -> Ragged:
@@ -188,17 +174,20 @@ def _repeat(sequences: Ragged, index: Ragged) -> Ragged:
     return Ragged(padded[source], index.starts, index.lengths)
 
 
+# ----------------------------------------------------------------------------------------------------------- videos
+
+
 def find_videos(ids: Sequence[str], whole: Batch) -> Videos:
     """The videos of a whole split; ids: its utterances', in order."""
     found = [video_of(id) for id in ids]
     if len({name for name, _ in found}) == 1:
         found = [(id, 0) for id in ids]
-    numbers = {name: i for i, name in enumerate(dict.fromkeys(name for name, _ in found))}
-    members: list[list[int]] = [[] for _ in numbers]
+    members: dict[str, list[int]] = {name: [] for name, _ in found}
     for i in sorted(range(len(found)), key=lambda i: found[i][1]):
-        members[numbers[found[i][0]]].append(i)
+        members[found[i][0]].append(i)
     place = torch.empty(len(found), dtype=torch.int64)
-    for own in members:
+    for own in members.values():
         place[torch.tensor(own)] = torch.arange(len(own))
+    numbers = {name: i for i, name in enumerate(members)}
     video = torch.tensor([numbers[name] for name, _ in found])
-    return Videos(whole, Ragged.from_list([torch.tensor(own) for own in members]), video, place)
+    return Videos(whole, Ragged.from_list([torch.tensor(own) for own in members.values()]), video, place)

@@ -10,10 +10,6 @@ each utterance alone.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 FORMS = (r"(.+)\[(\d+)\]", r"(.+)\$_\$(\d+)", r"(.+)_(\d+)")
 SPLIT_NAMES = ("train", "valid", "val", "dev", "test")

@@ -11,8 +11,14 @@ to change results and is in every record:
     transformers  of runs with a pretrained encoder only
     threads       intra-op threads
 
+<<<<<<< HEAD
 Python, NumPy, tokenizers and the git commit are not part of it: they prepare the data, whose sha256 is compared, or are
 covered by the model's VERSION. `bench verify` compares them too, because it promises equal bits.
+=======
+Python, NumPy, tokenizers and the git commit are no part of it: they prepare the data, whose sha256 is compared, or
+are covered by the model's VERSION. CUDA's and cuDNN's versions come with PyTorch's build. `bench verify` compares these
+and the driver's as well, since it promises equal bits.
+>>>>>>> main
 """
 
 from __future__ import annotations
@@ -57,11 +63,24 @@ def identity(record: RunRecord) -> dict[str, str]:
     }
 
 
+def identities(records: Sequence[RunRecord]) -> list[dict[str, str]]:
+    """`identity` of each. Older records of some builds of PyTorch tell its version alone: where the others tell one
+    build of that version, it is taken for theirs."""
+    found = [identity(record) for record in records]
+    builds = {one["torch"] for one in found if "+" in one["torch"]}
+    for one in found:
+        told = [build for build in builds if build.startswith(one["torch"] + "+")]
+        if len(told) == 1:
+            one["torch"] = told[0]
+    return found
+
+
 def mixture(records: Iterable[RunRecord]) -> dict[str, dict[str, list[str]]]:
     """Aspect -> value -> ids of the runs with it, for each aspect in which `records` differ; empty where they agree."""
+    records = list(records)
     found: dict[str, dict[str, list[str]]] = {}
-    for record in records:
-        for aspect, value in identity(record).items():
+    for record, own in zip(records, identities(records), strict=True):
+        for aspect, value in own.items():
             found.setdefault(aspect, {}).setdefault(value, []).append(record.id)
     return {aspect: values for aspect, values in found.items() if len(values) > 1}
 
@@ -89,12 +108,13 @@ def across(records_by_row: Mapping[str, Sequence[RunRecord]]) -> tuple[str, ...]
 
     "rows differ in torch: 2.12.0+cpu (TFN-BERT), otherwise 2.13.0+cpu".
     """
+    names = [name for name, records in records_by_row.items() for _ in records]
+    found = identities([record for records in records_by_row.values() for record in records])
     said = []
     for aspect in ACROSS:
         rows: dict[str, list[str]] = {}
-        for name, records in records_by_row.items():
-            for value in dict.fromkeys(identity(record)[aspect] for record in records):
-                rows.setdefault(value, []).append(name)
+        for name, value in dict.fromkeys((name, own[aspect]) for name, own in zip(names, found, strict=True)):
+            rows.setdefault(value, []).append(name)
         if len(rows) > 1:
             commonest = max(rows, key=lambda value: len(rows[value]))
             others = ", ".join(f"{v} ({', '.join(names)})" for v, names in rows.items() if v != commonest)

@@ -22,7 +22,7 @@ from studies.store.record import RunSpec
 from studies.store.run_store import RunStore
 
 # Read when numeric libraries load. One thread per process: two on a busy machine were 15 times slower than one.
-# CUBLAS_WORKSPACE_CONFIG is what deterministic algorithms on CUDA ask for.
+# CUBLAS_WORKSPACE_CONFIG is what deterministic algorithms on CUDA ask for in PyTorch before 2.13: 8 buffers of 4 MiB.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -30,6 +30,22 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
 }
+
+
+# What CUDA and its libraries say where a GPU's memory is full. A library that is "not initialized" could not make its
+# handle, for which memory is the usual reason. cuDNN 9 has names of its own.
+GPU_FULL = (
+    "CUDA error: out of memory",
+    "CUDA_ERROR_OUT_OF_MEMORY",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+    "CUSOLVER_STATUS_ALLOC_FAILED",
+    "CUSOLVER_STATUS_NOT_INITIALIZED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_NOT_INITIALIZED",
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+)
+MACHINE_FULL = ("DefaultCPUAllocator", "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED")
 
 
 HOST_FULL, DEVICE_FULL = 12, 13  # exit codes of a run that ran out of the machine's memory, or of its GPU's
@@ -76,11 +92,11 @@ def attempt(spec: RunSpec, store: RunStore, execute: str, data_root: str, device
 def _memory_missed(error: BaseException) -> bool | None:
     """True: the machine's, False: a GPU's, None: it is another error. On the CPU, PyTorch raises a RuntimeError."""
     said = str(error)
-    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in said:
+    if isinstance(error, MemoryError) or any(phrase in said for phrase in MACHINE_FULL):
         return True
-    if type(error).__name__ == "OutOfMemoryError" or "CUDA error: out of memory" in said:
+    if type(error).__name__ == "OutOfMemoryError" or any(phrase in said for phrase in GPU_FULL):
         return False
-    return False if "CUBLAS_STATUS_ALLOC_FAILED" in said else None
+    return None
 
 
 def child_main(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import hashlib
 import os
 import platform
@@ -19,6 +21,7 @@ import numpy as np
 
 from hycon.errors import UserError
 from hycon.host import source_root
+from studies.engines.determinism import warnings_noted
 from studies.engines.energy import counters, joules
 from studies.store.record import RunRecord, RunSpec
 
@@ -45,6 +48,7 @@ def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tup
 
     started = datetime.now(UTC).isoformat(timespec="seconds")
     torch.set_num_threads(spec.threads)
+    _forget_peak_memory(device)
     corpus = load(spec.corpus, data_root)
     _check_identity(spec, corpus, model_module(spec.model).VERSION)
     training = Training(**spec.training)
@@ -59,24 +63,25 @@ def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tup
     model = build_model(
         spec.model, text=spec.text, dims=dims, encoder=spec.encoder, emotions=len(emotions), **spec.config
     ).to(device)
-    before = counters(device)
-    fitted = fit(model, batches["train"], batches["valid"], training, seed=spec.seed)
-    used = joules(before, counters(device))
     arrays: dict[str, np.ndarray] = {}
     metrics: dict[str, Any] = {}
     seconds = {}
-    for split in ("valid", "test"):
-        begun = time.perf_counter()
-        kept = WIDEST if split == "test" else 0
-        output, multimodal = evaluate(model, batches[split], training.precision, widest=kept)
-        prediction = output.cpu().numpy()
-        seconds[split] = time.perf_counter() - begun
-        metrics[split] = _metrics(prediction, batches[split].label.cpu().numpy(), emotions)
-        arrays[f"{split}_prediction"] = prediction
-        arrays[f"{split}_label"] = batches[split].label.cpu().numpy()
-        arrays[f"{split}_id"] = np.array(corpus.splits[split].ids)
-        if multimodal is not None:
-            arrays[f"{split}_multimodal"] = multimodal.cpu().numpy()
+    with warnings_noted(device) as warned:
+        before = counters(device)
+        fitted = fit(model, batches["train"], batches["valid"], training, seed=spec.seed)
+        used = joules(before, counters(device))
+        for split in ("valid", "test"):
+            begun = time.perf_counter()
+            kept = WIDEST if split == "test" else 0
+            output, multimodal = evaluate(model, batches[split], training.precision, widest=kept)
+            prediction = output.cpu().numpy()
+            seconds[split] = time.perf_counter() - begun
+            metrics[split] = _metrics(prediction, batches[split].label.cpu().numpy(), emotions)
+            arrays[f"{split}_prediction"] = prediction
+            arrays[f"{split}_label"] = batches[split].label.cpu().numpy()
+            arrays[f"{split}_id"] = np.array(corpus.splits[split].ids)
+            if multimodal is not None:
+                arrays[f"{split}_multimodal"] = multimodal.cpu().numpy()
     record = RunRecord(
         spec=spec,
         status="done",
@@ -92,9 +97,9 @@ def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tup
         energy_joules=used,
         weights_sha256=weights_sha256(model),
         device=device_name(device),
-        environment=environment(),
+        environment=environment(device),
         commit=commit(),
-        notes=list(corpus.manifest.notes),
+        notes=[*corpus.manifest.notes, *warned],
         started=started,
     )
     return record, arrays
@@ -123,12 +128,24 @@ def weights_sha256(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _peak_memory(device: str) -> float:
-    """MiB: the accelerator's peak where there is one, else this process's largest resident set."""
+def _forget_peak_memory(device: str) -> None:
+    """A process may run one spec after another: what an earlier one left on the GPU is not this one's."""
     import torch
 
     if torch.device(device).type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
+        torch.cuda.init()  # which resetting the peak needs, and does not do
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _peak_memory(device: str) -> float:
+    """MiB: the most that PyTorch reserved on the GPU, used or not, since others cannot have it; on a CPU this process's
+    largest resident set."""
+    import torch
+
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_reserved(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
@@ -151,14 +168,32 @@ def _cpu_model() -> str:
 
 
 @lru_cache
-def environment() -> dict[str, str]:
-    """Versions that can move a number, beside the device, and the instructions that PyTorch's CPU kernels use."""
+def environment(device: str = "cpu") -> dict[str, str]:
+    """Versions that can move a number, beside the device, and the instructions that PyTorch's CPU kernels use.
+
+    torch: with its build, which the package's version leaves out for some.  Of runs on a GPU also the versions of CUDA,
+    of cuDNN and of the driver, as far as they are told.
+    """
     import torch
 
-    packages = ("torch", "transformers", "numpy", "tokenizers")
-    versions = {name: metadata.version(name) for name in packages}
-    instructions = torch.backends.cpu.get_cpu_capability()
-    return {"python": platform.python_version(), "platform": sys.platform, **versions, "instructions": instructions}
+    versions = {name: metadata.version(name) for name in ("transformers", "numpy", "tokenizers")}
+    found = {"python": platform.python_version(), "platform": sys.platform, "torch": str(torch.__version__), **versions}
+    found["instructions"] = torch.backends.cpu.get_cpu_capability()
+    if torch.device(device).type == "cuda":
+        told = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "driver": _driver()}
+        found |= {name: str(version) for name, version in told.items() if version}
+    return found
+
+
+def _driver() -> str | None:
+    """The version of NVIDIA's driver, as NVML tells it."""
+    version = ctypes.create_string_buffer(80)  # NVML_SYSTEM_DRIVER_VERSION_BUFFER_SIZE
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+        refused = nvml.nvmlInit_v2() or nvml.nvmlSystemGetDriverVersion(version, len(version))
+    except (OSError, AttributeError):  # no driver, or an older one
+        return None
+    return None if refused else version.value.decode()
 
 
 @lru_cache

@@ -18,7 +18,7 @@ import numpy as np
 from hycon.data.manifest import Manifest, named_after
 from hycon.errors import UserError
 from studies.aggregate.cells import NOT_RUN, RowResult
-from studies.aggregate.comparability import identity
+from studies.aggregate.comparability import identities
 from studies.aggregate.predictions import compare_records, group_of
 from studies.aggregate.table import table_result
 from studies.lookup import DEFAULT_VIEW, View, manifest_of
@@ -189,7 +189,8 @@ def _cell(cell: CellDiff, found: Comparison | None, column: Column) -> CellDiff:
 
 def _explained(x: RowResult, y: RowResult) -> Iterator[str]:
     """What, beside chance, may make the two sides differ."""
-    aspects = [[identity(record) for record in row.records] for row in (x, y)]
+    found = identities([*x.records, *y.records])
+    aspects = [found[: len(x.records)], found[len(x.records) :]]
     for aspect in aspects[0][0]:
         mine, theirs = (" and ".join(dict.fromkeys(found[aspect] for found in side)) for side in aspects)
         if mine != theirs:

@@ -195,7 +195,7 @@ def _environment(before: RunRecord, now: RunRecord) -> Iterator[str]:
     pairs = [("device", before.device, now.device)]
     pairs += [(k, before.environment[k], now.environment[k]) for k in before.environment if k in now.environment]
     for name, then, found in pairs:
-        if then != found:
+        if then != found and not (name == "torch" and found.startswith(f"{then}+")):  # older records tell no build
             yield f"{name}: {then or 'not recorded'} then, {found} now"
 
 

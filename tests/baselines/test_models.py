@@ -5,18 +5,27 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from model_checks import EVERY, build, check_batch_of_one, check_gradients, check_own_prediction, corpus_of, loss_of
+from model_checks import (
+    BOTH_FORMS,
+    EVERY,
+    SENTIMENT,
+    build,
+    check_batch_of_one,
+    check_gpu,
+    check_gradients,
+    check_own_prediction,
+    corpus_of,
+    loss_of,
+    undropped,
+)
 
 from hycon.data.manifest import MODALITIES
 from hycon.data.ragged import Ragged
 from hycon.errors import UserError
-from hycon.kernels.dropout import dropout
 from hycon.output import task_loss
 from hycon.train import Training, evaluate, fit, predict, seed_everything
 from studies.registry import MODELS, model_module
 
-SENTIMENT = [pytest.param(m, t, id=f"{m}-{t}") for m, t in EVERY]
-BOTH_FORMS = [pytest.param(m, t, id=f"{m}-{t}") for m, t in EVERY if t in ("glove", "bert")]
 WITH_GLOVE = [m for m, t in EVERY if t == "glove"]
 UNUSED = {"mask_emb"}  # XLNet's query for permutation training: the one parameter that no forward pass reads
 SMALLER = {  # enough for the made-up corpora; a model that is not named runs as it is
@@ -82,20 +91,9 @@ def test_models_with_a_loss_of_their_own_take_the_kind_of_the_task_loss(model, b
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize(("model", "text"), SENTIMENT)
 def test_a_gpu_gives_what_a_cpu_gives(model, text, batches):
+    """Tried under a pretended GPU in test_pretended_gpu.py."""
     batch = batches(corpus_of(text), text)["train"].slice(0, 13)
-    net = build(model, text, batch).eval()
-    there = build(model, text, batch).eval().to("cuda")
-    loss_of(net, batch).backward()
-    loss_of(there, batch.to("cuda")).backward()
-    with torch.no_grad():
-        torch.testing.assert_close(
-            there(batch.to("cuda")).prediction.cpu(), net(batch).prediction, atol=1e-4, rtol=1e-4
-        )
-    for (name, one), other in zip(net.named_parameters(), there.parameters(), strict=True):
-        if one.grad is not None:
-            torch.testing.assert_close(
-                other.grad.cpu(), one.grad, atol=1e-3, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}"
-            )
+    check_gpu(*(undropped(model, text, batch) for _ in range(2)), batch, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize(("model", "text"), SENTIMENT)
@@ -155,7 +153,8 @@ def test_the_multimodal_representation_is_what_the_prediction_is_read_off(text, 
     split = batches("small", text)["test"]
     net = build("hycon", text, split)
     prediction, multimodal = evaluate(net, split, widest=512)
-    assert torch.equal(prediction, predict(net, split)) and len(prediction.unique()) > 1
+    assert torch.equal(prediction, predict(net, split))
+    assert len(prediction.unique()) > 1
     torch.testing.assert_close(net.predictor(multimodal.clone())[:, 0], prediction.clone())
     assert evaluate(net, split, widest=8)[1] is None
 
@@ -273,7 +272,8 @@ def test_hycon_without_some_modalities(kept, fusion, batches):
     names = kept.split(",")
     assert [name for name, _ in net.front.named_children()] == names
     output = net(batch)
-    assert list(output.representations) == names and output.prediction.shape == (13,)
+    assert list(output.representations) == names
+    assert output.prediction.shape == (13,)
     check_gradients(net, batch, output)
     check_batch_of_one(net, batch)
     whole = build("hycon", "bert", batch, fusion=fusion)
@@ -362,12 +362,3 @@ def test_tfn_output_range(bounded, batches):
     net = build("tfn", "glove", batch, output_range=bounded)
     torch.nn.init.constant_(net.net.fc3.bias, 50.0)
     assert (predict(net, batch).max() <= 3.0) == bounded
-
-
-def test_dropout_drops_the_asked_share_and_keeps_the_mean():
-    torch.manual_seed(0)
-    for p in (0.1, 0.5, 0.75):
-        dropped = dropout(torch.ones(400, 501), p, True)  # an odd count: the last draw is used in part
-        assert float((dropped == 0).float().mean()) == pytest.approx(p, abs=0.005)
-        assert float(dropped.mean()) == pytest.approx(1.0, abs=0.01)
-        assert len(dropped.unique()) == 2

@@ -1,7 +1,6 @@
 """Longest first, how often workers look at the store, and the simulator of benchmarks/simulation.py by hand."""
 
 import dataclasses
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -204,11 +203,3 @@ def test_the_benchmarks_help_and_a_simulation_of_published_runs():
     assert "simulate" in subprocess.run([*run_it, "--help"], capture_output=True, text=True, check=True).stdout
     said = subprocess.run([*run_it, "simulate", "--draws", "1"], capture_output=True, text=True, check=True).stdout
     assert said.startswith("SIMULATED: medians of 1 draws")
-
-
-def test_the_benchmark_for_gpus_reaches_into_what_there_is():
-    """Its eager variant replaces parts of the suite: the optimiser, the encoding without padding, dropout."""
-    few = ["--device", "cpu", "--layers", "1", "--batches", "1", "--epochs", "1", "--variants", "eager", "--json"]
-    said = subprocess.run([sys.executable, BENCHMARKS / "gpu.py", *few], capture_output=True, text=True, check=True)
-    (result,) = json.loads(said.stdout)["results"]
-    assert result["variant"].startswith("eager") and result["seconds_per_epoch"] > 0

@@ -1,6 +1,7 @@
 """The training loop, on models whose every number is known beforehand."""
 
 import dataclasses
+import os
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from hycon.data.batch import Batch, Layout
 from hycon.data.ragged import Ragged
 from hycon.errors import NonFiniteLoss, UserError
 from hycon.output import Output
-from hycon.train import Training, fit, learning_rate_factors, predict, validation_loss
+from hycon.train import Training, fit, learning_rate_factors, predict, seed_everything, validation_loss
 from studies.registry import build_model
 
 
@@ -327,6 +328,19 @@ def test_loss_of_the_training_is_used_where_the_model_has_none():
 def test_impossible_training_is_refused(option, value, said):
     with pytest.raises(UserError, match=said):
         Training(**{"lr": 0.1, option: value})
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+def test_only_deterministic_operations_are_allowed(device, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # so that it is as before afterwards
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    torch.set_deterministic_debug_mode("warn")
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    seed_everything(3, device)
+    assert torch.get_deterministic_debug_mode() == 2  # "error"
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+    assert not torch.backends.cudnn.allow_tf32
+    assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == (":4096:8" if device != "cpu" else None)
 
 
 def test_training_is_never_changed():

@@ -1,29 +1,33 @@
-"""Importers: any known format once into our own (hycon.data.corpus). One file per format; nothing is run, only read."""
+"""Importers: any known format, once, into a corpus of our own (hycon.data.manifest). Files are only read, never run.
+
+A format is one file here with two functions, and one line in FORMATS:
+
+    recognise(path) -> bool        whether the file or folder `path` is of this format; False also where it is damaged
+    read(path, name) -> Imported   its utterances, for a corpus called `name`; UserError where it is of another format
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hycon.data.importers import csd, mag, misa, mmsa, mult, plain
-from hycon.data.importers.common import Imported, describe
+from hycon.data.importers.common import Imported, Utterance, describe
 from hycon.data.importers.convert import convert
-from hycon.data.importers.pickles import load_pickle
+from hycon.data.importers.pickles import kept, load_pickle
 from hycon.data.manifest import SPLITS, Manifest, corpus_folder
 from hycon.errors import UserError, check_known
 from hycon.files import sha256_file
 
-PICKLES: dict[str, Any] = {"mag": mag, "mmsa": mmsa, "mult": mult}  # the order in which contents are recognised
-FOLDERS: dict[str, Callable[[Path, str], Imported]] = {
-    "misa": lambda folder, name: misa.read(folder),
-    "csd": csd.read,
-    "plain": lambda folder, name: plain.read(folder),
-}
-FORMATS = ("auto", "mag", "misa", "mult", "mmsa", "csd", "plain")
+__all__ = ["FORMATS", "Imported", "Utterance", "convert", "import_corpus"]
+
+# In the order in which they are tried: mmsa before mult, which asks for less (a file of MMSA's with labels beside
+# regression_labels would pass for mult); our own form last, since its table may lie beside the files it was made from.
+FORMATS: dict[str, Any] = {"mag": mag, "mmsa": mmsa, "mult": mult, "misa": misa, "csd": csd, "plain": plain}
 
 
 def import_corpus(
@@ -37,20 +41,24 @@ def import_corpus(
 ) -> Manifest:
     """Read `file` (a pickle, or a folder for misa, csd and plain) and write it as corpus `name` under `root`.
 
-    text_vectors: a GloVe text file; the vectors of the corpus's words are kept beside it.  notes: said in captions.
+    text_vectors: a GloVe text file; the vectors of the corpus's words are kept with it.  notes: go into captions.
     Raises UserError where the file is missing, damaged, dangerous or of no known format, and for all that
     `hycon.data.convert` refuses; then an earlier corpus of that name is left as it was.
     """
     corpus_folder(name, root)  # refuse a bad name before a long reading
-    check_known("format", format, FORMATS)
+    check_known("format", format, ["auto", *FORMATS])
     path = Path(file)
     if not path.exists():
-        raise UserError(f"{path} does not exist; expected a pickle, or a folder for misa, csd and plain.")
+        raise UserError(f"{path} does not exist; expected a file or folder of a known format ({', '.join(FORMATS)}).")
     try:
-        format, imported = _read(path, name, format)
+        with kept():
+            format = _format_of(path) if format == "auto" else format
+            imported = FORMATS[format].read(path, name)
         source = {"file": path.resolve().name, "sha256": digest(path), "format": format, **imported.details}
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror or error}.") from error
+    except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:  # a shape that nobody foresaw
+        raise UserError(f"{path.name} is not in the {format} format, or is damaged ({error}).") from error
     return convert(
         name,
         imported.splits,
@@ -71,42 +79,17 @@ def digest(path: Path) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _read(path: Path, name: str, format: str) -> tuple[str, Imported]:
-    if path.is_dir():
-        format = _format_of_folder(path) if format == "auto" else format
-        if format in PICKLES:
-            raise UserError(f"{path} is a folder; the {format} format is one pickle file.")
-        return format, FOLDERS[format](path, name)
-    if format in FOLDERS or path.suffix in (".csd", ".csv"):
-        raise UserError(
-            f"{path} is a file; give the folder that holds it (the formats misa, csd and plain are folders)."
-        )
-    content = load_pickle(path)
-    format = _format_of(content, path) if format == "auto" else format
-    try:
-        return format, PICKLES[format].parse(content, path.name)
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:  # a shape that nobody foresaw
-        raise UserError(f"{path.name} is not in the {format} format, or is damaged ({error}).") from error
-
-
-def _format_of_folder(folder: Path) -> str:
-    for format, module in (("misa", misa), ("csd", csd), ("plain", plain)):
-        if module.recognise(folder):
+def _format_of(path: Path) -> str:
+    for format, module in FORMATS.items():
+        if module.recognise(path):
             return format
-    raise UserError(
-        f"{folder} is of no known format: expected train.pkl, dev.pkl and test.pkl (misa), .csd files (csd), "
-        f"or {plain.TABLE} (plain)."
-    )
-
-
-def _format_of(content: Any, path: Path) -> str:
-    for format, module in PICKLES.items():
-        if module.recognise(content):
-            return format
+    if path.suffix in (".csd", ".csv"):
+        raise UserError(f"{path} is a file; give the folder that holds it (the formats csd and plain are folders).")
+    content = path if path.is_dir() else load_pickle(path)  # says what is wrong with a file that is no pickle
     hint = "; a list is one split of the misa format: give its folder" if isinstance(content, list) else ""
     raise UserError(
-        f"{path.name} is of no known format: expected {', '.join(PICKLES)} (a pickle with train, dev or valid, test), "
-        f"found {describe(content)}{hint}."
+        f"{path.name} is of no known format: expected {', '.join(FORMATS)}, found {describe(content)}{hint}. "
+        "`--format NAME` says what one format expects."
     )
 
 

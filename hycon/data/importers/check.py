@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hycon.data.corpus import read_arrays, strings_of
 from hycon.data.manifest import MODALITIES, PAPER, SPLITS, Manifest, corpus_folder, named_after, read_manifest
-from hycon.errors import UserError
-from hycon.files import sha256_file
 
 CLASSES = tuple(range(-3, 4))
 PERCENTILES = (5, 50, 95, 100)
+ALIGNMENT = {
+    "word": "Aligned: one audio and one vision row per word.",
+    "step": "Aligned: text vectors, audio and vision have equal lengths.",
+}
 
 
 def check(name: str, root: str | os.PathLike | None = None) -> dict[str, Any]:
@@ -46,28 +47,6 @@ def check(name: str, root: str | os.PathLike | None = None) -> dict[str, Any]:
     return {**report, "differences": _differences(report)}
 
 
-def read_arrays(folder: Path, manifest: Manifest) -> dict[str, np.ndarray]:
-    """The arrays of corpus.safetensors, without torch; UserError where any file differs from its manifest."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    for file, digest in manifest.files.items():
-        path = folder / file
-        if Path(file).name != file or not path.is_file():
-            raise UserError(f"{path} is missing: import the corpus again.")
-        if sha256_file(path) != digest:
-            raise UserError(f"{path} does not have the sha256 of its manifest: it was changed; import it again.")
-    try:
-        return load_file(folder / "corpus.safetensors")
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{folder} is damaged ({error}): import the corpus again.") from error
-
-
-def strings_of(arrays: dict[str, np.ndarray], split: str) -> dict[str, Any]:
-    """{"ids": [...], "words": [[...], ...] if there are words} of a split."""
-    return json.loads(arrays[f"{split}.strings"].tobytes())
-
-
 def _labels(label: np.ndarray, manifest: Manifest) -> dict[str, int]:
     if manifest.emotions:
         return {emotion: int(label[:, i].sum()) for i, emotion in enumerate(manifest.emotions)}
@@ -87,90 +66,66 @@ def _lengths(arrays: dict[str, np.ndarray], split: str) -> dict[str, list[int]]:
 def _paper(corpus: str | None) -> dict[str, Any] | None:
     if corpus is None:
         return None
-    paper = PAPER[corpus]
-    sizes = dict(zip(SPLITS, paper["sizes"], strict=True)) if paper["sizes"] else None
-    return {"corpus": corpus, "sizes": sizes, "dims": {m: _choices(paper[m]) for m in MODALITIES}}
-
-
-def _choices(size: int | tuple[int, ...]) -> list[int]:
-    return list(size) if isinstance(size, tuple) else [size]
+    sizes, *dims = (PAPER[corpus][key] for key in ("sizes", *MODALITIES))
+    return {
+        "corpus": corpus,
+        "sizes": dict(zip(SPLITS, sizes, strict=True)) if sizes else None,
+        "dims": {m: list(choices) for m, choices in zip(MODALITIES, dims, strict=True)},
+    }
 
 
 def _differences(report: dict[str, Any]) -> list[str]:
     """Sentences; none where the corpus has the paper's sizes and dims."""
-    out = []
-    paper = report["paper"]
-    if report["synthetic"]:
-        out.append("This corpus is synthetic: no number from it says anything about the paper.")
+    paper, vectors = report["paper"], report["vectors"] or {}
+    out = ["This corpus is synthetic: no number from it says anything about the paper."] if report["synthetic"] else []
     if paper is None:
-        out.append(
+        return [
+            *out,
             f"The paper has no corpus called {report['name']}, and it is not named after one (mosi_...); "
-            f"the paper's are {', '.join(PAPER)}."
-        )
-        return out
+            f"the paper's are {', '.join(PAPER)}.",
+        ]
     for split, expected in (paper["sizes"] or {}).items():
         found = report["sizes"][split]
         if found != expected:
             more = "more" if found > expected else "fewer"
             out.append(f"{split} has {found} utterances, {abs(found - expected)} {more} than the paper's {expected}.")
+    choices = {m: " or ".join(map(str, sizes)) for m, sizes in paper["dims"].items()}
     for modality, expected in paper["dims"].items():
-        size = report["dims"].get(modality)
-        if size is not None and size not in expected:
-            out.append(f"{modality} has {size} features per row, the paper's has {' or '.join(map(str, expected))}.")
-    return out + _of_vectors(report["vectors"], paper["dims"]["text"])
-
-
-def _of_vectors(vectors: dict[str, Any] | None, expected: list[int]) -> list[str]:
-    if not vectors or "dim" not in vectors or vectors["dim"] in expected:
-        return []
-    return [
-        f"The word vectors have {vectors['dim']} dimensions, the paper's text has {' or '.join(map(str, expected))}."
-    ]
+        size = report["dims"].get(modality, expected[0])
+        if size not in expected:
+            out.append(f"{modality} has {size} features per row, the paper's has {choices[modality]}.")
+    if vectors.get("dim", paper["dims"]["text"][0]) not in paper["dims"]["text"]:
+        out.append(f"The word vectors have {vectors['dim']} dimensions, the paper's text has {choices['text']}.")
+    return out
 
 
 def render(report: dict[str, Any]) -> str:
     """The report as aligned text; ends with the differences."""
-    paper = report["paper"] or {}
-    source = report["source"]
+    paper, source, dims = report["paper"] or {}, report["source"], report["dims"]
+    sizes = paper.get("sizes") or {}
+    choices = {m: " or ".join(map(str, paper["dims"][m])) if paper else "-" for m in MODALITIES}
+    zeroed = {split: report["nonfinite"].get(split, {}).get("audio", 0) for split in SPLITS}
+    by_split = {split: [size, sizes.get(split, "-"), zeroed[split]] for split, size in report["sizes"].items()}
+    by_modality = {
+        m: [dims.get(m, "words only"), choices[m], report["nominal_lengths"].get(m, "-")] for m in MODALITIES
+    }
+    lengths = {f"{split} {what}": row for split, rows in report["lengths"].items() for what, row in rows.items()}
+    differences = report["differences"] or ["Sizes and feature dimensions are the paper's."]
     lines = [
         f"Corpus {report['name']} ({report['task']}), from {source.get('file')} ({source.get('format', 'no')} format)",
         "",
+        *(f"Note: {note}" for note in report["notes"]),
+        *_table(["split", "utterances", "paper", "zeroed audio values"], by_split),
+        *_table(["modality", "features", "paper", "nominal length"], by_modality),
+        *_table(["labels", *report["labels"]["train"]], {s: list(n.values()) for s, n in report["labels"].items()}),
+        *_table(["rows per utterance", *(f"{p} %" if p < 100 else "longest" for p in PERCENTILES)], lengths),
+        ALIGNMENT.get(report["aligned"], "Not aligned: the modalities have lengths of their own."),
+        *_vector_lines(report["vectors"]),
+        "",
+        f"Beside the paper's {paper['corpus']}:" if paper else "Beside the paper:",
+        *(f"  {sentence}" for sentence in differences),
     ]
-    lines += [f"Note: {note}" for note in report["notes"]]
-    lines += _table(
-        ["split", "utterances", "paper", "zeroed audio values"],
-        [
-            [
-                split,
-                size,
-                (paper.get("sizes") or {}).get(split, "-"),
-                report["nonfinite"].get(split, {}).get("audio", 0),
-            ]
-            for split, size in report["sizes"].items()
-        ],
-    )
-    dims = {m: " or ".join(map(str, paper["dims"][m])) if paper else "-" for m in MODALITIES}
-    lines += _table(
-        ["modality", "features", "paper", "nominal length"],
-        [[m, report["dims"].get(m, "words only"), dims[m], report["nominal_lengths"].get(m, "-")] for m in MODALITIES],
-    )
-    names = list(report["labels"]["train"])
-    lines += _table(["labels", *names], [[split, *counts.values()] for split, counts in report["labels"].items()])
-    lines += _table(
-        ["rows per utterance", *(f"{p} %" if p < 100 else "longest" for p in PERCENTILES)],
-        [[f"{split} {what}", *row] for split, rows in report["lengths"].items() for what, row in rows.items()],
-    )
-    lines += [_alignment(report["aligned"]), *_vector_lines(report["vectors"]), ""]
-    differences = report["differences"] or ["Sizes and feature dimensions are the paper's."]
-    beside = f"Beside the paper's {paper['corpus']}:" if paper else "Beside the paper:"
-    return "\n".join([*lines, beside, *(f"  {sentence}" for sentence in differences)]) + "\n"
-
-
-def _alignment(aligned: str) -> str:
-    return {
-        "word": "Aligned: one audio and one vision row per word.",
-        "step": "Aligned: text vectors, audio and vision have equal lengths.",
-    }.get(aligned, "Not aligned: the modalities have lengths of their own.")
+    return "\n".join(lines) + "\n"
 
 
 def _vector_lines(vectors: dict[str, Any] | None) -> list[str]:
@@ -180,17 +135,17 @@ def _vector_lines(vectors: dict[str, Any] | None) -> list[str]:
     for unit in ("types", "tokens"):
         counts = vectors.get(unit)
         if isinstance(counts, dict) and sum(counts.values()):
-            total = sum(counts.values())
+            unknown = 100 * counts.get("missing", 0) / sum(counts.values())
             parts = ", ".join(f"{n} {step}" for step, n in counts.items())
-            lines.append(f"  {unit}: {parts} ({100 * counts.get('missing', 0) / total:.1f} % unknown, zero vectors)")
+            lines.append(f"  {unit}: {parts} ({unknown:.1f} % unknown, zero vectors)")
     return lines
 
 
-def _table(header: list[str], rows: list[list[Any]]) -> list[str]:
-    cells = [header, *([str(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    lines = [
-        "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        for row in cells
-    ]
-    return [*(line.rstrip() for line in lines), ""]
+def _table(header: list[str], rows: dict[str, list[Any]]) -> list[str]:
+    """Lines, with an empty one at the end. rows: first cell -> the others."""
+    from tabulate import tabulate
+
+    cells = [[first, *map(str, others)] for first, others in rows.items()]
+    align = ("left", *["right"] * (len(header) - 1))
+    text = tabulate(cells, header, tablefmt="plain", disable_numparse=True, colalign=align)
+    return [*(line.rstrip() for line in text.splitlines()), ""]

@@ -1,13 +1,15 @@
-"""What every importer hands over, and the checks that they share."""
+"""What every format hands over, and the checks that they share: each ends in one sentence that names the place."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hycon.data.importers.pickles import load_pickle
 from hycon.errors import UserError
 
 
@@ -32,7 +34,7 @@ class Utterance:
 class Imported:
     """splits: train, valid, test.  lengths: nominal length per modality, None for 50.  emotions: the label's names.
 
-    details: what else the manifest's source shall say (counts of dropped segments, files that were used, ...).
+    details: further keys of the manifest's source (counts of dropped segments, files that were used, ...).
     """
 
     splits: dict[str, list[Utterance]]
@@ -63,12 +65,27 @@ def describe(value: Any) -> str:
     if isinstance(value, dict):
         keys = [text_of(key) for key in list(value)[:8]]
         return f"a dict with keys {', '.join(keys)}" if keys else "an empty dict"
+    if isinstance(value, Path):
+        names = sorted(path.name for path in value.iterdir())[:8]
+        return f"a folder with {', '.join(names)}" if names else "an empty folder"
     if isinstance(value, np.ndarray):
         return f"an array of shape {tuple(value.shape)}"
     if isinstance(value, list | tuple):
         return f"a {type(value).__name__} of {len(value)} items"
     kind = type(value).__name__
     return f"{'an' if kind[0] in 'aeio' else 'a'} {kind}"  # an int, a uint8
+
+
+def wrong_format(what: str, format: str, expected: str, found: Any) -> UserError:
+    return UserError(f"{what} is not in the {format} format: expected {expected}; found {describe(found)}.")
+
+
+def check_folder(path: Path, format: str, recognised: bool, expected: str) -> None:
+    """Raises UserError where `path` is a file, or a folder of another format."""
+    if not path.is_dir():
+        raise UserError(f"{path} is a file; give the folder that holds it (the {format} format is a folder).")
+    if not recognised:
+        raise wrong_format(str(path), format, f"a folder with {expected}", path)
 
 
 def numbers(value: Any, what: str, dimensions: int) -> np.ndarray:
@@ -88,8 +105,20 @@ def score(value: Any, what: str) -> float:
     return float(array.reshape(-1)[0])
 
 
-def word_level(words: Sequence, audio: Any, vision: Any, label: Any, segment: Any, place: str) -> Utterance:
-    """An utterance whose audio and vision have one row per word; UserError naming `place` where they have not."""
+def word_level(item: Any, order: tuple[str, ...], place: str) -> Utterance:
+    """The utterance of ((sequences in `order`), label, id), whose audio and vision have one row per word.
+
+    Raises UserError naming `place` where it is not that.
+    """
+    form = f"(({', '.join(order)}), label, id)"
+    try:
+        sequences, label, segment = item
+        found = dict(zip(order, sequences, strict=False))
+        words, vision, audio = found.get("words"), found["vision"], found["audio"]
+    except (TypeError, ValueError, KeyError) as error:
+        raise UserError(f"{place} is not {form}; found {describe(item)}.") from error
+    if not isinstance(words, list | tuple | np.ndarray) or not all(isinstance(word, str | bytes) for word in words):
+        raise UserError(f"{place} has no list of words; expected {form}. Word ids alone lack their vocabulary.")
     name = identity(segment, place)
     words = [text_of(word) for word in words]
     rows = {"vision": vision, "audio": audio}
@@ -101,3 +130,21 @@ def word_level(words: Sequence, audio: Any, vision: Any, label: Any, segment: An
             "rows; expected one each."
         )
     return Utterance(id=name, label=score(label, f"{name!r} ({place})"), words=words, **arrays)
+
+
+def pickle_fits(path: Path, fits: Callable[[Any], bool]) -> bool:
+    """Whether `path` is a readable pickle with a content that `fits`."""
+    try:
+        return path.is_file() and fits(load_pickle(path))
+    except UserError:
+        return False
+
+
+def pickled(path: Path, format: str, fits: Callable[[Any], bool], expected: str) -> Any:
+    """The content of a pickle. Raises UserError where it cannot be read, or is not of `format`, which is `expected`."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; the {format} format is one pickle file.")
+    content = load_pickle(path)
+    if not fits(content):
+        raise wrong_format(path.name, format, expected, content)
+    return content

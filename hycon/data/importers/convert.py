@@ -1,6 +1,6 @@
 """From utterances to a corpus on disk: everything is checked first, then a whole folder appears at once.
 
-What is refused here holds for every importer, the synthetic corpus, and data that someone hands over in Python.
+The checks hold for every format, for the synthetic corpus, and for utterances that someone builds in Python.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from hycon.data.importers.common import Utterance
-from hycon.data.manifest import MODALITIES, PAPER, SPLITS, Manifest, corpus_folder
+from hycon.data.manifest import MODALITIES, PAPER, SPLITS, Alignment, Manifest, corpus_folder
 from hycon.errors import UserError
 from hycon.files import sha256_file, sweep, temporary
 
@@ -35,19 +35,20 @@ def convert(
     notes: Sequence[str] = (),
     emotions: Sequence[str] | None = None,
     synthetic: bool = False,
-    replace: bool = True,
 ) -> Manifest:
-    """Check `splits` (train, valid, test) and write them as corpus `name`. Nothing is written unless all is well.
+    """Check `splits` (train, valid, test) and write them as corpus `name`, in place of an earlier one.
 
     lengths: nominal length per modality; default 50 (MAG-BERT, section 1.3 of the reference driver).
     vectors: (description, words, (V, d) matrix), kept beside the corpus for the `glove` front-end.
-    Raises UserError: empty or missing split, empty or duplicate ids, empty words, NaN labels, dims that differ within
-    the corpus or from the paper's corpus of that name, non-finite features other than COVAREP's -inf and NaN in audio.
+    Raises UserError, and writes nothing: empty or missing split, empty or duplicate ids, empty words, NaN labels, dims
+    that differ within the corpus or from the paper's corpus of that name, non-finite features other than COVAREP's
+    -inf and NaN in audio.
     """
     folder = corpus_folder(name, root)
     where = str(source.get("file", name))
     _check_ids(splits, where)
-    dims = _check_dims(name, splits, where)
+    dims = _check_dims(splits, where)
+    _check_paper(name, dims, where)
     nonfinite: dict[str, dict[str, int]] = {}
     arrays: dict[str, np.ndarray] = {}
     for split in SPLITS:
@@ -68,7 +69,7 @@ def convert(
         positives={s: arrays[f"{s}.label"].sum(0).tolist() for s in SPLITS} if emotions else None,
         synthetic=synthetic,
     )
-    return _write(folder, manifest, arrays, vectors, replace)
+    return write_corpus(folder, manifest, arrays, vectors)
 
 
 def _check_ids(splits: Mapping[str, Sequence[Utterance]], where: str) -> None:
@@ -87,45 +88,45 @@ def _check_ids(splits: Mapping[str, Sequence[Utterance]], where: str) -> None:
             seen[utterance.id] = split
 
 
-def _check_dims(name: str, splits: Mapping[str, Sequence[Utterance]], where: str) -> dict[str, int]:
+def _check_dims(splits: Mapping[str, Sequence[Utterance]], where: str) -> dict[str, int]:
+    """modality -> d, the same in all utterances; these have all words, or none, and all text vectors, or none."""
     dims: dict[str, int] = {}
-    has = {m: getattr(splits["train"][0], m) is not None for m in (*MODALITIES, "words")}
-    if not has["text"] and not has["words"]:
+    first = splits["train"][0]
+    if first.text is None and first.words is None:
         raise UserError(f"{where}: the utterances have neither words nor text vectors.")
-    for split in SPLITS:
-        for u in splits[split]:
-            if (u.text is not None) != has["text"] or (u.words is not None) != has["words"]:
-                raise UserError(f"{where}: some utterances have words or text vectors and {u.id!r} ({split}) differs.")
-            for modality in MODALITIES:
-                value = getattr(u, modality)
-                if value is None:
-                    continue
-                if value.ndim != 2 or value.shape[0] == 0 or value.shape[1] == 0:
-                    shape = tuple(value.shape)
-                    raise UserError(f"{where}: {modality} of {u.id!r} ({split}) has shape {shape}, expected (T, d).")
-                if dims.setdefault(modality, value.shape[1]) != value.shape[1]:
-                    raise UserError(
-                        f"{where}: {modality} of {u.id!r} ({split}) has {value.shape[1]} features per row, "
-                        f"the utterances before it have {dims[modality]}."
-                    )
-            if u.words is not None and len(u.words) == 0:
-                raise UserError(f"{where}: {u.id!r} ({split}) has no words.")
-            blank = [k for k, word in enumerate(u.words or ()) if not word.strip()]
-            if blank:
-                raise UserError(f"{where}: word {blank[0]} of {u.id!r} ({split}) is empty.")
-    paper = PAPER.get(name)
-    if paper:
-        for modality, size in dims.items():
-            expected = paper[modality] if isinstance(paper[modality], tuple) else (paper[modality],)
-            if size not in expected:
+    for split, u in ((name, u) for name in SPLITS for u in splits[name]):
+        which = f"{u.id!r} ({split})"
+        if (u.text is None, u.words is None) != (first.text is None, first.words is None):
+            raise UserError(f"{where}: some utterances have words or text vectors and {which} differs.")
+        for modality, value in (("text", u.text), ("audio", u.audio), ("vision", u.vision)):
+            if value is None:
+                continue
+            if value.ndim != 2 or 0 in value.shape:
+                raise UserError(f"{where}: {modality} of {which} has shape {tuple(value.shape)}, expected (T, d).")
+            if dims.setdefault(modality, value.shape[1]) != value.shape[1]:
                 raise UserError(
-                    f"{where}: {modality} has {size} features per row, but {name} in the paper has "
-                    f"{' or '.join(map(str, expected))}; import it under another name (such as {name}_{size})."
+                    f"{where}: {modality} of {which} has {value.shape[1]} features per row, "
+                    f"the utterances before it have {dims[modality]}."
                 )
+        if u.words is not None and len(u.words) == 0:
+            raise UserError(f"{where}: {which} has no words.")
+        blank = [k for k, word in enumerate(u.words or ()) if not word.strip()]
+        if blank:
+            raise UserError(f"{where}: word {blank[0]} of {which} is empty.")
     return dims
 
 
-def _alignment(splits: Mapping[str, Sequence[Utterance]]) -> str:
+def _check_paper(name: str, dims: Mapping[str, int], where: str) -> None:
+    for modality, size in dims.items():
+        expected = PAPER[name][modality] if name in PAPER else (size,)
+        if size not in expected:
+            raise UserError(
+                f"{where}: {modality} has {size} features per row, but {name} in the paper has "
+                f"{' or '.join(map(str, expected))}; import it under another name (such as {name}_{size})."
+            )
+
+
+def _alignment(splits: Mapping[str, Sequence[Utterance]]) -> Alignment:
     every = [u for split in SPLITS for u in splits[split]]
     if all(u.words is not None and len(u.words) == len(u.audio) == len(u.vision) for u in every):
         return "word"
@@ -152,7 +153,7 @@ def _pack(
     strings: dict[str, Any] = {"ids": [u.id for u in utterances]}
     if utterances[0].words is not None:
         strings["words"] = [list(u.words or ()) for u in utterances]
-    arrays[f"{split}.strings"] = np.frombuffer(json.dumps(strings, ensure_ascii=False).encode(), dtype=np.uint8)
+    arrays[f"{split}.strings"] = _json_bytes(strings)
     return arrays, zeroed
 
 
@@ -164,9 +165,8 @@ def _clean(rows, offsets, modality: str, split: str, utterances: Sequence[Uttera
         row = int(np.argwhere(forbidden)[0][0])
         utterance = utterances[int(np.searchsorted(offsets, row, side="right")) - 1]
         value = rows[row][forbidden[row]][0]
-        raise UserError(
-            f"{where}: {modality} of utterance {utterance.id!r} ({split}) holds {value}; repair the source."
-        )
+        which = f"{modality} of utterance {utterance.id!r} ({split})"
+        raise UserError(f"{where}: {which} holds {value}; repair the source.")
     rows[bad] = 0.0
     return int(bad.sum())
 
@@ -186,24 +186,15 @@ def _labels(utterances: Sequence[Utterance], emotions: Sequence[str] | None, spl
     return labels
 
 
-def rewrite(
-    name: str,
-    manifest: Manifest,
-    arrays: Mapping[str, np.ndarray],
-    vectors: Vectors | None,
-    root: str | os.PathLike | None = None,
+def write_corpus(
+    folder: Path, manifest: Manifest, arrays: Mapping[str, np.ndarray], vectors: Vectors | None
 ) -> Manifest:
-    """Write an imported corpus again with other word vectors; `arrays` are those of its corpus.safetensors."""
-    return _write(corpus_folder(name, root), manifest, arrays, vectors, True)
+    """Write a corpus, in place of an earlier one; returns its manifest with the files' digests.
 
-
-def _write(
-    folder: Path, manifest: Manifest, arrays: Mapping[str, np.ndarray], vectors: Vectors | None, replace: bool
-) -> Manifest:
+    arrays: those of corpus.safetensors.  Raises UserError where the disk refuses, and leaves everything as it was.
+    """
     from safetensors import SafetensorError
 
-    if folder.exists() and not replace:
-        raise UserError(f"{folder} exists already.")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         sweep(folder.parent)
@@ -215,12 +206,10 @@ def _write(
         manifest = _fill(temp, manifest, arrays, vectors)
         _put(temp, folder)
     except (OSError, SafetensorError) as error:  # a full disk is a SafetensorError
-        shutil.rmtree(temp, ignore_errors=True)
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"Cannot write {folder}: {reason}; nothing was changed.") from error
-    except BaseException:
+    finally:
         shutil.rmtree(temp, ignore_errors=True)
-        raise
     return manifest
 
 
@@ -228,15 +217,14 @@ def _fill(temp: Path, manifest: Manifest, arrays: Mapping[str, np.ndarray], vect
     """Write the corpus's files into the folder `temp`, down to the disk."""
     from safetensors.numpy import save_file
 
-    save_file(dict(arrays), temp / "corpus.safetensors")
-    names, described = ["corpus.safetensors"], None
+    contents = {"corpus.safetensors": dict(arrays)}
     if vectors is not None:
-        described, words, matrix = dict(vectors[0]), vectors[1], vectors[2]
-        blob = np.frombuffer(json.dumps(words, ensure_ascii=False).encode(), dtype=np.uint8)
-        save_file({"words": blob, "matrix": matrix.astype(np.float32)}, temp / "vectors.safetensors")
-        names.append("vectors.safetensors")
-    files = {name: sha256_file(temp / name) for name in names}
-    manifest = dataclasses.replace(manifest, files=files, vectors=described)
+        description, words, matrix = vectors
+        contents["vectors.safetensors"] = {"words": _json_bytes(words), "matrix": matrix.astype(np.float32)}
+        manifest = dataclasses.replace(manifest, vectors=dict(description))
+    for file, tensors in contents.items():
+        save_file(tensors, temp / file)
+    manifest = dataclasses.replace(manifest, files={file: sha256_file(temp / file) for file in contents})
     text = json.dumps(dataclasses.asdict(manifest), indent=1, ensure_ascii=False)
     (temp / "manifest.json").write_text(text, encoding="utf-8")
     for path in temp.iterdir():
@@ -245,6 +233,11 @@ def _fill(temp: Path, manifest: Manifest, arrays: Mapping[str, np.ndarray], vect
             os.fsync(handle.fileno())
     temp.chmod(0o755)  # 0700 would keep a group from sharing its corpora
     return manifest
+
+
+def _json_bytes(value: Any) -> np.ndarray:
+    """JSON as an array of bytes: safetensors holds no strings."""
+    return np.frombuffer(json.dumps(value, ensure_ascii=False).encode(), dtype=np.uint8)
 
 
 def _put(temp: Path, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """The CMU-MultimodalSDK's own form: a folder of computational sequences (`.csd`, HDF5), read through `mmsdk`.
 
-Needed in the folder, told apart by their root name or else their file name:
+Needed in the folder, recognised by their root name or else their file name:
 
     words    "words", not word vectors             intervals (n, 2) s, features (n, 1) bytes
     audio    "COVAREP" | "OpenSMILE"               intervals (n, 2) s, features (n, d)
@@ -9,9 +9,9 @@ Needed in the folder, told apart by their root name or else their file name:
 
 The SDK's recipe: audio and vision are averaged within each word, words are assigned to the label segment that they
 overlap, "sp" (silence) is dropped, the splits are the SDK's standard folds, an utterance is "video[k]" for the k-th
-label segment. The averaging is numpy's here: on files of MOSI's size `mmsdk.mmdataset.align` took 265 s for the same
-numbers (this took 10 s), its cost grows with the square of the ids, and it lets a video match any other whose name
-begins with its own. Unlike the SDK, a word without a single frame keeps its place, with a zero row, and is counted.
+label segment. The averaging is numpy's here: the same numbers as `mmsdk.mmdataset.align`, whose cost grows with the
+square of the ids, and which takes a video for any other whose name begins alike. Unlike in the SDK, a word without a
+single frame keeps its place, with a zero row, and is counted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from hycon.data.importers.common import Imported, Utterance, text_of
+from hycon.data.importers.common import Imported, Utterance, check_folder, text_of
 from hycon.data.manifest import SPLITS, named_after
 from hycon.errors import UserError
 
@@ -39,33 +39,30 @@ ROLES = {
 }
 
 
-def recognise(folder: Path) -> bool:
-    return any(folder.glob("*.csd"))
+def recognise(path: Path) -> bool:
+    return any(path.glob("*.csd"))
 
 
-def read(folder: Path, name: str) -> Imported:
-    """Utterances of the sequences in `folder`; `name` says which standard folds where the labels' metadata does not.
+def read(path: Path, name: str) -> Imported:
+    """Utterances of the sequences in the folder; `name` decides the standard folds where the labels' metadata does not.
 
     Raises UserError where a sequence is missing, ambiguous or damaged, or no standard folds are known.
     """
-    if not folder.is_dir() or not recognise(folder):
-        raise UserError(f"{folder} is not in the csd format: expected a folder with .csd files.")
+    check_folder(path, "csd", recognise(path), ".csd files")
     mmsdk = import_mmsdk()
-    opened = {path: _open(mmsdk, path) for path in sorted(folder.glob("*.csd"))}
+    opened = {file: _open(mmsdk, file) for file in sorted(path.glob("*.csd"))}
     try:
         roles = _roles(opened)
         corpus = _corpus_of(opened[roles["labels"]], name)
         folds = standard_folds(mmsdk, corpus)
-        splits, counts = _align({role: (opened[path].data, path.name) for role, path in roles.items()}, folds)
-    except (KeyError, ValueError, OSError, RuntimeError, IndexError) as error:
-        raise UserError(f"The .csd files in {folder.name} are damaged or not aligned ({error}).") from error
+        splits, counts = _align({role: (opened[file].data, file.name) for role, file in roles.items()}, folds)
+    except (LookupError, ValueError, OSError, RuntimeError) as error:  # HDF5's errors, while its data are read
+        raise UserError(f"The .csd files in {path.name} are damaged or not aligned ({error}).") from error
     finally:
         for sequence in opened.values():
             sequence.h5handle.close()
-    return Imported(
-        splits,
-        details={"sequences": {r: p.name for r, p in roles.items()}, "folds": f"mmsdk {corpus}", "counts": counts},
-    )
+    details = {"sequences": {r: file.name for r, file in roles.items()}, "folds": f"mmsdk {corpus}", "counts": counts}
+    return Imported(splits, details=details)
 
 
 def import_mmsdk() -> Any:
@@ -95,24 +92,24 @@ def _open(mmsdk: Any, path: Path) -> Any:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             return mmsdk.computational_sequence(str(path))
     except Exception as error:  # mmsdk raises None, RuntimeError, KeyError ... for a file that is none of its own
-        raise UserError(
-            f"{path.name} is not a readable computational sequence (HDF5 with data and metadata)."
-        ) from error
+        kind = "computational sequence (HDF5 with data and metadata)"
+        raise UserError(f"{path.name} is not a readable {kind}.") from error
 
 
-def _title(sequence: Any) -> str:
-    return text_of(sequence.metadata.get("root name", "")).strip('"')
+def _metadata(sequence: Any, key: str) -> str:
+    """A text of the sequence's metadata, in lower case; "" where it has none."""
+    return text_of(sequence.metadata.get(key, "")).strip('"').lower()
 
 
 def _roles(opened: dict[Path, Any]) -> dict[str, Path]:
-    titles = {path: (_title(sequence).lower(), path.stem.lower()) for path, sequence in opened.items()}
     roles = {}
     for role, (wanted, unwanted) in ROLES.items():
-        found = [
-            path
-            for path, names in titles.items()
-            if any(_matches(one, wanted) for one in names) and not any(_matches(one, unwanted) for one in names)
-        ]
+        found = []
+        for path, sequence in opened.items():
+            names = (_metadata(sequence, "root name"), path.stem.lower())
+            has_wanted, has_unwanted = (any(p in n for p in parts for n in names) for parts in (wanted, unwanted))
+            if has_wanted and not has_unwanted:
+                found.append(path)
         if len(found) != 1:
             have = ", ".join(path.name for path in found or opened)
             problem = "more than one is there" if found else "none is there"
@@ -123,17 +120,12 @@ def _roles(opened: dict[Path, Any]) -> dict[str, Path]:
     return roles
 
 
-def _matches(name: str, parts: tuple[str, ...]) -> bool:
-    return any(part in name for part in parts)
-
-
 def _corpus_of(labels: Any, name: str) -> str:
     """The metadata's corpus where it names one ("CMU-MOSI"), else what the corpus is imported as (mosi, mosi_facet)."""
-    declared = text_of(labels.metadata.get("dataset name", "")).strip('"').lower().removeprefix("cmu-")
-    for candidate in (declared, name.lower()):
-        corpus = named_after(candidate, CORPORA)
-        if corpus:
-            return corpus
+    declared = _metadata(labels, "dataset name").removeprefix("cmu-")
+    corpus = named_after(declared, CORPORA) or named_after(name.lower(), CORPORA)
+    if corpus:
+        return corpus
     raise UserError(
         f"The SDK has standard folds for {', '.join(CORPORA)}, not for {declared or name!r}: "
         "name the corpus after one of them, or bring your own splits in the plain format."

@@ -1,9 +1,9 @@
 """`bench data download`: the CMU-MultimodalSDK's computational sequences from the addresses in `mmsdk`'s recipes.
 
-A file grows as NAME.part and gets its name when it is whole: a cut connection is taken up where it broke (HTTP
-Range, with If-Range against a file that changed meanwhile), here for a few attempts and again by the next call.
-Checks: the length that the server announced, that HDF5 opens it (dead links answer with a web page), and sha256:
-where CHECKSUMS knows it, and ever after the first download, by the NAME.sha256 written beside the file.
+A file grows as NAME.part and gets its name when it is whole. A cut connection is resumed where it broke (HTTP Range,
+with If-Range against a file that changed meanwhile): a few times here, and again by the next call. A whole file has
+the length that the server announced, opens as HDF5 (dead links answer with a web page), and has the sha256 that the
+caller gave or that the first download left in NAME.sha256; CMU publishes none.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from hycon.data.manifest import data_root
 from hycon.errors import UserError, nearest
-from hycon.files import sha256_file
+from hycon.files import sha256_file, write_atomic
 from hycon.offline import offline
 
 # What the csd importer reads, as (dictionary in mmsdk's recipe, key): words, audio, vision, labels.
@@ -31,11 +31,8 @@ RECIPES = {
     ),
     "mosei": (("raw", "words"), ("highlevel", "COVAREP"), ("highlevel", "FACET 4.2"), ("labels", "Sentiment Labels")),
 }  # fmt: skip
-CHECKSUMS: dict[
-    str, str
-] = {}  # file name -> sha256; CMU publishes none, so none is known until someone vouches for one
-TIMEOUT = (10.0, 30.0)  # seconds to connect, and between two pieces of data
-ATTEMPTS = 4  # requests per address without any progress between them
+TIMEOUT = (10.0, 30.0)  # seconds to connect, and between two pieces of data; chosen here
+ATTEMPTS = 4  # requests per address without any progress between them; chosen here
 PIECE = 1 << 14  # bytes; what a cut connection loses at most
 
 
@@ -71,7 +68,7 @@ def download(
         raise UserError(f"No download is known for {name!r}; nearest: {nearest(name, RECIPES)}. Others: import a file.")
     if offline():
         raise UserError("A download needs the network, but --offline (or BENCH_OFFLINE) says to use none.")
-    options = _Options(timeout, pause, CHECKSUMS if checksums is None else checksums)
+    options = _Options(timeout, pause, checksums or {})
     folder = data_root(root) / "downloads" / name
     addresses = _addresses(name)
     files = ", ".join(path.rsplit("/", 1)[-1] for _, path in addresses)
@@ -113,57 +110,53 @@ def _addresses(name: str) -> list[tuple[str, str]]:
 
 
 def _file(urls: Sequence[str], target: Path, options: _Options, bar: Callable[..., None]) -> None:
-    expected = options.checksums.get(target.name) or _recorded(target)
+    """`target` from the first of `urls` that gives it; what is there already is only checked."""
+    checksum = _beside(target, ".sha256")  # in the form that `sha256sum -c` reads
+    expected = options.checksums.get(target.name) or _text(checksum).split(" ")[0]
     if target.exists():
         if expected and sha256_file(target) != expected:
             raise _Unusable(
                 f"{target} does not have the sha256 {expected[:12]}...: it was changed; delete it and repeat."
             )
-        bar(target.name, done=target.stat().st_size, total=target.stat().st_size, note="already there")
-        _record(target)
-        return
-    part = target.with_name(target.name + ".part")
+        bar(target.name, done=_size(target), total=_size(target), note="already there")
+    else:
+        part = _beside(target, ".part")
+        _fetch_from_any(urls, part, target.name, options, bar)
+        _verify(part, target.name, expected)
+        with open(part, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(part, target)
+        _beside(part, ".etag").unlink(missing_ok=True)
+    if not checksum.exists():
+        write_atomic(checksum, f"{sha256_file(target)}  {target.name}\n".encode())
+
+
+def _fetch_from_any(urls: Sequence[str], part: Path, name: str, options: _Options, bar: Callable[..., None]) -> None:
     problems = []
     for url in urls:
         try:
-            _fetch(url, part, options, bar)
-            break
+            return _fetch(url, part, options, bar)
         except _Unusable as error:
             problems.append(str(error))
-    else:
-        kept = f" The {part.stat().st_size} bytes fetched so far are kept." if part.exists() else ""
-        raise _Unusable(f"{target.name} could not be downloaded: {'; '.join(problems)}.{kept}")
-    _verify(part, target, expected)
-    with open(part, "rb") as handle:
-        os.fsync(handle.fileno())
-    os.replace(part, target)
-    _tag(part).unlink(missing_ok=True)
-    _record(target)
+    kept = f" The {_size(part)} bytes fetched so far are kept." if part.exists() else ""
+    raise _Unusable(f"{name} could not be downloaded: {'; '.join(problems)}.{kept}")
 
 
-def _verify(part: Path, target: Path, expected: str | None) -> None:
+def _verify(part: Path, name: str, expected: str) -> None:
     """A file that is not what it should be is deleted, so that the next call starts afresh."""
-    whole, found = _is_whole(part), sha256_file(part)
-    if whole and expected in (None, found):
-        return
-    part.unlink()
-    _tag(part).unlink(missing_ok=True)
-    if not whole:
-        raise _Unusable(f"{target.name} as sent is no whole HDF5 file (a web page in its place?); it was deleted.")
-    raise _Unusable(
-        f"{target.name} as sent has sha256 {found[:12]}..., expected {str(expected)[:12]}...; it was deleted."
-    )
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether the file opens as HDF5, whose header says how long the file must be."""
     import h5py
 
+    problem, found = "", sha256_file(part)
     try:
-        with h5py.File(path, "r"):
-            return True
+        h5py.File(part, "r").close()  # the header says how long the file must be
     except OSError:
-        return False
+        problem = "is no whole HDF5 file (a web page in its place?)"
+    if not problem and expected and found != expected:
+        problem = f"has sha256 {found[:12]}..., expected {expected[:12]}..."
+    if problem:
+        part.unlink()
+        _beside(part, ".etag").unlink(missing_ok=True)
+        raise _Unusable(f"{name} as sent {problem}; it was deleted.")
 
 
 def _fetch(url: str, part: Path, options: _Options, bar: Callable[..., None]) -> None:
@@ -174,8 +167,7 @@ def _fetch(url: str, part: Path, options: _Options, bar: Callable[..., None]) ->
     while True:
         before = _size(part)
         try:
-            _request(url, part, options.timeout, bar)
-            return
+            return _request(url, part, options.timeout, bar)
         except (requests.RequestException, EOFError) as error:
             failures = 1 if _size(part) > before else failures + 1
             if failures >= ATTEMPTS:
@@ -198,16 +190,15 @@ def _reason(error: Exception) -> str:
 def _request(url: str, part: Path, timeout: tuple[float, float], bar: Callable[..., None]) -> None:
     import requests
 
-    have, tag = _size(part), _read(_tag(part))
+    have, etag = _size(part), _beside(part, ".etag")
     headers = {"Accept-Encoding": "identity"}  # a compressed answer could not be resumed
     if have:
-        headers["Range"] = f"bytes={have}-"
-        if tag:
-            headers["If-Range"] = tag
+        headers |= {"Range": f"bytes={have}-"} | ({"If-Range": _text(etag)} if _text(etag) else {})
     with requests.get(url, headers=headers, stream=True, timeout=timeout) as answer:
-        if answer.status_code == 416 and have == _total(answer):
+        start, size = _content_range(answer)
+        if answer.status_code == 416 and have == size:
             return
-        if answer.status_code == 416 or (answer.status_code == 206 and _start(answer) != have):
+        if answer.status_code == 416 or (answer.status_code == 206 and start != have):
             part.unlink(missing_ok=True)  # the file there is shorter than ours, or another one: begin again
             raise EOFError
         if answer.status_code >= 500:
@@ -217,7 +208,7 @@ def _request(url: str, part: Path, timeout: tuple[float, float], bar: Callable[.
         have = have if answer.status_code == 206 else 0
         length = answer.headers.get("Content-Length", "")
         total = have + int(length) if length.isdigit() else None
-        _tag(part).write_text(_validator(answer), encoding="utf-8")
+        etag.write_text(_validator(answer), encoding="utf-8")
         with open(part, "ab" if have else "wb") as handle:
             for piece in answer.iter_content(PIECE):
                 handle.write(piece)
@@ -233,73 +224,42 @@ def _validator(answer: Any) -> str:
     return etag if etag and not etag.startswith("W/") else answer.headers.get("Last-Modified", "")
 
 
-def _start(answer: Any) -> int | None:
-    found = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
-    return int(found[1]) if found else None
+def _content_range(answer: Any) -> tuple[int | None, int | None]:
+    """Where the answer begins ("bytes 5-9/10") and the size of the file; None for what it does not say."""
+    found = re.match(r"bytes (?:(\d+)-\d+|\*)/(\d+)?", answer.headers.get("Content-Range", ""))
+    start, size = found.groups() if found else (None, None)
+    return start and int(start), size and int(size)  # type: ignore[return-value]
 
 
-def _total(answer: Any) -> int | None:
-    found = re.fullmatch(r"bytes \*/(\d+)", answer.headers.get("Content-Range", ""))
-    return int(found[1]) if found else None
-
-
-def _tag(part: Path) -> Path:
-    return part.with_name(part.name + ".etag")
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
 
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _read(path: Path) -> str:
+def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8").strip() if path.exists() else ""
-
-
-def _recorded(target: Path) -> str | None:
-    return _read(target.with_name(target.name + ".sha256")).split(" ")[0] or None
-
-
-def _record(target: Path) -> None:
-    """NAME.sha256 in the form that `sha256sum -c` reads."""
-    path = target.with_name(target.name + ".sha256")
-    if not path.exists():
-        temp = path.with_name(path.name + ".part")
-        temp.write_text(f"{sha256_file(target)}  {target.name}\n", encoding="utf-8")
-        os.replace(temp, path)
 
 
 @contextlib.contextmanager
 def _bar(wanted: bool) -> Iterator[Callable[..., None]]:
     """bar(file, done=bytes, total=bytes or None, note="") on stderr: bars on a terminal, else a line per file."""
-    if not wanted:
-        yield lambda file, done, total, note="": None
-        return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    console = Console(stderr=True)
-    seen: dict[str, Any] = {}
-    if not console.is_terminal:
+    console = Console(stderr=True, quiet=not wanted)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    tasks: dict[str, Any] = {}
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bars:
 
-        def line(file: str, done: int, total: int | None, note: str = "downloading") -> None:
-            if seen.setdefault(file, True) is True:
-                seen[file] = False
-                console.print(f"{file}: {note}, {'unknown size' if total is None else f'{total / 2**20:.1f} MiB'}")
-
-        yield line
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bars:
-
-        def bar(file: str, done: int, total: int | None, note: str = "") -> None:
-            if file not in seen:
-                seen[file] = bars.add_task(file)
-            bars.update(seen[file], completed=done, total=total, description=f"{file} {note}".strip())
+        def bar(file: str, done: int, total: int | None, note: str = "downloading") -> None:
+            if file not in tasks:
+                tasks[file] = bars.add_task(f"{file} {note}")
+                if not console.is_terminal:
+                    size = "unknown size" if total is None else f"{total / 2**20:.1f} MiB"
+                    console.print(f"{file}: {note}, {size}")
+            bars.update(tasks[file], completed=done, total=total)
 
         yield bar

@@ -6,37 +6,29 @@ Source: Rahman et al., ACL 2020, the authors' repository BERT_multimodal_transfo
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from hycon.data.importers.common import Imported, Utterance, describe, word_level
-from hycon.errors import UserError
+from hycon.data.importers.common import Imported, pickle_fits, pickled, word_level
 
+ORDER = ("words", "vision", "audio")
 SPLIT_NAMES = {"train": "train", "dev": "valid", "test": "test"}
 
 
-def recognise(content: Any) -> bool:
+def _fits(content: Any) -> bool:
     return isinstance(content, dict) and all(isinstance(content.get(name), list | tuple) for name in SPLIT_NAMES)
 
 
-def parse(content: Any, where: str) -> Imported:
-    """Utterances of an unpickled file called `where`; UserError where it is not of this format."""
-    if not recognise(content):
-        raise UserError(
-            f"{where} is not in the mag format: expected lists under train, dev, test, found {describe(content)}."
-        )
+def recognise(path: Path) -> bool:
+    return pickle_fits(path, _fits)
+
+
+def read(path: Path, name: str) -> Imported:
+    """Utterances of the file; UserError where it is not of this format."""
+    content = pickled(path, "mag", _fits, "lists under train, dev, test")
     return Imported(
         {
-            split: [_utterance(item, f"item {i} of {name} in {where}") for i, item in enumerate(content[name])]
-            for name, split in SPLIT_NAMES.items()
+            split: [word_level(u, ORDER, f"item {i} of {source} in {path.name}") for i, u in enumerate(content[source])]
+            for source, split in SPLIT_NAMES.items()
         }
     )
-
-
-def _utterance(item: Any, place: str) -> Utterance:
-    try:
-        (words, visual, acoustic), label, segment = item
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{place} is not ((words, visual, acoustic), label, id); found {describe(item)}.") from error
-    if isinstance(words, str) or not all(isinstance(word, str | bytes) for word in words):
-        raise UserError(f"{place} does not start with a list of words; if it holds word ids, the format is misa.")
-    return word_level(words, acoustic, visual, label, segment, place)

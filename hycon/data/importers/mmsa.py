@@ -8,49 +8,41 @@ Source: Mao et al., ACL 2022 demo, the authors' repository MMSA (format only).
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hycon.data.importers.common import Imported, Utterance, describe, identity, numbers, text_of
+from hycon.data.importers.common import Imported, Utterance, identity, numbers, pickle_fits, pickled, text_of
+from hycon.data.importers.padded import arrays_of, check_counts, padded_lengths, splits_with
 from hycon.data.manifest import MODALITIES, SPLITS
 from hycon.errors import UserError
 
+KEYS = (*MODALITIES, "raw_text", "id", "regression_labels")
 
-def recognise(content: Any) -> bool:
-    return isinstance(content, dict) and all(
-        isinstance(content.get(split), dict) and ("regression_labels" in content[split] or "raw_text" in content[split])
-        for split in SPLITS
+
+def _fits(content: Any) -> bool:
+    return splits_with(content, ("regression_labels", "raw_text"))
+
+
+def recognise(path: Path) -> bool:
+    return pickle_fits(path, _fits)
+
+
+def read(path: Path, name: str) -> Imported:
+    """Utterances of the file; UserError where it is not of this format."""
+    content = pickled(path, "mmsa", _fits, f"train, valid, test, each with {', '.join(KEYS)}")
+    arrays = {split: arrays_of(content[split], KEYS, f"{split} of {path.name}") for split in SPLITS}
+    return Imported(
+        {split: _utterances(content[split], arrays[split], f"{split} of {path.name}") for split in SPLITS},
+        lengths=padded_lengths(arrays, path.name),
     )
 
 
-def parse(content: Any, where: str) -> Imported:
-    """Utterances of an unpickled file called `where`; UserError where it is not of this format."""
-    if not recognise(content):
-        raise UserError(
-            f"{where} is not in the mmsa format: expected train, valid, test, each with raw_text, text, audio, vision, "
-            f"id and regression_labels; found {describe(content)}."
-        )
-    splits = {split: _split(content[split], f"{split} of {where}") for split in SPLITS}
-    steps = {split: tuple(np.shape(content[split][m])[1] for m in MODALITIES) for split in SPLITS}
-    if len(set(steps.values())) != 1:
-        raise UserError(
-            f"{where} has sequences of different padded lengths in its splits (text, audio, vision): {steps}."
-        )
-    return Imported(splits, lengths=dict(zip(MODALITIES, steps["train"], strict=True)))
-
-
-def _split(raw: dict[str, Any], place: str) -> list[Utterance]:
-    missing = [key for key in (*MODALITIES, "raw_text", "id", "regression_labels") if key not in raw]
-    if missing:
-        raise UserError(f"{place} has no {' and no '.join(missing)}; found {describe(raw)}.")
-    arrays = {m: numbers(raw[m], f"{m} in {place}", 3) for m in MODALITIES}
+def _utterances(raw: dict[str, Any], arrays: dict[str, np.ndarray], place: str) -> list[Utterance]:
     labels = numbers(raw["regression_labels"], f"regression_labels in {place}", np.ndim(raw["regression_labels"]))
     labels = labels.reshape(-1)
-    counts = {key: len(value) for key, value in {**arrays, "regression_labels": labels}.items()}
-    counts |= {key: len(raw[key]) for key in ("raw_text", "id")}
-    if len(set(counts.values())) != 1:
-        raise UserError(f"{place} has different numbers of utterances: {counts}.")
+    check_counts({**arrays, "regression_labels": labels, "raw_text": raw["raw_text"], "id": raw["id"]}, place)
     if not all(isinstance(text, str | bytes) for text in raw["raw_text"]):
         raise UserError(f"raw_text in {place} does not hold strings.")
     ids = [identity(raw["id"][i], f"utterance {i} of {place}") for i in range(len(labels))]
@@ -72,8 +64,8 @@ def _lengths(raw: dict[str, Any], arrays: dict[str, np.ndarray], ids: list[str],
     steps = {m: arrays[m].shape[1] for m in MODALITIES}
     if "text_bert" in raw:
         bert = numbers(raw["text_bert"], f"text_bert in {place}", 3)
-        if bert.shape != (len(arrays["text"]), 3, steps["text"]):
-            expected = (len(arrays["text"]), 3, steps["text"])
+        expected = (len(arrays["text"]), 3, steps["text"])
+        if bert.shape != expected:
             raise UserError(f"text_bert in {place} has shape {bert.shape}; expected {expected}.")
         text = _whole(bert[:, 1].sum(1), steps["text"], ids, f"text_bert in {place}")
     else:

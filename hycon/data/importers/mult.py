@@ -8,65 +8,49 @@ Source: Tsai et al., ACL 2019, the authors' repository Multimodal-Transformer (f
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hycon.data.importers.common import Imported, Utterance, describe, identity, numbers, score, text_of
+from hycon.data.importers.common import Imported, Utterance, describe, identity, pickle_fits, pickled, score, text_of
+from hycon.data.importers.padded import arrays_of, check_counts, padded_lengths, splits_with
 from hycon.data.manifest import MODALITIES, SPLITS
 from hycon.errors import UserError
 
 EMOTIONS = ["neutral", "happy", "sad", "angry"]  # the file's order
 
 
-def recognise(content: Any) -> bool:
-    return isinstance(content, dict) and all(
-        isinstance(content.get(split), dict) and "labels" in content[split] for split in SPLITS
-    )
+def _fits(content: Any) -> bool:
+    return splits_with(content, ("labels",))
 
 
-def parse(content: Any, where: str) -> Imported:
-    """Utterances of an unpickled file called `where`; UserError where it is not of this format."""
-    if not recognise(content):
-        raise UserError(
-            f"{where} is not in the mult format: expected train, valid, test, each with text, audio, vision, labels; "
-            f"found {describe(content)}."
-        )
-    arrays = {split: _arrays(content[split], f"{split} of {where}") for split in SPLITS}
-    counts = {split: len(arrays[split]["text"]) for split in SPLITS}
-    steps = {split: tuple(arrays[split][m].shape[1] for m in MODALITIES) for split in SPLITS}
-    if len(set(steps.values())) != 1:
-        raise UserError(
-            f"{where} has sequences of different padded lengths in its splits (text, audio, vision): {steps}."
-        )
-    labels = {split: _labels(content[split]["labels"], counts[split], f"{split} of {where}") for split in SPLITS}
+def recognise(path: Path) -> bool:
+    return pickle_fits(path, _fits)
+
+
+def read(path: Path, name: str) -> Imported:
+    """Utterances of the file; UserError where it is not of this format."""
+    content = pickled(path, "mult", _fits, "train, valid, test, each with text, audio, vision, labels")
+    places = {split: f"{split} of {path.name}" for split in SPLITS}
+    arrays = {split: arrays_of(content[split], MODALITIES, places[split]) for split in SPLITS}
+    for split in SPLITS:
+        check_counts(arrays[split], places[split])
+    lengths = padded_lengths(arrays, path.name)
+    labels = {split: _labels(content[split]["labels"], len(arrays[split]["text"]), places[split]) for split in SPLITS}
     kinds = {emotional for _, emotional in labels.values()}
     if len(kinds) != 1:
-        raise UserError(f"{where} has sentiment labels in one split and emotion labels in another.")
-    ids = _ids({split: content[split].get("id") for split in SPLITS}, counts, where)
-    lengths = dict(zip(MODALITIES, steps["train"], strict=True))
+        raise UserError(f"{path.name} has sentiment labels in one split and emotion labels in another.")
+    ids = _ids({split: content[split].get("id") for split in SPLITS}, arrays, path.name)
     aligned = len(set(lengths.values())) == 1
     splits = {
-        split: [_utterance(ids[split][i], labels[split][0][i], arrays[split], i, aligned) for i in range(counts[split])]
+        split: [
+            Utterance(id=ids[split][i], label=label, **_trim({m: arrays[split][m][i] for m in MODALITIES}, aligned))
+            for i, label in enumerate(labels[split][0])
+        ]
         for split in SPLITS
     }
     return Imported(splits, lengths=lengths, emotions=EMOTIONS if True in kinds else None)
-
-
-def _utterance(identity: str, label: Any, arrays: dict[str, np.ndarray], i: int, aligned: bool) -> Utterance:
-    rows = _trim({m: array[i] for m, array in arrays.items()}, aligned)
-    return Utterance(id=identity, label=label, text=rows["text"], audio=rows["audio"], vision=rows["vision"])
-
-
-def _arrays(split: dict[str, Any], place: str) -> dict[str, np.ndarray]:
-    missing = [m for m in MODALITIES if m not in split]
-    if missing:
-        raise UserError(f"{place} has no {' and no '.join(missing)}; found {describe(split)}.")
-    arrays = {m: numbers(split[m], f"{m} in {place}", 3) for m in MODALITIES}
-    counts = {m: len(array) for m, array in arrays.items()}
-    if len(set(counts.values())) != 1:
-        raise UserError(f"{place} has different numbers of utterances per modality: {counts}.")
-    return arrays
 
 
 def _labels(raw: Any, count: int, place: str) -> tuple[list[Any], bool]:
@@ -84,29 +68,27 @@ def _labels(raw: Any, count: int, place: str) -> tuple[list[Any], bool]:
     return [score(label, f"utterance {i} in {place}") for i, label in enumerate(labels)], False
 
 
-def _ids(raw: dict[str, Any], counts: dict[str, int], where: str) -> dict[str, list[str]]:
-    """Rows of video, start, end become "video[k]": k is the rank of the start among the video's segments here."""
-    known = {split: np.asarray(value) for split, value in raw.items() if value is not None}
-    for split, value in known.items():
-        if value.shape[:1] != (counts[split],):
-            raise UserError(f"{split} of {where} has {counts[split]} utterances but ids of shape {value.shape}.")
-    rows = {
-        split: [_row(row, f"utterance {i} of {split} in {where}") for i, row in enumerate(value)]
-        for split, value in known.items()
-    }
+def _ids(raw: dict[str, Any], arrays: dict[str, dict[str, np.ndarray]], where: str) -> dict[str, list[str]]:
+    """split -> ids; the places' numbers where the file has none.
+
+    Rows of video, start, end become "video[k]": k is the rank of the start among the video's segments in the file.
+    """
+    rows: dict[str, list[list[str]]] = {}
+    for split, value in raw.items():
+        count = len(arrays[split]["text"])
+        known = np.asarray([f"{split}_{i}" for i in range(count)] if value is None else value)
+        if known.shape[:1] != (count,):
+            raise UserError(f"{split} of {where} has {count} utterances but ids of shape {known.shape}.")
+        rows[split] = [_row(row, f"utterance {i} of {split} in {where}") for i, row in enumerate(known)]
     starts: dict[str, set[tuple[float, float]]] = {}
-    for row in (row for split in rows for row in rows[split] if len(row) >= 3):
+    for row in (row for own in rows.values() for row in own if len(row) >= 3):
         starts.setdefault(row[0], set()).add(_interval(row, where))
-    rank = {video: {pair: k for k, pair in enumerate(sorted(pairs))} for video, pairs in starts.items()}
-    return {
-        split: [
-            f"{row[0]}[{rank[row[0]][_interval(row, where)]}]" if len(row) >= 3 else row[0]
-            for row in rows[split]
-        ]
-        if split in rows
-        else [f"{split}_{i}" for i in range(counts[split])]
-        for split in SPLITS
-    }  # fmt: skip
+    ranks = {video: sorted(pairs) for video, pairs in starts.items()}
+
+    def named(row: list[str]) -> str:
+        return f"{row[0]}[{ranks[row[0]].index(_interval(row, where))}]" if len(row) >= 3 else row[0]
+
+    return {split: [named(row) for row in own] for split, own in rows.items()}
 
 
 def _row(row: Any, place: str) -> list[str]:
@@ -122,7 +104,7 @@ def _interval(row: list[str], where: str) -> tuple[float, float]:
         raise UserError(f"{where} has the id {row}; expected video, start and end in seconds.") from error
 
 
-def _trim(sequences: dict[str, np.ndarray], aligned: bool) -> dict[str, np.ndarray]:
+def _trim(sequences: dict[str, np.ndarray], aligned: bool) -> dict[str, Any]:
     """Without the padding: zero rows at either end, where aligned those that are zero in all three modalities."""
     used = {m: (rows != 0).any(1) for m, rows in sequences.items()}
     if aligned:

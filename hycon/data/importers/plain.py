@@ -21,48 +21,43 @@ from typing import Any
 import numpy as np
 
 from hycon.data.arrays import BAD_ZIP, read_npy
-from hycon.data.importers.common import Imported, Utterance, identity, numbers
+from hycon.data.importers.common import Imported, Utterance, check_folder, identity, numbers
 from hycon.data.manifest import MODALITIES, SPLITS
 from hycon.errors import UserError
 
 TABLE = "utterances.csv"
 EMOTION = "emotion:"
 SPLIT_NAMES = {"train": "train", "valid": "valid", "val": "valid", "dev": "valid", "test": "test"}
+Getter = Callable[[str], np.ndarray]  # an utterance's id -> its array
 
 
-def recognise(folder: Path) -> bool:
-    return (folder / TABLE).is_file()
+def recognise(path: Path) -> bool:
+    return (path / TABLE).is_file()
 
 
-def read(folder: Path) -> Imported:
+def read(path: Path, name: str) -> Imported:
     """Utterances of the folder; UserError where the table or an array is missing or damaged."""
-    if not folder.is_dir() or not recognise(folder):
-        raise UserError(
-            f"{folder} is not in the plain format: expected a folder with {TABLE}, audio.npz and vision.npz."
-        )
-    rows, columns = _table(folder / TABLE)
+    check_folder(path, "plain", recognise(path), f"{TABLE}, audio.npz and vision.npz")
+    rows, columns = _table(path / TABLE)
     emotions = [c.removeprefix(EMOTION) for c in columns if c.startswith(EMOTION)]
     if bool(emotions) == ("label" in columns):
         raise UserError(f"{TABLE} needs either a column label or columns {EMOTION}NAME; it has {', '.join(columns)}.")
     splits: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
     with contextlib.ExitStack() as stack:
-        arrays = {m: stack.enter_context(_arrays(folder, m)) for m in MODALITIES if _has(folder, m)}
-        missing = [m for m in ("audio", "vision") if m not in arrays]
+        there = [m for m in MODALITIES if (path / f"{m}.npz").is_file() or (path / m).is_dir()]
+        arrays = {m: stack.enter_context(_arrays(path, m)) for m in there}
+        missing = [f"{m}.npz" for m in ("audio", "vision") if m not in arrays]
         if missing:
-            raise UserError(f"{folder} has no {' and no '.join(f'{m}.npz' for m in missing)}; see docs/data.md.")
+            raise UserError(f"{path} has no {' and no '.join(missing)}; see docs/data.md.")
         for line, row in rows:
-            split = SPLIT_NAMES.get((row["split"] or "").strip().lower())
+            split = SPLIT_NAMES.get(row["split"].strip().lower())
             if split is None:
                 raise UserError(f"{TABLE}, line {line}: split is {row['split']!r}; expected train, valid or test.")
             splits[split].append(_utterance(row, line, arrays, emotions))
     every = [u for split in SPLITS for u in splits[split]]
-    lengths = {m: max([50, *(_steps(u, m) for u in every)]) for m in MODALITIES}
+    steps = {m: [len(u.words or () if (rows := getattr(u, m)) is None else rows) for u in every] for m in MODALITIES}
+    lengths = {m: max(50, *steps[m]) for m in MODALITIES}
     return Imported(splits, lengths=lengths, emotions=emotions or None)
-
-
-def _steps(utterance: Utterance, modality: str) -> int:
-    value = getattr(utterance, modality)
-    return len(value) if value is not None else len(utterance.words or ())
 
 
 def _table(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
@@ -84,9 +79,7 @@ def _table(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
     return rows, columns
 
 
-def _utterance(
-    row: dict[str, str], line: int, arrays: dict[str, Callable[[str], Any]], emotions: list[str]
-) -> Utterance:
+def _utterance(row: dict[str, str], line: int, arrays: dict[str, Getter], emotions: list[str]) -> Utterance:
     place = f"{TABLE}, line {line}"
     name = identity(row["id"], place)
     if emotions:
@@ -98,6 +91,13 @@ def _utterance(
     return Utterance(id=name, label=label, words=words, **values)
 
 
+def _number(cell: str, what: str, expected: str) -> float:
+    try:
+        return float(cell)
+    except ValueError as error:
+        raise UserError(f"{what} is {cell!r}, which is not a number; expected {expected}.") from error
+
+
 def _present(cell: str, what: str) -> int:
     """0 or 1, also written 0.0 or 1.0."""
     value = _number(cell, what, "0 or 1")
@@ -106,20 +106,9 @@ def _present(cell: str, what: str) -> int:
     return int(value)
 
 
-def _number(cell: str, what: str, expected: str) -> float:
-    try:
-        return float(cell)
-    except ValueError as error:
-        raise UserError(f"{what} is {cell!r}, which is not a number; expected {expected}.") from error
-
-
-def _has(folder: Path, modality: str) -> bool:
-    return (folder / f"{modality}.npz").is_file() or (folder / modality).is_dir()
-
-
 @contextlib.contextmanager
-def _arrays(folder: Path, modality: str) -> Iterator[Callable[[str], Any]]:
-    """id -> array, from MODALITY.npz or MODALITY/<id>.npy."""
+def _arrays(folder: Path, modality: str) -> Iterator[Getter]:
+    """The arrays in MODALITY.npz, or else in MODALITY/<id>.npy."""
     packed = folder / f"{modality}.npz"
     if not packed.is_file():
         yield lambda name: _load(folder / modality, name)
@@ -130,7 +119,7 @@ def _arrays(folder: Path, modality: str) -> Iterator[Callable[[str], Any]]:
     except BAD_ZIP as error:
         raise UserError(f"{packed.name} is not a readable .npz file ({error}).") from error
 
-    def get(name: str) -> Any:
+    def get(name: str) -> np.ndarray:
         if name not in known:
             raise UserError(f"{packed.name} has no array for utterance {name!r}.")
         try:
@@ -143,7 +132,7 @@ def _arrays(folder: Path, modality: str) -> Iterator[Callable[[str], Any]]:
         yield get
 
 
-def _load(folder: Path, name: str) -> Any:
+def _load(folder: Path, name: str) -> np.ndarray:
     path = folder / f"{name}.npy"
     if Path(name).name != name:
         raise UserError(f"The id {name!r} cannot name a file; use {folder.name}.npz, or ids without slashes.")

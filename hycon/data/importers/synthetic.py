@@ -6,6 +6,8 @@ the rest is noise. Sizes and strengths are chosen here so that every model learn
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,7 +36,7 @@ def synthesize(
     sizes: dict[str, int] | None = None,
     emotions: bool = False,
 ) -> Manifest:
-    """Write the demo corpus. informative: the modalities that know the label; the others are pure noise.
+    """Write the demo corpus. informative: the modalities that depend on the label; the others are pure noise.
 
     emotions: IEMOCAP's four, one an utterance, instead of sentiment; words and channels lean as for sentiment.
     """
@@ -44,9 +46,7 @@ def synthesize(
         for split, count in (sizes or SIZES).items()
     }
     if emotions:
-        splits = {
-            split: [replace(u, label=_emotion(u.label)) for u in utterances] for split, utterances in splits.items()
-        }
+        splits = {split: [replace(u, label=_emotion(u.label)) for u in own] for split, own in splits.items()}
     words = sorted({w for utterances in splits.values() for u in utterances for w in u.words or ()})
     matrix = np.stack([hash_vector(word) for word in words])
     description = {
@@ -76,22 +76,20 @@ def _emotion(sentiment: float) -> np.ndarray:
 
 def hash_vector(word: str) -> np.ndarray:
     """(VECTOR_DIM,) a fixed random vector per word, the hashing embedding behind the demo's `glove` front-end."""
-    import hashlib
-
-    stem = next((word[: -len(s)] for s in SUFFIXES if s and word.endswith(s) and word[: -len(s)] in _LEXICON), word)
+    positive, negative, _ = _lexicon()
+    stems = [word.removesuffix(s) for s in SUFFIXES if s and word.endswith(s)]
+    stem = next((stem for stem in stems if stem in positive or stem in negative), word)
     seed = int.from_bytes(hashlib.sha256(stem.encode()).digest()[:8], "little")
     return np.random.default_rng(seed).normal(size=VECTOR_DIM).astype(np.float32)
 
 
-def _words_between(first: str, last: str) -> list[str]:
+@functools.cache
+def _lexicon() -> tuple[list[str], list[str], list[str]]:
+    """The demo vocabulary's positive, negative and neutral words."""
     words = list(demo_vocabulary())
-    return words[words.index(first) : words.index(last) + 1]
-
-
-POSITIVE = _words_between("good", "solid")
-NEGATIVE = _words_between("bad", "silly")
-NEUTRAL = _words_between("the", "often")
-_LEXICON = {*POSITIVE, *NEGATIVE}
+    ends = (("good", "solid"), ("bad", "silly"), ("the", "often"))
+    positive, negative, neutral = (words[words.index(first) : words.index(last) + 1] for first, last in ends)
+    return positive, negative, neutral
 
 
 def _utterance(rng: np.random.Generator, id: str, informative: Sequence[str]) -> Utterance:
@@ -109,7 +107,8 @@ def _utterance(rng: np.random.Generator, id: str, informative: Sequence[str]) ->
 
 
 def _word(rng: np.random.Generator, lean: float) -> str:
+    positive, negative, neutral = _lexicon()
     if rng.random() < 0.5:
-        return str(rng.choice(NEUTRAL))
-    positive = rng.random() < 1 / (1 + np.exp(-1.5 * lean))
-    return str(rng.choice(POSITIVE if positive else NEGATIVE)) + str(rng.choice(SUFFIXES))
+        return str(rng.choice(neutral))
+    leans_positive = rng.random() < 1 / (1 + np.exp(-1.5 * lean))
+    return str(rng.choice(positive if leans_positive else negative)) + str(rng.choice(SUFFIXES))

@@ -22,7 +22,8 @@ from typing import IO, Any, cast
 import numpy as np
 
 from hycon.data.arrays import BAD_ZIP
-from hycon.data.importers.convert import rewrite
+from hycon.data.corpus import read_arrays, strings_of
+from hycon.data.importers.convert import write_corpus
 from hycon.data.manifest import SPLITS, Manifest, corpus_folder, read_manifest
 from hycon.errors import UserError
 from hycon.files import sha256_file
@@ -42,14 +43,13 @@ def read_vectors(
     Raises UserError: unreadable or truncated file, a line with another number of values or none that are numbers
     (with its line number), a blank line that is not at the end, a file that knows none of the words.
     """
-    path = Path(path)
-    counts = Counter(vocabulary)
-    spellings = {word: _spellings(word) for word in counts}
+    path, counts = Path(path), Counter(vocabulary)
+    spellings = {word: _spellings(word) for word in sorted(counts)}
     found, dim = _scan(path, {spelling for pairs in spellings.values() for _, spelling in pairs})
     words, rows = [], []
     types, tokens = Counter(dict.fromkeys(STEPS, 0)), Counter(dict.fromkeys(STEPS, 0))
-    for word in sorted(counts):
-        step, spelling = next(((step, s) for step, s in spellings[word] if s in found), ("missing", ""))
+    for word, pairs in spellings.items():
+        step, spelling = next(((step, s) for step, s in pairs if s in found), ("missing", ""))
         types[step] += 1
         tokens[step] += counts[word]
         if step != "missing":
@@ -59,27 +59,18 @@ def read_vectors(
         raise UserError(
             f"{path.name} has a vector for none of the corpus's {len(counts)} words; is it a GloVe text file?"
         )
-    description = {
-        "file": path.name,
-        "sha256": sha256_file(path),
-        "dim": dim,
-        "vocabulary": len(counts),
-        "types": dict(types),
-        "tokens": dict(tokens),
-    }
-    return description, words, np.stack(rows)
+    description = {"file": path.name, "sha256": sha256_file(path), "dim": dim, "vocabulary": len(counts)}
+    return {**description, "types": dict(types), "tokens": dict(tokens)}, words, np.stack(rows)
 
 
 def attach_vectors(name: str, file: str | os.PathLike, root: str | os.PathLike | None = None) -> Manifest:
     """Give the imported corpus `name` word vectors from `file`, in place of any it had. Atomic; its sha256 changes."""
-    from hycon.data.importers.check import read_arrays, strings_of
-
-    manifest = read_manifest(name, root)
-    arrays = read_arrays(corpus_folder(name, root), manifest)
+    manifest, folder = read_manifest(name, root), corpus_folder(name, root)
+    arrays = read_arrays(folder, manifest)
     words = Counter(w for split in SPLITS for ws in strings_of(arrays, split).get("words") or () for w in ws)
     if not words:
         raise UserError(f"Corpus {name!r} has no words, so there is nothing to look up in {Path(file).name}.")
-    return rewrite(name, manifest, arrays, read_vectors(file, words), root)
+    return write_corpus(folder, manifest, arrays, read_vectors(file, words))
 
 
 def _spellings(word: str) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from samples import mag_content
+from samples import mag_content, mult_content
 
 from hycon.data.importers import import_corpus
 from hycon.data.importers.check import check, render
@@ -39,9 +39,11 @@ def test_report_and_text(root: Path, tmp_path: Path, write_pickle) -> None:
     ]
     text = render(report)
     lines = [line.split() for line in text.splitlines()]
-    assert ["train", "4", "1284", "5"] in lines and ["vision", "47", "47", "50"] in lines
+    assert ["train", "4", "1284", "5"] in lines
+    assert ["vision", "47", "47", "50"] in lines
     assert ["train", "0", "1", "0", "2", "0", "0", "1", "1"] in lines
-    assert "Note: made up" in text and "types: 1 exact, 1 lower, 0 stripped, 3 missing (60.0 % unknown" in text
+    assert "Note: made up" in text
+    assert "types: 1 exact, 1 lower, 0 stripped, 3 missing (60.0 % unknown" in text
 
 
 def test_a_corpus_of_ones_own(root: Path, write_pickle) -> None:
@@ -67,7 +69,8 @@ def test_a_corpus_named_after_one_of_the_papers_is_put_beside_it(root: Path, wri
     if corpus is None:
         assert report["paper"] is None
         return
-    assert report["paper"]["corpus"] == corpus and f"Beside the paper's {corpus}:\n" in render(report)
+    assert report["paper"]["corpus"] == corpus
+    assert f"Beside the paper's {corpus}:\n" in render(report)
     assert any(f"than the paper's {sizes[corpus]}." in sentence for sentence in report["differences"])
     assert ("audio has 5 features per row, the paper's has 74." in report["differences"]) == (name != "mosi")
 
@@ -88,8 +91,6 @@ def test_changed_or_missing_files_are_errors(root: Path, write_pickle) -> None:
 
 
 def test_emotions(root: Path, write_pickle) -> None:
-    from test_mult_mmsa import mult_content
-
     import_corpus("emo", write_pickle(mult_content(emotions=True)), root=root)
     assert check("emo", root)["labels"]["train"] == {"neutral": 2, "happy": 2, "sad": 0, "angry": 0}
 

@@ -159,8 +159,10 @@ def test_what_is_left_out_and_filled_is_counted(root: Path, tmp_path: Path) -> N
     folder = folder_of(tmp_path / "in", FACET=lambda d: late(d), Opinion=extra_segment, COVAREP=also_infinite)
     manifest = import_corpus("mosi", folder, root=root)
     counts = manifest.source["counts"]
-    assert counts["segments"] == 7 and counts["segments without words"] == 1
-    assert counts["words without vision frames"] == 2 and counts["words without audio frames"] == 0
+    assert counts["segments"] == 7
+    assert counts["segments without words"] == 1
+    assert counts["words without vision frames"] == 2
+    assert counts["words without audio frames"] == 0
     assert manifest.nonfinite["train"] == {"audio": 1, "vision": 0}
     corpus = load("mosi", root)
     assert (rows_of(corpus, "train", "vision", 0) == 0).all()

@@ -114,7 +114,8 @@ def assert_complete(folder: Path, files: dict[str, bytes] = FILES) -> None:
     assert {p.name: p.read_bytes() for p in folder.glob("*.csd")} == expected
     for name, data in expected.items():
         assert (folder / f"{name}.sha256").read_text() == f"{hashlib.sha256(data).hexdigest()}  {name}\n"
-    assert not list(folder.glob("*.part*")) and not list(folder.glob("*.etag"))
+    assert not list(folder.glob("*.part*"))
+    assert not list(folder.glob("*.etag"))
 
 
 def test_all_files_once(server: Server, root: Path) -> None:
@@ -151,7 +152,8 @@ def test_the_next_call_resumes_what_this_one_left(server: Server, root: Path) ->
     assert not (folder / COVAREP).exists()
     server.requests.clear()
     assert_complete(fetch(server, root))
-    assert server.of(COVAREP) == [f"bytes={PIECE}-"] and server.of(WORDS) == []
+    assert server.of(COVAREP) == [f"bytes={PIECE}-"]
+    assert server.of(WORDS) == []
 
 
 def test_a_server_without_ranges_starts_again(server: Server, root: Path) -> None:

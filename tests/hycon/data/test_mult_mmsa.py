@@ -5,42 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from samples import SIZES, count, label_of, padded, rows_of, sequence, words_of
+from samples import SIZES, count, label_of, mmsa_content, mult_content, rows_of, sequence, words_of
 
 from hycon.data import load
 from hycon.data.importers import import_corpus
 from hycon.data.manifest import read_manifest
 from hycon.errors import UserError
-
-
-def mult_content(emotions: bool = False, aligned: bool = True) -> dict[str, dict[str, Any]]:
-    """Padding in front, as MulT's own files have it; unaligned: audio twice as long, vision three times."""
-    content = {}
-    for split, size in SIZES.items():
-        steps = {"text": 8, "audio": 8 if aligned else 20, "vision": 8 if aligned else 30}
-        times = {"text": 1, "audio": 1 if aligned else 2, "vision": 1 if aligned else 3}
-        offsets, widths = {"text": 3000, "audio": 2000, "vision": 1000}, {"text": 300, "audio": 5, "vision": 20}
-        arrays: dict[str, Any] = {
-            m: np.stack(
-                [
-                    padded(
-                        split, i, steps[m], widths[m], offsets[m], count(split, i) * times[m], steps[m] - 7 * times[m]
-                    )
-                    for i in range(size)
-                ]
-            )
-            for m in steps
-        }
-        arrays["labels"] = np.array([[[label_of(split, i)]] for i in range(size)])
-        if emotions:
-            present = np.array([[(i >> e) & 1 for e in range(4)] for i in range(size)])
-            arrays["labels"] = np.stack([1 - present, present], -1)
-        content[split] = arrays
-    return content
 
 
 @pytest.mark.parametrize("format", ["auto", "mult"])
@@ -55,7 +28,8 @@ def test_mult_aligned(root: Path, write_pickle, format: str) -> None:
     corpus = load("mosi_mult", root)
     for split, size in SIZES.items():
         data = corpus.splits[split]
-        assert data.words is None and data.ids == [f"{split}_{i}" for i in range(size)]
+        assert data.words is None
+        assert data.ids == [f"{split}_{i}" for i in range(size)]
         np.testing.assert_allclose(data.label.numpy(), [label_of(split, i) for i in range(size)], rtol=1e-6)
         for i in range(size):
             for modality, offset in (("text", 3000), ("audio", 2000), ("vision", 1000)):
@@ -81,7 +55,8 @@ def test_mult_emotions(root: Path, write_pickle) -> None:
     assert (manifest.task, manifest.emotions) == ("emotion", ["neutral", "happy", "sad", "angry"])
     label = load("emo", root).splits["train"].label.numpy()
     np.testing.assert_array_equal(label, [[0, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [1, 1, 0, 0]])
-    assert manifest.positives is not None and manifest.positives["train"] == [2, 2, 0, 0]
+    assert manifest.positives is not None
+    assert manifest.positives["train"] == [2, 2, 0, 0]
     path = root / "emo" / "manifest.json"
     for counts in ({"train": [5, 2, 0, 0]}, {"train": [-1, 2, 0, 0]}, {"train": "2200"}, {"test": [0.5] * 4}, [2, 2]):
         path.write_text(json.dumps({**dataclasses.asdict(manifest), "positives": counts}))
@@ -118,7 +93,7 @@ def test_mult_an_utterance_of_padding_only_keeps_one_row(root: Path, write_pickl
     ("damage", "reason"),
     [
         (lambda c: c["valid"].pop("audio"), "valid of corpus.pkl has no audio"),
-        (lambda c: c["valid"].update(audio=c["valid"]["audio"][:-1]), "different numbers of utterances per modality"),
+        (lambda c: c["valid"].update(audio=c["valid"]["audio"][:-1]), "different numbers of utterances"),
         (lambda c: c["valid"].update(audio=c["valid"]["audio"][:, :-1]), "different padded lengths"),
         (lambda c: c["valid"].update(audio=c["valid"]["audio"][..., 0]), "audio in valid of corpus.pkl.*3 dimension"),
         (lambda c: c["valid"].update(labels=np.zeros((2, 4, 2))), "not one-hot"),
@@ -142,31 +117,6 @@ def test_damaged_mult_files(root: Path, write_pickle, damage, reason: str) -> No
     with pytest.raises(UserError, match=reason):
         import_corpus("own", write_pickle(content), root=root)
     assert not root.exists()
-
-
-def mmsa_content(aligned: bool = True, steps: int = 10) -> dict[str, dict[str, Any]]:
-    """[CLS] and [SEP] make text two rows longer than the words; padding behind."""
-    content = {}
-    for split, size in SIZES.items():
-        n = [count(split, i) + 2 for i in range(size)]
-        times = {"text": 1, "audio": 1 if aligned else 2, "vision": 1 if aligned else 3}
-        wide = {m: steps * t for m, t in times.items()}
-        widths, offsets = {"text": 768, "audio": 5, "vision": 20}, {"text": 3000, "audio": 2000, "vision": 1000}
-        raw: dict[str, Any] = {
-            m: np.stack([padded(split, i, wide[m], widths[m], offsets[m], n[i] * times[m], 0) for i in range(size)])
-            for m in wide
-        }
-        mask = np.array([[1] * n[i] + [0] * (steps - n[i]) for i in range(size)])
-        raw["text_bert"] = np.stack([mask * 7, mask, mask * 0], 1).astype(np.float32)
-        raw["raw_text"] = np.array([" ".join(words_of(split, i)) for i in range(size)])
-        raw["id"] = [f"{split}$_${i}" for i in range(size)]
-        raw["regression_labels"] = np.array([label_of(split, i) for i in range(size)], dtype=np.float32)
-        raw["classification_labels"] = np.zeros(size)
-        if not aligned:
-            raw["audio_lengths"] = [n[i] * 2 for i in range(size)]
-            raw["vision_lengths"] = np.array([n[i] * 3 for i in range(size)])
-        content[split] = raw
-    return content
 
 
 @pytest.mark.parametrize("format", ["auto", "mmsa"])

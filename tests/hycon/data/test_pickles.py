@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hycon.data.importers import pickles
+from hycon.data.importers import vocabulary
 from hycon.data.importers.pickles import load_pickle
 from hycon.errors import UserError
 
@@ -230,7 +230,7 @@ def test_loading_changes_nothing_for_the_next_file(tmp_path: Path) -> None:
     for target in (b"cnumpy\nndarray\n", b"cbuiltins\nlist\n", b"cnumpy\ndtype\n", b"c_codecs\nencode\n"):
         with pytest.raises(UserError):
             load_pickle(save(tmp_path / "a.pkl", target + b"(N(dS'__setstate__'\nI1\nstb."))
-    assert not hasattr(pickles._encode, "__setstate__")
+    assert not hasattr(vocabulary._encode, "__setstate__")
     np.testing.assert_array_equal(load_pickle(save(tmp_path / "b.pkl", before)), np.arange(3.0))
 
 

@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from samples import SIZES, assert_aligned_corpus, count, label_of, rows_of, sequence, words_of
+from samples import assert_aligned_corpus, count, plain_folder, rows_of, sequence
 
 from hycon.data import load
 from hycon.data.importers import import_corpus
 from hycon.errors import UserError
-
-
-def plain_folder(folder: Path, packed: bool = True, columns: Any = None, text_vectors: bool = False) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, dict[str, np.ndarray]] = {"audio": {}, "vision": {}} | ({"text": {}} if text_vectors else {})
-    rows = []
-    for split, size in SIZES.items():
-        for i in range(size):
-            identity = f"{split}_{i}"
-            row = {"id": identity, "split": split, "label": label_of(split, i), "text": " ".join(words_of(split, i))}
-            rows.append(columns(row, i) if columns else row)
-            for modality, offset in (("vision", 1000), ("audio", 2000), ("text", 3000)):
-                if modality in arrays:
-                    arrays[modality][identity] = sequence(i, count(split, i), 6, offset)
-    with open(folder / "utterances.csv", "w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    for modality, values in arrays.items():
-        if packed:
-            np.savez(folder / f"{modality}.npz", **values)
-        else:
-            (folder / modality).mkdir()
-            for identity, value in values.items():
-                np.save(folder / modality / f"{identity}.npy", value)
-    return folder
 
 
 @pytest.mark.parametrize("packed", [True, False])

@@ -79,6 +79,18 @@ def test_runs_that_differ_in_seed_and_commit_alone_are_no_mixture():
     assert mixture([]) == {}
 
 
+PYPI, CU130, CU126 = ({**VERSIONS, "torch": f"2.13.0{build}"} for build in ("", "+cu130", "+cu126"))
+
+
+def test_an_older_record_without_pytorch_s_build_is_of_the_only_build_beside_it():
+    old, new = made(0, environment=PYPI), made(1, environment={**CU130, "cuda": "13.0", "driver": "580.65.06"})
+    assert mixture([old, new]) == {}
+    assert across({"A": [old], "B": [new]}) == ()
+    other = made(2, environment=CU126)
+    assert len(mixture([old, new, other])["torch"]) == 3  # it may be of either
+    assert mixture([made(0, environment={**PYPI, "torch": "2.12.0"}), new])
+
+
 def test_described_names_values_and_runs():
     a, b = made(0), made(1, environment=OTHER_TORCH)
     expected = f"torch 2.13.0+cpu (1 run: {a.id[:8]}) and 2.12.0+cpu (1 run: {b.id[:8]})"

@@ -2,37 +2,23 @@
 
 import dataclasses
 import math
+import warnings
 
 import numpy as np
 import pytest
 import torch
+from builders import run_spec as spec_of
 
-from hycon.data import convert, load, read_manifest
+import hycon.train
+from hycon.data import convert, load
 from hycon.errors import NonFiniteLoss, UserError
 from hycon.metrics import sentiment_metrics
-from hycon.pretrained import identify
-from studies.engines.one_run import execute, weights_sha256
-from studies.registry import build_model, model_module, resolve
-from studies.store.record import RunSpec
+from studies.engines.determinism import warnings_noted
+from studies.engines.one_run import _driver, _forget_peak_memory, _peak_memory, environment, execute, weights_sha256
+from studies.registry import build_model
 from studies.store.run_store import RunStore
 
 SPLITS = {"valid": 16, "test": 16}
-
-
-def spec_of(root, model="tfn", text="glove", corpus="small", *, seed=1, **overrides):
-    overrides = {"epochs": 2, "batch_size": 16, **overrides}
-    config, training = resolve(model, text, overrides)
-    return RunSpec(
-        model=model,
-        version=model_module(model).VERSION,
-        text=text,
-        corpus=corpus,
-        data=read_manifest(corpus, root).sha256,
-        config=dataclasses.asdict(config),
-        training=dataclasses.asdict(training),
-        seed=seed,
-        encoder=identify(text, "demo") if text in ("bert", "xlnet") else None,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +105,84 @@ def test_constant_predictions_have_no_correlation_and_still_a_record(corpora, tm
     store.put(dataclasses.replace(record, metrics=metrics), arrays)
     corr = store.get(spec.id).metrics["test"]["paper"]["corr"]
     assert corr is None or corr == 0
+
+
+# ------------------------------------------------------------------------------------------------- what a GPU adds
+
+
+def test_a_warning_that_bits_may_differ_is_in_the_notes_and_shown(corpora, monkeypatch):
+    fit, said = (
+        hycon.train.fit,
+        "An attention defaults to a non-deterministic algorithm. To change it call x. (Triggered",
+    )
+
+    def warned(*given, **named):
+        for _ in range(2):
+            warnings.warn(said, stacklevel=1)
+            warnings.warn("something else", stacklevel=1)
+        return fit(*given, **named)
+
+    monkeypatch.setattr("hycon.train.fit", warned)
+    for _ in range(2):  # in one process
+        with pytest.warns(UserWarning) as shown:
+            record, _ = execute(spec_of(corpora, epochs=1), data_root=str(corpora))
+        assert record.notes[len(load("small", corpora).manifest.notes) :] == [
+            "equal bits are not assured when this is run again (PyTorch: An attention defaults to a "
+            "non-deterministic algorithm)"
+        ]
+        assert {str(w.message) for w in shown} == {said, "something else"}
+
+
+def test_such_a_warning_fails_no_run_where_warnings_are_errors():
+    with pytest.warns(UserWarning, match="no longer fast"):
+        warnings.simplefilter("error")
+        with warnings_noted("cpu") as notes:
+            warnings.warn("f is no longer fast. Deterministic it is not.", stacklevel=1)
+            with pytest.raises(UserWarning, match="other"):
+                warnings.warn("other", stacklevel=1)
+    assert notes == ["equal bits are not assured when this is run again (PyTorch: f is no longer fast)"]
+
+
+def test_pytorch_repeats_its_warnings_in_runs_on_a_gpu_only():
+    with warnings_noted("cuda:0"):
+        assert torch.is_warn_always_enabled()
+    assert not torch.is_warn_always_enabled()
+
+
+def test_peak_memory_of_a_gpu_is_what_the_run_itself_reserved(monkeypatch):
+    called = []
+    for name in ("init", "empty_cache", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda *device, name=name: called.append((name, *device)))
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: {"cuda:1": 3 * 2**20}[device])
+    _forget_peak_memory("cpu")
+    assert called == []
+    _forget_peak_memory("cuda:1")
+    assert called == [("init",), ("empty_cache",), ("reset_peak_memory_stats", "cuda:1")]
+    assert _peak_memory("cuda:1") == 3.0
+
+
+def test_the_environment_of_a_gpu_s_run_tells_cuda_s_versions(monkeypatch):
+    environment.cache_clear()
+    monkeypatch.setattr(torch, "__version__", "2.13.0+cu130")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
+    monkeypatch.setattr("studies.engines.one_run._driver", lambda: "580.65.06")
+    told = {"cuda": "13.0", "cudnn": "91002", "driver": "580.65.06"}
+    assert environment("cuda:0") == {**environment("cpu"), **told}
+    assert environment("cpu")["torch"] == "2.13.0+cu130"
+    assert not told.keys() & environment("cpu").keys()
+    environment.cache_clear()
+    monkeypatch.setattr("studies.engines.one_run._driver", lambda: None)
+    assert "driver" not in environment("cuda:0")
+    environment.cache_clear()
+
+
+def test_where_there_is_no_driver_it_has_no_version(monkeypatch):
+    def missing(name):
+        raise OSError(name)
+
+    monkeypatch.setattr("ctypes.CDLL", missing)
+    assert _driver() is None
 
 
 # ------------------------------------------------------------------------------------------------- refusals

@@ -298,6 +298,13 @@ def test_a_worker_lowers_its_slots(runs, tmp_path):
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), True),
         (RuntimeError("CUDA error: out of memory"), False),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), False),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"), False),
+        (RuntimeError("cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling"), False),
+        (RuntimeError("cusolver error: CUSOLVER_STATUS_NOT_INITIALIZED, when calling"), False),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), False),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"), False),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), False),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED"), True),
     ],
 )
 def test_what_counts_as_out_of_memory(runs, tmp_path, monkeypatch, error, host):
@@ -308,6 +315,18 @@ def test_what_counts_as_out_of_memory(runs, tmp_path, monkeypatch, error, host):
     with pytest.raises(OutOfMemory) as caught:
         attempt(spec(0), runs, EXECUTE, str(tmp_path), "cpu")
     assert caught.value.host is host and runs.failed(spec(0).id) is None
+
+
+@pytest.mark.parametrize(
+    "said", ["CUDNN_STATUS_EXECUTION_FAILED", "CUBLAS_STATUS_INVALID_VALUE", "CUDA error: misaligned"]
+)
+def test_other_errors_of_a_gpu_are_none(runs, tmp_path, monkeypatch, said):
+    def execute(*_, **__):
+        raise RuntimeError(said)
+
+    monkeypatch.setattr("fake_execute.execute", execute)
+    attempt(spec(0), runs, EXECUTE, str(tmp_path), "cpu")
+    assert runs.failed(spec(0).id).reason == f"RuntimeError: {said}"
 
 
 def test_pytorchs_own_errors_count(runs, tmp_path, monkeypatch):

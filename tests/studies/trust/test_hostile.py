@@ -171,7 +171,7 @@ def test_any_value_in_a_manifest(corpus, data):
 def test_a_manifest_whose_name_leads_out(corpus, name):
     raw = json.loads((corpus / "manifest.json").read_text())
     (corpus / "manifest.json").write_text(json.dumps({**raw, "name": name}))
-    with pytest.raises(UserError, match="its name is"):
+    with pytest.raises(UserError, match=r"its name is|\$\.name"):
         load("small", corpus.parent)
 
 

@@ -16,6 +16,7 @@ from studies.engines.run import run
 from studies.registry import model_module, resolve
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import PREDICTIONS, RunStore, npz_bytes
+from studies.trust.verify import _environment as different_environment
 from studies.trust.verify import check_repeatable, find_run, verify
 
 
@@ -110,6 +111,19 @@ def test_what_older_code_did_not_record_is_no_difference(copy, corpora):
     arrays = {k: v for k, v in store.predictions(record.id).items() if k != "test_multimodal"}
     old = {k: v for k, v in record.environment.items() if k != "instructions"}
     assert again(store, tampered(store, record, arrays, environment=old), corpora).outcome == "identical"
+
+
+def test_a_build_and_versions_of_cuda_that_older_code_did_not_record_are_no_difference():
+    spec = RunSpec("tfn", 1, "glove", "small", "0" * 64, {}, {}, seed=1, device="cuda")
+    old = RunRecord(spec, "done", device="H100", environment={"python": "3.11.7", "torch": "2.13.0"})
+    told = {**old.environment, "torch": "2.13.0+cu130", "cuda": "13.0", "cudnn": "91002", "driver": "580.65.06"}
+    new = dataclasses.replace(old, environment=told)
+    assert list(different_environment(old, new)) == []
+    other = dataclasses.replace(old, environment={**told, "torch": "2.12.1+cu130", "driver": "570.1"})
+    assert list(different_environment(other, new)) == [
+        "torch: 2.12.1+cu130 then, 2.13.0+cu130 now",
+        "driver: 570.1 then, 580.65.06 now",
+    ]
 
 
 def test_arrays_of_another_shape_or_gone(copy, corpora):

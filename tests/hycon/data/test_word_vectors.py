@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from samples import mag_content
+from samples import mag_content, mult_content
 
 from hycon.data import load, read_manifest
 from hycon.data.importers import import_corpus
@@ -47,7 +47,8 @@ def test_the_policy_and_its_counts(tmp_path: Path, name: str) -> None:
         "...": 2,
     }
     description, words, matrix = read_vectors(path, vocabulary)
-    assert matrix.dtype == np.float32 and matrix.shape == (6, 3)
+    assert matrix.dtype == np.float32
+    assert matrix.shape == (6, 3)
     assert dict(zip(words, matrix.tolist(), strict=True)) == {
         "good": [1, 2, 3],
         "Movie": [-1.5, 0, 0.25],
@@ -173,14 +174,16 @@ def test_import_and_attach(root: Path, tmp_path: Path, write_pickle) -> None:
     assert manifest.vectors is not None
     assert manifest.vectors["types"] == {"exact": 1, "lower": 1, "stripped": 0, "missing": 3}
     corpus = load("mosi", root)
-    assert corpus.vectors is not None and corpus.vectors["words"] == ["Movie", "good"]
+    assert corpus.vectors is not None
+    assert corpus.vectors["words"] == ["Movie", "good"]
     np.testing.assert_array_equal(corpus.vectors["matrix"].numpy(), [[-1.5, 0, 0.25], [1, 2, 3]])
 
     plain = import_corpus("later", path, root=root)
     attached = attach_vectors("later", vectors, root)
     assert attached == read_manifest("later", root)
     assert attached.sha256 == manifest.sha256 != plain.sha256
-    assert attached.source == plain.source and attached.nonfinite == plain.nonfinite
+    assert attached.source == plain.source
+    assert attached.nonfinite == plain.nonfinite
     before = {p.name: p.read_bytes() for p in (root / "later").iterdir()}
     with pytest.raises(UserError, match="none of the corpus's"):
         attach_vectors("later", save(tmp_path / "w.txt", "other 1 2\n"), root)
@@ -189,8 +192,6 @@ def test_import_and_attach(root: Path, tmp_path: Path, write_pickle) -> None:
 
 
 def test_vectors_for_a_corpus_without_words_stop_the_import(root: Path, tmp_path: Path, write_pickle) -> None:
-    from test_mult_mmsa import mult_content
-
     reason = r"corpus\.pkl has no words to look up in v\.txt, so nothing was imported; leave out --text-vectors\.$"
     with pytest.raises(UserError, match=reason):
         import_corpus("own", write_pickle(mult_content()), root=root, text_vectors=save(tmp_path / "v.txt"))

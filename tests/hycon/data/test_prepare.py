@@ -126,7 +126,8 @@ def test_glove_looks_words_up_and_gives_unknown_ones_zeros(corpus):
     assert rows(batch.text, 0) == [[3, 4], [1, 2], [0, 0], [3, 4]]
     assert rows(batch.text, 1) == [[0, 0]]
     assert [r[0] for r in rows(batch.audio, 0)] == [1, 2, 3, 4]
-    assert batch.layout.aligned and not batch.layout.tokens
+    assert batch.layout.aligned
+    assert not batch.layout.tokens
 
 
 def test_glove_keeps_the_first_words_of_a_long_sentence(corpus):
@@ -211,7 +212,8 @@ def test_emotion_labels_are_integers(corpus):
         train=[felt("t0", [1, 0])], valid=[felt("v0", [0, 1])], test=[felt("e0", [0, 0])], emotions=["sad", "happy"]
     )
     batch = prepare(made, "bert", tokenizer=TOKENIZER)["train"]
-    assert batch.label.tolist() == [[1, 0]] and batch.label.dtype == torch.int64
+    assert batch.label.tolist() == [[1, 0]]
+    assert batch.label.dtype == torch.int64
 
 
 # ------------------------------------------------------------------------------------------------- mistakes

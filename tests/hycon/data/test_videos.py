@@ -76,7 +76,8 @@ def test_rows_move_once(batches):
     for batch in (split, split.take(torch.tensor([9, 33, 2])), other):
         moved = batch.to("meta")
         whole = moved.videos.whole
-        assert moved.text.rows is whole.text.rows and moved.vision.rows is whole.vision.rows
+        assert moved.text.rows is whole.text.rows
+        assert moved.vision.rows is whole.vision.rows
         assert (moved.audio.rows is whole.audio.rows) == (batch is not other)
         for sequences in (moved.text, moved.audio, moved.vision, whole.text, whole.audio, whole.vision):
             assert sequences.rows.device.type == sequences.starts.device.type == "meta"
@@ -109,5 +110,6 @@ def test_nothing_else_of_a_batch_changes(batches):
         assert one.layout == other.layout
         for modality in ("text", "audio", "vision"):
             a, b = getattr(one, modality), getattr(other, modality)
-            assert isinstance(a, Ragged) and a.rows.data_ptr() == b.rows.data_ptr()
+            assert isinstance(a, Ragged)
+            assert a.rows.data_ptr() == b.rows.data_ptr()
             assert torch.equal(a.padded(), b.padded())
