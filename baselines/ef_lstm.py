@@ -23,14 +23,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hycon.config import later
 from hycon.data.batch import Batch
 from hycon.data.ragged import Ragged
+from hycon.encoders import Head, TokenStates
 from hycon.errors import UserError
-from hycon.kernels.dropout import Dropout
 from hycon.kernels.lstm import last_hidden
 from hycon.output import Output, as_prediction, outputs
 from hycon.text import PretrainedText
@@ -74,26 +73,6 @@ SEARCH_SPACE = {
 }
 
 
-class TokenStates(nn.Module):
-    """Text as a sequence for recurrent models.
-
-    With a pretrained encoder: its token states, Conv1d(k=3, no bias) to `d`, as (B, T, d), padded on the right; without
-    one: the vectors as they are, Ragged (width,).
-    """
-
-    def __init__(self, width: int, text: PretrainedText | None, d: int):
-        super().__init__()
-        self.text = text
-        self.conv = nn.Conv1d(text.width, d, 3, padding=1, bias=False) if text else None
-        self.width = d if text else width
-
-    def forward(self, batch: Batch) -> Tensor | Ragged:
-        if self.text is None or self.conv is None:
-            return batch.text
-        states = self.text.states(batch.text)
-        return self.conv(states.transpose(1, 2)).transpose(1, 2)
-
-
 class StepNorm(nn.BatchNorm1d):
     """MMSA's batch norm over time: step t of x (B, T, d) by the mean and variance of all its features, in the
     utterances that reach it. Beyond an utterance's end there is nothing to read afterwards."""
@@ -116,18 +95,6 @@ class StepNorm(nn.BatchNorm1d):
             mean, var = batch_mean, batch_var
         scale = self.weight[:steps] * torch.rsqrt(var + self.eps)
         return (x - mean[:, None]) * scale[:, None] + self.bias[:steps, None]
-
-
-class Head(nn.Module):
-    """dropout -> relu Linear(n, n) -> dropout -> Linear(n, out)."""
-
-    def __init__(self, width: int, dropout: float, out: int):
-        super().__init__()
-        self.drop = Dropout(dropout)
-        self.hidden, self.out = nn.Linear(width, width), nn.Linear(width, out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.out(self.drop(F.relu(self.hidden(self.drop(x)))))
 
 
 class Model(nn.Module):

@@ -9,8 +9,8 @@ In: a word-aligned Batch. Out: prediction (B,) or (B, E, 2); no unimodal represe
     output                 NN([h_T; u_T])
 
 GloVe form: word vectors. BERT and XLNet forms: the fine-tuned token states as they are, over word pieces.
-The graph's networks are linear throughout (SDK and MMSA): each chain of layers is multiplied out first, and a vertex is
-projected for all its readers in one product, scaled afterwards. Only the memory runs step by step.
+The graph's networks are linear throughout, as in SDK and MMSA (hycon/kernels/fusion_graph.py). Only the LSTMs and the
+memory run step by step; all else is computed for all R steps of all utterances at once.
 
 Deviates:
 1. Stops at the utterance's own last step; the reference codes run on through the padding.
@@ -34,6 +34,7 @@ from baselines.mfn import DROPOUTS, SHAPES, GatedMemory, LSTMs, TwoLayer
 from hycon.data.batch import Batch
 from hycon.data.manifest import MODALITIES
 from hycon.errors import UserError
+from hycon.kernels.fusion_graph import Vertex, fusion_graph
 from hycon.output import Output, as_prediction, outputs
 from hycon.text import PretrainedText
 from hycon.train import Training
@@ -100,9 +101,10 @@ SEARCH_SPACE = {
 }
 ABLATIONS = {"trained-vertices": {"train_nodes": False}}
 REMOVED = {"trained-vertices": "the training of the networks of pair and triple vertices, as in both public codes"}
-Vertex = tuple[str, ...]  # the modalities that it joins
+# a vertex is named by the modalities that it joins
 SINGLES: tuple[Vertex, ...] = tuple((m,) for m in MODALITIES)
 JOINT: tuple[Vertex, ...] = (*combinations(MODALITIES, 2), MODALITIES)
+TOP: Vertex = ()  # T, which reads all others
 
 
 def subsets(vertex: Vertex) -> list[Vertex]:
@@ -110,72 +112,28 @@ def subsets(vertex: Vertex) -> list[Vertex]:
     return [s for size in range(1, len(vertex)) for s in combinations(vertex, size)]
 
 
-def folded(chain: nn.Sequential) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the one Linear that a chain of Linears amounts to."""
-    first, *rest = chain
-    weight, bias = first.weight, first.bias
-    for layer in rest:
-        weight, bias = layer.weight @ weight, layer.weight @ bias + layer.bias  # type: ignore[operator]
-    return weight, bias  # type: ignore[return-value]
-
-
 class DynamicFusionGraph(nn.Module):
-    """{modality: (R, w_m)} -> T (R, node)."""
+    """Singleton vertices {modality: (R, w_m)} -> T (R, node), by the 19 efficacies of the graph's edges."""
 
     def __init__(self, widths: Mapping[str, int], node: int, train_nodes: bool):
         super().__init__()
-        self.widths = {(m,): widths[m] for m in MODALITIES} | dict.fromkeys(JOINT, node)
-        self.node = node
-        # who reads whom, in the order of the efficacies; T (the empty key) reads all
-        self.reads: dict[Vertex, list[Vertex]] = {v: subsets(v) for v in JOINT} | {(): [*SINGLES, *JOINT]}
-        self.nodes = nn.ModuleDict({"_".join(v): self._network(v) for v in JOINT})
-        self.nodes.requires_grad_(train_nodes)
-        self.top = self._network(())
+        self.reads: dict[Vertex, list[Vertex]] = {v: subsets(v) for v in JOINT} | {TOP: [*SINGLES, *JOINT]}
+        own = {(m,): widths[m] for m in MODALITIES} | dict.fromkeys(JOINT, node)
+
+        def network(vertex: Vertex) -> nn.Sequential:
+            return nn.Sequential(nn.Linear(sum(own[v] for v in self.reads[vertex]), INNER), nn.Linear(INNER, node))
+
+        self.nodes = nn.ModuleDict({"_".join(v): network(v) for v in JOINT}).requires_grad_(train_nodes)
+        self.top = network(TOP)
         edges = sum(map(len, self.reads.values()))
         self.efficacy = nn.Sequential(
             nn.Linear(sum(widths.values()), INNER), nn.Linear(INNER, node), nn.Linear(node, edges)
         )
 
-    def _network(self, vertex: Vertex) -> nn.Sequential:
-        width = sum(self.widths[v] for v in self.reads[vertex])
-        return nn.Sequential(nn.Linear(width, INNER), nn.Linear(INNER, self.node))
-
     def forward(self, x: Mapping[str, Tensor]) -> Tensor:
-        chains = {v: self.nodes["_".join(v)] if v else self.top for v in self.reads}
-        weights, total = {}, {}  # (reader, read) -> weight (node, w); reader -> what it has gathered so far
-        for reader, chain in chains.items():
-            weight, total[reader] = folded(chain)  # type: ignore[arg-type]
-            parts = weight.split([self.widths[v] for v in self.reads[reader]], 1)
-            weights.update({(reader, v): part for v, part in zip(self.reads[reader], parts, strict=True)})
-        weight, efficacies = folded(self.efficacy)
-        own = dict(zip(SINGLES, weight.split([self.widths[v] for v in SINGLES], 1), strict=True))
-        projected = {}
-        for v in SINGLES:
-            blocks = self._project(x[v[0]], [*(weights[r, v] for r in self.readers(v)), own[v]])
-            projected[v] = blocks[:-1]
-            efficacies = efficacies + blocks[-1]  # (R, 19)
-        edges = self._edges(efficacies)
-        for v in SINGLES:
-            self._gather(v, projected[v], edges, total)
-        for v in JOINT:  # pairs come before the triple that reads them
-            self._gather(v, self._project(total[v], [weights[r, v] for r in self.readers(v)]), edges, total)
-        return total[()]
-
-    def readers(self, vertex: Vertex) -> list[Vertex]:
-        return [reader for reader, read in self.reads.items() if vertex in read]
-
-    def _project(self, x: Tensor, weights: list[Tensor]) -> tuple[Tensor, ...]:
-        """x through several weights in one product."""
-        return F.linear(x, torch.cat(weights)).split([len(w) for w in weights], 1)
-
-    def _edges(self, efficacies: Tensor) -> dict[tuple[Vertex, Vertex], Tensor]:
-        keys = [(reader, v) for reader, read in self.reads.items() for v in read]
-        return dict(zip(keys, efficacies.split(1, 1), strict=True))
-
-    def _gather(self, vertex: Vertex, projected: tuple[Tensor, ...], edges: Mapping, total: dict) -> None:
-        """Add what `vertex` is to each of its readers, scaled by the efficacy of that edge."""
-        for reader, part in zip(self.readers(vertex), projected, strict=True):
-            total[reader] = torch.addcmul(total[reader], edges[reader, vertex], part)
+        singletons = {(m,): x[m] for m in MODALITIES}
+        networks = {v: self.nodes["_".join(v)] for v in JOINT} | {TOP: self.top}
+        return fusion_graph(singletons, networks, self.reads, self.efficacy)  # type: ignore[arg-type]
 
 
 class Model(nn.Module):

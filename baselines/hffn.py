@@ -42,10 +42,11 @@ from torch import Tensor, nn
 from hycon.data.batch import Batch
 from hycon.data.manifest import MODALITIES
 from hycon.errors import UserError
-from hycon.fusion import outer, with_one
+from hycon.fusion import with_one
 from hycon.kernels.dropout import Dropout
 from hycon.kernels.lstm import packed_lstm
-from hycon.kernels.packing import packed_order
+from hycon.kernels.packing import pack
+from hycon.kernels.tensor_product import outer
 from hycon.output import Output, as_prediction, outputs
 from hycon.text import PretrainedText
 from hycon.train import Training
@@ -103,13 +104,13 @@ class Context(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor, position: Tensor) -> Tensor:
         """lengths: (V,) utterances of each video.  position: (B,) rows of x to return. Both on the CPU."""
-        x = self.drop(x)
-        sizes, sequence, step, _ = packed_order(lengths)
-        first = (lengths.cumsum(0) - lengths)[sequence]
+        x, packing = self.drop(x), pack(lengths, x.device)
+        count, position = (index.to(x.device, non_blocking=True) for index in (lengths, position))
+        first = (count.cumsum(0) - count)[packing.sequence]  # (M,) where the utterance's video begins
+        back = first + count[packing.sequence] - 1 - packing.step
         states = []
-        for lstm, order in ((self.ahead, first + step), (self.back, first + lengths[sequence] - 1 - step)):
-            own = torch.argsort(order)[position].to(x.device)
-            states.append(packed_lstm(lstm, x[order.to(x.device)], sizes)[own])
+        for lstm, order in ((self.ahead, first + packing.step), (self.back, back)):
+            states.append(packed_lstm(lstm, x[order], packing)[torch.argsort(order)[position]])
         return torch.tanh(self.linear(self.drop(torch.cat(states, 1))))
 
 

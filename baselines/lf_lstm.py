@@ -1,7 +1,7 @@
 """LF-LSTM: late fusion. One LSTM per modality, joined at the end.
 
-In: a Batch, aligned or not. Out: prediction (B,) or (B, E, 2); representations are the three last hidden states
-(unequal widths, so no contrastive loss can use them: None).
+In: a Batch, aligned or not. Out: prediction (B,) or (B, E, 2); no unimodal representations: the three hidden states
+have widths of their own.
 
     h_m = LSTM_m(x_m) at its last real step;  concat(h_l, h_a, h_v) -> dropout -> relu Linear -> dropout -> Linear
 
@@ -23,9 +23,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.ef_lstm import SHARED_SPACE, Head, TokenStates
+from baselines.ef_lstm import SHARED_SPACE
 from hycon.data.batch import Batch
 from hycon.data.manifest import MODALITIES
+from hycon.encoders import Head, TokenStates
 from hycon.errors import UserError
 from hycon.kernels.lstm import last_hidden
 from hycon.output import Output, as_prediction, outputs

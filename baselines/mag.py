@@ -6,7 +6,7 @@ Out: prediction (B,) or (B, E, 2); no unimodal representations.
 
 The paper's section on the Multimodal Adaptation Gate, of every token (B, T, D), D the width of BERT or XLNet:
 
-    gates         g_v = relu(W_gv [v; z] + b_gv), g_a alike                      (B, T, D)
+    gates         g_v = relu(W_gv [v; z] + b_gv), g_a likewise                   (B, T, D)
     displacement  h = g_v o (W_v v + b_v) + g_a o (W_a a + b_a)                  (B, T, D)
     shift         alpha = min(beta |z| / |h|, 1); z + alpha h -> layer norm -> dropout -> the next layer  (B, T, D)
                   z: BERT's embeddings, or what XLNet's second layer reads

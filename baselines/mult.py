@@ -10,7 +10,8 @@ In: a Batch, aligned or not. Out: prediction (B,) or (B, E, 2); no unimodal repr
               h + W2 drop(relu(W1 h)), Linear                          (B,) or (B, 2E)
 
 The six crossmodal encoders are one stack of parameters and, where the modalities are aligned, run as one; so do the
-three self-attention encoders (baselines/crossmodal.py). Of their last layer only the step that is read is computed.
+three self-attention encoders. Of their last layer only the step that is read is computed. Inside, the steps of all
+utterances are R rows without padding; only attention pads (hycon/kernels/padding.py).
 
 BERT and XLNet forms: fine-tuned token states, d = 50, three layers, kernels 3, 1, 1: exactly the 110,838,399 parameters
 of the paper's Table 8 on MOSI, and no other choice of sizes in a wide grid gives them.
@@ -29,32 +30,32 @@ Reference implementations consulted: yaohungt/Multimodal-Transformer, thuiar/MMS
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.crossmodal import Encoders, Plan, first_rows, last_step, make_plan
 from hycon.data.batch import Batch
 from hycon.data.manifest import MODALITIES
 from hycon.data.ragged import Ragged
+from hycon.errors import UserError
+from hycon.kernels.attention import attention
+from hycon.kernels.convolution import convolve
 from hycon.kernels.dropout import Dropout
+from hycon.kernels.feed_forward import feed_forward, linears
+from hycon.kernels.padding import Plan, last_step, make_plan, rows_in_order, steps_of
 from hycon.output import Output, as_prediction, outputs
 from hycon.text import PretrainedText
 from hycon.train import Training
 from hycon.transformer import positional_encoding
 
 VERSION = 2
-PAIRS: tuple[tuple[int, int], ...] = (
-    (0, 1),
-    (0, 2),
-    (1, 0),
-    (1, 2),
-    (2, 0),
-    (2, 1),
-)  # (target, source), in the order of MODALITIES
+Pairs = tuple[tuple[int, int], ...]  # (target, source) as indexes into MODALITIES
+PAIRS: Pairs = ((0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1))
+SELF: Pairs = ((0, 0), (1, 1), (2, 2))
+Plans = dict[tuple[int, int], Plan]  # how each pair attends
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,7 @@ class Config:
 DROPOUTS = (0.0, 0.1, 0.2, 0.4)  # MSAF; its .6 and .8 are left out, chosen here
 TRAINING = {
     "vectors": Training(lr=1e-3, batch_size=24, epochs=40, clip=0.8),  # reference code
-    # as HyCon's, the paper is silent; clip as with vectors
-    "tokens": Training(lr=2e-5, batch_size=48, epochs=50, clip=0.8),
+    "tokens": Training(lr=2e-5, batch_size=48, epochs=50, clip=0.8),  # as HyCon's, the paper is silent; clip as above
 }
 SEARCH_SPACE = {
     "vectors": {
@@ -123,18 +123,94 @@ REMOVED = {"positions": "the position embeddings", "future-mask": "the mask that
 DEMO = {"vectors": {"d": 20, "layers": 1, "heads": 5}, "tokens": {"token_d": 20, "token_layers": 1}}  # demo profile
 
 
+class Encoders(nn.Module):
+    """P Transformer encoders of one shape: layers as hycon.transformer.EncoderLayer (pre-LN, feed-forward 4d), a norm.
+
+    Every matrix is (layers, P, in, out). attn_dropout: one probability per encoder.
+    """
+
+    def __init__(
+        self, d: int, heads: int, layers: int, *, attn_dropout: Sequence[float], relu_dropout: float, res_dropout: float
+    ):
+        super().__init__()
+        if d % heads:
+            raise UserError(f"A width of {d} is not divisible by {heads} heads; choose heads that divide it.")
+        self.heads, self.attn_dropout = heads, tuple(attn_dropout)
+        self.relu_dropout, self.res_drop = relu_dropout, Dropout(res_dropout)
+        shape = (layers, len(self.attn_dropout))
+        self.qkv, self.qkv_bias = _xavier(shape, d, 3 * d)  # queries, keys, values
+        self.out, self.out_bias = _xavier(shape, d, d)
+        self.fc1, self.fc1_bias = _xavier(shape, d, 4 * d)
+        self.fc2, self.fc2_bias = _xavier(shape, 4 * d, d)
+        self.norm1, self.norm1_bias = _norm(*shape, d)
+        self.norm2, self.norm2_bias = _norm(*shape, d)
+        self.norm, self.norm_bias = _norm(shape[1], d)
+
+    def layer_weights(self, which: slice) -> list[dict[str, Tensor]]:
+        """The weights of encoders `which`, by layer; each layer norm's scale and shift are part of what follows it."""
+        weights = {name: p[:, which] for name, p in self.named_parameters() if p.dim() > 2}
+        for norm, linear in (("norm1", "qkv"), ("norm2", "fc1")):
+            scale, shift = weights.pop(norm), weights.pop(f"{norm}_bias")
+            weights[f"{linear}_bias"] = weights[f"{linear}_bias"] + (shift[:, :, None] @ weights[linear])[:, :, 0]
+            weights[linear] = scale[..., None] * weights[linear]
+        by_layer = {name: p.unbind(0) for name, p in weights.items()}
+        return [{name: p[layer] for name, p in by_layer.items()} for layer in range(len(self.qkv))]
+
+    def forward(
+        self, x: Tensor, plan: Plan, which: slice, source: Tensor | None = None, read: tuple[Tensor, Plan] | None = None
+    ) -> Tensor:
+        """x: (P, R, d) what encoders `which` start from.  source: (2, P, R', d) what keys and values come from, the
+        same for all layers, or None for x itself.  read: the rows (B,) wanted, and `last_step(plan)`, or None for all.
+
+        Returns (P, R, d) or (P, B, d).
+        """
+        d, weights = x.shape[-1], self.layer_weights(which)
+        p = [p if self.training else 0.0 for p in self.attn_dropout[which]]
+        p_relu = self.relu_dropout if self.training else 0.0
+        other = None if source is None else _keys_values(source, weights)
+        for layer, w in enumerate(weights):
+            rows = F.layer_norm(x, (d,))
+            keys, values = other[layer] if other else _columns(rows, w, d, 3 * d).chunk(2, -1)
+            if read is not None and layer == len(weights) - 1:  # no other step of the last layer is read
+                rows, x, plan = rows[:, read[0]], x[:, read[0]], read[1]
+            mixed = attention(_columns(rows, w, 0, d), keys, values, plan, self.heads, p)
+            x = x + self.res_drop(linears(mixed, w["out"], w["out_bias"]))
+            rows = F.layer_norm(x, (d,))
+            x = x + self.res_drop(feed_forward(rows, w["fc1"], w["fc1_bias"], w["fc2"], w["fc2_bias"], p_relu))
+        return torch.addcmul(self.norm_bias[which, None], F.layer_norm(x, (d,)), self.norm[which, None])
+
+
+def _xavier(shape: tuple[int, ...], inputs: int, out: int) -> tuple[nn.Parameter, nn.Parameter]:
+    bound = math.sqrt(6 / (inputs + out))
+    weight = nn.Parameter(torch.empty(*shape, inputs, out).uniform_(-bound, bound))
+    return weight, nn.Parameter(torch.zeros(*shape, out))
+
+
+def _norm(*shape: int) -> tuple[nn.Parameter, nn.Parameter]:
+    return nn.Parameter(torch.ones(shape)), nn.Parameter(torch.zeros(shape))
+
+
+def _columns(x: Tensor, w: Mapping[str, Tensor], begin: int, end: int) -> Tensor:
+    """Queries (columns 0 to d), keys (d to 2d) and values (2d to 3d) of rows (P, R, d)."""
+    return linears(x, w["qkv"][..., begin:end], w["qkv_bias"][:, begin:end])
+
+
+def _keys_values(source: Tensor, weights: list[dict[str, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    """Every layer's keys and values (P, R, d) of a source (2, P, R, d) that all layers share: normed once."""
+    d = source.shape[-1]
+    keys, values = F.layer_norm(source, (d,))
+    return [(_columns(keys, w, d, 2 * d), _columns(values, w, 2 * d, 3 * d)) for w in weights]
+
+
 class Model(nn.Module):
     def __init__(self, config: Config, dims: Mapping[str, int], text: PretrainedText | None = None, emotions: int = 0):
         super().__init__()
         self.config, self.emotions, self.text = config, emotions, text
-        d, layers = (config.d, config.layers) if text is None else (config.token_d, config.token_layers)
-        kernels = (config.text_kernel, config.audio_kernel, config.vision_kernel)
+        d, layers, kernels = config.d, config.layers, [getattr(config, f"{m}_kernel") for m in MODALITIES]
         if text is not None:
-            kernels = (config.token_kernel, 1, 1)
-        # they hold and initialise the weights, no more: `_convolve` reads them
-        self.convs = nn.ModuleList(
-            nn.Conv1d(dims[m], d, k, bias=False) for m, k in zip(MODALITIES, kernels, strict=True)
-        )
+            d, layers, kernels = config.token_d, config.token_layers, [config.token_kernel, 1, 1]
+        convs = (nn.Conv1d(dims[m], d, k, bias=False) for m, k in zip(MODALITIES, kernels, strict=True))
+        self.convs = nn.ModuleList(convs)  # for their weights, which `convolve` reads
         drops = (config.attn_dropout, config.attn_dropout_audio, config.attn_dropout_vision)
         shared = {"relu_dropout": config.relu_dropout, "res_dropout": config.res_dropout}
         self.cross = Encoders(d, config.heads, layers, attn_dropout=[drops[s] for _, s in PAIRS], **shared)
@@ -149,72 +225,32 @@ class Model(nn.Module):
         device, sequences = batch.label.device, self._sequences(batch)
         order = torch.argsort(torch.stack([s.lengths for s in sequences]).sum(0), descending=True, stable=True)
         rows, lengths = self._low_level([s.take(order) for s in sequences])
-        low = [self._embed(x, n) for x, n in zip(rows, lengths, strict=True)]
         plans = self._plans(lengths, device)
-        mixed = self._crossmodal(low, plans)
+        low = [self._embed(x, n) for x, n in zip(rows, lengths, strict=True)]  # three (R_m, d)
+        mixed = self._crossmodal(low, plans)  # six (R_target, d)
         both = [self._embed(torch.cat(mixed[2 * m : 2 * m + 2], -1), n) for m, n in enumerate(lengths)]  # (R_m, 2d)
         h = torch.cat(self._last_steps(both, lengths, plans), -1)  # (B, 6d), longest first
         h = h[torch.argsort(order).to(device, non_blocking=True)]
         multimodal = h + self.proj2(self.out_drop(F.relu(self.proj1(h))))
         return Output(as_prediction(self.out(multimodal), self.emotions), None, multimodal)
 
-    def _plans(self, lengths: list[Tensor], device: torch.device) -> dict[tuple[int, int], Plan]:
-        """How each (target, source) attends; one entry where the modalities are aligned and all do alike."""
-        aligned = all(torch.equal(n, lengths[0]) for n in lengths)
-        pairs = PAIRS[:1] if aligned else (*PAIRS, (0, 0), (1, 1), (2, 2))
-        return {(t, s): make_plan(lengths[t], lengths[s], self.config.future_mask, device) for t, s in pairs}
-
-    def _crossmodal(self, low: list[Tensor], plans: dict[tuple[int, int], Plan]) -> list[Tensor]:
-        """(R_target, d) of each pair."""
-        groups = [PAIRS] if len(plans) == 1 else [(pair,) for pair in PAIRS]
-        mixed: list[Tensor] = []
-        for group in groups:
-            which = slice(len(mixed), len(mixed) + len(group))
-            targets = self.embed_drop(torch.stack([low[t] for t, _ in group]))
-            sources = torch.stack([low[s] for _, s in group])
-            # keys and values have a dropout of their own, as the reference has it
-            sources = self.embed_drop(sources.expand(2, *sources.shape))
-            mixed += self.cross(targets, plans[group[0]], which, sources).unbind(0)
-        return mixed
-
-    def _last_steps(
-        self, both: list[Tensor], lengths: list[Tensor], plans: dict[tuple[int, int], Plan]
-    ) -> list[Tensor]:
-        """(B, 2d) of each target modality."""
-        aligned = len(plans) == 1
-        groups: list[tuple[int, ...]] = [(0, 1, 2)] if aligned else [(0,), (1,), (2,)]
-        last: list[Tensor] = []
-        for group in groups:
-            first = group[0]
-            plan = plans[PAIRS[0] if aligned else (first, first)]
-            own = lengths[first]
-            read = ((own.cumsum(0) - 1).to(both[first].device, non_blocking=True), last_step(plan, own))
-            states = self.embed_drop(torch.stack([both[m] for m in group]))
-            last += self.within(states, plan, slice(first, first + len(group)), read=read).unbind(0)
-        return last
-
     def _sequences(self, batch: Batch) -> list[Ragged]:
-        text = batch.text
-        if self.text is not None:
-            states = self.text.states(text)  # (B, T, D)
-            starts = torch.arange(len(states), device=states.device) * states.shape[1]
-            text = Ragged(states.flatten(0, 1), starts, text.lengths)
-        sequences = {"text": text, "audio": batch.audio, "vision": batch.vision}
+        """The three modalities; text as token states, and the padding as steps like any others, where asked for."""
+        text = batch.text if self.text is None else _ragged(self.text.states(batch.text), batch.text.lengths)
+        sequences, layout = [text, batch.audio, batch.vision], batch.layout
         if not self.config.attend_padding:
-            return list(sequences.values())
-        return [_with_padding(s, batch.layout.lengths[m], batch.layout.side) for m, s in sequences.items()]
+            return sequences
+        padded = [s.padded(layout.lengths[m], layout.side) for m, s in zip(MODALITIES, sequences, strict=True)]
+        return [_ragged(x, torch.full((len(x),), x.shape[1])) for x in padded]
 
     def _low_level(self, sequences: list[Ragged]) -> tuple[list[Tensor], list[Tensor]]:
         """Each modality's convolved rows (R, d), and each utterance's length (B,) there."""
-        x, lengths = [], []
-        for i, (sequence, conv) in enumerate(zip(sequences, self.convs, strict=True)):
-            rows = sequence.rows.index_select(0, _places(sequence))  # (R, d_m)
-            if i == 0:
-                rows = self.text_drop(rows)
-            convolved, own = _convolve(rows, sequence.lengths, conv.get_parameter("weight"), self.config.same_length)
-            x.append(convolved)
-            lengths.append(own)
-        return x, lengths
+        text, audio, vision = (rows_in_order(s) for s in sequences)  # (R, d_m)
+        convolved = [
+            convolve(rows, s.lengths, conv.get_parameter("weight"), self.config.same_length)
+            for rows, s, conv in zip((self.text_drop(text), audio, vision), sequences, self.convs, strict=True)
+        ]
+        return [x for x, _ in convolved], [n for _, n in convolved]
 
     def _embed(self, rows: Tensor, lengths: Tensor) -> Tensor:
         """sqrt(d) x and a position; as in the reference a step whose first channel is exactly 0 has none."""
@@ -222,46 +258,42 @@ class Model(nn.Module):
         if not self.config.positions:
             return scaled
         encoding = positional_encoding(int(lengths.max()), rows.shape[1], rows.device)
-        return scaled + encoding[_steps(lengths, rows.device)] * (rows[:, :1] != 0)
+        return scaled + encoding[steps_of(lengths, rows.device)] * (rows[:, :1] != 0)
+
+    def _plans(self, lengths: list[Tensor], device: torch.device) -> Plans:
+        """One plan for all where the modalities are aligned."""
+        if all(torch.equal(n, lengths[0]) for n in lengths):
+            return dict.fromkeys(PAIRS + SELF, make_plan(lengths[0], lengths[0], self.config.future_mask, device))
+        return {(t, s): make_plan(lengths[t], lengths[s], self.config.future_mask, device) for t, s in PAIRS + SELF}
+
+    def _crossmodal(self, low: list[Tensor], plans: Plans) -> list[Tensor]:
+        """(R_target, d) of each of PAIRS."""
+        mixed: list[Tensor] = []
+        for group in _groups(PAIRS, plans):
+            targets = self.embed_drop(torch.stack([low[t] for t, _ in group]))
+            sources = torch.stack([low[s] for _, s in group])
+            sources = self.embed_drop(sources.expand(2, *sources.shape))  # keys' and values' own; reference code
+            which = slice(len(mixed), len(mixed) + len(group))
+            mixed += self.cross(targets, plans[group[0]], which, sources).unbind(0)
+        return mixed
+
+    def _last_steps(self, both: list[Tensor], lengths: list[Tensor], plans: Plans) -> list[Tensor]:
+        """(B, 2d) of each target modality."""
+        last: list[Tensor] = []
+        for group in _groups(SELF, plans):
+            plan, own = plans[group[0]], lengths[group[0][0]]
+            states = self.embed_drop(torch.stack([both[m] for m, _ in group]))
+            read = ((own.cumsum(0) - 1).to(states.device, non_blocking=True), last_step(plan, own))
+            last += self.within(states, plan, slice(len(last), len(last) + len(group)), read=read).unbind(0)
+        return last
 
 
-def _each_step(x: Tensor, lengths: Tensor, device: torch.device) -> Tensor:
-    """(R,): x (B,) of each utterance, for each of its steps. lengths: (B,) on the CPU, so that R is known at once."""
-    own = lengths.to(device, non_blocking=True)
-    return torch.repeat_interleave(x.to(device, non_blocking=True), own, output_size=int(lengths.sum()))
+def _ragged(x: Tensor, lengths: Tensor) -> Ragged:
+    """(B, T, d) padded on the right."""
+    return Ragged(x.flatten(0, 1), torch.arange(len(x), device=x.device) * x.shape[1], lengths)
 
 
-def _steps(lengths: Tensor, device: torch.device) -> Tensor:
-    """(R,): 0, 1, ... for each utterance."""
-    return torch.arange(int(lengths.sum()), device=device) - _each_step(first_rows(lengths), lengths, device)
-
-
-def _places(sequences: Ragged) -> Tensor:
-    """(R,): where the utterances' rows are among sequences.rows, one utterance after the other."""
-    lengths, device = sequences.lengths, sequences.rows.device
-    return _each_step(sequences.starts, lengths, device) + _steps(lengths, device)
-
-
-def _convolve(rows: Tensor, lengths: Tensor, weight: Tensor, same_length: bool) -> tuple[Tensor, Tensor]:
-    """Conv1d without bias over each utterance by itself: rows (R, in), weight (d, in, k) -> (R', d), lengths (B,).
-
-    same_length: zeros on both sides. Otherwise k - 1 steps fewer, and one at least.
-    """
-    kernel, device = weight.shape[2], rows.device
-    if kernel == 1:
-        return rows @ weight[:, :, 0].t(), lengths
-    out = lengths if same_length else (lengths - kernel + 1).clamp(min=1)
-    tap = torch.arange(kernel, device=device)
-    place = _steps(out, device)[:, None] + tap - ((kernel - 1) // 2 if same_length else 0)  # (R', k)
-    own, start = (_each_step(x, out, device)[:, None] for x in (lengths, first_rows(lengths)))
-    index = (start + place).masked_fill_((place < 0) | (place >= own), len(rows))
-    # what each row gives to each of k places, and a row of zeros for what is beyond the ends
-    given = F.pad(rows @ weight.permute(1, 2, 0).flatten(1), (0, 0, 0, 1)).unflatten(1, (kernel, -1))  # (R + 1, k, d)
-    return given[index, tap].sum(1), out
-
-
-def _with_padding(sequences: Ragged, nominal: int, side: str) -> Ragged:
-    """The same sequences, the padding to `nominal` being rows like any others."""
-    rows = sequences.padded(nominal, side)
-    lengths = torch.full_like(sequences.lengths, nominal)
-    return Ragged(rows.flatten(0, 1), torch.arange(len(rows), device=rows.device) * nominal, lengths)
+def _groups(pairs: Pairs, plans: Plans) -> list[Pairs]:
+    """All pairs at once where they share one plan, else each by itself."""
+    shared = all(plans[pair] is plans[pairs[0]] for pair in pairs)
+    return [pairs] if shared else [(pair,) for pair in pairs]

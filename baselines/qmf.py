@@ -42,14 +42,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.ef_lstm import TokenStates
 from hycon.data.batch import Batch
 from hycon.data.manifest import MODALITIES
+from hycon.encoders import TokenStates
 from hycon.errors import UserError
-from hycon.fusion import outer
 from hycon.kernels.dropout import Dropout
 from hycon.kernels.lstm import packed_lstm
-from hycon.kernels.packing import packed_order, packed_rows
+from hycon.kernels.packing import Packing, pack
+from hycon.kernels.tensor_product import outer
 from hycon.output import Output, as_prediction, outputs
 from hycon.text import PretrainedText
 from hycon.train import Training
@@ -127,8 +127,8 @@ class TextAmplitudes(nn.Module):
         self.drop = Dropout(dropout)
         self.linear = nn.Linear(hidden, width)
 
-    def forward(self, x: Tensor, sizes: list[int]) -> Tensor:
-        return self.linear(self.drop(packed_lstm(self.lstm, x, sizes)))
+    def forward(self, x: Tensor, packing: Packing) -> Tensor:
+        return self.linear(self.drop(packed_lstm(self.lstm, x, packing)))
 
 
 class Phases(nn.Module):
@@ -221,13 +221,12 @@ class Model(nn.Module):
     def _measure(self, batch: Batch) -> Tensor:
         """(B, K): each projector's highest probability over the utterance's mixtures."""
         device = batch.label.device
-        sizes, *order, _ = packed_order(batch.text.lengths)
-        where = tuple(index.to(device) for index in order)  # the utterance and the step of each real word
-        words = packed_rows(batch.text, *where)  # (R, d_l), or (R,) ids
-        rows = self.text(batch)[where] if self.text.text else words
+        packing = pack(batch.text.lengths, device)
+        where = packing.sequence, packing.step  # the utterance and the place in it of each real word
+        words = packing.rows(batch.text)  # (R, d_l), or (R,) ids
         amplitudes = [
-            self.text_amplitudes(rows, sizes),
-            *(net(packed_rows(getattr(batch, m), *where)) for m, net in self.amplitudes.items()),
+            self.text_amplitudes(packing.rows(self.text(batch)), packing),
+            *(net(packing.rows(getattr(batch, m))) for m, net in self.amplitudes.items()),
         ]
         states, lengths = word_states(torch.stack([a.float() for a in amplitudes], 1), self.phases(words))
         weight = lengths @ self.modality_weights.softmax(0)  # (R,)

@@ -40,7 +40,7 @@ from hycon.errors import UserError
 from hycon.fusion import batch_norm
 from hycon.kernels.dropout import Dropout
 from hycon.kernels.lstm import packed_lstm
-from hycon.kernels.packing import packed_order, packed_rows
+from hycon.kernels.packing import pack
 from hycon.output import Output, as_prediction, outputs
 from hycon.text import PretrainedText
 from hycon.train import Training
@@ -127,19 +127,15 @@ class Model(nn.Module):
         self.out = nn.Linear(config.hidden, outputs(emotions))
 
     def forward(self, batch: Batch) -> Output:
-        sizes, *indices = packed_order(batch.text.lengths)
-        sequence, step, last = (i.to(batch.label.device, non_blocking=True) for i in indices)
-        if self.text is None:
-            words = packed_rows(batch.text, sequence, step)  # (R, d_l)
-        else:
-            words = self.text.states(batch.text)[sequence, step]
-        audio, vision = (packed_rows(x, sequence, step) for x in (batch.audio, batch.vision))  # (R, d_m)
+        packing = pack(batch.text.lengths, batch.label.device)
+        words = packing.rows(batch.text if self.text is None else self.text.states(batch.text))  # (R, d_l)
+        audio, vision = packing.rows(batch.audio), packing.rows(batch.vision)  # (R, d_m)
         audio = batch_norm(self.norm, audio, len(audio))
         mixed = self.mix(torch.cat([self.audio(audio, words), self.vision(vision, words)], 1))  # h: (R, d_l)
         shift = self.shift(words, mixed)
         if self.config.detach:
             shift = shift.detach()
-        final = packed_lstm(self.lstm, self.drop(words + shift), sizes)[last]  # (B, hidden)
+        final = packed_lstm(self.lstm, self.drop(words + shift), packing)[packing.last]  # (B, hidden)
         return Output(as_prediction(self.out(final), self.emotions), multimodal=final)
 
     def shift(self, words: Tensor, mixed: Tensor) -> Tensor:

@@ -37,10 +37,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.ef_lstm import Head, TokenStates
 from hycon.data.batch import Batch
+from hycon.encoders import Head, TokenStates
 from hycon.kernels.dropout import Dropout
-from hycon.kernels.packing import packed_order
+from hycon.kernels.packing import Packing, pack
 from hycon.output import Output, as_prediction, outputs
 from hycon.text import PretrainedText
 from hycon.train import Training
@@ -143,13 +143,13 @@ class AuxiliaryLSTM(nn.Module):
         self.gate, self.enhance = uniform(2, d, hidden), uniform(2, d, hidden)
         self.recurrent, self.bias = uniform(2, hidden, 5 * hidden), uniform(2, 1, 5 * hidden)
 
-    def forward(self, language: Tensor, auxiliary: Tensor, sizes: list[int], last: Tensor) -> Tensor:
-        """sizes, last: of `packed_order`; returns each sequence's state at its last step."""
+    def forward(self, language: Tensor, auxiliary: Tensor, packing: Packing) -> Tensor:
+        """Each sequence's state at its last step."""
         h = self.hidden
         inputs = torch.baddbmm(self.bias, language.expand(2, -1, -1), self.language)  # (2, R, 5 h)
         gated = torch.bmm(auxiliary, torch.cat([self.gate, self.enhance], 2))
         inputs = inputs + F.pad(gated[:, :, :h], (0, 4 * h))
-        return self._run(inputs, gated[:, :, h:], sizes)[:, last]
+        return self._run(inputs, gated[:, :, h:], packing.sizes)[:, packing.last]
 
     def _run(self, inputs: Tensor, enhancement: Tensor, sizes: list[int]) -> Tensor:
         """(2, R, h): the state at every step; sequences that have ended are no longer computed.
@@ -190,9 +190,8 @@ class Model(nn.Module):
         device = batch.label.device
         steps = torch.arange(batch.text.longest, device=device)
         real = (steps < batch.text.device_lengths()[:, None]).float()[:, None]  # (B, 1, T)
-        sizes, *order = packed_order(batch.text.lengths)
-        sequence, step, last = (index.to(device) for index in order)
-        rows = {m: self.tcn[m](x, real)[sequence, step] for m, x in sequences.items()}  # (R, d)
-        ends = self.lstm(rows["text"], torch.stack([rows["audio"], rows["vision"]]), sizes, last)
+        packing = pack(batch.text.lengths, device)
+        rows = {m: packing.rows(self.tcn[m](x, real)) for m, x in sequences.items()}  # (R, d)
+        ends = self.lstm(rows["text"], torch.stack([rows["audio"], rows["vision"]]), packing)
         multimodal = torch.cat([ends[0], ends[1]], 1)  # (B, 2 h)
         return Output(as_prediction(self.head(multimodal), self.emotions), multimodal=multimodal)

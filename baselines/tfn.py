@@ -33,9 +33,10 @@ from hycon.data.batch import Batch
 from hycon.data.manifest import MODALITIES
 from hycon.data.ragged import Ragged
 from hycon.encoders import FrontEndConfig, FusionNet
-from hycon.fusion import TensorFusion, batch_norm, tensor_linear, with_one
+from hycon.fusion import TensorFusion, batch_norm, with_one
 from hycon.kernels.dropout import Dropout
 from hycon.kernels.lstm import last_hidden
+from hycon.kernels.tensor_product import tensor_linear
 from hycon.output import Output, as_prediction, outputs
 from hycon.text import PretrainedText
 from hycon.train import Training

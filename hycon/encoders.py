@@ -1,16 +1,13 @@
-"""Unimodal encoders (HyCon sec. 3.2, eq. 1): `F^m`, and the "last time step" of what they give.
+"""Unimodal encoders (HyCon sec. 3.2, eq. 1) and heads: what HyCon and several baselines have in common.
 
-The architecture is the one whose parameters count exactly to the paper's Table 8: bert-base-uncased without pooler, a
-bias-free Conv1d(k=3) to d per modality, and MulT's pre-LN Transformer (hycon/transformer.py) for audio and vision.
+`FrontEnd` is HyCon's. Its architecture is the one whose parameters count exactly to the paper's Table 8:
+bert-base-uncased without pooler (hycon/text.py), a bias-free Conv1d(k=3) to d per modality, and MulT's pre-LN
+Transformer (hycon/transformer.py) for audio and vision. `TokenStates` and `Head` are those of the recurrent baselines.
 
-The reference code pads every sequence to T = 50 and reads index T-1, a [PAD] position for BERT and a zero row for
-audio/vision. `PretrainedText` gives the same hidden states without the padding: a BERT layer's PAD queries attend to
-real tokens only (PAD keys are masked), so a PAD position that is read can be computed alone, given its position id, and
-one that is not read need not exist. Sentences of like length are encoded together, in a few chunks of the batch.
-
-So what the nominal length T is moves a prediction, in HyCon and in the baselines that share this front-end. With
-`readout=cls, mask_padding=True`, and `positions=own` where XLNet pads on the left, it does not (with `last_real` it
-still does for a BERT sentence that fills T: the convolution at its last step sees a [PAD] if there is room for one).
+The reference code pads every sequence to a nominal length T and reads index T-1, a [PAD] position for BERT and a zero
+row for audio and vision. So T moves a prediction, in HyCon and in the baselines that share this front-end. With
+`readout=cls, mask_padding=True`, and `positions=own` where XLNet pads on the left, it does not. With `last_real` it
+still does for a BERT sentence that fills T: the convolution at its last step sees a [PAD] if there is room for one.
 """
 
 from __future__ import annotations
@@ -27,15 +24,13 @@ from hycon.data.batch import Batch
 from hycon.data.manifest import MODALITIES
 from hycon.data.ragged import Ragged
 from hycon.errors import UserError, check_known
+from hycon.kernels.dropout import Dropout
 from hycon.output import Output, as_prediction, outputs
 from hycon.text import PretrainedText
 from hycon.transformer import SequenceEncoder
 
 READOUTS = ("last", "last_real", "cls", "mean")
 POSITIONS = ("nominal", "own")
-
-
-# ---------------------------------------------------------------------------------------------------- front-ends
 
 
 class TextProjection(nn.Module):
@@ -53,7 +48,7 @@ class TextProjection(nn.Module):
 
 @dataclass(frozen=True)
 class FrontEndConfig:
-    """What HyCon and the baselines that share its front-end configure alike. "lineage": the authors' code of MIB."""
+    """The options of HyCon's front-end, for HyCon and the baselines that share it. "lineage": the authors' MIB code."""
 
     d: int = 50  # sec. 4.4(3)
     layers: int = 3  # exact count of Table 8
@@ -143,6 +138,38 @@ class FusionNet(nn.Module):
         x = self.front(batch)  # {modality: (B, d)}
         multimodal = self.fusion(x)  # (B, width)
         return Output(as_prediction(self.predictor(multimodal), self.emotions), x, multimodal)
+
+
+class TokenStates(nn.Module):
+    """Text as a sequence for recurrent models.
+
+    With a pretrained encoder: its token states, Conv1d(k=3, no bias) to `d`, as (B, T, d), padded on the right; without
+    one: the vectors as they are, Ragged (width,).  `width` says how wide a step is.
+    """
+
+    def __init__(self, width: int, text: PretrainedText | None, d: int):
+        super().__init__()
+        self.text = text
+        self.conv = nn.Conv1d(text.width, d, 3, padding=1, bias=False) if text else None
+        self.width = d if text else width
+
+    def forward(self, batch: Batch) -> Tensor | Ragged:
+        if self.text is None or self.conv is None:
+            return batch.text
+        states = self.text.states(batch.text)
+        return self.conv(states.transpose(1, 2)).transpose(1, 2)
+
+
+class Head(nn.Module):
+    """dropout -> relu Linear(n, n) -> dropout -> Linear(n, out)."""
+
+    def __init__(self, width: int, dropout: float, out: int):
+        super().__init__()
+        self.drop = Dropout(dropout)
+        self.hidden, self.out = nn.Linear(width, width), nn.Linear(width, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.drop(F.relu(self.hidden(self.drop(x)))))
 
 
 def init_like_authors(module: nn.Module) -> None:

@@ -1,9 +1,9 @@
-"""Temporary files and folders whose names say who is writing them, so that a killed process leaves none for long.
+"""Files: written whole or not at all, checksums, and temporary names that say who is writing.
 
     .NAME.<machine>-<pid>-<start>.<random>.tmp        machine: 8 hex digits; start: of the process, as /proc has it
 
-What a process of this machine left and no longer writes is known to be abandoned at once. Anything else may belong to
-another machine on the same folder; `bench doctor` deletes it by its age.
+So what a killed process of this machine left is known to be abandoned at once. Anything else may belong to another
+machine on the same folder; `bench doctor` deletes it by its age.
 """
 
 from __future__ import annotations
@@ -75,5 +75,6 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def sha256_file(path: Path) -> str:
+    """64 hex digits. Raises OSError."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

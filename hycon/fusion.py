@@ -15,78 +15,12 @@ from torch import Tensor, nn
 
 from hycon.data.manifest import MODALITIES
 from hycon.errors import UserError, check_known
-from hycon.kernels.dropout import keep_mask
+from hycon.kernels.tensor_product import tensor_linear
 
 
 def with_one(x: Tensor) -> Tensor:
     """(B, d) -> (B, d + 1): a constant 1 is appended, so that products keep the lower orders (TFN sec. 4.2)."""
     return torch.cat([x, x.new_ones(len(x), 1)], 1)
-
-
-def outer(text: Tensor, audio: Tensor, vision: Tensor) -> Tensor:
-    """(B, l), (B, a), (B, v) -> (B, l * a * v): the three-fold outer product, flattened, text slowest."""
-    pair = (text[:, :, None] * audio[:, None]).flatten(1)
-    return (pair[:, :, None] * vision[:, None]).flatten(1)
-
-
-def tensor_linear(
-    text: Tensor, audio: Tensor, vision: Tensor, linear: nn.Linear, p: float = 0.0, training: bool = False
-) -> Tensor:
-    """`linear(dropout(outer(text, audio, vision), p))`: (B, l), (B, a), (B, v) -> (B, out).
-
-    On a CPU the outer product, TFN's largest tensor by far, is never made: it is built, dropped and multiplied in
-    blocks that stay in the cache.
-    """
-    p = p if training else 0.0
-    if text.device.type != "cpu" or p >= 1:
-        return linear(F.dropout(outer(text, audio, vision), p))
-    pair = (text[:, :, None] * audio[:, None]).flatten(1)
-    return _TensorLinear.apply(pair, vision, linear.weight, linear.bias, p)
-
-
-BLOCK = 2**18  # elements of the outer product made at a time: 1 MiB
-
-
-class _TensorLinear(torch.autograd.Function):
-    """pair (B, m), vision (B, v), weight (o, m * v), bias (o,), p -> (B, o), in blocks of a few columns of `pair`."""
-
-    @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
-    def forward(ctx: Any, pair: Tensor, vision: Tensor, weight: Tensor, bias: Tensor, p: float) -> Tensor:
-        ctx.columns = max(1, BLOCK // vision.numel())
-        out, ctx.kept, ctx.scale = bias.repeat(len(pair), 1), [], 1.0
-        width = ctx.columns * vision.shape[1]
-        for columns, part in zip(pair.split(ctx.columns, 1), weight.split(width, 1), strict=True):
-            block = (columns[:, :, None] * vision[:, None]).flatten(1)
-            if p:
-                kept, ctx.scale = keep_mask(block.shape, p)
-                ctx.kept.append(kept)
-                block.mul_(kept)
-            out.addmm_(block, part.t(), alpha=ctx.scale)
-        ctx.save_for_backward(pair, vision, weight)
-        return out
-
-    @staticmethod
-    @torch.amp.custom_bwd(device_type="cpu")
-    def backward(ctx: Any, grad: Tensor):  # type: ignore[override]
-        pair, vision, weight = ctx.saved_tensors
-        width = ctx.columns * vision.shape[1]
-        scaled = grad * ctx.scale
-        d_weight, d_pair, d_vision = torch.empty_like(weight), torch.empty_like(pair), torch.zeros_like(vision)
-        blocks = zip(*(x.split(ctx.columns, 1) for x in (pair, d_pair)), strict=True)
-        for i, (columns, d_columns) in enumerate(blocks):
-            part = slice(i * width, i * width + columns.shape[1] * vision.shape[1])
-            block = (columns[:, :, None] * vision[:, None]).flatten(1)
-            d_block = scaled @ weight[:, part]
-            if ctx.kept:
-                kept = ctx.kept[i].to(block.dtype)
-                block.mul_(kept)
-                d_block.mul_(kept)
-            d_weight[:, part] = scaled.t() @ block
-            cube = d_block.unflatten(1, (-1, vision.shape[1]))  # (B, columns, v)
-            d_columns.copy_(torch.bmm(cube, vision[:, :, None])[:, :, 0])
-            d_vision += torch.bmm(columns[:, None], cube)[:, 0]
-        return d_pair, d_vision, d_weight, grad.sum(0), None
 
 
 class Addition(nn.Module):
@@ -206,12 +140,12 @@ class GraphFusion(nn.Module):
         if self.norm_vertices:
             one = batch_norm(self.vertex_norm, one.flatten(0, 1), one.shape[1]).view_as(one)
         weight = self.importance(self.attention(one))[..., 0]  # (3, B)
-        alike = one.softmax(-1)
-        edge = _edge(weight, alike, FIRST, SECOND)
+        softmaxed = one.softmax(-1)
+        edge = _edge(weight, softmaxed, FIRST, SECOND)
         mixed = self.pairs(torch.cat([_of(one, FIRST), _of(one, SECOND)], -1))  # (3, B, d)
         two = self.phi(edge.softmax(0)[..., None] * mixed)
         vertices = torch.cat([one, two])  # (6, B, d)
-        above = _edge(torch.cat([weight, edge]), torch.cat([alike, mixed.softmax(-1)]), LEFT, RIGHT)  # (6, B)
+        above = _edge(torch.cat([weight, edge]), torch.cat([softmaxed, mixed.softmax(-1)]), LEFT, RIGHT)  # (6, B)
         mixed = self.triples(torch.cat([_of(vertices, LEFT), _of(vertices, RIGHT)], -1))
         three = self.phi(above.softmax(0)[..., None] * mixed)
         layers = [(weight[..., None] * one).mean(0), two.sum(0), three.sum(0)]
@@ -227,9 +161,9 @@ def _of(vertices: Tensor, which: Sequence[int]) -> Tensor:
     return torch.stack([vertices[i] for i in which])
 
 
-def _edge(weight: Tensor, alike: Tensor, left: Sequence[int], right: Sequence[int]) -> Tensor:
+def _edge(weight: Tensor, softmaxed: Tensor, left: Sequence[int], right: Sequence[int]) -> Tensor:
     """Importances (V, B) and softmaxed vertices (V, B, d) -> edges (E, B), not yet normalised."""
-    common = (_of(alike, left) * _of(alike, right)).sum(-1)
+    common = (_of(softmaxed, left) * _of(softmaxed, right)).sum(-1)
     return (_of(weight, left) + _of(weight, right)) / (common + 0.5)
 
 

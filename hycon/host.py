@@ -1,4 +1,4 @@
-"""The machine and its processes: who is alive, and freed memory that a process that trains keeps."""
+"""This machine: where the packages lie, which processes are alive, and what training does with freed memory."""
 
 from __future__ import annotations
 

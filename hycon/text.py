@@ -18,20 +18,20 @@ from torch import Tensor, nn
 
 from hycon.data.ragged import Ragged
 from hycon.kernels.dropout import replace_dropout
+from hycon.kernels.padding import first_rows, rows_in_order
 
 Injection = Callable[[Tensor, Tensor], Tensor]  # (b, t, D) hidden states, (b,) their utterances -> (b, t, D)
 CHUNK = {"cpu": 8, "cuda": 64}  # sentences encoded together; on a CPU padding costs more than calls, on a GPU less
 
 
 class PretrainedText(nn.Module):
-    """A BERT or XLNet (transformers) read without padding.
+    """A BERT or XLNet of the library transformers, read without padding.
 
-    kind: "bert" (nominal padding on the right) or "xlnet" (on the left; its positions are relative, so how far it is
-    padded changes nothing, and its last nominal step is the real [CLS]).  At XLNet's first word the read-out `mean`
-    takes the step before as zero, where the padded computation has what XLNet makes of its last PAD.
+    kind: "bert" or "xlnet". BERT's nominal padding is on the right. XLNet's is on the left: its positions are relative,
+    so how far it is padded changes nothing, and its last nominal step is the real [CLS].
 
-    BERT attends by scaled_dot_product_attention. transformers has no such form of XLNet, whose relative positions add
-    a term per query and key.
+    At XLNet's first word the read-out `mean` takes the step before as zero, where the padded computation has what XLNet
+    makes of its last PAD.
     """
 
     def __init__(self, model: nn.Module, kind: str):
@@ -50,27 +50,16 @@ class PretrainedText(nn.Module):
         inject: layer `before` reads what it makes of that layer's input (b, t, D), given whose it is (b,), on the CPU:
         indices into the batch.
         """
-        longest = text.longest
-        parts = [
-            F.pad(hidden, (0, 0, 0, longest - hidden.shape[1]))
-            for hidden, _ in self._chunks(text, torch.zeros(len(text), 0, dtype=torch.long), inject, before)
-        ]
-        return self._restore(torch.cat(parts), text)
+        chunks = self._chunks(text, torch.zeros(len(text), 0, dtype=torch.long), inject, before)
+        return _in_order([F.pad(hidden, (0, 0, 0, text.longest - hidden.shape[1])) for hidden, *_ in chunks], text)
 
     def windows(self, text: Ragged, readout: str, nominal: int) -> Tensor:
         """(B, 3, D): what a Conv1d(k=3, padding=1) sees at the read-out step of the sequence padded to `nominal`.
 
         "mean" gives the mean over the real steps of that triple, to the same effect since the convolution is linear.
         """
-        extra = self._extra(text, readout, nominal)
-        parts = []
-        order = self._order(text)
-        for start, (hidden, queried) in zip(
-            range(0, len(text), self._size(text)), self._chunks(text, extra), strict=True
-        ):
-            lengths = text.lengths[order[start : start + self._size(text)]].to(hidden.device)
-            parts.append(self._window(hidden, queried, lengths, readout, nominal))
-        return self._restore(torch.cat(parts), text)
+        chunks = self._chunks(text, self._extra(text, readout, nominal))
+        return _in_order([self._window(*chunk, readout, nominal) for chunk in chunks], text)
 
     def _extra(self, text: Ragged, readout: str, nominal: int) -> Tensor:
         """(B, Q) nominal positions to compute beside the real tokens."""
@@ -97,35 +86,29 @@ class PretrainedText(nn.Module):
         before = hidden[row, (lengths - 2).clamp(min=0)] * (lengths > 1)[:, None]
         return torch.stack([before, final, after], 1)
 
-    def _size(self, text: Ragged) -> int:
-        return CHUNK.get(text.rows.device.type, 64)
+    def _chunks(
+        self, text: Ragged, extra: Tensor, inject: Injection | None = None, before: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Encode the batch a few sentences at a time, longest first: `_encode`'s (b, t, D) and (b, Q, D), lengths (b,).
 
-    def _order(self, text: Ragged) -> Tensor:
-        return torch.argsort(text.lengths, descending=True, stable=True)
-
-    def _restore(self, encoded: Tensor, text: Ragged) -> Tensor:
-        return encoded[torch.argsort(self._order(text)).to(encoded.device)]
-
-    def _chunks(self, text: Ragged, extra: Tensor, inject: Injection | None = None, before: int = 0):
-        """Encode the batch, longest sentences first. Words are embedded once for all chunks: the gradient of the
-        embedding table is as large as the table, so one a batch is enough."""
-        order = self._order(text)
+        Words are embedded once for all chunks: the gradient of the embedding table is as large as the table, so one a
+        batch is enough.
+        """
+        order = _longest_first(text)
         text, extra = text.take(order), extra[order].to(text.rows.device)
-        owner = torch.repeat_interleave(torch.arange(len(text)), text.lengths).to(text.rows.device)
-        first = text.lengths.cumsum(0) - text.lengths
-        within = torch.arange(len(owner), device=owner.device) - first.to(owner.device)[owner]
-        tokens = text.rows[text.starts[owner] + within]  # (R,) the real tokens of this batch, one after the other
-        own = text.device_lengths()[:, None]
-        known = extra < own
+        tokens = rows_in_order(text)  # (R,) the real tokens of this batch, one after the other
+        known = extra < text.device_lengths()[:, None]
         queries = text.rows[torch.where(known, text.starts[:, None] + extra, 0)].masked_fill(~known, int(text.pad))
         embedded = self.model.get_input_embeddings()(torch.cat([tokens, queries.flatten()]))  # type: ignore[operator]
         real, queried = embedded[: len(tokens)], embedded[len(tokens) :].unflatten(0, extra.shape)
-        words = Ragged(real, first.to(owner.device), text.lengths)
-        for start in range(0, len(text), self._size(text)):
-            stop = min(start + self._size(text), len(text))
+        words = Ragged(real, first_rows(text.lengths).to(real.device), text.lengths)
+        size = CHUNK.get(real.device.type, 64)
+        for start in range(0, len(text), size):
+            stop = min(start + size, len(text))
+            some = words.slice(start, stop)
             with self._injected(inject, before, order[start:stop]):
-                encoded = self._encode(words.slice(start, stop), queried[start:stop], extra[start:stop])
-            yield encoded
+                encoded = self._encode(some, queried[start:stop], extra[start:stop])
+            yield *encoded, some.device_lengths()
 
     @contextmanager
     def _injected(self, inject: Injection | None, before: int, utterances: Tensor) -> Iterator[None]:
@@ -172,3 +155,13 @@ class PretrainedText(nn.Module):
             position_ids=torch.cat([step, extra], 1),
         ).last_hidden_state
         return hidden[:, :length] * real[:, :, None], hidden[:, length:]
+
+
+def _longest_first(text: Ragged) -> Tensor:
+    return torch.argsort(text.lengths, descending=True, stable=True)
+
+
+def _in_order(chunks: list[Tensor], text: Ragged) -> Tensor:
+    """What `_chunks` gave, joined in the order of the batch."""
+    encoded = torch.cat(chunks)
+    return encoded[torch.argsort(_longest_first(text)).to(encoded.device)]

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hycon.data.ragged import Ragged
-from hycon.kernels.dropout import Dropout, dropout
+from hycon.kernels.attention import masked_attention
+from hycon.kernels.dropout import Dropout
 
 
 def positional_encoding(length: int, d: int, device: torch.device) -> Tensor:
@@ -49,19 +50,9 @@ class EncoderLayer(nn.Module):
         weight, bias = self.in_proj_weight, self.in_proj_bias
         q = self._split(F.linear(query, weight[:d], bias[:d]))  # (B, h, T, d/h)
         k, v = (self._split(y) for y in F.linear(normed, weight[d:], bias[d:]).chunk(2, -1))
-        attended = self._attend(q, k, v, mask)
+        attended = masked_attention(q, k, v, mask, self.attn_dropout if self.training else 0.0)
         x = x + self.res_drop(self.out_proj(attended.transpose(1, 2).flatten(2)))
         return x + self.res_drop(self.fc2(self.relu_drop(F.relu(self.fc1(self.norm2(x))))))
-
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """Attention; where a CPU trains with dropout, torch's kernel would draw its mask the slow way."""
-        p = self.attn_dropout if self.training else 0.0
-        if q.is_cuda or p == 0:
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)
-        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (B, h, t, T)
-        if mask is not None:
-            scores = scores.masked_fill(~mask, float("-inf"))
-        return dropout(scores.softmax(-1), p, True) @ v
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)

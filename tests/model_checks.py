@@ -64,7 +64,8 @@ def unmoved(net):
 def check_gradients(net, batch, output=None, unused=frozenset()):
     """A finite loss, and a finite gradient in every parameter, not all zeros but for those called as in `unused`."""
     loss = loss_of(net.train(), batch, output)
-    assert loss.dim() == 0 and torch.isfinite(loss)
+    assert loss.dim() == 0
+    assert torch.isfinite(loss)
     loss.backward()
     assert {name.rpartition(".")[2] for name in unmoved(net)} <= unused
     assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)

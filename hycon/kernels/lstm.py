@@ -1,13 +1,18 @@
-"""LSTMs over sequences of unequal length: an utterance's prediction never depends on how far its batch is padded.
+"""LSTMs over packed rows: an utterance's prediction never depends on how far its batch is padded.
 
-On a CPU an LSTM runs over packed rows by our own autograd function: the input products of all steps in one matrix
-product, then one small product a step over the sequences still alive; the backward pass is written out, and the
-gradient of an input that nobody asks for is not computed. On a GPU cuDNN takes the same packed rows, except where cell
-states are asked for, which cuDNN keeps to itself: then the function of the CPU runs there, step by step.
+    i, f, g, o = W x_t + U h_{t-1} + b
+    c_t = sigmoid(f) o c_{t-1} + sigmoid(i) o tanh(g)
+    h_t = sigmoid(o) o tanh(c_t)
+
+`plain_layer` is these equations. On a CPU the fast body runs: the input products of all steps in one matrix product,
+then one small product a step over the sequences that still run. Its backward pass is written out, and the gradient of
+an input that nobody asks for is not computed. On CUDA cuDNN takes the same packed rows, but it gives no cell states:
+where those are asked for, the fast body runs on a GPU too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,64 +20,97 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from hycon.data.ragged import Ragged
+from hycon.errors import UserError
 from hycon.kernels.dropout import dropout
-from hycon.kernels.packing import packed_order, packed_rows, rows_before, step_before
+from hycon.kernels.packing import Packing, pack
+
+States = tuple[Tensor, Tensor]  # hidden and cell states, (R, h) each
 
 
 def last_hidden(lstm: nn.LSTM, *sources: Tensor | Ragged, lengths: Tensor) -> Tensor:
     """(B, h): the top layer's hidden state at each sequence's own last step; no compute on padding.
 
     sources: what is read at each step, side by side; Ragged, or (B, T, d) padded on the right.  lengths: (B,) on the
-    CPU.  `lstm` is unidirectional and has biases.
+    CPU.  Raises UserError as `packed_lstm`.
     """
-    sizes, *indices = packed_order(lengths)
-    device = lstm.get_parameter("weight_ih_l0").device
-    sequence, step, last = (i.to(device, non_blocking=True) for i in indices)
-    rows = [packed_rows(x, sequence, step) if isinstance(x, Ragged) else x[sequence, step] for x in sources]
-    return packed_lstm(lstm, torch.cat(rows, 1) if len(rows) > 1 else rows[0], sizes)[last]
+    packing = pack(lengths, lstm.get_parameter("weight_hh_l0").device)
+    rows = [packing.rows(x) for x in sources]
+    return packed_lstm(lstm, torch.cat(rows, 1) if len(rows) > 1 else rows[0], packing)[packing.last]
 
 
-def packed_lstm(lstm: nn.LSTM, rows: Tensor, sizes: list[int]) -> Tensor:
-    """(R, h): the top layer's hidden state at every step, in packed order. rows: (R, d).
+def packed_lstm(lstm: nn.LSTM, rows: Tensor, packing: Packing) -> Tensor:
+    """(R, d) in packed order -> (R, h): the top layer's hidden state at every step, from a zero state.
 
     In the weights' precision under autocast too: a recurrence over many steps gathers rounding errors.
+    Raises UserError for an LSTM with two directions, without biases or with a projection. What `batch_first` says does
+    not matter here.
     """
     if rows.is_cuda:
-        return torch_lstm(lstm, rows, sizes)
-    return packed_states(lstm, rows, sizes, rows_before(sizes, rows.device))[0]
+        return torch_lstm(lstm, rows, packing)
+    return packed_states(lstm, rows, packing)[0]
 
 
-def torch_lstm(lstm: nn.LSTM, rows: Tensor, sizes: list[int]) -> Tensor:
-    """`packed_lstm` by the module itself: cuDNN on a GPU."""
+def packed_states(lstm: nn.LSTM, rows: Tensor, packing: Packing) -> States:
+    """As `packed_lstm`, with the top layer's cell states beside the hidden ones: (R, h), (R, h)."""
+    return _through_layers(_Layer.apply, lstm, rows, packing)
+
+
+def plain_states(lstm: nn.LSTM, rows: Tensor, packing: Packing) -> States:
+    """`packed_states` in ordinary PyTorch, one step after the other."""
+    return _through_layers(plain_layer, lstm, rows, packing)
+
+
+def torch_lstm(lstm: nn.LSTM, rows: Tensor, packing: Packing) -> Tensor:
+    """`packed_lstm` by the module itself, which on CUDA is cuDNN."""
+    _check(lstm)
     with torch.autocast(rows.device.type, enabled=False):
-        packed = PackedSequence(rows.to(lstm.get_parameter("weight_ih_l0").dtype), torch.tensor(sizes))
-        return lstm(packed)[0].data
+        weight = lstm.get_parameter("weight_hh_l0")
+        return lstm(PackedSequence(rows.to(weight.dtype), torch.tensor(packing.sizes)))[0].data
 
 
-def packed_states(lstm: nn.LSTM, rows: Tensor, sizes: list[int], before: Tensor | None) -> tuple[Tensor, Tensor]:
-    """(R, h), (R, h): the top layer's hidden and cell state at every step, in packed order. rows: (R, d).
+def _check(lstm: nn.LSTM) -> None:
+    for refused, what in (
+        (lstm.bidirectional, "two directions (bidirectional=True); use an LSTM for each"),
+        (not lstm.bias, "no biases (bias=False)"),
+        (lstm.proj_size > 0, f"a projection (proj_size={lstm.proj_size})"),
+    ):
+        if refused:
+            raise UserError(f"An LSTM over packed rows cannot have {what}.")
 
-    before: as `rows_before` gives it.  Precision as in `packed_lstm`.
-    """
+
+def _through_layers(layer: Callable[..., States], lstm: nn.LSTM, rows: Tensor, packing: Packing) -> States:
+    _check(lstm)
     cells = rows
-    for layer in range(lstm.num_layers):
-        weights = (getattr(lstm, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+    for number in range(lstm.num_layers):
+        weights = (getattr(lstm, f"{name}_l{number}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
         w_ih, w_hh, b_ih, b_hh = weights
-        if layer:
+        if number:
             rows = dropout(rows, lstm.dropout, lstm.training)
         with torch.autocast(rows.device.type, enabled=False):
-            rows, cells = _Layer.apply(rows.to(w_ih.dtype), w_ih, w_hh, b_ih + b_hh, sizes, before)
+            rows, cells = layer(rows.to(w_ih.dtype), w_ih, w_hh, b_ih + b_hh, packing)
     return rows, cells
 
 
+def plain_layer(x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor, packing: Packing) -> States:
+    """One layer: x (R, d), w_ih (4h, d), w_hh (4h, h), bias (4h,) -> (R, h), (R, h)."""
+    h = c = x.new_zeros(packing.sizes[0], w_hh.shape[1])
+    hidden, cells = [], []
+    for x_t in x.split(packing.sizes):
+        h, c = h[: len(x_t)], c[: len(x_t)]
+        i, f, g, o = (x_t @ w_ih.t() + h @ w_hh.t() + bias).chunk(4, 1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+        hidden.append(h)
+        cells.append(c)
+    return torch.cat(hidden), torch.cat(cells)
+
+
 class _Layer(torch.autograd.Function):
-    """One LSTM layer over packed rows: x (R, d) -> hidden and cell states (R, h). Gates as in nn.LSTM: i, f, g, o."""
+    """`plain_layer`, fast."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor, sizes: list[int], before: Tensor | None
-    ):
-        h = w_hh.shape[1]
+    def forward(ctx: Any, x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor, packing: Packing):  # type: ignore[override]
+        h, sizes = w_hh.shape[1], packing.sizes
         gates = torch.addmm(bias, x, w_ih.t())  # (R, 4h): becomes the activations in place
         cell, tanh, out = (gates.new_empty(len(x), h) for _ in range(3))
         recurrent = w_hh.t().contiguous()
@@ -91,15 +129,16 @@ class _Layer(torch.autograd.Function):
             torch.mul(o, t, out=y)
             h_before, c_before = y, c
         ctx.save_for_backward(x, w_ih, w_hh, gates, cell, tanh, out)
-        ctx.sizes, ctx.before = sizes, before
+        ctx.packing = packing
         ctx.set_materialize_grads(False)
         return out, cell
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, grad_cell: Tensor | None):  # type: ignore[override]
         x, w_ih, w_hh, gates, cell, tanh, out = ctx.saved_tensors
-        sizes, first, h = ctx.sizes, ctx.sizes[0], cell.shape[1]
-        k, a = _local_derivatives(gates, cell, tanh, step_before(cell, first, ctx.before), first)
+        packing: Packing = ctx.packing
+        sizes, first, h = packing.sizes, packing.sizes[0], cell.shape[1]
+        k, a = _local_derivatives(gates, cell, tanh, packing.step_before(cell), first)
         dc, dh = cell.new_zeros(first, h), cell.new_zeros(first, h)
         blocks = (a, k, k[:, : 3 * h].unflatten(1, (3, h)), k[:, 3 * h :], gates[:, h : 2 * h])
         steps = list(zip(sizes, *(b.split(sizes) for b in blocks), strict=True))
@@ -118,7 +157,7 @@ class _Layer(torch.autograd.Function):
                 dc_t.mul_(f_t)
                 torch.mm(k_t, w_hh, out=dh_t)
         dx = k @ w_ih if ctx.needs_input_grad[0] else None
-        return dx, k.t() @ x, k[first:].t() @ step_before(out, first, ctx.before), k.sum(0), None, None
+        return dx, k.t() @ x, k[first:].t() @ packing.step_before(out), k.sum(0), None
 
 
 def _local_derivatives(gates: Tensor, cell: Tensor, tanh: Tensor, before: Tensor, first: int) -> tuple[Tensor, Tensor]:

@@ -1,20 +1,67 @@
-"""Rows of sequences of unequal length in packed order: all first steps, all second steps, ..., longer sequences
-first."""
+"""Packed order: the steps of B sequences of unequal length as R rows without padding.
+
+All first steps come first, then all second steps, and so on; within a step, longer sequences before shorter ones. So
+the sequences that still run at a step are the first of those that ran at the step before.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hycon.data.ragged import Ragged
 
 
-def packed_order(lengths: Tensor) -> tuple[list[int], Tensor, Tensor, Tensor]:
-    """Rows in packed order: all first steps, all second steps, ..., longer sequences first.
+@dataclass(frozen=True)
+class Packing:
+    """Where each step of B sequences lies. All indices are int64 on one device.
 
-    lengths: (B,). Returns sizes (sequences alive at each step), sequence (R,) and step (R,) of each packed row, and
-    last (B,), the packed row where each sequence ends.
+    sizes: how many sequences have a first, a second, ... step.  sequence, step: (R,) whose row it is, and which of that
+    sequence's steps.  last: (B,) the row of each sequence's last step.
     """
+
+    sizes: list[int]
+    sequence: Tensor
+    step: Tensor
+    last: Tensor
+
+    @property
+    def first(self) -> Tensor:
+        """(B,) the sequence of each row of the first step: sequences from the longest to the shortest."""
+        return self.sequence[: self.sizes[0]]
+
+    def rows(self, x: Ragged | Tensor) -> Tensor:
+        """(R, ...) the steps of `x`: Ragged, or (B, T, ...) padded on the right."""
+        if isinstance(x, Ragged):
+            return x.rows.index_select(0, x.starts[self.sequence] + self.step)
+        return x[self.sequence, self.step]
+
+    def step_before(self, rows: Tensor) -> Tensor:
+        """(R, ...) -> (R - B, ...): for each row but those of first steps, the row of its sequence's step before."""
+        if self._before is None:
+            return rows[: len(rows) - self.sizes[0]]
+        return rows.index_select(0, self._before)
+
+    def shifted(self, rows: Tensor) -> Tensor:
+        """(R, d) -> (R, d): each row's row of the step before, zeros at first steps."""
+        return F.pad(self.step_before(rows), (0, 0, self.sizes[0], 0))
+
+    @cached_property
+    def _before(self) -> Tensor | None:
+        """(R - B,) where `step_before` finds them; None where all are equally long: then always B rows up."""
+        if self.sizes[0] == self.sizes[-1]:
+            return None
+        counts = torch.tensor(self.sizes)
+        before = torch.arange(self.sizes[0], sum(self.sizes)) - torch.repeat_interleave(counts[:-1], counts[1:])
+        return before.to(self.step.device, non_blocking=True)
+
+
+def pack(lengths: Tensor, device: torch.device | str = "cpu") -> Packing:
+    """The packing of sequences with these lengths, (B,) on the CPU, each at least 1; its indices are on `device`."""
     order = torch.argsort(lengths, descending=True, stable=True)
     ordered = lengths[order]
     alive = torch.arange(int(ordered[0]))[:, None] < ordered  # (T, B)
@@ -22,27 +69,4 @@ def packed_order(lengths: Tensor) -> tuple[list[int], Tensor, Tensor, Tensor]:
     sizes = alive.sum(1)
     last = torch.empty_like(order)
     last[order] = (sizes.cumsum(0) - sizes)[ordered - 1] + torch.arange(len(ordered))
-    return sizes.tolist(), order[rank], step, last
-
-
-def packed_rows(sequences: Ragged, sequence: Tensor, step: Tensor) -> Tensor:
-    """(R, ...): the rows of `sequences` in packed order; `sequence` and `step` as `packed_order` gives them."""
-    device = sequences.rows.device
-    own, step = (i.to(device, non_blocking=True) for i in (sequence, step))
-    return sequences.rows.index_select(0, sequences.starts[own] + step)
-
-
-def rows_before(sizes: list[int], device: torch.device) -> Tensor | None:
-    """(R - sizes[0],): for each packed row but the first steps', where the same sequence's step before is; None where
-    no sequence ends early: then it is always sizes[0] rows up."""
-    first = sizes[0]
-    if first == sizes[-1]:
-        return None
-    counts = torch.tensor(sizes)
-    before = torch.arange(first, sum(sizes)) - torch.repeat_interleave(counts[:-1], counts[1:])
-    return before.to(device, non_blocking=True)
-
-
-def step_before(rows: Tensor, first: int, before: Tensor | None) -> Tensor:
-    """(R, ...) -> (R - first, ...): the row of the step before. first: sizes[0].  before: as `rows_before` gives it."""
-    return rows[: len(rows) - first] if before is None else rows.index_select(0, before)
+    return Packing(sizes.tolist(), *(index.to(device, non_blocking=True) for index in (order[rank], step, last)))

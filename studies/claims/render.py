@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hycon.errors import check_known
-from studies.claims.file import METRICS
+from studies.claims.kinds import METRICS
 from studies.claims.verdict import (
     CANNOT,
     CONSISTENT,

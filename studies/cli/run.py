@@ -57,9 +57,9 @@ def do_ablate(options) -> int:
         do_list(argparse.Namespace(**{**vars(options), "what": "ablations"}))
         return 0
     from studies.aggregate.ablation import ablation_table, differences, render_ablation
-    from studies.lookup import task_of
+    from studies.lookup import manifest_of
 
-    task = task_of(options.corpus, options.data)
+    task = manifest_of(options.corpus, options.data).task if options.corpus else "sentiment"
     table = ablation_table(options.model, options.text, options.remove, parse_values(options.set), task)
     options.set = []
 
@@ -75,7 +75,7 @@ def _run(options, table, rows, show: Callable[[Any, Any], str]) -> int:
     from studies.aggregate.table import table_result
     from studies.engines.progress import Progress
     from studies.engines.slots import parse_slots, workers_for
-    from studies.lookup import profile_of
+    from studies.lookup import View, profile_of
     from studies.search.run import check_machines, check_rows, run_table, setting_for
 
     check_format(options.format, FORMATS)
@@ -116,17 +116,9 @@ def _run(options, table, rows, show: Callable[[Any, Any], str]) -> int:
         progress=lambda specs: Progress(specs, records, workers=workers, quiet=options.quiet),
         cluster=cluster,
     )
-    result = table_result(
-        table,
-        store,
-        corpus=setting.manifest.name,
-        data=options.data,
-        profile=profile.name,
-        encoders={kind: encoder["name"] for kind, encoder in setting.encoders.items()},
-        rows=rows,
-        studies=studies,
-        mixed=options.mixed,
-    )
+    encoders = {kind: encoder["name"] for kind, encoder in setting.encoders.items()}
+    view = View(setting.manifest.name, options.data, profile.name, encoders, mixed=options.mixed)
+    result = table_result(table, store, view, rows=rows, studies=studies)
     print(show(result, store).rstrip("\n"))
     for spec, reason in failed:
         print(f"bench: run {spec.id} ({spec.model}-{spec.text}) failed: {reason}", file=sys.stderr)

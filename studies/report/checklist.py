@@ -83,6 +83,7 @@ def validation_scores(scope: Scope, task: str) -> Grid | None:
     uses = [use for use in scope.uses if use.runs and _task(use) == task]
     if not uses:
         return None
+    protocol = scope.view.protocol
     columns = next(table for table in TABLES.values() if table.task == task).columns
     if task == "emotion":
         columns = tuple(column for column in columns if column.metric.startswith("average"))
@@ -92,7 +93,7 @@ def validation_scores(scope: Scope, task: str) -> Grid | None:
         (
             use.row.name,
             use.study.corpus,
-            *(_score(use.runs, split, column, scope.protocol) for column in columns for split in splits),
+            *(_score(use.runs, split, column, protocol) for column in columns for split in splits),
         )
         for use in uses
     ]
@@ -148,7 +149,7 @@ def _of_results(scope: Scope) -> Answers:
             _over(seeded, lambda r: r.valid_loss is not None and r.metrics.get("valid")),
             f"{valid} of {len(seeded)} seeded runs have it.",
         ),
-        "metrics": ("complete", f"Protocol {scope.protocol}; all protocols are in every record."),
+        "metrics": ("complete", f"Protocol {scope.view.protocol}; all protocols are in every record."),
     }
 
 

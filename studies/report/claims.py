@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hycon.errors import UserError
 from studies.claims.by_paper import against_paper
 from studies.claims.by_runs import evaluate
-from studies.claims.file import Claim
+from studies.claims.kinds import Claim
 from studies.claims.verdict import ClaimResult
 from studies.claims.verdict import Part as Comparison
 from studies.document.blocks import (
@@ -37,14 +37,7 @@ OTHER_SETTING = "not the paper’s"
 
 
 def evaluated(scope: Scope) -> Claims:
-    return evaluate(
-        scope.store,
-        corpus=scope.corpus,
-        data=scope.data,
-        profile=scope.profile,
-        encoders=scope.encoders,
-        protocol=scope.protocol,
-    )
+    return evaluate(scope.store, scope.view)
 
 
 def counts(found: Claims) -> Counts:
@@ -160,16 +153,7 @@ def figures(scope: Scope) -> Section:
     missing: list[str] = []
     for name, spec in FIGURES.items():
         try:
-            made = figure(
-                name,
-                scope.store,
-                format="svg",
-                corpus=scope.corpus,
-                profile=scope.profile,
-                data=scope.data,
-                encoders=scope.encoders,
-                protocol=scope.protocol,
-            )
+            made = figure(name, scope.store, scope.view)
         except UserError as error:
             missing.append(f"{spec.title}: {error}")
         else:

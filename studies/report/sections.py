@@ -55,7 +55,7 @@ def lead(scope: Scope) -> str:
     records = scope.records
     corpora = ", ".join(sorted({use.study.corpus for use in scope.uses})) or "none"
     dates = sorted({record.started[:10] for record in records if record.started})
-    said = f"Corpora: {corpora}. Metrics: protocol {scope.protocol}. "
+    said = f"Corpora: {corpora}. Metrics: protocol {scope.view.protocol}. "
     if not records:
         return said + "No run is finished."
     when = f", {dates[0]}" + (f" to {dates[-1]}" if len(dates) > 1 else "") if dates else ""

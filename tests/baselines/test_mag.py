@@ -93,7 +93,9 @@ def model_and_batch(text, batches, **config):
 def test_model(text, batches):
     model, batch = model_and_batch(text, batches)
     out = model(batch)
-    assert out.prediction.shape == (12,) and out.representations is None and out.multimodal.shape == (12, 32)
+    assert out.prediction.shape == (12,)
+    assert out.representations is None
+    assert out.multimodal.shape == (12, 32)
     out.prediction.square().sum().backward()
     silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert silent == (["text.model.mask_emb"] if text == "xlnet" else [])  # XLNet's pretraining only
@@ -127,7 +129,8 @@ def test_the_gate_stands_before_its_layer(text, layer, batches):
     assert not torch.allclose(plain, shifted, atol=1e-3)
     for (z, who), was in zip(seen, before[layer], strict=True):
         z = z.transpose(0, 1) if text == "xlnet" else z
-        assert torch.equal(z, was) and len(who) == was.shape[text == "xlnet"]
+        assert torch.equal(z, was)
+        assert len(who) == was.shape[text == "xlnet"]
     assert sorted(torch.cat([who for _, who in seen]).tolist()) == list(range(12))
     assert all(torch.equal(x, was) for x, was in zip(inputs[0], before[0], strict=True))  # as they come to the layer
     assert all(torch.equal(x, was) for x, was in zip(inputs[1], before[1], strict=True)) == (layer == 1)
@@ -183,8 +186,10 @@ def test_hidden_states_come_first_or_by_name(kind, name):
         (first, mask), named = layer(inside, "mask", other=1)
         none, by_name = layer(other=1, **{name: inside})
     expected = (z + added + 11).transpose(0, 1) if kind == "xlnet" else z + added + 11
-    assert torch.equal(first, expected) and (mask, named) == ("mask", {"other": 1})
-    assert torch.equal(by_name.pop(name), expected) and (none, by_name) == ((), {"other": 1})
+    assert torch.equal(first, expected)
+    assert (mask, named) == ("mask", {"other": 1})
+    assert torch.equal(by_name.pop(name), expected)
+    assert (none, by_name) == ((), {"other": 1})
     assert layer(inside)[0][0] is inside
 
 
@@ -213,7 +218,8 @@ def test_weight_decay_spares_biases_and_norms(batches):
     assert len(decayed["params"]) + len(spared["params"]) == len(names)
     kept = {names[id(p)] for p in spared["params"]}
     assert {"gate.norm.weight", "gate.audio.bias", "text.model.layer.0.rel_attn.layer_norm.weight"} <= kept
-    assert "text.model.layer.0.rel_attn.r_w_bias" in kept and "text.model.layer.0.rel_attn.q" not in kept
+    assert "text.model.layer.0.rel_attn.r_w_bias" in kept
+    assert "text.model.layer.0.rel_attn.q" not in kept
 
 
 def test_has_no_vectors_form():

@@ -1,4 +1,4 @@
-"""MFN: parity with MMSA as recorded, the packed LSTM's cell states, and the gated memory's written-out gradient."""
+"""MFN: parity with MMSA as recorded, and its parts against the paper's equations."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -8,13 +8,12 @@ import torch
 from model_checks import batch_of
 from recorded import GOLDEN, compare
 from safetensors.torch import load_file
-from torch import nn
 
-from baselines.mfn import CHUNK, Config, DeltaAttention, GatedMemory, Packing
+from baselines.mfn import Config, DeltaAttention, GatedMemory
 from hycon.data.batch import Batch
 from hycon.data.ragged import Ragged
-from hycon.kernels.lstm import last_hidden, packed_states
-from hycon.kernels.packing import packed_order, rows_before
+from hycon.kernels.packing import pack
+from hycon.kernels.softmax_gate import ROWS
 from studies.registry import build_model
 
 GLOVE = {"text": 300, "audio": 74, "vision": 47}
@@ -23,11 +22,6 @@ DIMS = {"text": 5, "audio": 4, "vision": 3}
 RECORDED = {"text_hidden": 5, "audio_hidden": 3, "vision_hidden": 4, "memory": 6, "attention_hidden": 7}
 RECORDED |= {"proposal_hidden": 4, "retain_hidden": 5, "update_hidden": 3, "out_hidden": 6}
 LENGTHS = [[1], [4, 4, 4], [1, 9, 3, 9, 2, 5, 7, 1]]
-
-
-def packing_of(lengths):
-    sizes, sequence, _, last = packed_order(torch.tensor(lengths))
-    return Packing(sizes, last, sequence[: sizes[0]], rows_before(sizes, last.device)), sequence
 
 
 def test_same_numbers_as_mmsa():
@@ -48,47 +42,6 @@ def test_counts(text, dims, count):
     assert sum(p.numel() for p in model.parameters()) == count
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
-def test_states_of_every_step(lengths, layers):
-    """Hidden and cell states, and the gradient through both, against an LSTM written step by step."""
-    torch.manual_seed(0)
-    lstm, n = nn.LSTM(3, 5, layers), torch.tensor(lengths)
-    x = torch.randn(len(lengths), max(lengths), 3, requires_grad=True)
-    sizes, sequence, step, _ = packed_order(n)
-    found = packed_states(lstm, x[sequence, step], sizes, rows_before(sizes, x.device))
-    expected = [states[sequence, step] for states in stepwise(lstm, x)]
-    weights = [x, *lstm.parameters()]
-    goals = [torch.randn_like(s) for s in found]
-    for chosen in ((0, 1), (0,), (1,)):  # a gradient may come from either alone
-        for i in chosen:
-            torch.testing.assert_close(found[i], expected[i])
-        ours, theirs = (
-            torch.autograd.grad(sum((s[i] * goals[i]).sum() for i in chosen), weights, retain_graph=True)
-            for s in (found, expected)
-        )
-        for a, b in zip(ours, theirs, strict=True):
-            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(last_hidden(lstm, x, lengths=n), expected[0][packed_order(n)[3]])
-
-
-def stepwise(lstm, x):
-    for layer in range(lstm.num_layers):
-        w_ih, w_hh, b_ih, b_hh = (
-            getattr(lstm, f"{k}_l{layer}") for k in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        )
-        h = c = x.new_zeros(len(x), lstm.hidden_size)
-        hidden, cells = [], []
-        for t in range(x.shape[1]):
-            i, f, g, o = (x[:, t] @ w_ih.t() + b_ih + h @ w_hh.t() + b_hh).chunk(4, 1)
-            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-            h = o.sigmoid() * c.tanh()
-            hidden.append(h)
-            cells.append(c)
-        x = torch.stack(hidden, 1)
-    return x, torch.stack(cells, 1)
-
-
 def naive_memory(net, x, lengths, sequence):
     """The memory of each utterance on its own, by the paper's equations."""
     final = []
@@ -106,10 +59,10 @@ def naive_memory(net, x, lengths, sequence):
 def test_gated_memory_and_its_gradient(lengths):
     torch.manual_seed(1)
     net = GatedMemory(4, Config(memory=6, proposal_hidden=5, retain_hidden=7, update_hidden=3)).eval()
-    packing, sequence = packing_of(lengths)
+    packing = pack(torch.tensor(lengths))
     x = torch.randn(sum(lengths), 4, requires_grad=True)
     weights, goal = [x, *net.parameters()], torch.randn(len(lengths), 6)
-    found, expected = net(x, packing), naive_memory(net, x, lengths, sequence)
+    found, expected = net(x, packing), naive_memory(net, x, lengths, packing.sequence)
     torch.testing.assert_close(found, expected)
     ours, theirs = (torch.autograd.grad((m * goal).sum(), weights) for m in (found, expected))
     for a, b in zip(ours, theirs, strict=True):
@@ -120,8 +73,8 @@ def test_attention_and_its_gradient():
     """Over more rows than are worked on at once."""
     torch.manual_seed(0)
     net = DeltaAttention(6, 3, 0.0)
-    x = (3 * torch.randn(CHUNK + 5, 6)).requires_grad_()
-    weights, goal = [x, *net.parameters()], torch.randn(CHUNK + 5, 6)
+    x = (3 * torch.randn(ROWS + 5, 6)).requires_grad_()
+    weights, goal = [x, *net.parameters()], torch.randn(ROWS + 5, 6)
     found, expected = net(x), torch.softmax(net.fc2(torch.relu(net.fc1(x))), 1) * x
     torch.testing.assert_close(found, expected)
     ours, theirs = (torch.autograd.grad((y * goal).sum(), weights) for y in (found, expected))
@@ -182,7 +135,8 @@ def test_a_step_never_asks_an_accelerator_for_a_value(name, monkeypatch):
     rows = {m: getattr(batch, m).to("meta") for m in DIMS}
     prediction = net(replace(batch, label=batch.label.to("meta"), **rows)).prediction
     prediction.sum().backward()
-    assert prediction.is_meta and prediction.shape == (3,)
+    assert prediction.is_meta
+    assert prediction.shape == (3,)
 
 
 @pytest.mark.parametrize("name", ["mfn", "graph_mfn", "raven"])

@@ -1,6 +1,5 @@
 """MulT: parity with MMSA as recorded, and that neither padding nor the other utterances of a batch change anything."""
 
-import itertools
 from dataclasses import replace
 
 import pytest
@@ -8,7 +7,6 @@ import torch
 from recorded import DIMS, GOLDEN, compare
 from safetensors.torch import load_file
 
-from baselines.crossmodal import attention, feed_forward, fused_attention, last_step, make_plan
 from hycon.data.batch import Batch, Layout
 from hycon.data.ragged import Ragged
 from hycon.errors import UserError
@@ -125,81 +123,8 @@ def test_a_step_never_asks_an_accelerator_for_a_value(lengths, config):
     rows = {m: getattr(batch, m).to("meta") for m in DIMS}
     prediction = small(**config).to("meta")(replace(batch, label=batch.label.to("meta"), **rows)).prediction
     prediction.sum().backward()
-    assert prediction.is_meta and prediction.shape == (6,)
-
-
-def attended(lengths, future_mask, p, sizes=(2, 6), heads=2, seed=0):
-    """(q, k, v, plan) of P encoders over rows of utterances whose queries and keys have these lengths."""
-    torch.manual_seed(seed)
-    queries, keys = (torch.tensor(x) for x in lengths)
-    q, k, v = (torch.randn(len(p), int(n.sum()), sizes[1], dtype=torch.float64) for n in (queries, keys, keys))
-    return q, k, v, make_plan(queries, keys, future_mask, torch.device("cpu"))
-
-
-CASES = [([5, 3, 3, 2, 1], [5, 3, 3, 2, 1]), ([30, 26, 9], [30, 26, 9]), ([30, 4, 1], [26, 9, 1]), ([7, 7], [7, 7])]
-
-
-@pytest.mark.parametrize("lengths", CASES)
-@pytest.mark.parametrize("future_mask", [True, False])
-def test_attention_one_utterance_one_step_at_a_time(lengths, future_mask):
-    q, k, v, plan = attended(lengths, future_mask, (0.0, 0.0))
-    expected, row, key = torch.zeros_like(q), 0, 0
-    for steps, others in zip(*lengths, strict=True):
-        for i in range(steps):
-            seen = min(others, i + abs(others - steps) + 1) if future_mask else others
-            for e, head in itertools.product(range(2), (slice(0, 3), slice(3, 6))):
-                scores = k[e, key : key + seen, head] @ q[e, row + i, head] / 3**0.5
-                expected[e, row + i, head] = scores.softmax(0) @ v[e, key : key + seen, head]
-        row, key = row + steps, key + others
-    torch.testing.assert_close(attention(q, k, v, plan, 2, (0.0, 0.0)), expected)
-    torch.testing.assert_close(fused_attention(q, k, v, plan, 2, (0.0, 0.0)), expected)
-    rows = torch.tensor(lengths[0]).cumsum(0) - 1
-    last = last_step(plan, torch.tensor(lengths[0]))
-    torch.testing.assert_close(attention(q[:, rows], k, v, last, 2, (0.0, 0.0)), expected[:, rows])
-
-
-@pytest.mark.parametrize("lengths", CASES)
-@pytest.mark.parametrize("p", [(0.0, 0.0), (0.4, 0.0), (0.3, 0.3)])
-def test_attention_gradient(lengths, p):
-    """The backward pass that is written out, with the same random mask each time."""
-    *qkv, plan = attended(lengths, True, p, sizes=(2, 2))
-
-    def seeded(*x):
-        torch.manual_seed(1)
-        return attention(*x, plan, 2, p)
-
-    assert torch.autograd.gradcheck(seeded, [x.requires_grad_() for x in qkv], fast_mode=True)
-
-
-@pytest.mark.parametrize("attend", [attention, fused_attention])
-def test_attention_dropout_keeps_the_mean(attend):
-    """The first encoder drops nothing, the second half of its weights: on average it gives what it would without."""
-    q, k, v, plan = attended(([4, 3], [4, 3]), False, (0.0, 0.5))
-    exact = attention(q, k, v, plan, 2, (0.0, 0.0))
-    draws = torch.stack([attend(q, k, v, plan, 2, (0.0, 0.5)) for _ in range(600)])
-    torch.testing.assert_close(draws[:, 0], exact[0].expand(600, -1, -1))
-    error = (draws[:, 1].mean(0) - exact[1]).abs() / (draws[:, 1].std(0) / 600**0.5)
-    assert draws[:, 1].std(0).min() > 0 and error.max() < 4.5
-
-
-@pytest.mark.parametrize("p", [0.0, 0.3])
-def test_feed_forward(p):
-    """Against the plain expression, with the mask that dropout drew; and its gradient."""
-    torch.manual_seed(0)
-    x = torch.randn(3, 5, 4, dtype=torch.float64, requires_grad=True)
-    shapes = {"fc1": (3, 4, 6), "fc1_bias": (3, 6), "fc2": (3, 6, 4), "fc2_bias": (3, 4)}
-    w = {name: torch.randn(shape, dtype=torch.float64, requires_grad=True) for name, shape in shapes.items()}
-    hidden = (x @ w["fc1"] + w["fc1_bias"][:, None]).relu()
-    plain = hidden @ w["fc2"] + w["fc2_bias"][:, None]
-    draws = torch.stack([feed_forward(x, w, p) for _ in range(400 if p else 1)])
-    torch.testing.assert_close(draws.mean(0), plain, atol=0.8 if p else 1e-9, rtol=0)
-    assert (draws.std(0).min() > 0) if p else True
-
-    def seeded(*tensors):
-        torch.manual_seed(1)
-        return feed_forward(tensors[0], dict(zip(shapes, tensors[1:], strict=True)), p)
-
-    assert torch.autograd.gradcheck(seeded, (x, *w.values()))
+    assert prediction.is_meta
+    assert prediction.shape == (6,)
 
 
 @pytest.mark.parametrize("text", ["bert", "xlnet"])
@@ -211,7 +136,9 @@ def test_tokens(text, batches):
     assert isinstance(model.text, PretrainedText)
     assert type(model.text.model) is type(load_model(text, encoder))
     out = model(some)
-    assert out.prediction.shape == (6,) and out.multimodal.shape == (6, 60) and out.representations is None
+    assert out.prediction.shape == (6,)
+    assert out.multimodal.shape == (6, 60)
+    assert out.representations is None
     model.eval()
     alone = torch.cat([model(some.slice(i, i + 1)).prediction for i in range(6)])
     torch.testing.assert_close(model(some).prediction, alone, atol=1e-5, rtol=0)

@@ -167,7 +167,8 @@ def test_positional_encoding_values():
         expected = [math.sin(p), math.sin(p / 10000), math.cos(p), math.cos(p / 10000)]
         torch.testing.assert_close(encoding[t], torch.tensor(expected))
     odd = positional_encoding(2, 5, torch.device("cpu"))
-    assert odd.shape == (2, 5) and not odd[:, 4].any()
+    assert odd.shape == (2, 5)
+    assert not odd[:, 4].any()
     assert torch.equal(odd[:, :4], positional_encoding(2, 4, torch.device("cpu")))
 
 
@@ -180,5 +181,6 @@ def test_initialisation_like_the_authors():
     for linear in (layer.fc1, layer.fc2, layer.out_proj):
         assert not linear.bias.any()
         assert abs(float(linear.weight.detach().std()) - 0.02) < 0.002
-    assert torch.equal(encoder.conv.weight, before[0]) and torch.equal(layer.in_proj_weight, before[1])
+    assert torch.equal(encoder.conv.weight, before[0])
+    assert torch.equal(layer.in_proj_weight, before[1])
     assert abs(float(layer.in_proj_weight.detach().std()) - math.sqrt(2 / (64 + 192))) < 0.005  # Xavier

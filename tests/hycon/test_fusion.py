@@ -1,13 +1,12 @@
-"""Fusion: the blockwise tensor layer against the outer product itself, low-rank fusion against its equation."""
+"""Fusion: outer products keep lower orders, low-rank fusion against its equation."""
 
 import pytest
 import torch
-from torch import nn
 
 from hycon.data.manifest import MODALITIES
 from hycon.errors import UserError
-from hycon.fusion import LowRank, TensorFusion, build_fusion, outer, tensor_linear, with_one
-from hycon.kernels.dropout import keep_mask
+from hycon.fusion import LowRank, TensorFusion, build_fusion, with_one
+from hycon.kernels.tensor_product import outer
 
 WIDTHS = {"text": 3, "audio": 4, "vision": 5}
 
@@ -15,31 +14,6 @@ WIDTHS = {"text": 3, "audio": 4, "vision": 5}
 def inputs(batch=6):
     generator = torch.Generator().manual_seed(0)
     return {m: torch.randn(batch, d, generator=generator, dtype=torch.double) for m, d in WIDTHS.items()}
-
-
-def leaves(x):
-    return [x[m].requires_grad_() for m in MODALITIES]
-
-
-@pytest.mark.parametrize("p", [0.0, 0.3])
-def test_tensor_layer_is_linear_of_dropped_outer_product(p, monkeypatch):
-    monkeypatch.setattr("hycon.fusion.BLOCK", 5 * 30)
-    x, linear = leaves(inputs()), nn.Linear(60, 7).double()
-    torch.manual_seed(3)
-    ours = tensor_linear(*x, linear, p, training=True)
-    torch.manual_seed(3)
-    masks = [keep_mask((6, width), p) for width in (25, 25, 10)]  # 12 pairs in blocks of 5, with 5 vision features
-    expected = linear(outer(*x) * torch.cat([kept for kept, _ in masks], 1) * masks[0][1])
-    torch.testing.assert_close(ours, expected)
-    wanted = [*x, linear.weight, linear.bias]
-    theirs = torch.autograd.grad(expected.square().sum(), wanted)
-    for a, b in zip(torch.autograd.grad(ours.square().sum(), wanted), theirs, strict=True):
-        torch.testing.assert_close(a, b)
-
-
-def test_tensor_layer_drops_nothing_in_evaluation():
-    x, linear = leaves(inputs()), nn.Linear(60, 7).double()
-    torch.testing.assert_close(tensor_linear(*x, linear, 0.5, training=False), linear(outer(*x)))
 
 
 def test_outer_keeps_lower_orders():

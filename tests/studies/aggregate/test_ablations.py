@@ -13,7 +13,7 @@ from hycon.errors import UserError
 from hycon.metrics import all_protocols
 from studies.aggregate.ablation import ablation_table, differences, render_ablation
 from studies.aggregate.cells import CorpusInfo, assemble
-from studies.cli.inventory import ablations
+from studies.cli.listing import ablations
 from studies.registry import MODELS, literal, model_module, resolve, search_space
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
@@ -39,9 +39,9 @@ def test_every_part_is_described_and_changes_something():
 
 
 def test_the_list_names_table_4s_rows():
-    named = [item["table4"] for item in ablations() if item["table4"]]
+    named = [item["table4"] for item in ablations(None) if item["table4"]]
     assert named == [row.name for row in TABLES["table4"].rows if "W/O" in row.name]
-    assert {item["model"] for item in ablations() if item["table4"]} == {"hycon"}
+    assert {item["model"] for item in ablations(None) if item["table4"]} == {"hycon"}
 
 
 OF_BASELINES = [  # hycon's and iccn's change the loss only: tests/test_models.py, tests/test_iccn.py

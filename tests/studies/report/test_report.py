@@ -6,6 +6,7 @@ from report_folders import Drawn, Page, fill, manifest
 from hycon.errors import UserError
 from studies.cli import main
 from studies.document.blocks import Counts, Grid, Notice
+from studies.lookup import View
 from studies.report import claims as evidence
 from studies.report.scope import read_scope
 from studies.report.sections import banner, summary
@@ -19,7 +20,7 @@ def test_the_papers_corpora_are_shown_unless_the_folder_holds_one_other_thing_on
     other = manifest("mosi_resampled", notes=["audio is made up"])
     store = fill(tmp_path / "one", held=other)
     scope = read_scope(store)
-    assert scope.corpus == "mosi_resampled"
+    assert scope.view.corpus == "mosi_resampled"
     assert scope.results["table1"].corpus.name == "mosi_resampled"
     assert scope.results["table2"].corpus.name == "mosei"  # mosi_resampled stands for mosi only
     assert scope.results["table3"].corpus.name == "iemocap"  # emotions
@@ -39,7 +40,7 @@ def test_the_papers_corpora_are_shown_unless_the_folder_holds_one_other_thing_on
     both = fill(tmp_path / "two")
     fill(tmp_path / "two", held=other)
     scope = read_scope(both)
-    assert scope.corpus is None
+    assert scope.view.corpus is None
     assert {use.study.corpus for use in scope.uses} == {"mosi"}
     assert [study.corpus for study in scope.unshown] == ["mosi_resampled"]
     assert r"1 study on mosi\_resampled, profile paper, in none of the tables" in report(both, format="md")
@@ -48,7 +49,7 @@ def test_the_papers_corpora_are_shown_unless_the_folder_holds_one_other_thing_on
 def test_a_demo_folder_is_shown_as_the_demo(tmp_path):
     store = fill(tmp_path, held=manifest("synthetic", synthetic=True), profile="demo")
     scope = read_scope(store)
-    assert (scope.corpus, scope.profile) == (None, "demo")
+    assert (scope.view.corpus, scope.view.profile) == (None, "demo")
     notices = [block.text for block in banner(scope) if isinstance(block, Notice)]
     assert notices == [
         "SYNTHETIC DATA (synthetic): these numbers say nothing about the paper.",
@@ -58,9 +59,13 @@ def test_a_demo_folder_is_shown_as_the_demo(tmp_path):
 
 def test_an_unknown_corpus_profile_or_format_is_the_callers_mistake(tmp_path):
     store = RunStore(tmp_path)
-    for wrong in ({"corpus": "nowhere"}, {"profile": "papre"}, {"format": "pdf"}, {"protocol": "mmsaa"}):
-        with pytest.raises(UserError):
-            report(store, **wrong)
+    with pytest.raises(UserError, match="No corpus 'nowhere'"):
+        report(store, View("nowhere"))
+    for wrong in ({"profile": "papre"}, {"protocol": "mmsaa"}):
+        with pytest.raises(UserError, match="nearest"):
+            View(**wrong)
+    with pytest.raises(UserError, match="Unknown format 'pdf'"):
+        report(store, format="pdf")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -92,10 +97,10 @@ def test_claims_and_figures_stand_in_the_report(tmp_path, monkeypatch):
     import studies.figures
     from studies.claims.by_runs import load_claims
 
-    def drawn(name, store, **choice):
+    def drawn(name, store, view):
         if name == "fig4":
             raise UserError("Fig. 4 needs HyCon without contrastive losses: run table4.")
-        assert choice == {**dict.fromkeys(("corpus", "profile", "data")), "format": "svg", "encoders": {}, **PROTOCOL}
+        assert view == View()
         return Drawn()
 
     for name, function in REAL.items():
@@ -109,9 +114,6 @@ def test_claims_and_figures_stand_in_the_report(tmp_path, monkeypatch):
     figures = {id.removeprefix("figure-") for id in page.ids if id.startswith("figure-")}
     assert figures == set(studies.figures.FIGURES) - {"fig4"}
     assert "Fig. 4 needs HyCon without contrastive losses: run table4." in text.partition("Not drawn:")[2]
-
-
-PROTOCOL = {"protocol": "paper"}
 
 
 # ------------------------------------------------------------------------------------------------- the command
