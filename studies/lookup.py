@@ -11,10 +11,12 @@ from typing import Any
 
 from hycon.data.manifest import Manifest, corpus_folder, existing_folder, read_manifest
 from hycon.errors import UserError, check_known, nearest
+from hycon.metrics import PROTOCOLS
 from studies.tables import TABLES, Row, TableSpec, with_studies
 
-DEMO_CORPORA = {"sentiment": "synthetic", "emotion": "synthetic_emotions"}  # task -> name  # task -> name
-TABLE_CORPORA = {table.corpus for table in TABLES.values()} | set(DEMO_CORPORA.values())
+DEMO_CORPORA = {"sentiment": "synthetic", "emotion": "synthetic_emotions"}  # task -> name
+# corpus -> task, of those that are known before anything is imported
+TASKS = {name: task for task, name in DEMO_CORPORA.items()} | {table.corpus: table.task for table in TABLES.values()}
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,36 @@ PROFILES = {
     "paper": Profile("paper", trials=50, seeds=5),  # sec. 4.4(1)
     "demo": Profile("demo", 2, 2, epochs=5, demo=True, encoders={"bert": "demo", "xlnet": "demo"}),
 }
+
+
+@dataclass(frozen=True)
+class View:
+    """Which of a folder's results are read, and how. Raises UserError for an unknown profile or protocol.
+
+    corpus: None for each table's own, or the profile's demo corpus.  data: the folder of corpora, as for
+    `hycon.data.load`.  profile: only studies of this profile; None for all.  encoders: front-end -> short name of the
+    pretrained encoder, only studies with it.  protocol: whose metrics.  mixed: average also runs that differ in data,
+    versions or environment (studies.aggregate.comparability).
+    """
+
+    corpus: str | None = None
+    data: str | os.PathLike | None = None
+    profile: str | None = None
+    encoders: Mapping[str, str] = field(default_factory=dict)
+    protocol: str = "paper"
+    mixed: bool = False
+
+    def __post_init__(self) -> None:
+        check_known("protocol", self.protocol, PROTOCOLS)
+        if self.profile is not None:
+            check_known("profile", self.profile, PROFILES)
+
+    def corpus_of(self, table: TableSpec) -> str:
+        """The corpus that `table` is read on."""
+        return corpus_name(table, PROFILES[self.profile] if self.profile else None, self.corpus)
+
+
+DEFAULT_VIEW = View()  # all that a table shows of the paper's corpora
 
 
 def results_root(root: str | os.PathLike | None = None) -> Path:
@@ -98,19 +130,20 @@ def corpus_for(name: str, data: str | os.PathLike | None, keep: bool = True) -> 
         return synthesize(name, scratch, emotions=emotions)
 
 
-def task_of(corpus: str | None, data: str | os.PathLike | None) -> str:
-    """What the labels of the corpus are that was asked for; sentiment where none was."""
-    for task, name in DEMO_CORPORA.items():
-        if corpus == name:
-            return task
-    return read_manifest(corpus, data).task if corpus else "sentiment"
-
-
-def manifest_of(table: TableSpec, name: str, data: str | os.PathLike | None, results: Path) -> Manifest:
-    """The manifest of corpus `name`, from the data or as the results remember it; a blank one where nothing was run."""
-    for root in (data, results / "corpora"):
+def known_manifest(name: str, data: str | os.PathLike | None, *results: Path) -> Manifest | None:
+    """The manifest of a corpus: from the data folder, else as a results folder remembers it; None where none has it."""
+    for root in (data, *(folder / "corpora" for folder in results)):
         if (corpus_folder(name, root) / "manifest.json").exists():
             return read_manifest(name, root)
-    if name in TABLE_CORPORA:
-        return Manifest(name, table.task, {}, {}, {}, {}, "word", {}, {}, synthetic=name in DEMO_CORPORA.values())
-    return read_manifest(name, data)
+    return None
+
+
+def manifest_of(name: str, data: str | os.PathLike | None, *results: Path) -> Manifest:
+    """As `known_manifest`, but a corpus of a table or of the demo that is nowhere yet has a blank one.
+
+    Raises UserError for any other corpus that is nowhere, with the names of those in the data folder.
+    """
+    found = known_manifest(name, data, *results)
+    if found is None and name in TASKS:
+        return Manifest(name, TASKS[name], {}, {}, {}, {}, "word", {}, {}, synthetic=name in DEMO_CORPORA.values())
+    return found or read_manifest(name, data)

@@ -3,8 +3,9 @@ that the text of section 4.5.8 adds to Table 8: HyCon-v2's seconds on the test s
 
 Columns: table, section (where the paper discusses the table), corpus, row (the paper's name without its citation
 mark), metric, value (the printed text: "0.710" and "118,679,809" stay so), quoted ("yes" where the paper itself took
-the number from elsewhere: QMF and ICCN in Tables 1 and 2, every baseline of Table 3), bold (as printed), note (what we
-know about the number). Tables 5, 7 and 8 name no corpus: their HyCon rows are CMU-MOSI's.
+the number from elsewhere: QMF and ICCN in Tables 1 and 2, every baseline of Table 3), bold (as printed), in_text ("yes"
+where the text prints the number and no table does), note (what we know about the number). Tables 5, 7 and 8 name no
+corpus: their HyCon rows are CMU-MOSI's.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from types import MappingProxyType
 from hycon.errors import UserError
 from hycon.host import source_root
 
-FIELDS = ("table", "section", "corpus", "row", "metric", "value", "quoted", "bold", "note")
+FIELDS = ("table", "section", "corpus", "row", "metric", "value", "quoted", "bold", "in_text", "note")
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class PaperValue:
     value: float
     quoted: bool
     bold: bool = False
+    in_text: bool = False
     note: str = ""
 
 
@@ -77,6 +79,7 @@ def _read(path: Path) -> Mapping[tuple[str, str, str], PaperValue]:
                     value=float(line["value"].replace(",", "")),
                     quoted=_yes(line["quoted"]),
                     bold=_yes(line["bold"]),
+                    in_text=_yes(line["in_text"]),
                     note=line["note"],
                 )
         except (ValueError, AttributeError, csv.Error) as error:

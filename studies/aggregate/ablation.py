@@ -1,8 +1,8 @@
-"""Ablations by name, as overrides of one Config, and what they cost: the ablated model set against the intact one.
+"""Ablations: a table of the intact and the ablated model, and the comparison of the two.
 
-Both rows are searched: the ablated model gets draws of its own, as the rows of Table 4 do (the paper does not say).
-Since draws and seeds are derived from model, corpus and front-end only, the two searches try the same configurations,
-but for options that one of them does not read, and the seeded runs are pairs.
+Both models are searched, as the rows of Table 4 are (the paper does not say). Draws and seeds depend on model, corpus
+and front-end only, so both searches try the same configurations, except for options that one of the two does not read.
+The seeded runs are pairs.
 """
 
 from __future__ import annotations
@@ -11,13 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hycon.errors import UserError, nearest
+from hycon.errors import UserError, check_known, nearest
 from studies.aggregate.cells import TableResult
+from studies.aggregate.render import FORMATS, as_dict, as_lines, grid, page_title
+from studies.document import formats
+from studies.document.blocks import Block, Grid, Text, headings, numbers
+from studies.document.data import as_csv, as_json, rounded
+from studies.document.words import between, p_value
 from studies.registry import model_module, resolve
 from studies.statistics.comparison import Comparison, benjamini_hochberg
 from studies.store.run_store import RunStore
 from studies.tables import EMOTION, SENTIMENT, Column, Row, TableSpec
 
+NONE = "No comparison: a row has no finished run."
 BEYOND = "Intact and ablated model are each searched over the same draws; their runs share seeds."
 
 
@@ -61,18 +67,18 @@ def _removed(model: str, remove: Sequence[str]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Difference:
-    """One column: ablated less intact, in printed units, with p adjusted over the columns (Benjamini-Hochberg)."""
+    """Ablated less intact in one column, with its p adjusted over the columns (Benjamini-Hochberg)."""
 
     column: Column
     found: Comparison
     p_adjusted: float | None
 
     def numbers(self) -> dict[str, Any]:
-        """As JSON and CSV have it."""
+        """As JSON and CSV have it, in the printed unit."""
         found, scale = self.found, self.column.scale
         scaled = {"difference": found.difference, "low": found.low, "high": found.high}
         return {
-            **{key: None if value is None else round(scale * value, 6) for key, value in scaled.items()},
+            **{key: None if value is None else rounded(scale * value) for key, value in scaled.items()},
             "p": found.p,
             "p_adjusted": self.p_adjusted,
             "n_intact": found.n_b,
@@ -103,3 +109,53 @@ def differences(result: TableResult, store: RunStore) -> list[Difference]:
     ]
     adjusted = benjamini_hochberg([found.p for _, found in compared])
     return [Difference(column, found, p) for (column, found), p in zip(compared, adjusted, strict=True)]
+
+
+# ------------------------------------------------------------------------------------------------- what is printed
+
+
+def render_ablation(result: TableResult, found: Sequence[Difference], format: str) -> str:
+    """`result` (intact row first) and its `differences` in one of FORMATS: as a second table,
+    as key `comparison` (json), or as columns of the ablated model's lines (csv). Raises UserError for another format.
+    """
+    check_known("format", format, FORMATS)
+    differences = {one.column.metric: one.numbers() for one in found}
+    if format == "json":
+        return as_json({**as_dict(result), "comparison": differences})
+    if format == "csv":
+        ablated = result.rows[1].row.name
+        return as_csv([_compared(x, differences) if x["row"] == ablated else x for x in as_lines(result)])
+    below: Block = comparison(found) if found else Text(NONE)
+    return formats.write([grid(result), below], format, page_title(result))
+
+
+def comparison(found: Sequence[Difference]) -> Grid:
+    """A line for each metric."""
+    most = max((one.found for one in found), key=lambda c: c.utterances)
+    runs = f"{most.n_a} pairs of runs of equal seeds" if most.paired else f"{most.n_a} and {most.n_b} runs, not paired"
+    tested = f" on {most.utterances} utterances" if most.utterances else ""
+    caption = (
+        f"Ablated less intact: {runs}{tested}. Interval: over seeds and utterances. p: two-sided permutation test over "
+        "seeds; adjusted over the metrics (Benjamini-Hochberg)."
+    )
+    heads = (*headings("Metric"), *numbers("ablated - intact"), *headings("95 % interval", "p", "p adjusted", "Note"))
+    return Grid("ablation-difference", caption, heads, tuple(map(_line, found)), narrow=True)
+
+
+def _line(one: Difference) -> tuple[str, ...]:
+    found, column = one.found, one.column
+    show = f"{{:+,.{column.decimals + 1}f}}".format  # a decimal more than the table has: differences are small
+    low, high = (None if v is None else column.scale * v for v in (found.low, found.high))
+    power = f"underpowered: p < 0.05 needs {found.seeds_needed} seeds a row at least" if found.underpowered else ""
+    return (
+        column.heading + ("" if column.higher_is_better else " (lower is better)"),
+        show(column.scale * found.difference),
+        between(low, high, show, "none: one run"),
+        p_value(found.p, "none"),
+        p_value(one.p_adjusted, "none"),
+        power,
+    )
+
+
+def _compared(line: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {**line, **{f"comparison_{key}": value for key, value in found.get(line["metric"], {}).items()}}

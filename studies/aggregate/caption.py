@@ -5,54 +5,54 @@ from __future__ import annotations
 import re
 
 from studies.aggregate.cells import PAPER_ENCODERS, TableResult, is_paper_encoder
+from studies.document.blocks import SIGNS, Caption
+from studies.document.words import DAGGER, one_line
+from studies.statistics.cell import COMPARED
 from studies.tables import PAPER_BUDGET
 
-DAGGER = "†"
-MARKS = {"reproduced": "=", "differs": "≠", "inconclusive": "?"}  # verdicts that get a mark beside the paper's number
 LEGEND = {
-    "reproduced": "= reproduced (95 % interval of ours within the tolerance around the paper's)",
-    "differs": "≠ differs (interval outside it)",
-    "inconclusive": "? inconclusive",
+    "reproduced": "reproduced (95 % interval of ours within the tolerance around the paper's)",
+    "differs": "differs (interval outside it)",
+    "inconclusive": "inconclusive",
 }
 ROW_NAMES = {"glove": "GloVe", "bert": "BERT", "xlnet": "XLNet"}
 
 
-def caption(result: TableResult) -> list[str]:
-    """Its sentences, in reading order."""
+def caption(result: TableResult) -> Caption:
     table = result.table
     entries = [entry for row in result.rows for entry in row.cells.values()]
     number = re.fullmatch(r"table(\d+)", table.name)
-    said = [f"{table.title} (the paper's Table {number[1]})." if number else f"{table.title}."]
-    if table.beyond:
-        said.append(table.beyond)
-    said += setting(result)
-    said.append(_cells(result))
+    title = f"{table.title} (the paper's Table {number[1]})." if number else f"{table.title}."
+    rest = [*_stand_ins(result), _cells(result)]
     lower = [column.heading for column in table.columns if not column.higher_is_better]
     if lower:
-        said.append(f"Lower is better: {', '.join(lower)}.")
-    if any(entry.best for entry in entries):
-        said.append("Bold: best measured mean of the column.")
-    if any(entry.paper and entry.paper.quoted for entry in entries):
-        said.append(f"{DAGGER} quoted by the paper from another publication.")
-    marks = [LEGEND[verdict] for verdict in LEGEND if any(entry.verdict == verdict for entry in entries)]
-    if marks:
-        said.append(f"{'; '.join(marks)}.")
-    if not table.beyond and any(row.obstacles for row in result.rows):
-        said.append("Rows that were not run as in the paper get no verdict.")
-    return said
+        rest.append(f"Lower is better: {', '.join(lower)}.")
+    return Caption(
+        f"{title} {table.beyond}".strip(),
+        tuple(_data(result)),
+        tuple(rest),
+        "best measured mean of the column." if any(entry.best for entry in entries) else "",
+        tuple(_marks(result)),
+    )
 
 
 def setting(result: TableResult) -> list[str]:
-    """What must be said wherever the result's numbers go, in a table or a figure: data, budget, encoders."""
-    table, corpus = result.table, result.corpus
-    said = ["SYNTHETIC DATA: these numbers say nothing about the paper."] if corpus.synthetic else []
-    said.append(f"Corpus: {corpus.name}" + ("." if corpus.name == table.corpus else f" (the paper: {table.corpus})."))
-    said += [_sentence(note) for note in (*result.notes, *_budgets(result))]
-    return said + _encoders(result)
+    """What must stand wherever the result's numbers go, in a table or a figure: data, search, encoders."""
+    return [*_data(result), *_stand_ins(result)]
+
+
+def _data(result: TableResult) -> list[str]:
+    name, papers = result.corpus.name, result.table.corpus
+    said = ["SYNTHETIC DATA: these numbers say nothing about the paper."] if result.corpus.synthetic else []
+    return [*said, f"Corpus: {name}" + ("." if name == papers else f" (the paper: {papers}).")]
+
+
+def _stand_ins(result: TableResult) -> list[str]:
+    return [*map(_sentence, (*result.notes, *_budgets(result))), *_encoders(result)]
 
 
 def _budgets(result: TableResult) -> list[str]:
-    """One phrase per search that is not the paper's 50 trials, naming its rows unless all share it."""
+    """One phrase for each search that is not the paper's 50 trials, naming its rows unless all share it."""
     rows: dict[str, list[str]] = {}
     for row in result.rows:
         if row.budget:
@@ -81,7 +81,7 @@ def _cells(result: TableResult) -> str:
 
 
 def _encoders(result: TableResult) -> list[str]:
-    """One sentence per front-end among the measured rows: what was behind it, and where that is not the paper's."""
+    """One sentence for each front-end among the measured rows: its encoder, and where that is not the paper's."""
     said = []
     for text in dict.fromkeys(row.row.text for row in result.rows if row.n):
         rows: dict[str, list[str]] = {}
@@ -103,11 +103,20 @@ def _encoders(result: TableResult) -> list[str]:
     return said
 
 
+def _marks(result: TableResult) -> list[str]:
+    """What the dagger and the signs mean, of those that are in the table, and why a row has none."""
+    entries = [entry for row in result.rows for entry in row.cells.values()]
+    said = []
+    if any(entry.paper and entry.paper.quoted for entry in entries):
+        said.append(f"{DAGGER} quoted by the paper from another publication.")
+    shown = [verdict for verdict in COMPARED if any(entry.verdict == verdict for entry in entries)]
+    if shown:
+        said.append("; ".join(f"{SIGNS[verdict]} {LEGEND[verdict]}" for verdict in shown) + ".")
+    if not result.table.beyond and any(row.obstacles for row in result.rows):
+        said.append("Rows that were not run as in the paper get no verdict.")
+    return said
+
+
 def _sentence(text: str) -> str:
     line = one_line(text).rstrip(".")
     return f"{line[:1].upper()}{line[1:]}."
-
-
-def one_line(text: str) -> str:
-    """Printable, on one line, whatever a note or an error message held."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -1,4 +1,4 @@
-"""Filled tables: our runs beside the paper's numbers, with a verdict per cell and what rules verdicts out.
+"""Filled tables: our runs beside the paper's numbers, with a verdict for each cell or the reason why there is none.
 
 The tables themselves are data, in studies.tables.
 """
@@ -28,14 +28,15 @@ PAPER_ENCODERS = {
 }
 
 
-NOT_RUN = "not run yet"  # why a row without any study is missing
+NOT_RUN = "not run yet"  # the reason of a row without any study
 
 
 @dataclass(frozen=True)
 class CorpusInfo:
-    """What a caption must say of the data. notes: one phrase per stand-in; any of them rules verdicts out.
-    encoders: front-end -> what is behind it, where the records do not say (`glove`).
-    majority: of an emotion corpus, what always the commoner answer reaches on its test split, as `measures` has it."""
+    """What a caption must say of the data. notes: one phrase for each stand-in; any of them rules verdicts out.
+    encoders: front-end -> its word vectors, where the records do not name them (`glove`).
+    majority: of an emotion corpus, what the more frequent answer alone reaches on its test split, as `measures` has it.
+    """
 
     name: str
     notes: tuple[str, ...] = ()
@@ -177,7 +178,7 @@ def _row(
 
 
 def _status(row: Row, records: Sequence[RunRecord], given: tuple[str, str] | None) -> tuple[str, str]:
-    """Finished runs decide; then what the caller knows; then what the row is. Failures among the runs are told."""
+    """Finished runs decide; then what the caller knows; then what the row is. Failures among the runs are counted."""
     failures = [record for record in records if record.status != "done"]
     first = failures[0].reason or "no reason recorded" if failures else ""
     status, reason = given or ("", "")
@@ -221,11 +222,10 @@ def _majority(table: TableSpec, records: Sequence[RunRecord], corpus: CorpusInfo
         return ()
     tests: list[Mapping[str, Any]] = [record.metrics.get("test", {}) for record in records]
     lines = [_flat(test["majority"]) for test in tests if "majority" in test]
-    values = lines[0] if lines else corpus.majority or {}
-    stats = {c.metric: CellStat(c.scale * values[c.metric], None, None, None, 0) for c in table.columns if values}
-    cells = {column.metric: Entry(stats.get(column.metric), None, "not comparable") for column in table.columns}
-    reason = "always the commoner answer" + ("" if values else ", known once the corpus is imported")
-    return (RowResult(Row("Majority class", "", ""), "reference", reason, 0, cells),)
+    known = lines[0] if lines else corpus.majority or {}
+    values = {c.metric: c.scale * known[c.metric] if known else None for c in table.columns}
+    reason = "always the commoner answer" + ("" if known else ", known once the corpus is imported")
+    return (_reference("Majority class", reason, values),)
 
 
 def _spreads(table: TableSpec, rows: Sequence[RowResult]) -> tuple[RowResult, ...]:
@@ -239,12 +239,15 @@ def _spreads(table: TableSpec, rows: Sequence[RowResult]) -> tuple[RowResult, ..
             continue
         for part, reason in PARTS.items():
             values = {m: getattr(known, part) if known else None for m, known in of.items()}
-            cells = {
-                m: Entry(None if v is None else CellStat(v, None, None, None, 0), None, "not comparable")
-                for m, v in values.items()
-            }
-            found.append(RowResult(Row(f"{name}: sd {part}", "", ""), "reference", reason, 0, cells))
+            found.append(_reference(f"{name}: sd {part}", reason, values))
     return tuple(found)
+
+
+def _reference(name: str, reason: str, values: Mapping[str, float | None]) -> RowResult:
+    """A line to read the others against. values: metric -> the number, None where it is not known."""
+    stats = {m: None if v is None else CellStat(v, None, None, None, 0) for m, v in values.items()}
+    cells = {m: Entry(stat, None, "not comparable") for m, stat in stats.items()}
+    return RowResult(Row(name, "", ""), "reference", reason, 0, cells)
 
 
 def _encoder(row: Row, records: Sequence[RunRecord], corpus: CorpusInfo) -> str:

@@ -1,8 +1,8 @@
-"""What may not be averaged unless asked: runs of different data, model versions, encoders or environment classes.
+"""Which runs may be averaged: those of the same data, model version, encoder and environment class.
 
-Seeds of one row are meant to differ in the seed alone. Two classes of machine or library round differently, and a run
-on other data or of another version answers another question; a mean over both has no name. The class of an
-environment is what is known to move bits and is written in a record:
+The runs of a row should differ in their seed alone. Machines and library versions round differently, and other data or
+another model version is another experiment; a mean over both describes neither. The environment class is what is known
+to change results and is in every record:
 
     device        the GPU's full name; of a CPU, architecture and maker (cpu x86_64 Intel): clouds name the same
                   processor differently from one machine to the next
@@ -11,7 +11,7 @@ environment is what is known to move bits and is written in a record:
     transformers  of runs with a pretrained encoder only
     threads       intra-op threads
 
-Python, NumPy, tokenizers and the git commit are no part of it: they prepare the data, whose sha256 is compared, or
+Python, NumPy, tokenizers and the git commit are not part of it: they prepare the data, whose sha256 is compared, or
 are covered by the model's VERSION. CUDA's and cuDNN's versions come with PyTorch's build. `bench verify` compares these
 and the driver's as well, since it promises equal bits.
 """
@@ -39,7 +39,7 @@ def device_class(device: str) -> str:
 
 
 def environment_class(record: RunRecord) -> dict[str, str]:
-    """What of a run's environment can move its numbers, by name; see the module's docstring."""
+    """The parts of a run's environment that can change its numbers, by name; see the module's docstring."""
     versions = {name: record.environment.get(name, UNKNOWN) for name in ("platform", "torch")}
     if record.spec.encoder:
         versions["transformers"] = record.environment.get("transformers", UNKNOWN)
@@ -47,7 +47,7 @@ def environment_class(record: RunRecord) -> dict[str, str]:
 
 
 def identity(record: RunRecord) -> dict[str, str]:
-    """All that runs of one row have in common, by name: data, versions, encoder, environment class."""
+    """What the runs of one row must share, by name: data, versions, encoder, environment class."""
     spec = record.spec
     return {
         "data": spec.data[:SHORT],

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from studies.claims.file import METRICS, Claim, Contest, Side, contests, exact_counts, load_claims
+from studies.claims.file import exact_counts, load_claims
+from studies.claims.kinds import METRICS, Claim, Contest, Side, contests
 from studies.claims.verdict import (
     CANNOT,
     CONSISTENT,
@@ -28,7 +29,7 @@ from studies.tables import TABLES
 
 
 def against_paper(claims: Sequence[Claim] | None = None) -> list[ClaimResult]:
-    """The verdict of the printed numbers on every claim (or `claims`): one of claims_verdict.PAPER_VERDICTS."""
+    """The verdict of the printed numbers on every claim (or `claims`): one of studies.claims.verdict.PAPER_VERDICTS."""
     found = []
     for claim in load_claims() if claims is None else claims:
         parts = [_part(contest) for contest in contests(claim)]
@@ -84,7 +85,7 @@ def _count(part: Part, printed: PaperValue) -> Part:
 def _printed(place: Side, metric: str) -> PaperValue | None:
     """What the table prints. A number that only the text has proves nothing about the text."""
     value = paper_value(place.table, TABLES[place.table].corpus, place.row, metric)
-    return None if value and value.note.startswith("in the text") else value
+    return None if value and value.in_text else value
 
 
 def _reason(parts: Sequence[Part]) -> str:

@@ -1,26 +1,24 @@
-"""The paper's claims by our runs: `evaluate`. By the paper's own tables: `against_paper`, of studies.claims.by_paper.
+"""The paper's claims by our runs.
 
-A claim is made of parts, each a comparison of two rows (studies.claims.file). A part is tested by
+A claim is made of parts, each a comparison of two rows (studies.claims.kinds). A part is tested by
 studies.statistics.comparison on the seeded runs' predictions of the test split; p-values are adjusted over all parts
 that the claims of one table ask for. A part is supported where its 95 % interval excludes "no difference" on the
-claimed side and its adjusted p is below 0.05, also where the paper's sentence says only "higher"; contradicted where
-both hold on the other side. Parameters are counts: they are compared, not tested. A row that the paper quotes has no
-runs unless it was run here; a quoted number is never set against a measured one.
+claimed side and its adjusted p is below 0.05, also where the sentence says only "higher"; contradicted where both hold
+on the other side. Parameters are counts: they are compared, not tested. A number that the paper quotes is never
+compared with a measured one: a quoted row counts only if it was run here.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from hycon.data.manifest import corpus_folder, read_manifest
-from hycon.errors import UserError, nearest
+from hycon.errors import UserError
 from studies.aggregate.cells import RowResult, is_paper_encoder
 from studies.aggregate.table import table_result
-from studies.claims.by_paper import against_paper
 from studies.claims.evidence import Evidence
-from studies.claims.file import METRICS, Claim, Contest, Side, contests, load_claims
+from studies.claims.file import load_claims
+from studies.claims.kinds import METRICS, Claim, Contest, Side, contests
 from studies.claims.verdict import (
     CONTRADICTED,
     NOT_RUN,
@@ -34,15 +32,13 @@ from studies.claims.verdict import (
     fold,
     judged,
 )
-from studies.lookup import DEMO_CORPORA, PROFILES, corpus_name, profile_of
+from studies.lookup import DEFAULT_VIEW, View, manifest_of
 from studies.paper import paper_value
-from studies.statistics.cell import tolerance_of
-from studies.statistics.comparison import Comparison, benjamini_hochberg
+from studies.statistics.cell import CellStat, tolerance_of
+from studies.statistics.comparison import benjamini_hochberg
 from studies.store.run_store import RunStore
 from studies.store.study import load_studies
 from studies.tables import TABLES
-
-__all__ = ["Claim", "ClaimResult", "Part", "against_paper", "evaluate", "load_claims", "pick"]
 
 PAPER_DEVICE = "GTX 1080 Ti"  # sec. 4.4(3)
 CAUTIONS = {  # metric -> how its numbers come about otherwise than the paper's (sec. 4.4(3) and 4.5.8)
@@ -51,84 +47,43 @@ CAUTIONS = {  # metric -> how its numbers come about otherwise than the paper's 
 }
 
 
-def pick(claims: Sequence[Claim], ids: Sequence[str]) -> tuple[Claim, ...]:
-    """The claims of these ids, each once. Raises UserError with the nearest ids."""
-    by_id = {claim.id: claim for claim in claims}
-    for name in ids:
-        if name not in by_id:
-            raise UserError(f"No claim {name!r}; nearest: {nearest(name, by_id)} (see `bench list claims`).")
-    return tuple(by_id[name] for name in dict.fromkeys(ids))
+def evaluate(store: RunStore, view: View = DEFAULT_VIEW, *, claims: Sequence[Claim] | None = None) -> list[ClaimResult]:
+    """The verdict on every claim (or `claims`) by the finished runs that `bench table` shows with this view.
 
-
-def evaluate(
-    store: RunStore,
-    *,
-    corpus: str | None = None,
-    data: str | os.PathLike | None = None,
-    profile: str | None = None,
-    encoders: Mapping[str, str] | None = None,
-    protocol: str = "paper",
-    claims: Sequence[Claim] | None = None,
-) -> list[ClaimResult]:
-    """The verdict on every claim (or `claims`) by the finished runs that `bench table` would show with these options.
-
-    corpus: judge by runs on this corpus, and only the claims whose tables suit its labels; default: each table's own.
-    p-values are adjusted over all claims of a table, whichever are asked for.  Raises UserError for an unknown corpus,
-    profile or protocol, and for `claims` that the corpus cannot answer. Trains nothing and imports no torch.
+    With a corpus, only the claims about its kind of labels are judged. p-values are adjusted over all claims of a
+    table, whichever are asked for.  Raises UserError for an unknown corpus, and for `claims` that the corpus cannot
+    answer. Trains nothing and imports no torch.
     """
-    if profile:
-        profile_of(profile)
-    task = _task(corpus, data, store) if corpus else None
+    task = manifest_of(view.corpus, view.data, store.root).task if view.corpus else None
     everything = [claim for claim in load_claims() if task in (None, claim.task)]
     asked = everything if claims is None else list(claims)
     for claim in asked:
         if task not in (None, claim.task):
-            raise UserError(f"Claim {claim.id} is about {claim.task}s; the labels of corpus {corpus} are {task}s.")
+            raise UserError(f"Claim {claim.id} is about {claim.task}s; the labels of corpus {view.corpus} are {task}s.")
     families = {table for claim in asked for table in claim.tables}
     made = {
-        claim.id: [c for c in _distinct(contests(claim), corpus, profile) if c.table in families]
+        claim.id: [c for c in _distinct(contests(claim), view) if c.table in families]
         for claim in (*everything, *asked)
     }
-    needed = {side.table for found in made.values() for c in found for side in (c.a, c.b) if side}
-    results = {}
-    studies = load_studies(store)
-    for name in sorted(needed):
-        results[name] = table_result(
-            TABLES[name],
-            store,
-            corpus=corpus,
-            data=data,
-            profile=profile,
-            encoders=encoders,
-            protocol=protocol,
-            studies=studies,
-        )
-    rows = {Side(name, row.row.name): row for name, result in results.items() for row in result.rows}
-    evidence = Evidence(store, protocol)
-    corpora = {name: result.corpus.name for name, result in results.items()}
-    parts = _adjusted(
-        {c: _measured(c, rows, evidence, corpora[c.table]) for found in made.values() for c in dict.fromkeys(found)}
-    )
+    distinct = list(dict.fromkeys(contest for found in made.values() for contest in found))
+    rows, corpora = _rows(distinct, store, view)
+    evidence = Evidence(store, view.protocol)
+    parts = _adjusted({contest: _measured(contest, rows, evidence, corpora[contest.table]) for contest in distinct})
     return [_result(claim, [parts[c] for c in made[claim.id]], rows, corpora) for claim in asked]
 
 
-def _task(corpus: str, data: str | os.PathLike | None, store: RunStore) -> str:
-    """What the corpus's labels are: by the data, by what the results remember, or by the table that is about it."""
-    for task, name in DEMO_CORPORA.items():
-        if corpus == name:
-            return task
-    for root in (data, store.root / "corpora"):
-        if (corpus_folder(corpus, root) / "manifest.json").exists():
-            return read_manifest(corpus, root).task
-    for table in TABLES.values():
-        if corpus == table.corpus:
-            return table.task
-    return read_manifest(corpus, data).task  # raises UserError with the corpora that there are
+def _rows(found: Sequence[Contest], store: RunStore, view: View) -> tuple[dict[Side, RowResult], dict[str, str]]:
+    """The rows that are compared, and the corpus that each of their tables is read on."""
+    needed = sorted({side.table for contest in found for side in (contest.a, contest.b) if side})
+    studies = load_studies(store)
+    results = {name: table_result(TABLES[name], store, view, studies=studies) for name in needed}
+    rows = {Side(name, row.row.name): row for name, result in results.items() for row in result.rows}
+    return rows, {name: result.corpus.name for name, result in results.items()}
 
 
-def _distinct(found: Sequence[Contest], corpus: str | None, profile: str | None) -> tuple[Contest, ...]:
+def _distinct(found: Sequence[Contest], view: View) -> tuple[Contest, ...]:
     """One of those that come to the same, when two tables are read on one corpus."""
-    read_on = {name: corpus_name(TABLES[name], PROFILES.get(profile or ""), corpus) for name in TABLES}
+    read_on = {name: view.corpus_of(table) for name, table in TABLES.items()}
     first: dict[tuple, Contest] = {}
     for c in found:
         first.setdefault((read_on[c.table], c.a.row, c.b and c.b.row, c.metric, c.test, c.value), c)
@@ -141,44 +96,55 @@ def _distinct(found: Sequence[Contest], corpus: str | None, profile: str | None)
 def _measured(contest: Contest, rows: Mapping[Side, RowResult], evidence: Evidence, corpus: str) -> Part:
     """The numbers of a part; its verdict is there only where it is "not run", or follows from counts alone."""
     a, b = rows[contest.a], rows[contest.b] if contest.b else None
-    blank = Part(contest, corpus, NOT_RUN, n_a=a.n, n_b=b.n if b else 0)
-    for row in (a, b):
-        if row and not row.n:
-            status = "quoted by the paper, not run here" if row.status == "quoted" else row.reason or row.status
-            return dataclasses.replace(blank, reason=f"{row.row.name}: {status}")
-    stats = [evidence.stat(row, contest.metric) for row in (a, b) if row]
-    if None in stats:
-        return dataclasses.replace(blank, reason=f"the runs hold no {METRICS[contest.metric].heading}")
-    means = [stat.mean for stat in stats if stat]
-    blank = dataclasses.replace(blank, verdict="", a=means[0], b=means[1] if b else None)
+    part = Part(contest, corpus, NOT_RUN, n_a=a.n, n_b=b.n if b else 0)
+    if lacking := _lacking(contest.metric, [row for row in (a, b) if row], evidence):
+        return replace(part, reason=lacking)
+    stat = evidence.stat(a, contest.metric)
+    other = evidence.stat(b, contest.metric) if b else None
+    assert stat is not None  # nothing is lacking
+    part = replace(part, verdict="", a=stat.mean, b=other.mean if other else None)
     if contest.test == "count":
-        return _counted(blank, a)
+        return _counted(part, a)
     if b is None:
-        assert stats[0] is not None
-        if contest.metric == "test_seconds" and not all(PAPER_DEVICE in (r.device or "") for r in a.records):
-            reason = f"timed on another machine than the paper's {PAPER_DEVICE}"
-            return dataclasses.replace(blank, difference=means[0] - contest.value, verdict=UNDECIDED, reason=reason)
-        low, high = ((x - contest.value if x is not None else None) for x in (stats[0].low, stats[0].high))
-        return dataclasses.replace(blank, difference=means[0] - contest.value, low=low, high=high)
-    if contest.metric == "parameters":
-        difference = means[0] - means[1]
-        return dataclasses.replace(blank, difference=difference, low=difference, high=difference)
+        return _against_number(part, stat, a)
+    if other and contest.metric == "parameters":
+        difference = stat.mean - other.mean
+        return replace(part, difference=difference, low=difference, high=difference)
+    return _compared(part, a, b, evidence)
+
+
+def _lacking(metric: str, rows: Sequence[RowResult], evidence: Evidence) -> str:
+    """Why there is nothing to compare; "" where both rows have values."""
+    for row in rows:
+        if not row.n:
+            status = "quoted by the paper, not run here" if row.status == "quoted" else row.reason or row.status
+            return f"{row.row.name}: {status}"
+    known = all(evidence.stat(row, metric) for row in rows)
+    return "" if known else f"the runs hold no {METRICS[metric].heading}"
+
+
+def _against_number(part: Part, stat: CellStat, row: RowResult) -> Part:
+    """A row against a number of the paper's words; a time only where it was measured on the paper's device."""
+    claimed = part.contest.value
+    part = replace(part, difference=stat.mean - claimed)
+    if part.metric == "test_seconds" and not all(PAPER_DEVICE in (r.device or "") for r in row.records):
+        return replace(part, verdict=UNDECIDED, reason=f"timed on another machine than the paper's {PAPER_DEVICE}")
+    low, high = (None if x is None else x - claimed for x in (stat.low, stat.high))
+    return replace(part, low=low, high=high)
+
+
+def _compared(part: Part, a: RowResult, b: RowResult, evidence: Evidence) -> Part:
     try:
-        found = evidence.compare(a, b, contest.metric)
+        found = evidence.compare(a, b, part.metric)
     except UserError as error:  # other utterances, a damaged file: the other claims can still be judged
-        return dataclasses.replace(blank, verdict=NOT_RUN, reason=str(error).rstrip("."))
+        return replace(part, verdict=NOT_RUN, reason=str(error).rstrip("."))
     assert found is not None  # both rows have values
-    return _compared(blank, found)
-
-
-def _compared(part: Part, found: Comparison) -> Part:
-    scale = METRICS[part.metric].scale
-    low, high = (None if x is None else scale * x for x in (found.low, found.high))
-    return dataclasses.replace(
+    found = found.scaled(METRICS[part.metric].scale)
+    return replace(
         part,
-        difference=scale * found.difference,
-        low=low,
-        high=high,
+        difference=found.difference,
+        low=found.low,
+        high=found.high,
         p=found.p,
         n_a=found.n_a,
         n_b=found.n_b,
@@ -191,10 +157,10 @@ def _counted(part: Part, row: RowResult) -> Part:
     """Our count against the printed one. It is the text encoder's for the most part, so another one says nothing."""
     printed = paper_value(part.table, TABLES[part.table].corpus, part.row_a, part.metric)
     assert printed is not None and part.a is not None  # rows of "count" are checked to be printed
-    part = dataclasses.replace(part, b=printed.value, difference=part.a - printed.value)
+    part = replace(part, b=printed.value, difference=part.a - printed.value)
     if not is_paper_encoder(row.row.text, row.encoder or ""):
-        return dataclasses.replace(part, verdict=UNDECIDED, reason=f"its text encoder is {row.encoder}")
-    return dataclasses.replace(part, verdict=SUPPORTED if part.difference == 0 else CONTRADICTED)
+        return replace(part, verdict=UNDECIDED, reason=f"its text encoder is {row.encoder}")
+    return replace(part, verdict=SUPPORTED if part.difference == 0 else CONTRADICTED)
 
 
 def _adjusted(parts: Mapping[Contest, Part]) -> dict[Contest, Part]:
@@ -202,14 +168,16 @@ def _adjusted(parts: Mapping[Contest, Part]) -> dict[Contest, Part]:
     families: dict[str, dict[tuple, float | None]] = {}
     for contest, part in parts.items():
         families.setdefault(part.table, {})[_question(contest)] = part.p  # asked by two claims, it is one test
-    found: dict[Contest, Part] = {}
-    for table, family in families.items():
-        adjusted = dict(zip(family, benjamini_hochberg(list(family.values())), strict=True))
-        for contest, part in parts.items():
-            if part.table == table:
-                part = dataclasses.replace(part, p_adjusted=adjusted[_question(contest)])
-                found[contest] = judged(part, tolerance_of(contest.metric))
-    return found
+    adjusted = {
+        table: dict(zip(family, benjamini_hochberg(list(family.values())), strict=True))
+        for table, family in families.items()
+    }
+    return {
+        contest: judged(
+            replace(part, p_adjusted=adjusted[part.table][_question(contest)]), tolerance_of(contest.metric)
+        )
+        for contest, part in parts.items()
+    }
 
 
 def _question(contest: Contest) -> tuple:

@@ -1,9 +1,8 @@
-"""What a claim's comparison is made on: a row's seeded runs, their predictions, and what their representations say.
+"""What claims are judged on: the seeded runs of rows, their predictions, and their representations.
 
-`separation` is the number behind section 4.5.6: the distance between the centroids of the two classes, over the root
-mean square distance of a point from its own class's centroid, in the multimodal representation of the test split (not
-in its t-SNE picture). Scaling, moving or rotating all points does not change it. A label of 0 is positive, as it is by
-default where pairs are made (docs/protocol.md, A3).
+`separation` is the number behind section 4.5.6: how far the two classes lie apart in the multimodal representation of
+the test split, not in its t-SNE picture (studies.statistics.separation). A label of 0 is positive, as it is by default
+where pairs are made (docs/protocol.md, A3).
 """
 
 from __future__ import annotations
@@ -16,16 +15,17 @@ import numpy as np
 from hycon.errors import UserError
 from studies.aggregate.cells import RowResult, measures
 from studies.aggregate.predictions import compare_records, group_of
-from studies.claims.file import METRICS, SEPARATION
+from studies.claims.kinds import METRICS, SEPARATION
 from studies.statistics.cell import CellStat, cell
 from studies.statistics.comparison import Comparison, Group, compare_values
+from studies.statistics.separation import centroid_ratio
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
 
 
-@dataclass(frozen=True)
+@dataclass
 class Evidence:
-    """The runs of a store, read once however many claims ask for them."""
+    """The runs of a store. What is read or computed is kept: many claims ask for the same."""
 
     store: RunStore
     protocol: str
@@ -74,21 +74,8 @@ class Evidence:
                 arrays = {}
             points, label = arrays.get("test_multimodal"), arrays.get("test_label")
             known = points is not None and label is not None and label.ndim == 1
-            self.separations[record.id] = separation(points, label >= 0) if known else None  # type: ignore[arg-type,operator]
+            self.separations[record.id] = centroid_ratio(points, label >= 0) if known else None  # type: ignore[arg-type,operator]
         return self.separations[record.id]
-
-
-def separation(points: np.ndarray, positive: np.ndarray) -> float | None:
-    """points: (N, d), positive: (N,) of bool -> distance of the centroids over the spread around them, >= 0.
-
-    None where a class is empty, or where every point is its class's centroid.
-    """
-    points = np.asarray(points, np.float64)
-    if positive.all() or not positive.any():
-        return None
-    centroids = np.stack([points[~positive].mean(0), points[positive].mean(0)])
-    spread = float(np.sqrt(((points - centroids[positive.astype(int)]) ** 2).sum(1).mean()))
-    return float(np.linalg.norm(centroids[1] - centroids[0])) / spread if spread > 0 else None
 
 
 def _ids(records: Sequence[RunRecord]) -> tuple[str, ...]:

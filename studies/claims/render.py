@@ -1,21 +1,17 @@
 """Verdicts on claims as text, Markdown, HTML, LaTeX or JSON. A caution stands with every verdict that has one.
 
-Text has one line a claim: verdict, id, how many parts hold, the beginning of the quotation, and the deciding part with
-its effect, interval, p and n. Cautions are lettered and written out below, in HTML they stand beside the verdict.
+Text has one line for each claim: verdict, id, how many parts hold, the beginning of the quotation, and the deciding
+part with its effect, interval, p and n. The other formats have the whole quotation, and why the verdict is what it is.
 """
 
 from __future__ import annotations
 
-import html
-import json
-import string
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from hycon.errors import check_known
-from studies.aggregate.render import STYLE, WIDTH, escape_latex, escape_markdown
-from studies.claims.file import METRICS
+from studies.claims.kinds import METRICS
 from studies.claims.verdict import (
     CANNOT,
     CONSISTENT,
@@ -26,7 +22,12 @@ from studies.claims.verdict import (
     ClaimResult,
     Part,
 )
+from studies.document import formats
+from studies.document.blocks import Block, Bullets, Cell, Grid, Heading, Section, headings, wide
+from studies.document.data import as_json, rounded
+from studies.document.text import wrapped
 
+FORMATS = (*formats.FORMATS, "json")
 QUOTE = 60  # characters of a quotation on its line
 PRECISION = 3  # decimals of a p-value
 LETTERED = "Verdicts with a letter are not about the paper's own setting:"
@@ -38,7 +39,72 @@ def render_claims(results: Sequence[ClaimResult], format: str, *, detailed: bool
     Raises UserError for an unknown format.
     """
     check_known("format", format, FORMATS)
-    return FORMATS[format](results, detailed)
+    if format == "json":
+        return as_json(as_list(results))
+    if format == "text" and detailed:
+        return "\n\n".join(map(_detail, results)) + "\n"
+    blocks: list[Block] = [_short(results) if format == "text" else _whole(results)]
+    if format == "md" and detailed:
+        blocks += [_parts(result) for result in results]
+    return formats.write(blocks, format, "Claims")
+
+
+# ------------------------------------------------------------------------------------------------- tables
+
+
+def _short(results: Sequence[ClaimResult]) -> Grid:
+    """A line for each claim, to be read on a terminal."""
+    rows = [
+        (_verdict(r), r.claim.id, held(r), textwrap.shorten(r.claim.quote, QUOTE, placeholder=" ..."), _line(r))
+        for r in results
+    ]
+    heads = headings("Verdict", "Claim", "Parts", "Quotation", "Deciding comparison")
+    return Grid("claims", f"{summary(results)}.", heads, tuple(rows), lettered=LETTERED)
+
+
+def _whole(results: Sequence[ClaimResult]) -> Grid:
+    heads = (Heading("Verdict"), *wide("Claim"), Heading("Parts", number=True), *wide("Deciding comparison"))
+    rows = [
+        (
+            _verdict(r),
+            Cell(f"“{r.claim.quote}” ({r.claim.place})", id=f"claim-{r.claim.id}"),
+            held(r),
+            "\n".join(dict.fromkeys((_line(r), r.reason))),
+        )
+        for r in results
+    ]
+    return Grid("claims", f"{summary(results)}.", heads, tuple(rows), name=1, lettered=LETTERED)
+
+
+def _verdict(result: ClaimResult) -> Cell:
+    return Cell("", verdict=result.verdict, note=result.caution)
+
+
+def _line(result: ClaimResult) -> str:
+    return result.reason if result.verdict == NOT_RUN else effect(result.decisive) or result.reason
+
+
+# ------------------------------------------------------------------------------------------------- every part
+
+
+def _detail(result: ClaimResult) -> str:
+    claim = result.claim
+    said = [f"{result.verdict}: {claim.id} ({claim.place}; {claim.table}, {claim.corpus}; {claim.kind})"]
+    said.append(wrapped(f'"{claim.quote}"'))
+    said += [wrapped(f"Read as: {claim.note}")] if claim.note else []
+    said.append(wrapped(f"{result.reason}."))
+    said += [wrapped(f"Caution: {result.caution}.")] if result.caution else []
+    said += [f"  {part.verdict:18} {part.corpus:10} {effect(part)}{_needs(part)}" for part in result.parts]
+    return "\n".join(said)
+
+
+def _parts(result: ClaimResult) -> Section:
+    items = tuple(f"{part.verdict}: {effect(part)}{_needs(part)}" for part in result.parts)
+    return Section(result.claim.id, result.claim.id, (Bullets(items),))
+
+
+def _needs(part: Part) -> str:
+    return f", underpowered: {part.seeds_needed} seeds at the least" if part.underpowered else ""
 
 
 # ------------------------------------------------------------------------------------------------- in words
@@ -83,137 +149,7 @@ def summary(results: Sequence[ClaimResult]) -> str:
     return f"{len(results)} claim{'s' if len(results) != 1 else ''}" + (f": {counts}" if counts else "")
 
 
-def _letters(results: Sequence[ClaimResult]) -> dict[str, str]:
-    """caution -> "a", "b", ..., "aa": in the order of the claims."""
-    cautions = list(dict.fromkeys(result.caution for result in results if result.caution))
-    names = list(string.ascii_lowercase)
-    names += [a + b for a in names for b in names]
-    return dict(zip(cautions, names, strict=False))
-
-
-def _marked(result: ClaimResult, letters: dict[str, str]) -> str:
-    return result.verdict + (f" ({letters[result.caution]})" if result.caution else "")
-
-
-# ------------------------------------------------------------------------------------------------- the formats
-
-
-def text(results: Sequence[ClaimResult], detailed: bool) -> str:
-    if detailed:
-        return "\n\n".join(_detail(result) for result in results) + "\n"
-    from tabulate import tabulate
-
-    letters = _letters(results)
-    rows = [
-        [_marked(r, letters), r.claim.id, held(r), textwrap.shorten(r.claim.quote, QUOTE, placeholder=" ..."), _line(r)]
-        for r in results
-    ]
-    heads = ["Verdict", "Claim", "Parts", "Quotation", "Deciding comparison"]
-    grid = tabulate(rows, heads, "simple", disable_numparse=True)
-    said = [summary(results) + ".", "", *(line.rstrip() for line in grid.splitlines())]
-    if letters:
-        said += ["", LETTERED]
-        said += [_wrapped(f"({letter}) {caution}") for caution, letter in letters.items()]
-    return "\n".join(said) + "\n"
-
-
-def _line(result: ClaimResult) -> str:
-    return result.reason if result.verdict == NOT_RUN else effect(result.decisive) or result.reason
-
-
-def _evidence(result: ClaimResult, escape: Callable[[str], str], between: str) -> str:
-    return between.join(escape(said) for said in dict.fromkeys((_line(result), result.reason)))
-
-
-def _detail(result: ClaimResult) -> str:
-    claim = result.claim
-    said = [f"{result.verdict}: {claim.id} ({claim.place}; {claim.table}, {claim.corpus}; {claim.kind})"]
-    said.append(_wrapped(f'"{claim.quote}"'))
-    said += [_wrapped(f"Read as: {claim.note}")] if claim.note else []
-    said.append(_wrapped(f"{result.reason}."))
-    said += [_wrapped(f"Caution: {result.caution}.")] if result.caution else []
-    said += [f"  {part.verdict:18} {part.corpus:10} {effect(part)}{_needs(part)}" for part in result.parts]
-    return "\n".join(said)
-
-
-def _needs(part: Part) -> str:
-    return f", underpowered: {part.seeds_needed} seeds at the least" if part.underpowered else ""
-
-
-def _wrapped(said: str) -> str:
-    return textwrap.fill(said, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
-
-
-def markdown(results: Sequence[ClaimResult], detailed: bool) -> str:
-    letters = _letters(results)
-    lines = [f"{summary(results)}.", "", "| Verdict | Claim | Parts | Deciding comparison |", "|:--|:--|--:|:--|"]
-    for r in results:
-        quote = f"“{escape_markdown(r.claim.quote)}” ({escape_markdown(r.claim.place)})"
-        lines.append(f"| {_marked(r, letters)} | {quote} | {held(r)} | {_evidence(r, escape_markdown, '<br>')} |")
-    if letters:
-        lines += ["", LETTERED, "", *(f"- ({letter}) {escape_markdown(said)}" for said, letter in letters.items())]
-    if detailed:
-        for r in results:
-            lines += ["", f"## {r.claim.id}", ""]
-            lines += [f"- {part.verdict}: {escape_markdown(effect(part) + _needs(part))}" for part in r.parts]
-    return "\n".join(lines) + "\n"
-
-
-def html_rows(results: Sequence[ClaimResult]) -> str:
-    """A <table> that stands alone in any page."""
-    rows = ""
-    for r in results:
-        cells = [
-            f"<b>{html.escape(r.verdict)}</b>" + (f"<br><small>{html.escape(r.caution)}</small>" if r.caution else ""),
-            f"<q>{html.escape(r.claim.quote)}</q><br><small>{html.escape(r.claim.place)}</small>",
-            held(r),
-            _evidence(r, html.escape, "<br>"),
-        ]
-        body = "".join(f"<td>{cell}</td>" for cell in cells)
-        rows += f'<tr id="claim-{html.escape(r.claim.id)}">{body}</tr>\n'
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("Verdict", "Claim", "Parts", "Evidence"))
-    said = html.escape(summary(results))
-    return (
-        f'<table class="claims">\n<caption>{said}.</caption>\n<thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{rows}</tbody>\n</table>\n"
-    )
-
-
-def html_page(results: Sequence[ClaimResult], detailed: bool) -> str:
-    style = f"{STYLE}.claims td{{white-space:normal;vertical-align:top;min-width:8rem}}"
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Claims</title>\n<style>{style}</style>\n</head>\n<body>\n{html_rows(results)}</body>\n</html>\n"
-    )
-
-
-def latex(results: Sequence[ClaimResult], detailed: bool) -> str:
-    """A longtable; it needs \\usepackage{booktabs,longtable,array}."""
-    letters = _letters(results)
-    lines = [
-        "% needs \\usepackage{booktabs,longtable,array}",
-        "\\begingroup\\footnotesize",
-        "\\begin{longtable}{>{\\raggedright}p{.17\\linewidth}>{\\raggedright}p{.36\\linewidth}"
-        ">{\\raggedright\\arraybackslash}p{.36\\linewidth}}",
-        f"\\caption{{{_tex(summary(results))}.}}\\label{{tab:claims}}\\\\",
-        "\\toprule Verdict & Claim & Evidence \\\\ \\midrule \\endhead",
-    ]
-    for r in results:
-        quote = f"``{_tex(r.claim.quote)}'' ({_tex(r.claim.place)})"
-        lines.append(f"{_marked(r, letters)} & {quote} & {_evidence(r, _tex, '. ')}. \\\\")
-    lines += ["\\bottomrule", "\\end{longtable}"]
-    if letters:
-        lines += [f"\\noindent {LETTERED}", *(f"\\par ({letter}) {_tex(said)}." for said, letter in letters.items())]
-    return "\n".join([*lines, "\\par\\endgroup"]) + "\n"
-
-
-def _tex(said: str) -> str:
-    return escape_latex(said.replace("‘", "`").replace("“", "``").replace("”", "''"))
-
-
-def as_json(results: Sequence[ClaimResult], detailed: bool) -> str:
-    return json.dumps(as_list(results), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+# ------------------------------------------------------------------------------------------------- for programs
 
 
 def as_list(results: Sequence[ClaimResult]) -> list[dict[str, Any]]:
@@ -247,7 +183,7 @@ def _part(part: Part) -> dict[str, Any]:
         "metric": part.metric,
         "test": part.contest.test,
         "claimed": part.contest.value if part.contest.test in ("gain", "about", "at_most") else None,
-        **{name: _round(getattr(part, name)) for name in numbers},
+        **{name: rounded(getattr(part, name)) for name in numbers},
         "n_a": part.n_a,
         "n_b": part.n_b,
         "verdict": part.verdict,
@@ -255,16 +191,3 @@ def _part(part: Part) -> dict[str, Any]:
         "seeds_needed": part.seeds_needed,
         "reason": part.reason,
     }
-
-
-def _round(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
-
-
-FORMATS: dict[str, Callable[[Sequence[ClaimResult], bool], str]] = {
-    "text": text,
-    "md": markdown,
-    "html": html_page,
-    "latex": latex,
-    "json": as_json,
-}

@@ -1,4 +1,4 @@
-"""A claim's verdict from its parts, by runs or by printed numbers alike; docs/claims.md says the same in words.
+"""A claim's verdict from its parts, for runs and for printed numbers; docs/claims.md has the same rules.
 
 A part is one comparison. A claim that says "every" is supported when all its parts are, contradicted as soon as one is;
 one that says "most" is supported by more than half of them, contradicted when at least half are contradicted.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from studies.claims.file import METRICS, Claim, Contest
+from studies.claims.kinds import METRICS, Claim, Contest
 
 LEVEL = 0.05  # of adjusted p-values, as everywhere in studies
 SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN = RUN_VERDICTS = ("supported", "contradicted", "undecided", "not run")
@@ -22,7 +22,7 @@ class Part:
     """One comparison of a claim, judged.
 
     table, corpus: where it was made.  row_b: "" where a row is set against a number.  metric, test, value, within: as
-    in studies.claims.file.Contest.  a, b: the means of our runs, or the printed numbers; difference: a - b; low, high:
+    in studies.claims.kinds.Contest.  a, b: the means of our runs, or the printed numbers; difference: a - b; low, high:
     its 95 % interval; all five in the printed unit.  p, p_adjusted: of the permutation test, and after
     Benjamini-Hochberg over the table's family.  n_a, n_b: runs.  reason: why not run, or what else is to say.
     """

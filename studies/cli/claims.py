@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from studies.cli.arguments import parse_encoders
-from studies.cli.shared import check_format, choosing, command, write_output
+from hycon.errors import UserError
+from studies.cli.shared import check_format, choosing, command, view_of, write_output
 
 FORMATS = ("text", "md", "html", "latex", "json")  # of studies.claims.render, which --help need not import
 
@@ -20,34 +20,23 @@ def add(commands) -> None:
 
 
 def do_claims(options) -> None:
-    from hycon.pretrained import short_name
-    from studies.claims import by_runs
+    from studies.claims import against_paper, evaluate, load_claims, pick
     from studies.claims.render import render_claims
     from studies.lookup import results_root
     from studies.store.run_store import RunStore
 
     format = _format(options)
     ids = [name.strip() for name in options.id.split(",")] if options.id else None
-    chosen = by_runs.pick(by_runs.load_claims(), ids) if ids else None
+    chosen = pick(load_claims(), ids) if ids else None
     if options.paper:
         _check_paper(options)
-        found = by_runs.against_paper(chosen)
+        found = against_paper(chosen)
     else:
-        found = by_runs.evaluate(
-            RunStore(results_root(options.results)),
-            corpus=options.corpus,
-            data=options.data,
-            profile=options.profile,
-            encoders={kind: short_name(name) for kind, name in parse_encoders(options.encoder).items()},
-            protocol=options.protocol,
-            claims=chosen,
-        )
+        found = evaluate(RunStore(results_root(options.results)), view_of(options), claims=chosen)
     write_output(render_claims(found, format, detailed=bool(ids)), options.output)
 
 
 def _format(options) -> str:
-    from hycon.errors import UserError
-
     if options.json and options.format not in (None, "json"):
         raise UserError(f"Both --json and --format {options.format}: give one of them.")
     format = "json" if options.json else options.format or "text"
@@ -57,8 +46,6 @@ def _format(options) -> str:
 
 def _check_paper(options) -> None:
     """--paper reads no runs: an option that picks runs would silently do nothing."""
-    from hycon.errors import UserError
-
     given = [name for name in ("corpus", "profile", "encoder") if getattr(options, name)]
     given += ["protocol"] if options.protocol != "paper" else []
     if given:

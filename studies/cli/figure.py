@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from studies.cli.shared import choosing, command, encoders_of, print_json
+from pathlib import Path
+
+from hycon.errors import UserError
+from studies.cli.shared import choosing, command, print_grid, print_json, view_of, write_file
 
 
 def add(commands) -> None:
     added = command(commands, "figure", do_figure, "draw a figure from the results at hand")
-    added.add_argument("figure", nargs="?", metavar="NAME", help="fig4, curves, search or dots")
+    added.add_argument("figure", nargs="?", metavar="NAME", help="fig4, curves or dots")
     added.add_argument("--list", action="store_true", help="list the figures and draw nothing")
     added.add_argument("--table", metavar="TABLE", help="whose runs (default: table4 for fig4, else table1)")
     choosing(added)
@@ -26,37 +29,32 @@ def add(commands) -> None:
 
 
 def do_figure(options) -> None:
-    from hycon.errors import UserError
     from studies.figures import FIGURES, figure
-    from studies.lookup import profile_of, results_root
+    from studies.lookup import results_root
     from studies.store.run_store import RunStore
 
     if options.list:
         return list_figures(options.json)
     if options.figure is None:
         raise UserError(f"Which figure? Give one of {', '.join(FIGURES)}.")
-    if options.profile:
-        profile_of(options.profile)
     store = RunStore(results_root(options.results))
     drawn = figure(
         options.figure,
         store,
+        view_of(options),
         format=format_of(options),
-        corpus=options.corpus,
-        profile=options.profile,
-        data=options.data,
-        encoders=encoders_of(options),
         table=options.table,
         rows=options.rows.split(",") if options.rows else None,
-        protocol=options.protocol,
         runs=options.seed_index,
     )
-    file = save(drawn, store.root, options.output)
+    file = Path(options.output or store.root / "figures" / f"{drawn.stem}.{drawn.format}")
+    write_file(file, drawn.content, folder=not options.output)
     if options.json:
         said = {key: getattr(drawn, key) for key in ("name", "title", "table", "corpus", "caption", "alt", "numbers")}
         print_json({"file": str(file), **said})
     else:
-        print(f"{file}\n\n{drawn.caption}\n\n{_as_table(drawn.numbers)}")
+        print(f"{file}\n\n{drawn.caption}\n")
+        print_grid([{k: f"{v:.4g}" if isinstance(v, float) else v for k, v in one.items()} for one in drawn.numbers])
 
 
 def list_figures(as_json: bool) -> None:
@@ -71,40 +69,7 @@ def list_figures(as_json: bool) -> None:
 
 def format_of(options) -> str:
     """What was asked for, else the ending of the output file where it is one of ours, else svg."""
-    from pathlib import Path
-
     from studies.figures import FORMATS
 
     ending = Path(options.output or "").suffix.lstrip(".").lower()
     return options.format or (ending if ending in FORMATS else FORMATS[0])
-
-
-def save(drawn, root, output: str | None):
-    """Write the picture, whole or not at all; returns its path. Raises UserError."""
-    from pathlib import Path
-
-    from hycon.errors import UserError
-    from hycon.files import write_atomic
-
-    file = Path(output) if output else root / "figures" / f"{drawn.stem}.{drawn.format}"
-    try:
-        if not output:
-            file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(file, drawn.content)
-    except OSError as error:
-        raise UserError(f"Cannot write {file}: {error.strerror or error}.") from error
-    return file
-
-
-def _as_table(numbers) -> str:
-    from tabulate import tabulate
-
-    heads = list(dict.fromkeys(key for number in numbers for key in number))
-    rows = [[_plain(number.get(head)) for head in heads] for number in numbers]
-    return tabulate(rows, headers=heads, disable_numparse=True)
-
-
-def _plain(value) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from hycon.errors import UserError
-from studies.cli.arguments import parse_encoders
-from studies.cli.shared import check_format, choosing, command, write_output
+from studies.cli.shared import check_format, choosing, command, view_of, write_output
 
 
 def add(commands) -> None:
@@ -16,7 +15,6 @@ def add(commands) -> None:
 
 
 def do_report(options) -> None:
-    from hycon.pretrained import short_name
     from studies.lookup import results_root
     from studies.report.write import FORMATS, report
     from studies.store.run_store import RunStore
@@ -25,15 +23,7 @@ def do_report(options) -> None:
     root = results_root(options.results)
     if not root.is_dir():
         raise UserError(f"There is no results folder {root}: run a table first, or give --results.")
-    text = report(
-        RunStore(root),
-        format=options.format,
-        corpus=options.corpus,
-        profile=options.profile,
-        data=options.data,
-        encoders={kind: short_name(name) for kind, name in parse_encoders(options.encoder).items()},
-        protocol=options.protocol,
-    )
+    text = report(RunStore(root), view_of(options), format=options.format)
     file = options.output or str(root / f"report.{FORMATS[options.format][0]}")
     write_output(text, file)
     print(file)

@@ -90,11 +90,10 @@ def do_ablate(options) -> int:
     if options.list:
         do_list(options)
         return 0
-    from studies.aggregate.ablation import ablation_table, differences
-    from studies.aggregate.ablation_report import render_ablation
-    from studies.lookup import task_of
+    from studies.aggregate.ablation import ablation_table, differences, render_ablation
+    from studies.lookup import manifest_of
 
-    task = task_of(options.corpus, options.data)
+    task = manifest_of(options.corpus, options.data).task if options.corpus else "sentiment"
     table = ablation_table(options.model, options.text, options.remove, parse_values(options.set), task)
 
     def show(result, store) -> str:
@@ -111,7 +110,7 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     from studies.aggregate.render import FORMATS
     from studies.aggregate.table import table_result
     from studies.engines.progress import Progress
-    from studies.lookup import profile_of
+    from studies.lookup import View, profile_of
     from studies.search.plan import setting_for
     from studies.search.run import forecast, run_table
 
@@ -138,17 +137,9 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     studies, failed = run_table(
         rows, setting, store, how, lambda specs: Progress(specs, records, workers=how.workers, quiet=options.quiet)
     )
-    result = table_result(
-        table,
-        store,
-        corpus=setting.manifest.name,
-        data=options.data,
-        profile=profile.name,
-        encoders={kind: encoder["name"] for kind, encoder in setting.encoders.items()},
-        rows=rows,
-        studies=studies,
-        mixed=options.mixed,
-    )
+    encoders = {kind: encoder["name"] for kind, encoder in setting.encoders.items()}
+    view = View(setting.manifest.name, options.data, profile.name, encoders, mixed=options.mixed)
+    result = table_result(table, store, view, rows=rows, studies=studies)
     print(show(result, store).rstrip("\n"))
     for spec, reason in failed:
         print(f"bench: run {spec.id} ({spec.model}-{spec.text}) failed: {reason}", file=sys.stderr)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hycon.errors import UserError, check_known
@@ -22,13 +23,13 @@ def command(commands, name: str, function: Callable[[Any], int | None], text: st
 
 
 def naming(added: argparse.ArgumentParser, default: str | None = None) -> None:
-    """TABLE, and how many searches it has a row. default: of a TABLE that may be left out."""
+    """The argument TABLE, and how many searches each row has. default: the table where TABLE is left out."""
     said = "table1 to table8, sensitivity, modalities or tuning"
     if default:
         added.add_argument("table", nargs="?", default=default, metavar="TABLE", help=f"{said} (default: {default})")
     else:
         added.add_argument("table", metavar="TABLE", help=said)
-    added.add_argument("--studies", type=int, metavar="N", help="of table tuning: searches a row (default: 3)")
+    added.add_argument("--studies", type=int, metavar="N", help="for table tuning: searches per row (default: 3)")
 
 
 def choosing(added: argparse.ArgumentParser, rows: bool = True) -> None:
@@ -54,7 +55,7 @@ def mixing(added: argparse.ArgumentParser) -> None:
 
 
 def storing(added: argparse.ArgumentParser) -> None:
-    """The option of every command that deals with leases."""
+    """The option of every command that takes or shows leases."""
     added.add_argument(
         "--storage",
         metavar="URL",
@@ -79,46 +80,59 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, ensure_ascii=False))
 
 
+def print_grid(items: Sequence[Mapping[str, Any]]) -> None:
+    """Flat dicts, a line each, under the keys that any of them has."""
+    from tabulate import tabulate
+
+    def plain(value: Any) -> str:
+        return ", ".join(map(str, value)) if isinstance(value, list | tuple) else "" if value is None else str(value)
+
+    heads = list(dict.fromkeys(key for item in items for key in item))
+    rows = [[plain(item.get(head)) for head in heads] for item in items]
+    print(tabulate(rows, headers=heads, disable_numparse=True))
+
+
 def write_output(text: str, file: str | None) -> None:
     """To `file`, whole or not at all, or to the terminal."""
     if file is None:
         print(text.rstrip("\n"))
-        return
-    from pathlib import Path
+    else:
+        write_file(Path(file), (text.rstrip("\n") + "\n").encode())
 
+
+def write_file(file: Path, content: bytes, *, folder: bool = False) -> None:
+    """Whole or not at all. folder: make its folder first. Raises UserError where it cannot be written."""
     from hycon.files import write_atomic
 
     try:
-        write_atomic(Path(file), (text.rstrip("\n") + "\n").encode())
+        if folder:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, content)
     except OSError as error:
         raise UserError(f"Cannot write {file}: {error.strerror or error}.") from error
 
 
-def encoders_of(options) -> dict[str, str]:
-    """--encoder as records name it: front-end -> short name."""
+def view_of(options):
+    """The View that a command's options name: --corpus, --data, --profile, --encoder, --protocol, --mixed."""
     from hycon.pretrained import short_name
+    from studies.lookup import View
 
-    return {kind: short_name(name) for kind, name in parse_encoders(options.encoder).items()}
+    return View(
+        corpus=options.corpus,
+        data=options.data,
+        profile=options.profile,
+        encoders={kind: short_name(name) for kind, name in parse_encoders(options.encoder).items()},
+        protocol=getattr(options, "protocol", "paper"),
+        mixed=getattr(options, "mixed", False),
+    )
 
 
 def table_of(options):
     """The TableResult that a command's TABLE and its choosing options name."""
     from studies.aggregate.table import table_result
-    from studies.lookup import pick_rows, profile_of, results_root, table_spec
+    from studies.lookup import pick_rows, results_root, table_spec
     from studies.store.run_store import RunStore
 
     table = table_spec(options.table, getattr(options, "studies", None))
     rows = pick_rows(table, options.rows.split(",")) if options.rows else None
-    if options.profile:
-        profile_of(options.profile)
-    return table_result(
-        table,
-        RunStore(results_root(options.results)),
-        corpus=options.corpus,
-        data=options.data,
-        profile=options.profile,
-        encoders=encoders_of(options),
-        rows=rows,
-        protocol=getattr(options, "protocol", "paper"),
-        mixed=getattr(options, "mixed", False),
-    )
+    return table_result(table, RunStore(results_root(options.results)), view_of(options), rows=rows)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from hycon.errors import UserError
 from studies.cli.arguments import parse_encoders
-from studies.cli.shared import choosing, command, encoders_of, mixing, print_json, store_of, storing
+from studies.cli.shared import choosing, command, mixing, print_json, store_of, storing, view_of
 from studies.engines.executors import DEFAULT, names
 
 
@@ -106,7 +106,7 @@ def do_verify(options) -> int:
 
 
 def do_diff(options) -> None:
-    from studies.lookup import pick_rows, profile_of, results_root, table_spec
+    from studies.lookup import pick_rows, results_root, table_spec
     from studies.store.run_store import RunStore
     from studies.trust.diff import as_dicts, diff, text
 
@@ -114,19 +114,8 @@ def do_diff(options) -> None:
     if options.rows and table is None:
         raise UserError("--rows names rows of one table: name the TABLE too.")
     rows = pick_rows(table, options.rows.split(",")) if table and options.rows else None
-    if options.profile:
-        profile_of(options.profile)
-    found = diff(
-        *(RunStore(results_root(folder)) for folder in (options.a, options.b)),
-        table=table,
-        corpus=options.corpus,
-        data=options.data,
-        profile=options.profile,
-        encoders=encoders_of(options),
-        rows=rows,
-        protocol=options.protocol,
-        mixed=options.mixed,
-    )
+    a, b = (RunStore(results_root(folder)) for folder in (options.a, options.b))
+    found = diff(a, b, view_of(options), table=table, rows=rows)
     if options.json:
         print_json(as_dicts(found))
     else:

@@ -1,80 +1,88 @@
-"""The report as Markdown: every section in words and pipe tables, details included. Figures are told, not shown."""
+"""Markdown: every block in words and pipe tables, details included. Figures are described, not shown."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import re
+from collections.abc import Sequence
 
-from studies.aggregate.render import escape_markdown, markdown
-from studies.document.blocks import (
-    Bullets,
-    Counts,
-    Document,
-    Fold,
-    Grid,
-    Notice,
-    Part,
-    Picture,
-    Results,
-    Section,
-    Text,
-)
+from studies.document import blocks
+from studies.document.blocks import Block, Cell, Document, Grid
 
 
 def write(document: Document) -> str:
     """The whole document, ending in a newline."""
-    top = [f"# {escape_markdown(document.title)}", escape_markdown(document.lead), *map(_block, document.banner)]
-    return "\n\n".join([*top, *map(_section, document.sections)]) + "\n"
+    top = [f"# {escape(document.title)}", escape(document.lead)]
+    return "\n\n".join([*top, *map(_block, (*document.banner, *document.sections))]) + "\n"
 
 
-def _section(section: Section) -> str:
-    return "\n\n".join([f"## {escape_markdown(section.title)}", *map(_block, section.blocks)])
+def fragment(items: Sequence[Block]) -> str:
+    """Some blocks without a document around them, ending in a newline."""
+    return "\n\n".join(map(_block, items)) + "\n"
 
 
-def _block(block: Any) -> str:
-    return WRITERS[type(block)](block)
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return re.sub(r"([\\`*_{}\[\]<>|~&$])", r"\\\1", text)
 
 
-def _notice(block: Notice) -> str:
-    return f"**{escape_markdown(block.text)}**"
+def _block(block: Block) -> str:
+    match block:
+        case blocks.Text(text):
+            return escape(text)
+        case blocks.Notice(text):
+            return f"**{escape(text)}**"
+        case blocks.Bullets(items):
+            return _bullets(items)
+        case blocks.Counts():
+            return escape(block.words)
+        case Grid():
+            return _grid(block)
+        case blocks.Picture(figure):
+            return f"{escape(figure.caption)}\n\n{escape(figure.alt)}"
+        case blocks.Fold(_, summary, inside, verdict):
+            return _under("####", ": ".join(filter(None, (verdict, summary))), inside)
+        case blocks.Part(_, title, inside):
+            return _under("###", title, inside)
+        case blocks.Section(_, title, inside):
+            return _under("##", title, inside)
 
 
-def _bullets(block: Bullets) -> str:
-    return "\n".join(f"- {escape_markdown(item)}" for item in block.items)
+def _under(level: str, title: str, items: Sequence[Block]) -> str:
+    return "\n\n".join([f"{level} {escape(title)}", *map(_block, items)])
 
 
-def _counts(block: Counts) -> str:
-    return f"{escape_markdown(block.label)}: {', '.join(f'{n} {verdict}' for verdict, n in block.counts)}."
+def _bullets(items: Sequence[str]) -> str:
+    return "\n".join(f"- {escape(item)}" for item in items)
 
 
 def _grid(grid: Grid) -> str:
-    heads = [escape_markdown(heading.text) for heading in grid.headings]
-    rules = ["--:" if heading.number else "---" for heading in grid.headings]
-    rows = [[escape_markdown(" ".join(text.split())) for text in row] for row in grid.rows]
-    lines = "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rules, *rows))
-    return f"{escape_markdown(grid.caption)}\n\n{lines}"
+    letters = grid.letters
+    heads = [escape(heading.text) for heading in grid.headings]
+    rows = [[_cell(cell, letters) for cell in row] for row in grid.cells]
+    align = [heading.right for heading in grid.headings]
+    parts = [escape(grid.said.text()), _aligned(heads, rows, align) if grid.narrow else _compact(heads, rows, align)]
+    if grid.notes:
+        parts.append(_bullets(grid.notes))
+    if cautions := grid.cautions:
+        parts += [escape(cautions[0]), _bullets(cautions[1:])]
+    return "\n\n".join(parts)
 
 
-def _within(block: Part | Fold) -> str:
-    """A heading and what stands under it; a detail's heading carries its verdict."""
-    name = block.title if isinstance(block, Part) else ": ".join(filter(None, (block.verdict, block.summary)))
-    level = "###" if isinstance(block, Part) else "####"
-    return "\n\n".join([f"{level} {escape_markdown(name)}", *map(_block, block.blocks)])
+def _cell(cell: Cell, letters: dict[str, str]) -> str:
+    lines = (escape(" ".join(line.split())) for line in cell.words(letters).splitlines())
+    text = "<br>".join(filter(None, lines))
+    return f"**{text}**" if cell.best else text
 
 
-def _picture(block: Picture) -> str:
-    figure = block.figure
-    return f"{escape_markdown(figure.caption)}\n\n{escape_markdown(figure.alt)}"
+def _aligned(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
+    """Cells padded to the width of their column, to be read as they are."""
+    from tabulate import tabulate
+
+    align = ["right" if number else "left" for number in right]
+    return tabulate(rows, heads, "pipe", disable_numparse=True, colalign=align)
 
 
-WRITERS: dict[type, Callable[[Any], str]] = {
-    Text: lambda block: escape_markdown(block.text),
-    Notice: _notice,
-    Bullets: _bullets,
-    Counts: _counts,
-    Grid: _grid,
-    Results: lambda block: markdown(block.result).rstrip(),
-    Picture: _picture,
-    Fold: _within,
-    Part: _within,
-}
+def _compact(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
+    """Without padding: sentences would make every line as long as the longest."""
+    rules = ["--:" if number else "---" for number in right]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rules, *rows))

@@ -1,4 +1,4 @@
-"""Figures from the results at hand: Fig. 4 of the paper, learning curves, searches, and tables as dots.
+"""Figures from the results at hand: Fig. 4 of the paper, learning curves, and tables as dots.
 
 `figure` gives the picture's bytes with a caption, a text alternative and the numbers that it shows. Importing this
 needs no matplotlib; drawing needs the extra `plots`.
@@ -6,16 +6,17 @@ needs no matplotlib; drawing needs the extra `plots`.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from hycon.errors import check_known
 from studies.aggregate.caption import one_line, setting
 from studies.aggregate.cells import TableResult
-from studies.figures import curves, dots, fig4, search
+from studies.aggregate.table import table_result
+from studies.figures import curves, dots, fig4
 from studies.figures.drawing import FORMATS, Drawing, Source, check_extra, encode, stamp, style
+from studies.lookup import DEFAULT_VIEW, View, pick_rows, table_spec
 from studies.store.run_store import RunStore
 
 __all__ = ["FIGURES", "FORMATS", "Figure", "FigureSpec", "figure"]
@@ -39,7 +40,6 @@ FIGURES = {
     for spec in (
         FigureSpec("fig4", "t-SNE of the multimodal representation", fig4.draw, "table4", fig4.ROWS),
         FigureSpec("curves", "Learning curves", curves.draw),
-        FigureSpec("search", "Search", search.draw),
         FigureSpec("dots", "Our means beside the paper's numbers", dots.draw),
     )
 }
@@ -72,42 +72,28 @@ class Figure:
 def figure(
     name: str,
     store: RunStore,
+    view: View = DEFAULT_VIEW,
     *,
     format: str = "svg",
-    corpus: str | None = None,
-    profile: str | None = None,
-    data: str | os.PathLike | None = None,
-    encoders: Mapping[str, str] | None = None,
     table: str | None = None,
     rows: Sequence[str] | None = None,
-    protocol: str = "paper",
     runs: str = "median",
 ) -> Figure:
-    """Draw one of FIGURES; the other arguments choose results as `studies.aggregate.table.table_result` does.
+    """Draw one of FIGURES from the results that `view` picks. The same results give the same bytes.
 
     table, rows: which runs; the figure's own by default.  runs, of fig4: "median" (of silhouette), "all", or the
-    number of a seeded run from 1, as text.  protocol, of dots: whose metrics.  The same results give the same bytes.
+    number of a seeded run from 1, as text.
     Raises UserError for an unknown name, format, table or row, where runs are missing, and without the extra `plots`.
     """
-    from studies.aggregate.table import studies_of, table_result
-    from studies.lookup import pick_rows, table_spec
-
     check_known("figure", name, FIGURES)
     check_known("format", format, FORMATS)
     spec = FIGURES[name]
     shown = table_spec(table or spec.table)
     asked = rows if rows is not None else spec.rows if shown.name == spec.table else None
-    chosen = pick_rows(shown, asked) if asked is not None else None
+    shown = replace(shown, rows=tuple(pick_rows(shown, asked)))
     check_extra()
-    setting_of: dict[str, Any] = {
-        "corpus": corpus,
-        "data": data,
-        "profile": profile,
-        "encoders": encoders,
-        "rows": chosen,
-    }
-    result = table_result(shown, store, **setting_of, protocol=protocol)
-    source = Source(store, result, studies_of(shown, store, **setting_of), asked is not None, runs)
+    result = table_result(shown, store, view)
+    source = Source(store, result, asked is not None, runs)
     number = " (the paper's Fig. 4)" if name == "fig4" else f", {shown.name}"
     title = f"{spec.title}{number}, corpus {result.corpus.name}"
     with style():

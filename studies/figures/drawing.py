@@ -1,4 +1,4 @@
-"""What the figures share: what they are drawn from, how they look, and how a picture becomes bytes.
+"""What the figures share: their source, their style, and how a picture becomes a file.
 
 The same numbers give the same bytes: no dates, fixed ids, one style whatever the user's matplotlibrc says. An SVG has
 its text as text, a title and a description for screen readers, no reference to anything outside itself, and ids of its
@@ -11,7 +11,7 @@ import hashlib
 import io
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,6 @@ from xml.sax.saxutils import escape
 from hycon.errors import UserError
 from studies.aggregate.cells import TableResult
 from studies.store.run_store import RunStore
-from studies.store.study import Study
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -57,14 +56,13 @@ STYLE: Any = {
 
 @dataclass(frozen=True)
 class Source:
-    """What a figure is drawn from: a filled table and the studies of its rows.
+    """What a figure is drawn from: a filled table, and the store with its runs' predictions.
 
     asked: whether the caller named the rows.  runs: which seeded runs to show, see studies.figures.figure.
     """
 
     store: RunStore
     result: TableResult
-    studies: Mapping[str, Study]
     asked: bool = False
     runs: str = "median"
 
@@ -120,7 +118,7 @@ def canvas(height: float) -> matplotlib.figure.Figure:
 
 
 def stamp(picture: matplotlib.figure.Figure, said: str) -> None:
-    """Write above the picture what must not be parted from it: that its data is synthetic, or stands in for others."""
+    """Write above the picture that its data is synthetic or not the paper's: it may be shown without its caption."""
     if said:
         lines = textwrap.fill(said, int(WIDTH / 0.05), break_on_hyphens=False)  # 6-point letters are that wide
         picture.suptitle(lines, x=0.005, ha="left", fontsize=6, color=ORANGE)

@@ -17,6 +17,7 @@ import numpy as np
 
 from hycon.errors import UserError
 from studies.aggregate.cells import RowResult
+from studies.document.words import mean_sd
 from studies.figures.drawing import GREY, WIDTH, Drawing, Source, canvas, listed, wrapped
 from studies.figures.separation import (
     NEIGHBOURS,
@@ -203,5 +204,5 @@ def _mean_sd(values: Sequence[Any]) -> str:
     known = [value for value in values if value is not None]
     if not known:
         return "undefined"
-    spread = f" ± {statistics.stdev(known):.3f}" if len(known) > 1 else ""
-    return f"{statistics.fmean(known):.3f}{spread}" + (f" (of {len(known)} runs)" if len(known) < len(values) else "")
+    sd = statistics.stdev(known) if len(known) > 1 else None
+    return mean_sd(statistics.fmean(known), sd, 0, 3) + (f" (of {len(known)} runs)" if len(known) < len(values) else "")

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from studies.statistics.separation import centroid_ratio
+
 NEIGHBOURS = 5  # chosen here: odd, so that two classes cannot tie
 PERPLEXITY = 30.0  # van der Maaten & Hinton (2008) advise 5 to 50; scikit-learn's default
 STATE = 0  # of t-SNE's random numbers, always the same
@@ -23,7 +25,7 @@ class Separation:
     silhouette: mean silhouette coefficient (Rousseeuw 1987), from -1 to 1; 0: the classes overlap.
     knn_accuracy: share of points whose NEIGHBOURS nearest others vote for their class (leave one out).
     majority: share of the commoner class, what guessing would reach.
-    centroid_ratio: distance of the two centroids / root mean square distance of points from their own centroid.
+    centroid_ratio: see studies.statistics.separation.
     points: how many points have a class.
     """
 
@@ -54,14 +56,11 @@ def separation(points: np.ndarray, classes: np.ndarray) -> Separation:
     majority = float(counts.max() / n) if n else None
     if n < 3 or counts.min() == 0:
         return Separation(None, None, majority, None, n)
-    centroids = np.stack([points[classes == c].mean(0) for c in (0, 1)])
-    spread = float(np.sqrt(((points - centroids[classes]) ** 2).sum(1).mean()))
-    apart = float(np.linalg.norm(centroids[1] - centroids[0]))
     return Separation(
         silhouette=float(silhouette_score(points, classes)),
         knn_accuracy=knn_accuracy(points, classes),
         majority=majority,
-        centroid_ratio=apart / spread if spread > 0 else None,
+        centroid_ratio=centroid_ratio(points, classes),
         points=n,
     )
 

@@ -12,12 +12,38 @@ from dataclasses import dataclass
 from typing import Any
 
 from studies.aggregate.cells import measures
-from studies.document.blocks import Block, Grid, Heading, Section, Text
+from studies.document.blocks import Block, Cell, Grid, Section, Text, headings, numbers, wide
+from studies.document.words import NOTHING, count_of, mean_sd_of, span
 from studies.report.provenance import UNKNOWN, environment_of
 from studies.report.scope import Scope, Use
-from studies.report.searches import NOTHING, energy, hours, mean_sd, space_of, winner
+from studies.report.searches import energy, failed, hours, space_of, winner
 from studies.store.record import RunRecord
 from studies.tables import TABLES, Column
+
+# key -> (what is asked, the section or document that has the detail), in the checklist's order: results, searches, data
+ASKED = {
+    "model": (
+        "Description of the mathematical setting, algorithm and model",
+        "hycon/, baselines/; Deviations from the papers",
+    ),
+    "code": ("Source code with dependencies and the commit that ran", "Environments and data"),
+    "device": ("Computing infrastructure", "Environments and data"),
+    "time": ("Run time of each model, or energy", "Costs"),
+    "parameters": ("Number of parameters of each model", "Costs"),
+    "valid": ("Validation performance for each test result", "the table below"),
+    "metrics": ("Metrics, and the code that computes them", "docs/protocol.md; hycon/metrics.py"),
+    "runs": ("Number of runs: search trials and repeats", "Searches"),
+    "bounds": ("Bounds for each hyper-parameter", "Searches"),
+    "winner": ("Configuration of the best-performing model", "Searches"),
+    "criterion": ("Method of choosing values, and the criterion", "docs/protocol.md"),
+    "score": ("Validation score of the selected configuration", "Searches"),
+    "summary": ("Summary statistics of the results", "Tables"),
+    "splits": ("Number of examples and details of the splits", "Environments and data"),
+    "language": ("Language of the data", NOTHING),
+    "excluded": ("Excluded data and preprocessing", "Environments and data; docs/data.md"),
+    "source": ("Where the data can be had, with checksums", "Environments and data; docs/data.md"),
+}
+Answers = dict[str, tuple[str, str]]  # key of ASKED -> (complete, partial or missing; the answer)
 
 
 @dataclass(frozen=True)
@@ -29,8 +55,9 @@ class Item:
 
 
 def items(scope: Scope) -> list[Item]:
-    """In the checklist's order: results, searches, data."""
-    return [*_of_results(scope), *_of_searches(scope), *_of_data(scope)]
+    """In the checklist's order."""
+    found = _of_results(scope) | _of_searches(scope) | _of_data(scope)
+    return [Item(asked, *found[key], where) for key, (asked, where) in ASKED.items()]
 
 
 def checklist(scope: Scope) -> Section:
@@ -43,13 +70,8 @@ def checklist(scope: Scope) -> Section:
         Grid(
             "checklist-items",
             "Reproducibility checklist.",
-            (
-                Heading("Item", wide=True),
-                Heading("State", badge=True),
-                Heading("Answer", wide=True),
-                Heading("Detail", wide=True),
-            ),
-            tuple((item.asked, item.state, item.answer, item.where) for item in found),
+            (*wide("Item"), *headings("State"), *wide("Answer", "Detail")),
+            tuple((item.asked, Cell("", verdict=item.state), item.answer, item.where) for item in found),
         ),
     ]
     blocks += [grid for task in ("sentiment", "emotion") if (grid := validation_scores(scope, task))]
@@ -61,22 +83,22 @@ def validation_scores(scope: Scope, task: str) -> Grid | None:
     uses = [use for use in scope.uses if use.runs and _task(use) == task]
     if not uses:
         return None
+    protocol = scope.view.protocol
     columns = next(table for table in TABLES.values() if table.task == task).columns
     if task == "emotion":
         columns = tuple(column for column in columns if column.metric.startswith("average"))
-    headings = [Heading("Row"), Heading("Corpus")]
-    for column in columns:
-        headings += [Heading(f"{column.heading}, valid", number=True), Heading(f"{column.heading}, test", number=True)]
+    splits = ("valid", "test")
+    scores = numbers(*(f"{column.heading}, {split}" for column in columns for split in splits))
     lines = [
         (
             use.row.name,
             use.study.corpus,
-            *(_score(use.runs, split, column, scope.protocol) for column in columns for split in ("valid", "test")),
+            *(_score(use.runs, split, column, protocol) for column in columns for split in splits),
         )
         for use in uses
     ]
     caption = f"Validation score for each test score ({task}): mean ± sd (n) of the same seeded runs."
-    return Grid(f"validation-{task}", caption, tuple(headings), tuple(lines))
+    return Grid(f"validation-{task}", caption, (*headings("Row", "Corpus"), *scores), tuple(lines))
 
 
 def _task(use: Use) -> str:
@@ -85,7 +107,7 @@ def _task(use: Use) -> str:
 
 def _score(records: Sequence[RunRecord], split: str, column: Column, protocol: str) -> str:
     found = [measures(record, protocol, split).get(column.metric) for record in records]
-    return mean_sd([column.scale * value for value in found if value is not None], column.decimals)
+    return mean_sd_of([column.scale * value for value in found if value is not None], column.decimals)
 
 
 # ------------------------------------------------------------------------------------------------- items
@@ -100,149 +122,81 @@ def _over(records: Sequence[RunRecord], has: Callable[[RunRecord], Any]) -> str:
     return _state([has(record) for record in records])
 
 
-def _of_results(scope: Scope) -> list[Item]:
+def _of_results(scope: Scope) -> Answers:
     records = scope.records
     seeded = [record for use in scope.uses for record in use.runs]
     environments = {environment_of(record) for record in records}
     devices = sorted({device for device, _, _ in environments})
     commits = sorted({commit for _, _, commit in environments} - {UNKNOWN})
-    counts = [record.parameters for record in seeded if record.parameters is not None]
-    modified = any(commit.endswith("+") for commit in commits)
-    return [
-        Item(
-            "Description of the mathematical setting, algorithm and model",
-            "complete",
-            "One file a model, with equation numbers.",
-            "hycon/, baselines/; Deviations from the papers",
-        ),
-        Item(
-            "Source code with dependencies and the commit that ran",
+    said = ", ".join(commit[:12] + ("+" if commit.endswith("+") else "") for commit in commits) or NOTHING
+    valid = sum(bool(record.metrics.get("valid")) for record in seeded)
+    return {
+        "model": ("complete", "One file for each model, with equation numbers."),
+        "code": (
             _over(records, lambda r: r.commit and r.environment),
-            (", ".join(map(_short, commits)) or NOTHING) + ("; + marks modified code" if modified else ""),
-            "Environments and data",
+            said + ("; + marks modified code" if any(commit.endswith("+") for commit in commits) else ""),
         ),
-        Item(
-            "Computing infrastructure",
-            _over(records, lambda r: r.device),
-            "; ".join(devices) or NOTHING,
-            "Environments and data",
-        ),
-        Item(
-            "Run time of each model, or energy",
+        "device": (_over(records, lambda r: r.device), "; ".join(devices) or NOTHING),
+        "time": (
             _over(records, lambda r: r.seconds is not None),
             f"{hours(records):.2f} run-hours in {len(records)} runs. {energy(records)}",
-            "Costs",
         ),
-        Item(
-            "Number of parameters of each model",
+        "parameters": (
             _over(seeded, lambda r: r.parameters is not None),
-            f"{min(counts):,} to {max(counts):,}" if counts else NOTHING,
-            "Costs",
+            span([record.parameters for record in seeded if record.parameters is not None]),
         ),
-        Item(
-            "Validation performance for each test result",
+        "valid": (
             _over(seeded, lambda r: r.valid_loss is not None and r.metrics.get("valid")),
-            f"{sum(bool(r.metrics.get('valid')) for r in seeded)} of {len(seeded)} seeded runs have it.",
-            "the table below",
+            f"{valid} of {len(seeded)} seeded runs have it.",
         ),
-        Item(
-            "Metrics, and the code that computes them",
-            "complete",
-            f"Protocol {scope.protocol}; all protocols are in every record.",
-            "docs/protocol.md; hycon/metrics.py",
-        ),
-    ]
+        "metrics": ("complete", f"Protocol {scope.view.protocol}; all protocols are in every record."),
+    }
 
 
-def _of_searches(scope: Scope) -> list[Item]:
+def _of_searches(scope: Scope) -> Answers:
     uses = scope.uses
-    drawn = [len(use.study.trials) for use in uses]
-    seeds = [len(use.runs) for use in uses]
-    failed = sum(map(_failures, uses))
     bounds = [space_of(use.study) for use in uses]
-    return [
-        Item(
-            "Number of runs: search trials and repeats",
-            _state([len(use.trials) + _failures(use) >= len(use.study.trials) and use.runs for use in uses]),
-            f"{_range(drawn)} trials and {_range(seeds)} seeded runs a row (the paper: 50, 5); {failed} trials failed."
+    won = [use.study.selected is not None for use in uses]
+    return {
+        "runs": (
+            _state([len(use.trials) + failed(use) >= len(use.study.trials) and use.runs for use in uses]),
+            f"{span([len(use.study.trials) for use in uses])} trials and {span([len(use.runs) for use in uses])} "
+            f"seeded runs for each row (the paper: 50, 5); {count_of(sum(map(failed, uses)), 'trial')} failed."
             if uses
             else "Nothing was run.",
-            "Searches",
         ),
-        Item(
-            "Bounds for each hyper-parameter",
-            _state(bounds),
-            f"{sum(map(bool, bounds))} of {len(uses)} searches have them.",
-            "Searches",
-        ),
-        Item(
-            "Configuration of the best-performing model",
-            _state([use.study.selected is not None for use in uses]),
-            f"{sum(use.study.selected is not None for use in uses)} of {len(uses)} searches have a winner.",
-            "Searches",
-        ),
-        Item(
-            "Method of choosing values, and the criterion",
-            "complete",
-            "Uniform draws without repetition; lowest validation loss.",
-            "docs/protocol.md",
-        ),
-        Item(
-            "Validation score of the selected configuration",
-            _state([(won := winner(use)) and won.valid_loss is not None for use in uses]),
+        "bounds": (_state(bounds), f"{sum(map(bool, bounds))} of {len(uses)} searches have them."),
+        "winner": (_state(won), f"{sum(won)} of {len(uses)} searches have a winner."),
+        "criterion": ("complete", "Uniform draws without repetition; lowest validation loss."),
+        "score": (
+            _state([(trial := winner(use)) and trial.valid_loss is not None for use in uses]),
             "The winner’s validation loss, and the seeded runs’.",
-            "Searches",
         ),
-        Item(
-            "Summary statistics of the results",
+        "summary": (
             _state([len(use.runs) > 1 for use in uses]),
             "Mean, sample standard deviation and n of every measured cell; a single run has no spread.",
-            "Tables",
         ),
-    ]
+    }
 
 
-def _of_data(scope: Scope) -> list[Item]:
+def _of_data(scope: Scope) -> Answers:
     manifests = list(scope.manifests.values())
-    synthetic = [m.name for m in manifests if m.synthetic]
-    return [
-        Item(
-            "Number of examples and details of the splits",
-            _state([m.sizes for m in manifests]),
-            "; ".join(f"{m.name}: {', '.join(f'{k} {v:,}' for k, v in m.sizes.items())}" for m in manifests) or NOTHING,
-            "Environments and data",
-        ),
-        Item(
-            "Language of the data",
+    sizes = (f"{m.name}: {', '.join(f'{split} {n:,}' for split, n in m.sizes.items())}" for m in manifests)
+    synthetic = ", ".join(m.name for m in manifests if m.synthetic)
+    return {
+        "splits": (_state([m.sizes for m in manifests]), "; ".join(sizes) or NOTHING),
+        "language": (
             "missing",
-            "Not recorded by importers." + (f" {', '.join(synthetic)}: made-up words." if synthetic else ""),
-            NOTHING,
+            "Not recorded by importers." + (f" {synthetic}: made-up words." if synthetic else ""),
         ),
-        Item(
-            "Excluded data and preprocessing",
+        "excluded": (
             _state([m.source or m.synthetic for m in manifests]),
             "Source, format and values set to 0 are in each manifest; what an importer drops is documented.",
-            "Environments and data; docs/data.md",
         ),
-        Item(
-            "Where the data can be had, with checksums",
+        "source": (
             _state([m.files for m in manifests]),
-            "Checksums of all files; the corpora are not ours to distribute."
-            if not synthetic
-            else f"Made by this suite: {', '.join(synthetic)}.",
-            "Environments and data; docs/data.md",
+            f"Made by this suite: {synthetic}."
+            if synthetic
+            else "Checksums of all files; the corpora are not ours to distribute.",
         ),
-    ]
-
-
-def _short(commit: str) -> str:
-    return commit[:12] + ("+" if commit.endswith("+") else "")
-
-
-def _failures(use: Use) -> int:
-    return sum(failure.id in use.study.trials for failure in use.failures)
-
-
-def _range(counts: Sequence[int]) -> str:
-    low, high = min(counts), max(counts)
-    return str(low) if low == high else f"{low} to {high}"
+    }

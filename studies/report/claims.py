@@ -4,35 +4,40 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from hycon.errors import UserError
-from studies.document.blocks import Block, Bullets, Counts, Fold, Grid, Heading, Notice, Part, Picture, Section, Text
+from studies.claims.by_paper import against_paper
+from studies.claims.by_runs import evaluate
+from studies.claims.kinds import Claim
+from studies.claims.verdict import ClaimResult
+from studies.claims.verdict import Part as Comparison
+from studies.document.blocks import (
+    Block,
+    Bullets,
+    Cell,
+    Counts,
+    Fold,
+    Grid,
+    Notice,
+    Part,
+    Picture,
+    Section,
+    Text,
+    headings,
+    numbers,
+    wide,
+)
+from studies.document.words import NOTHING, between, p_value
 from studies.report.scope import Scope
 
-if TYPE_CHECKING:
-    from studies.claims.by_runs import ClaimResult
-
-    Claims = Sequence[ClaimResult]
-else:
-    Claims = Sequence
+Claims = Sequence[ClaimResult]
 
 CLAIM_VERDICTS = ("supported", "contradicted", "undecided", "not run")
-NOTHING = "–"
 OTHER_SETTING = "not the paper’s"
 
 
 def evaluated(scope: Scope) -> Claims:
-    from studies.claims.by_runs import evaluate
-
-    return evaluate(
-        scope.store,
-        corpus=scope.corpus,
-        data=scope.data,
-        profile=scope.profile,
-        encoders=scope.encoders,
-        protocol=scope.protocol,
-    )
+    return evaluate(scope.store, scope.view)
 
 
 def counts(found: Claims) -> Counts:
@@ -47,30 +52,19 @@ def counts(found: Claims) -> Counts:
 
 def claims(found: Claims) -> Section:
     said = Text(
-        "Each claim is taken apart into comparisons of two rows on one metric. p: two-sided permutation test, "
-        "adjusted over the table's comparisons (Benjamini-Hochberg). Underpowered: with so few seeds no "
-        "outcome could have been significant."
+        "Each claim is a set of comparisons of two rows on one metric. p: two-sided permutation test, adjusted over "
+        "the table's comparisons (Benjamini-Hochberg). Underpowered: so few seeds that no outcome could be significant."
     )
     apart = sum(bool(result.caution) for result in found)
     warning = Notice(
         f"The runs behind {apart} of {len(found)} claims are not in the paper's setting: such a verdict is on what was "
         "run, not on the paper. Each claim says below in what its runs differ."
     )
-    return Section(
-        "claims",
-        "Claims",
-        (
-            said,
-            *((warning,) if apart else ()),
-            claim_list("claim-list", "The paper's claims by our runs.", found, ""),
-            *folds(found, ""),
-        ),
-    )
+    grid = claim_list("claim-list", "The paper's claims by our runs.", found, "")
+    return Section("claims", "Claims", (said, *((warning,) if apart else ()), grid, *folds(found, "")))
 
 
 def paper_against_itself() -> Section:
-    from studies.claims.by_runs import against_paper
-
     found = against_paper()
     counted = Counter(result.verdict for result in found)
     said = Counts(
@@ -82,22 +76,22 @@ def paper_against_itself() -> Section:
 
 
 def claim_list(id: str, caption: str, found: Claims, prefix: str) -> Grid:
-    """A line a claim. The setting is told where any claim's runs are not in the paper's."""
+    """A line for each claim. There is a column for the setting where the runs of any claim are not in the paper's."""
     setting = any(result.caution for result in found)
-    heads = (Heading("Claim"), Heading("Verdict", badge=True), Heading("The paper’s words", wide=True))
-    heads += (Heading("Why", wide=True), *((Heading("Setting"),) if setting else ()))
+    heads = (*headings("Claim", "Verdict"), *wide("The paper’s words", "Why"), *headings(*["Setting"] * setting))
     rows = []
     for r in found:
-        line = (r.claim.id, r.verdict, quotation(r.claim), r.reason)
+        name = Cell(r.claim.id, link=_fold_id(r, prefix) if r.parts else "")
+        line: tuple[Cell | str, ...] = (name, Cell("", verdict=r.verdict), quotation(r.claim), r.reason)
         rows.append((*line, OTHER_SETTING if r.caution else "") if setting else line)
-    return Grid(id, caption, heads, tuple(rows), tuple(_fold_id(r, prefix) if r.parts else "" for r in found))
+    return Grid(id, caption, heads, tuple(rows))
 
 
-def quotation(claim: Any) -> str:
+def quotation(claim: Claim) -> str:
     return f"“{claim.quote}” ({claim.place})"
 
 
-def _fold_id(result: Any, prefix: str) -> str:
+def _fold_id(result: ClaimResult, prefix: str) -> str:
     return f"evidence-{prefix}{result.claim.id}"
 
 
@@ -105,36 +99,27 @@ def folds(found: Claims, prefix: str) -> list[Fold]:
     return [fold(result, prefix) for result in found if result.parts]
 
 
-def fold(result: Any, prefix: str) -> Fold:
+def fold(result: ClaimResult, prefix: str) -> Fold:
     """The comparisons that a claim is made of."""
     grid = Grid(
         f"parts-{prefix}{result.claim.id}",
         f"Comparisons of claim {result.claim.id}. Difference: first row minus second, in the table's unit.",
         (
-            Heading("First row"),
-            Heading("Second row"),
-            Heading("Table"),
-            Heading("Metric"),
-            Heading("Difference", number=True),
-            Heading("95 % interval"),
-            Heading("p", number=True),
-            Heading("p adjusted", number=True),
-            Heading("n"),
-            Heading("Verdict", badge=True),
-            Heading("Remark", wide=True),
+            *headings("First row", "Second row", "Table", "Metric"),
+            *numbers("Difference"),
+            *headings("95 % interval"),
+            *numbers("p", "p adjusted"),
+            *headings("n", "Verdict"),
+            *wide("Remark"),
         ),
-        tuple(_part_line(part) for part in result.parts),
+        tuple(map(_part_line, result.parts)),
     )
-    said = (Text(quotation(result.claim)), Text(result.reason), *cautions(result))
+    said = [Text(quotation(result.claim)), Text(result.reason)]
+    said += [Text(f"Caution: {result.caution}")] if result.caution else []
     return Fold(_fold_id(result, prefix), result.claim.id, (*said, grid), result.verdict)
 
 
-def cautions(result: Any) -> tuple[Block, ...]:
-    return (Text(f"Caution: {result.caution}"),) if result.caution else ()
-
-
-def _part_line(part: Any) -> tuple[str, ...]:
-    interval = NOTHING if part.low is None or part.high is None else f"{_number(part.low)} to {_number(part.high)}"
+def _part_line(part: Comparison) -> tuple[str | Cell, ...]:
     power = ""
     if part.underpowered:
         power = "underpowered" + (f": {part.seeds_needed} seeds a row would do" if part.seeds_needed else "")
@@ -144,21 +129,17 @@ def _part_line(part: Any) -> tuple[str, ...]:
         part.table,
         part.metric,
         NOTHING if part.difference is None else _number(part.difference),
-        interval,
-        _p(part.p),
-        _p(part.p_adjusted),
+        between(part.low, part.high, _number),
+        p_value(part.p),
+        p_value(part.p_adjusted),
         f"{part.n_a} and {part.n_b}" if part.n_a or part.n_b else NOTHING,
-        part.verdict,
+        Cell("", verdict=part.verdict),
         "; ".join(filter(None, (power, part.reason))),
     )
 
 
 def _number(value: float) -> str:
     return f"{value:+,.0f}" if abs(value) >= 1000 else f"{value:+.3g}"
-
-
-def _p(value: float | None) -> str:
-    return NOTHING if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 # ------------------------------------------------------------------------------------------------- figures
@@ -172,16 +153,7 @@ def figures(scope: Scope) -> Section:
     missing: list[str] = []
     for name, spec in FIGURES.items():
         try:
-            made = figure(
-                name,
-                scope.store,
-                format="svg",
-                corpus=scope.corpus,
-                profile=scope.profile,
-                data=scope.data,
-                encoders=scope.encoders,
-                protocol=scope.protocol,
-            )
+            made = figure(name, scope.store, scope.view)
         except UserError as error:
             missing.append(f"{spec.title}: {error}")
         else:

@@ -9,16 +9,15 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from studies.document.blocks import Block, Bullets, Part, Section, Text
 from studies.registry import MODELS
 
-OPENS = re.compile(r"Deviates(?: from the paper)?(?P<aside> \([^\n]*\))?:(?P<rest>.*)")
-CLOSES = re.compile(r"(?P<head>Reference implementations?(?: consulted)?:?)(?P<rest>.*)")
-ITEM = re.compile(r"(\d+)\.\s+(.*)")
+PART = re.compile(r"^Deviates(?: from the paper)?(?: \((?P<aside>[^\n]*)\))?:(?P<body>.*?)(?:\n\s*\n|\Z)", re.M | re.S)
+ITEM = re.compile(r"^\d+\.\s+", re.M)
+CLOSES = re.compile(r"^Reference implementations?(?: consulted)?:?", re.M)
 
 
 @dataclass(frozen=True)
@@ -45,30 +44,16 @@ def deviations(model: str) -> Deviations:
 
 def parse(docstring: str) -> tuple[str, tuple[str, ...], str] | None:
     """(remark, items, reference implementations) of a module's docstring, None where it has no such part."""
-    lines = docstring.splitlines()
-    start = next((i for i, line in enumerate(lines) if OPENS.fullmatch(line)), None)
-    if start is None:
+    part = PART.search(docstring)
+    if part is None:
         return None
-    opening = OPENS.fullmatch(lines[start])
-    assert opening
-    pieces = [[(opening["aside"] or "").strip(" ()"), opening["rest"].strip()]]  # the remark, then one list an item
-    consulted: list[str] = []
-    for line in lines[start + 1 :]:
-        if not line.strip():
-            break
-        closing = CLOSES.fullmatch(line)
-        if closing or consulted:
-            consulted.append(closing["rest"] if closing else line)
-        elif item := ITEM.match(line):
-            pieces.append([item[2]])
-        else:
-            pieces[-1].append(line)
-    remark, *items = (_joined(piece) for piece in pieces)
-    return remark, tuple(items), _joined(consulted)
+    body, *consulted = CLOSES.split(part["body"], maxsplit=1)
+    remark, *items = map(_joined, ITEM.split(body))
+    return _joined(f"{part['aside'] or ''} {remark}"), tuple(items), _joined(" ".join(consulted))
 
 
-def _joined(pieces: Sequence[str]) -> str:
-    return " ".join(" ".join(pieces).replace("`", "").split())
+def _joined(text: str) -> str:
+    return " ".join(text.replace("`", "").split())
 
 
 def section() -> Section:

@@ -1,4 +1,4 @@
-"""Where the numbers come from: machines, versions, commits, and the data with its checksums."""
+"""Where the numbers come from: machines, versions, commits, text encoders, and the data with its checksums."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 
 from hycon.data.manifest import Manifest
-from studies.document.blocks import Block, Bullets, Grid, Heading, Notice, Part, Section, Text
+from studies.document.blocks import Block, Bullets, Grid, Notice, Part, Section, Text, headings, numbers, wide
+from studies.document.words import NOTHING, count_of
 from studies.report.scope import Scope
 from studies.store.record import RunRecord
 
-NOTHING = "–"
 UNKNOWN = "not recorded"
 
 
@@ -40,16 +40,8 @@ def _environments(records: Iterable[RunRecord]) -> Grid:
     return Grid(
         "environment-list",
         "One line for each machine, set of versions and commit of this suite; + marks a modified commit.",
-        (
-            Heading("Device"),
-            Heading("Versions", wide=True),
-            Heading("Commit"),
-            Heading("Threads", number=True),
-            Heading("Runs", number=True),
-        ),
-        tuple(
-            (device, versions, commit, threads, str(n)) for (device, versions, commit, threads), n in counted.items()
-        ),
+        (*headings("Device"), *wide("Versions"), *headings("Commit"), *numbers("Threads", "Runs")),
+        tuple((*environment, str(n)) for environment, n in counted.items()),
     )
 
 
@@ -59,8 +51,8 @@ def _environment_said(grid: Grid) -> Text:
     if devices == versions == 1:
         return Text("All runs are of one machine class and one set of versions.")
     return Text(
-        f"The runs come from {devices} device(s) and {versions} set(s) of versions: identical specifications give "
-        "identical bits only within one of them."
+        f"The runs come from {count_of(devices, 'device')} and {count_of(versions, 'set')} of versions: identical "
+        "specifications give identical bits only within one of them."
     )
 
 
@@ -75,13 +67,9 @@ def _data(scope: Scope) -> tuple[Block, ...]:
         "corpus-list",
         "Corpora of the runs. Checksum: sha256 over the corpus's files, part of every run's identity.",
         (
-            Heading("Corpus"),
-            Heading("Utterances (train, valid, test)"),
-            Heading("Feature sizes"),
-            Heading("Aligned"),
-            Heading("Non-finite values set to 0", number=True),
-            Heading("Checksum", wide=True),
-            Heading("Source", wide=True),
+            *headings("Corpus", "Utterances (train, valid, test)", "Feature sizes", "Aligned"),
+            *numbers("Non-finite values set to 0"),
+            *wide("Checksum", "Source"),
         ),
         lines,
     )
@@ -113,7 +101,7 @@ def _encoders(records: Iterable[RunRecord]) -> list[Block]:
     grid = Grid(
         "encoder-list",
         "Pretrained text encoders behind the BERT and XLNet rows; the checksum covers configuration and weights.",
-        (Heading("Encoder"), Heading("Front-end"), Heading("Runs", number=True), Heading("Checksum", wide=True)),
+        (*headings("Encoder", "Front-end"), *numbers("Runs"), *wide("Checksum")),
         tuple((name, text, str(n), sha) for (text, name, sha), n in sorted(found.items())),
     )
     return [Part("encoders", "Text encoders", (grid,))]
@@ -123,7 +111,7 @@ def _unshown(scope: Scope) -> Bullets:
     counted = Counter((study.corpus, study.profile) for study in scope.unshown)
     return Bullets(
         tuple(
-            f"{n} {'study' if n == 1 else 'studies'} on {corpus}, profile {profile}, in none of the tables above "
+            f"{count_of(n, 'study', 'studies')} on {corpus}, profile {profile}, in none of the tables above "
             "(another setting, an older search, or an ablation)"
             for (corpus, profile), n in sorted(counted.items())
         )

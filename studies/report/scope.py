@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from hycon.data.manifest import PAPER, Manifest, corpus_folder, named_after, read_manifest
-from hycon.errors import UserError
+from hycon.data.manifest import PAPER, Manifest, named_after
 from studies.aggregate.cells import TableResult
-from studies.aggregate.table import study_of, table_result
-from studies.lookup import PROFILES, corpus_name, profile_of
+from studies.aggregate.table import studies_of, table_result
+from studies.lookup import DEFAULT_VIEW, PROFILES, View, known_manifest, manifest_of
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
 from studies.store.study import Study, load_studies
@@ -37,15 +35,11 @@ class Use:
 
 @dataclass(frozen=True)
 class Scope:
-    """corpus, profile: as given, or as found to be all that the folder holds.  results: a filled table per name.
-    uses: the studies behind them, each once.  unshown: studies of the folder that fill no row here."""
+    """view: its corpus and profile as given, or as found to be all that the folder holds.  results: a filled table per
+    name.  uses: the studies behind them, each once.  unshown: studies of the folder that fill no row here."""
 
     store: RunStore
-    corpus: str | None
-    profile: str | None
-    encoders: Mapping[str, str]
-    protocol: str
-    data: str | os.PathLike | None
+    view: View
     results: Mapping[str, TableResult]
     uses: tuple[Use, ...]
     unshown: tuple[Study, ...] = ()
@@ -58,48 +52,29 @@ class Scope:
         return sorted(found.values(), key=lambda record: (record.started or "", record.id))
 
 
-def read_scope(
-    store: RunStore,
-    *,
-    corpus: str | None = None,
-    data: str | os.PathLike | None = None,
-    profile: str | None = None,
-    encoders: Mapping[str, str] | None = None,
-    protocol: str = "paper",
-) -> Scope:
-    """Read all tables. Raises UserError for an unknown profile, or a corpus that neither data nor results know."""
-    if profile:
-        profile_of(profile)
+def read_scope(store: RunStore, view: View = DEFAULT_VIEW) -> Scope:
+    """Read all tables. Raises UserError for a corpus that neither the data nor the results know."""
     studies = load_studies(store)
-    encoders = encoders or {}
-    if not (corpus or profile):
+    if not (view.corpus or view.profile):
         corpus, profile = _only_choice(studies)
-    task = _manifest(corpus, data, store).task if corpus else None
+        view = replace(view, corpus=corpus, profile=profile)
+    task = manifest_of(view.corpus, view.data, store.root).task if view.corpus else None
     results: dict[str, TableResult] = {}
     found: dict[str, tuple[Study, Row, list[str]]] = {}
     for table in TABLES.values():
-        own = corpus if corpus and table.task == task and _may_stand_for(corpus, table.corpus) else None
-        results[table.name] = table_result(
-            table,
-            store,
-            corpus=own,
-            data=data,
-            profile=profile,
-            encoders=encoders,
-            protocol=protocol,
-            studies=studies,
-        )
-        name = corpus_name(table, PROFILES[profile] if profile else None, own)
-        manifest = _known(name, data, store)
+        own = view.corpus if view.corpus and table.task == task and _may_stand_for(view.corpus, table.corpus) else None
+        shown = replace(view, corpus=own)
+        manifest = manifest_of(shown.corpus_of(table), view.data, store.root)
+        results[table.name] = table_result(table, store, shown, studies=studies, manifest=manifest)
+        filled = studies_of(table, shown, studies, manifest)
         for row in table.rows:
-            study = study_of(row, studies, name, profile, encoders, manifest.sha256 if manifest else None)
-            if study:
+            if study := filled.get(row.name):
                 found.setdefault(study.id, (study, row, []))[2].append(f"{table.name} {row.name}")
     uses = tuple(_use(store, study, row, names) for study, row, names in found.values())
     unshown = tuple(study for study in studies if study.id not in found)
-    corpora = {use.study.corpus for use in uses}
-    manifests = {name: m for name in sorted(corpora) if (m := _known(name, data, store))}
-    return Scope(store, corpus, profile, encoders, protocol, data, results, uses, unshown, manifests)
+    corpora = sorted({use.study.corpus for use in uses})
+    manifests = {name: m for name in corpora if (m := known_manifest(name, view.data, store.root))}
+    return Scope(store, view, results, uses, unshown, manifests)
 
 
 def _only_choice(studies: Sequence[Study]) -> tuple[str | None, str | None]:
@@ -116,21 +91,6 @@ def _only_choice(studies: Sequence[Study]) -> tuple[str | None, str | None]:
 def _may_stand_for(corpus: str, papers: str) -> bool:
     """mosi_resampled fills the tables on mosi, not the one on mosei; a corpus of any other name fills both."""
     return named_after(corpus, PAPER) in (None, papers)
-
-
-def _manifest(corpus: str, data: str | os.PathLike | None, store: RunStore) -> Manifest:
-    return _known(corpus, data, store) or read_manifest(corpus, data)
-
-
-def _known(corpus: str, data: str | os.PathLike | None, store: RunStore) -> Manifest | None:
-    """From the data, or from what the results remember."""
-    for root in (data, store.root / "corpora"):
-        if (corpus_folder(corpus, root) / "manifest.json").exists():
-            try:
-                return read_manifest(corpus, root)
-            except UserError:
-                continue
-    return None
 
 
 def _use(store: RunStore, study: Study, row: Row, rows: Sequence[str]) -> Use:

@@ -1,21 +1,19 @@
-"""Searches and costs: what was tried within which bounds, what won on which validation loss, how long it took."""
+"""Searches and costs: the bounds, the trials, the winner and its validation loss; time, memory and energy."""
 
 from __future__ import annotations
 
 import json
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hycon.errors import UserError
-from studies.document.blocks import Block, Fold, Grid, Heading, Notice, Section, Text
+from studies.document.blocks import Fold, Grid, Notice, Section, Text, headings, numbers, wide
+from studies.document.words import NOTHING, mean_sd_of, span
 from studies.registry import MODELS, literal, search_space
 from studies.report.scope import Scope, Use
 from studies.store.record import RunRecord
 from studies.store.study import Study
-
-NOTHING = "–"
 
 
 def space_of(study: Study) -> dict[str, list[Any]] | None:
@@ -51,16 +49,9 @@ def winner(use: Use) -> RunRecord | None:
     return next((record for record in use.trials if record.id == chosen), None)
 
 
-def mean_sd(values: Sequence[float], decimals: int) -> str:
-    """ "0.710 ± 0.010 (5)", as in the tables; one value has no spread."""
-    if not values:
-        return NOTHING
-    spread = f" ± {statistics.stdev(values):,.{decimals}f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):,.{decimals}f}{spread} ({len(values)})"
-
-
-def _failed(use: Use, runs: Sequence[str]) -> int:
-    return sum(failure.id in runs for failure in use.failures)
+def failed(use: Use) -> int:
+    """How many of its trials."""
+    return sum(failure.id in use.study.trials for failure in use.failures)
 
 
 # ------------------------------------------------------------------------------------------------- searches
@@ -69,30 +60,23 @@ def _failed(use: Use, runs: Sequence[str]) -> int:
 def searches(scope: Scope) -> Section:
     if not scope.uses:
         return Section("searches", "Searches", (Notice("No search was run."),))
-    blocks: list[Block] = [
-        Text(
-            "All configurations of a search are drawn before anything runs, uniformly from the choices of the space. "
-            "The lowest validation loss wins; the test split plays no part. Then the winner is trained again with new "
-            "seeds, and only those runs are in the tables."
+    said = Text(
+        "All configurations of a search are drawn before anything runs, uniformly from the choices of the space. "
+        "The lowest validation loss wins; the test split plays no part. Then the winner is trained again with new "
+        "seeds, and only those runs are in the tables."
+    )
+    grid = Grid(
+        "search-summary",
+        "One line for each search. Validation loss: the task loss over the validation split at the best epoch.",
+        (
+            *headings("Row", "Corpus"),
+            *numbers("Trials done", "Trials failed", "Size of the space"),
+            *numbers("Winner’s validation loss", "Validation loss of the seeded runs"),
+            *wide("Winning configuration", "Fixed"),
         ),
-        Grid(
-            "search-summary",
-            "One line a search. Validation loss: the task loss over the validation split at the best epoch.",
-            (
-                Heading("Row"),
-                Heading("Corpus"),
-                Heading("Trials done", number=True),
-                Heading("Trials failed", number=True),
-                Heading("Size of the space", number=True),
-                Heading("Winner’s validation loss", number=True),
-                Heading("Validation loss of the seeded runs", number=True),
-                Heading("Winning configuration", wide=True),
-                Heading("Fixed", wide=True),
-            ),
-            tuple(_search_line(use) for use in scope.uses),
-        ),
-    ]
-    return Section("searches", "Searches", (*blocks, *(_details(use) for use in scope.uses)))
+        tuple(_search_line(use) for use in scope.uses),
+    )
+    return Section("searches", "Searches", (said, grid, *(_details(use) for use in scope.uses)))
 
 
 def _search_line(use: Use) -> tuple[str, ...]:
@@ -103,10 +87,10 @@ def _search_line(use: Use) -> tuple[str, ...]:
         use.row.name,
         study.corpus,
         f"{len(use.trials)} of {len(study.trials)}",
-        str(_failed(use, study.trials)),
+        str(failed(use)),
         f"{math.prod(len(choices) for choices in space.values()):,}" if space else NOTHING,
         f"{won.valid_loss:.4f}" if won and won.valid_loss is not None else NOTHING,
-        mean_sd(losses, 4),
+        mean_sd_of(losses, 4),
         settings(study.draws[study.selected]) if study.selected is not None else "search under way",
         settings({**study.row, **study.options}),
     )
@@ -130,7 +114,7 @@ def _details(use: Use) -> Fold:
         f"space-{study.id}",
         f"Bounds of the search for {use.row.name} on {study.corpus}, study {study.id}, which fills "
         f"{'; '.join(use.rows)}.",
-        (Heading("Hyper-parameter"), Heading("Choices", wide=True), Heading("Drawn", number=True), Heading("Winner")),
+        (*headings("Hyper-parameter"), *wide("Choices"), *numbers("Drawn"), *headings("Winner")),
         tuple(lines),
     )
     return Fold(f"search-{study.id}", f"{use.row.name} on {study.corpus}: bounds and winner", (grid,))
@@ -140,15 +124,15 @@ def _details(use: Use) -> Fold:
 
 
 def hours(records: Sequence[RunRecord]) -> float:
-    """Run-hours: the sum of the runs' training times, however many ran at a time."""
+    """Run-hours: the sum of the runs' training times, however many ran side by side."""
     return sum(record.seconds or 0.0 for record in records) / 3600
 
 
 def energy(records: Sequence[RunRecord]) -> str:
-    """In words: kWh by the devices' own counters, or that none told."""
+    """In words: kWh by the devices' own counters, or that none measured it."""
     known = [record.energy_joules for record in records if record.energy_joules is not None]
     if not known:
-        return "Energy: not measured; no device told."
+        return "Energy: not measured; no device reported it."
     return (
         f"Energy: {sum(known) / 3.6e6:.3g} kWh in {len(known)} of {len(records)} runs, by the counters of the whole "
         "devices; runs side by side on one device count it more than once."
@@ -166,46 +150,32 @@ def costs(scope: Scope) -> Section:
     )
     if unknown:
         said += f" {unknown} runs did not record their time."
-    return Section(
-        "costs",
-        "Costs",
+    grid = Grid(
+        "cost-summary",
+        "Search and seeded runs together; times of the seeded runs are mean ± sd (n). Times on shared or different "
+        "machines do not compare; the machines are listed below.",
         (
-            Text(said),
-            Text(energy(records)),
-            Grid(
-                "cost-summary",
-                "Search and seeded runs together; times of the seeded runs are mean ± sd (n). Times on shared or "
-                "different machines do not compare; the machines are listed below.",
-                (
-                    Heading("Row"),
-                    Heading("Corpus"),
-                    Heading("Runs", number=True),
-                    Heading("Run-hours", number=True),
-                    Heading("Parameters", number=True),
-                    Heading("One run [s]", number=True),
-                    Heading("One epoch [s]", number=True),
-                    Heading("Test split [s]", number=True),
-                    Heading("Peak memory [MiB]", number=True),
-                ),
-                tuple(_cost_line(use) for use in scope.uses if use.done),
-            ),
+            *headings("Row", "Corpus"),
+            *numbers("Runs", "Run-hours", "Parameters"),
+            *numbers("One run [s]", "One epoch [s]", "Test split [s]", "Peak memory [MiB]"),
         ),
+        tuple(_cost_line(use) for use in scope.uses if use.done),
     )
+    return Section("costs", "Costs", (Text(said), Text(energy(records)), grid))
 
 
 def _cost_line(use: Use) -> tuple[str, ...]:
     measured = use.runs or use.trials
 
     def over(name: str, decimals: int) -> str:
-        return mean_sd([value for r in measured if (value := getattr(r, name)) is not None], decimals)
+        return mean_sd_of([value for r in measured if (value := getattr(r, name)) is not None], decimals)
 
-    counts = sorted({record.parameters for record in measured if record.parameters is not None})
     return (
         use.row.name,
         use.study.corpus,
         str(len(use.done)),
         f"{hours(use.done):.3f}",
-        " to ".join(f"{count:,}" for count in (counts if len(counts) < 2 else (counts[0], counts[-1]))) or NOTHING,
+        span([record.parameters for record in measured if record.parameters is not None]),
         over("seconds", 1),
         over("seconds_per_epoch", 2),
         over("test_seconds", 3),

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 
 from studies.aggregate.cells import Entry, TableResult
+from studies.aggregate.render import grid
 from studies.document.blocks import (
     Block,
     Bullets,
     Counts,
     Document,
     Grid,
-    Heading,
     Notice,
     Part,
-    Results,
     Section,
     Text,
+    headings,
+    numbers,
 )
+from studies.document.words import count_of
 from studies.report import claims as evidence
 from studies.report.checklist import checklist
 from studies.report.deviations import section as deviations
@@ -33,7 +34,7 @@ MOST_REMARKS = 8  # chosen here: a banner of more is not read
 
 
 def document(scope: Scope) -> Document:
-    """Everything that a results folder has to say about the paper."""
+    """Everything that a results folder says about the paper."""
     claims = evidence.evaluated(scope)
     sections = (
         summary(scope, claims),
@@ -54,7 +55,7 @@ def lead(scope: Scope) -> str:
     records = scope.records
     corpora = ", ".join(sorted({use.study.corpus for use in scope.uses})) or "none"
     dates = sorted({record.started[:10] for record in records if record.started})
-    said = f"Corpora: {corpora}. Metrics: protocol {scope.protocol}. "
+    said = f"Corpora: {corpora}. Metrics: protocol {scope.view.protocol}. "
     if not records:
         return said + "No run is finished."
     when = f", {dates[0]}" + (f" to {dates[-1]}" if len(dates) > 1 else "") if dates else ""
@@ -62,7 +63,7 @@ def lead(scope: Scope) -> str:
 
 
 def banner(scope: Scope) -> tuple[Block, ...]:
-    """Synthetic data first, then each way in which what was run is not what the paper ran."""
+    """Synthetic data first, then each difference between what was run and what the paper ran."""
     said: list[Block] = []
     synthetic = sorted(name for name, manifest in scope.manifests.items() if manifest.synthetic)
     if synthetic:
@@ -75,7 +76,7 @@ def banner(scope: Scope) -> tuple[Block, ...]:
     if counted:
         apart = sum(bool(row.obstacles) for row in rows)
         said.append(Notice(f"Not run as in the paper: {apart} of {len(rows)} measured rows, which get no verdict."))
-        reasons = [f"{reason} ({n} {'row' if n == 1 else 'rows'})" for reason, n in counted.most_common()]
+        reasons = [f"{reason} ({count_of(n, 'row')})" for reason, n in counted.most_common()]
         more = len(reasons) - MOST_REMARKS
         said.append(Bullets((*reasons[:MOST_REMARKS], *([f"and {more} more, in the captions"] if more > 0 else []))))
     return tuple(said)
@@ -99,37 +100,24 @@ def summary(scope: Scope, claims: evidence.Claims) -> Section:
                 *(str(found[verdict]) for verdict in CELL_VERDICTS),
             )
         )
-    grid = Grid(
+    verdicts = Grid(
         "verdict-counts",
-        "Numbers that the paper prints, by what became of them. Reproduced: our 95 % interval lies within the "
+        "Numbers that the paper prints, by our verdict on them. Reproduced: our 95 % interval lies within the "
         "tolerance around the paper's number; differs: outside it; inconclusive: across its edge, or one run only; not "
         "comparable: measured, but not as in the paper.",
-        (
-            Heading("Table"),
-            Heading("Corpus"),
-            Heading("Rows measured", number=True),
-            *(Heading(verdict.capitalize(), number=True) for verdict in CELL_VERDICTS),
-        ),
+        (*headings("Table", "Corpus"), *numbers("Rows measured", *(v.capitalize() for v in CELL_VERDICTS))),
         tuple(lines),
     )
-    blocks: list[Block] = [
-        Counts(
-            f"Of the {sum(total.values())} numbers that the paper prints for Tables 1 to 8",
-            ordered(total, CELL_VERDICTS),
-        ),
-        evidence.counts(claims),
-        grid,
-    ]
-    return Section("summary", "Summary", tuple(blocks))
+    counted = Counts(
+        f"Of the {sum(total.values())} numbers that the paper prints for Tables 1 to 8",
+        tuple((verdict, total[verdict]) for verdict in CELL_VERDICTS),
+    )
+    return Section("summary", "Summary", (counted, evidence.counts(claims), verdicts))
 
 
 def printed(result: TableResult) -> list[Entry]:
     """The cells for which the paper prints a number."""
     return [entry for row in result.rows for entry in row.cells.values() if entry.paper is not None]
-
-
-def ordered(counted: Counter, verdicts: Iterable[str]) -> tuple[tuple[str, int], ...]:
-    return tuple((verdict, counted[verdict]) for verdict in verdicts)
 
 
 # ------------------------------------------------------------------------------------------------- tables
@@ -143,10 +131,10 @@ def label(name: str) -> str:
 
 def tables(scope: Scope) -> Section:
     parts = [
-        Part(f"part-{name}", f"{label(name)}: {result.table.title}", (Results(result),))
+        Part(f"part-{name}", f"{label(name)}: {result.table.title}", (grid(result),))
         for name, result in scope.results.items()
     ]
     said = Text(
         "Ours beside the paper's. The paper prints no spread; ours is the sample standard deviation over seeds."
     )
-    return Section("tables", "Tables", (said, *parts))
+    return Section("tables", "Tables", (said, *parts), parts=True)

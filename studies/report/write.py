@@ -6,12 +6,12 @@ studies.report once, for all three.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from hycon.errors import check_known
 from studies.document import html, latex, markdown
 from studies.document.blocks import Document
+from studies.lookup import DEFAULT_VIEW, View
 from studies.report.scope import read_scope
 from studies.report.sections import document
 from studies.store.run_store import RunStore
@@ -24,21 +24,11 @@ FORMATS: dict[str, tuple[str, Callable[[Document], str]]] = {
 }
 
 
-def report(
-    store: RunStore,
-    *,
-    format: str = "html",
-    corpus: str | None = None,
-    profile: str | None = None,
-    data: str | os.PathLike | None = None,
-    encoders: Mapping[str, str] | None = None,
-    protocol: str = "paper",
-) -> str:
+def report(store: RunStore, view: View = DEFAULT_VIEW, *, format: str = "html") -> str:
     """The whole text, ending in a newline; nothing is trained or written.
 
     Without corpus and profile: the paper's corpora, or, where the folder holds runs of one other kind only, that one.
-    Raises UserError for an unknown format, corpus, profile or protocol.
+    Raises UserError for an unknown format or corpus.
     """
     check_known("format", format, FORMATS)
-    scope = read_scope(store, corpus=corpus, data=data, profile=profile, encoders=encoders, protocol=protocol)
-    return FORMATS[format][1](document(scope))
+    return FORMATS[format][1](document(read_scope(store, view)))

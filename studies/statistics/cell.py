@@ -8,8 +8,8 @@ A verdict compares the 95 % interval of our mean with the band [paper - toleranc
     not comparable  there is no number of the paper's, or what was run is not what the paper ran
     not run         nothing was measured
 
-A verdict comes with direction and size (`explained`), and an inconclusive one with the number of seeds that would
-probably settle it.
+`explained` gives a verdict's direction and size, and the number of seeds that would probably settle an inconclusive
+one.
 
 This is the two one-sided tests procedure with each test at 2.5 %. The paper prints no spread of its own; the tolerance
 stands for it, and is therefore no smaller than what five seeds can move a mean.
@@ -108,10 +108,10 @@ def verdict(stat: CellStat | None, paper: float | None, tolerance: float | None)
 
 
 def explained(found: str, stat: CellStat | None, paper: float | None, tolerance: float | None, decimals: int) -> str:
-    """A verdict in words, with direction and size: "differs: 1.9 below the paper's, the interval 0.4 beyond the
-    tolerance of 1.0". decimals: as the table prints. A verdict that compares nothing stays as it is."""
+    """Direction and size of a verdict in words, as "1.9 below the paper's, the interval 0.4 beyond the tolerance of
+    1.0". decimals: as the table prints. "" for a verdict that compares nothing."""
     if found not in COMPARED or stat is None or paper is None or tolerance is None:
-        return found
+        return ""
 
     def in_print(value: float) -> str:
         return f"{value:,.{decimals}f}"
@@ -120,15 +120,15 @@ def explained(found: str, stat: CellStat | None, paper: float | None, tolerance:
     size, nothing = in_print(abs(off)), in_print(0)
     where = "in print the paper's" if size == nothing else f"{size} {'above' if off > 0 else 'below'} the paper's"
     if stat.low is None or stat.high is None:
-        return f"{found}: {where}, but one run has no interval"
+        return f"{where}, but one run has no interval"
     if found == "reproduced":
-        return f"{found}: {where}, the interval within {band}"
+        return f"{where}, the interval within {band}"
     if found == "differs":
         beyond = max(stat.low - paper, paper - stat.high) - tolerance
-        return f"{found}: {where}, the interval {in_print(beyond)} beyond {band}"
+        return f"{where}, the interval {in_print(beyond)} beyond {band}"
     seeds = seeds_to_settle(stat, paper, tolerance)
     more = f"{seeds} seeds would probably settle it" if seeds else f"{MOST_SEEDS} seeds would hardly settle it"
-    return f"{found}: {where}, the interval across an edge of {band}; {more}"
+    return f"{where}, the interval across an edge of {band}; {more}"
 
 
 def seeds_to_settle(stat: CellStat, paper: float, tolerance: float) -> int | None:

@@ -1,11 +1,11 @@
 """A metric of many runs on many resamples of the same utterances, by matrix products instead of loops.
 
-Every metric of hycon.metrics is a function of a few means over utterances: a share of right answers, a mean error, the
-moments behind a correlation. On a resample those means are weighted ones, so all runs and all resamples come from one
-product of weights (R, N) and terms (N, S * K). hycon.metrics stays the definition; tests hold this file to it.
+Every metric of hycon.metrics is a function of a few means over utterances: the share of right answers, a mean error,
+the moments of a correlation. On a resample they are weighted means, so all runs and all resamples are one product of
+weights (R, N) and terms (N, S * K). hycon.metrics is the definition; tests compare this file with it.
 
-Only the utterances that a metric is about are resampled: under protocol `paper`, labels of 0 do not enter Acc2, so they
-are left out before the draw and not by chance after it.
+Only the utterances that enter a metric are resampled: under protocol `paper`, labels of 0 do not enter Acc2 and are
+left out before the draw.
 """
 
 from __future__ import annotations

@@ -2,26 +2,28 @@
 
 Where both folders keep the predictions, runs are compared by studies.statistics.comparison (paired by seed where
 seeds are shared), else by one number per run. The p-values of a table are adjusted together (Benjamini-Hochberg).
-Rows that hold the same runs with the same numbers are said to be the same and not tested; everything else that may
-explain a difference (data, versions, environments, search, chosen configuration) is said beside the row.
+Rows with the same runs and the same numbers are not tested. Every other row is followed by what may explain a
+difference: data, versions, environments, search, chosen configuration.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from hycon.data.manifest import corpus_folder, named_after, read_manifest
+from hycon.data.manifest import Manifest, named_after
 from hycon.errors import UserError
 from studies.aggregate.cells import NOT_RUN, RowResult
 from studies.aggregate.comparability import identities
 from studies.aggregate.predictions import compare_records, group_of
 from studies.aggregate.table import table_result
+from studies.document.blocks import headings
+from studies.document.text import table as aligned
+from studies.lookup import DEFAULT_VIEW, View, manifest_of
 from studies.statistics.comparison import Comparison, Group, benjamini_hochberg
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
@@ -55,7 +57,8 @@ class CellDiff:
 
 @dataclass(frozen=True)
 class RowDiff:
-    """status: same runs | compared | only in A | only in B.  said: what else differs, or why a side has no runs."""
+    """status: same runs | compared | only in A | only in B.  said: what may explain a difference, or why a side has no
+    runs."""
 
     row: str
     status: str
@@ -76,15 +79,10 @@ class TableDiff:
 def diff(
     a: RunStore,
     b: RunStore,
+    view: View = DEFAULT_VIEW,
     *,
     table: TableSpec | None = None,
-    corpus: str | None = None,
-    data: str | os.PathLike | None = None,
-    profile: str | None = None,
-    encoders: Mapping[str, str] | None = None,
     rows: Sequence[Row] | None = None,
-    protocol: str = "paper",
-    mixed: bool = False,
 ) -> list[TableDiff]:
     """Folder `a` against `b`: one table or all, on one corpus or on all that either has studies of. Tables and rows
     without runs on either side are left out. Raises UserError where a folder is not there or neither holds a run."""
@@ -92,43 +90,30 @@ def diff(
         if not store.root.is_dir():
             raise UserError(f"{store.root} is not there: give two results folders.")
     found = []
-    for name, spec in _asked(a, b, table, corpus, data):
-        options: dict[str, Any] = {"corpus": name, "profile": profile, "encoders": encoders}
-        options |= {"rows": rows, "protocol": protocol, "mixed": mixed}
-        first, second = (table_result(spec, store, data=_described(name, (a, b), data), **options) for store in (a, b))
+    for manifest, spec in _asked(a, b, table, view):
+        shown = dataclasses.replace(view, corpus=manifest.name)
+        first, second = (table_result(spec, store, shown, rows=rows, manifest=manifest) for store in (a, b))
         pairs = [(x, y) for x, y in zip(first.rows, second.rows, strict=False) if x.records or y.records]
         if pairs:
-            lines = [_row(a, b, x, y, spec.columns, protocol) for x, y in pairs]
-            found.append(TableDiff(spec, name, first.corpus.synthetic, tuple(_adjusted(lines))))
+            lines = [_row(a, b, x, y, spec.columns, view.protocol) for x, y in pairs]
+            found.append(TableDiff(spec, manifest.name, first.corpus.synthetic, tuple(_adjusted(lines))))
     if not found:
         raise UserError(f"Neither {a.root} nor {b.root} holds a finished seeded run of what was asked for.")
     return found
 
 
-def _asked(
-    a: RunStore, b: RunStore, table: TableSpec | None, corpus: str | None, data: str | os.PathLike | None
-) -> Iterator[tuple[str, TableSpec]]:
+def _asked(a: RunStore, b: RunStore, table: TableSpec | None, view: View) -> Iterator[tuple[Manifest, TableSpec]]:
     """(corpus, table), each corpus with the tables that the paper shows of it; any other with all of its task."""
     held = {study.corpus for store in (a, b) for study in load_studies(store)}
-    for name in [corpus] if corpus else sorted(held):
-        task = _task(name, a, b, data)
+    for name in [view.corpus] if view.corpus else sorted(held):
+        manifest = dataclasses.replace(manifest_of(name, view.data, a.root, b.root), name=name)
         paper = named_after(name, {spec.corpus for spec in TABLES.values()})
         seen: list[tuple] = []
         for spec in [table] if table else TABLES.values():
             shape = (spec.columns, [row.name for row in spec.rows])  # Table 2 is Table 1 on another corpus
-            if spec.task == task and (table or (shape not in seen and spec.corpus == (paper or spec.corpus))):
+            if spec.task == manifest.task and (table or (shape not in seen and spec.corpus == (paper or spec.corpus))):
                 seen.append(shape)
-                yield name, spec
-
-
-def _task(name: str, a: RunStore, b: RunStore, data: str | os.PathLike | None) -> str:
-    return read_manifest(name, _described(name, (a, b), data)).task
-
-
-def _described(name: str, stores: Sequence[RunStore], data: str | os.PathLike | None) -> str | os.PathLike | None:
-    """A folder with the corpus's manifest: the data folder, or what either results folder remembers."""
-    roots = [data, *(store.root / "corpora" for store in stores)]
-    return next((root for root in roots if (corpus_folder(name, root) / "manifest.json").exists()), data)
+                yield manifest, spec
 
 
 # ------------------------------------------------------------------------------------------------- a row
@@ -189,14 +174,12 @@ def _cell(cell: CellDiff, found: Comparison | None, column: Column) -> CellDiff:
     if found is None:
         return cell
 
-    def scaled(value: float | None) -> float | None:
-        return None if value is None else value * column.scale
-
+    found = found.scaled(column.scale)
     return dataclasses.replace(
         cell,
-        difference=scaled(found.difference),
-        low=scaled(found.low),
-        high=scaled(found.high),
+        difference=found.difference,
+        low=found.low,
+        high=found.high,
         p=found.p,
         paired=found.paired,
         compared=found.n_a if found.paired else None,
@@ -248,7 +231,7 @@ def as_dicts(found: Sequence[TableDiff]) -> list[dict[str, Any]]:
                     "n_a": row.n_a,
                     "n_b": row.n_b,
                     "said": list(row.said),
-                    "metrics": {cell.metric: _without(dataclasses.asdict(cell), "metric") for cell in row.cells},
+                    "metrics": {(d := dataclasses.asdict(cell)).pop("metric"): d for cell in row.cells},
                 }
                 for row in one.rows
             ],
@@ -257,18 +240,12 @@ def as_dicts(found: Sequence[TableDiff]) -> list[dict[str, Any]]:
     ]
 
 
-def _without(fields: dict[str, Any], key: str) -> dict[str, Any]:
-    return {k: v for k, v in fields.items() if k != key}
-
-
 def text(found: Sequence[TableDiff]) -> str:
     """A block per table: the compared cells, then what is said of rows, then the rows that are the same."""
     return "\n\n".join(_block(one) for one in found) + "\n"
 
 
 def _block(one: TableDiff) -> str:
-    from tabulate import tabulate
-
     head = f"{one.table.name} on {one.corpus}" + (" (SYNTHETIC DATA)" if one.synthetic else "")
     columns = {column.metric: column for column in one.table.columns}
     lines = [
@@ -279,8 +256,8 @@ def _block(one: TableDiff) -> str:
     ]
     parts = [head]
     if lines:
-        heads = ["Model", "metric", "A (n)", "B (n)", "A - B", "95 % interval", "p", "adjusted"]
-        parts.append(tabulate(lines, heads, "simple", disable_numparse=True))
+        heads = headings("Model", "metric", "A (n)", "B (n)", "A - B", "95 % interval", "p", "adjusted")
+        parts.append(aligned(heads, lines))
     parts += [f"{row.row}: {said}" for row in one.rows for said in row.said]
     for status, words in ((SAME, "the same runs with the same numbers"), (ONLY_A, ONLY_A), (ONLY_B, ONLY_B)):
         names = [row.row for row in one.rows if row.status == status]

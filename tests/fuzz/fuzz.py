@@ -22,7 +22,7 @@ with atheris.instrument_imports(include=["hycon", "studies", "zipfile", "tarfile
     import pickle
 
     import numpy as np
-    from small_stores import fill
+    from builders import fill
 
     from hycon.data.arrays import Damaged, read_npz
     from hycon.data.importers.pickles import _load

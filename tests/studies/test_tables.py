@@ -76,7 +76,7 @@ def test_rows_and_columns_are_the_papers_in_its_order(name):
     table = TABLES[name]
     paper = paper_table(name)
     assert list(dict.fromkeys(row for _, row, _ in paper)) == [row.name for row in table.rows]
-    printed = list(dict.fromkeys(metric for (_, _, metric), value in paper.items() if "in the text" not in value.note))
+    printed = list(dict.fromkeys(metric for (_, _, metric), value in paper.items() if not value.in_text))
     assert printed == [column.metric for column in table.columns][: len(printed)]
     assert len(printed) == len(table.columns) or name == "table8"  # where we add inference and memory
     assert {corpus for corpus, _, _ in paper} == {table.corpus}
@@ -107,7 +107,8 @@ def test_ablated_rows_are_the_model_s_own_ablations_and_shared_cells_are_the_sam
     whole = {"HyCon", "HyCon-BERT", "Addition (defaulted)", "HyCon (α = 0.8)"}
     rows = [row for name in ("table1", "table4", "table5", "table6", "table7") for row in TABLES[name].rows]
     same = [row for row in rows if row.name in whole]
-    assert len(same) == 5 and {(row.model, row.text, tuple(row.config)) for row in same} == {("hycon", "bert", ())}
+    assert len(same) == 5
+    assert {(row.model, row.text, tuple(row.config)) for row in same} == {("hycon", "bert", ())}
     margins = [resolve("hycon", "bert", row.config)[0].margin for row in TABLES["table6"].rows]
     assert margins == [0.5, 0.7, 0.8, 0.9]  # 0.8 is the default
 
@@ -128,9 +129,12 @@ def test_a_measured_row_has_mean_spread_interval_and_verdict_in_the_papers_units
     row = rows["A-BERT"]
     entry = row.cells["acc2"]
     assert (row.status, row.reason, row.n, row.encoder, row.obstacles) == ("measured", "", 3, "bert-base-uncased", ())
-    assert entry.stat.mean == pytest.approx(80.0) and entry.stat.sd == pytest.approx(1.0)
-    assert entry.stat.low < 79.0 and entry.stat.high > 81.0
-    assert entry.paper.text == "80.0" and entry.verdict == "inconclusive"
+    assert entry.stat.mean == pytest.approx(80.0)
+    assert entry.stat.sd == pytest.approx(1.0)
+    assert entry.stat.low < 79.0
+    assert entry.stat.high > 81.0
+    assert entry.paper.text == "80.0"
+    assert entry.verdict == "inconclusive"
     assert row.cells["mae"].verdict == "reproduced"
 
 
@@ -142,8 +146,10 @@ def test_each_verdict_is_reached():
     assert rows["B-BERT"].cells["mae"].verdict == "not comparable"  # the paper prints nothing there
     assert rows["C-GloVe"].cells["acc2"].verdict == "quoted"
     rows, _ = filled({"A-BERT": runs(A, [0.8])})
-    assert rows["A-BERT"].cells["acc2"].verdict == "inconclusive" and rows["A-BERT"].cells["acc2"].stat.sd is None
-    assert rows["B-BERT"].cells["acc2"].verdict == "not run" and rows["B-BERT"].cells["acc2"].stat is None
+    assert rows["A-BERT"].cells["acc2"].verdict == "inconclusive"
+    assert rows["A-BERT"].cells["acc2"].stat.sd is None
+    assert rows["B-BERT"].cells["acc2"].verdict == "not run"
+    assert rows["B-BERT"].cells["acc2"].stat is None
 
 
 def test_status_of_rows_without_runs():
@@ -172,7 +178,8 @@ def test_a_quoted_row_that_was_run_is_measured_beside_the_quoted_number():
     rows, _ = filled(
         {"C-GloVe": runs(C, [0.7, 0.71], encoder=None)}, corpus=CorpusInfo("mosi", encoders={"glove": "x"})
     )
-    assert rows["C-GloVe"].status == "measured" and rows["C-GloVe"].cells["acc2"].paper.quoted
+    assert rows["C-GloVe"].status == "measured"
+    assert rows["C-GloVe"].cells["acc2"].paper.quoted
 
 
 def test_best_is_per_column_by_its_direction_and_only_measured():
@@ -183,7 +190,8 @@ def test_best_is_per_column_by_its_direction_and_only_measured():
 
 def test_ties_as_printed_are_both_best_and_one_row_is_not_a_contest():
     rows, _ = filled({"A-BERT": runs(A, [0.80012]), "B-BERT": runs(B, [0.80034])})
-    assert rows["A-BERT"].cells["acc2"].best and rows["B-BERT"].cells["acc2"].best
+    assert rows["A-BERT"].cells["acc2"].best
+    assert rows["B-BERT"].cells["acc2"].best
     rows, _ = filled({"A-BERT": runs(A, [0.8])})
     assert not rows["A-BERT"].cells["acc2"].best
 
@@ -251,7 +259,8 @@ def test_importing_tables_and_rendering_loads_nothing_heavy():
 def test_a_short_search_rules_out_its_own_row_only():
     records = {"A-BERT": runs(A, [0.80, 0.80, 0.801]), "B-BERT": runs(B, [0.850, 0.851, 0.849])}
     rows, _ = filled(records, budgets={"A-BERT": "50 trials", "B-BERT": "3 trials"})
-    assert rows["A-BERT"].cells["acc2"].verdict == "reproduced" and rows["A-BERT"].obstacles == ()
+    assert rows["A-BERT"].cells["acc2"].verdict == "reproduced"
+    assert rows["A-BERT"].obstacles == ()
     assert rows["B-BERT"].cells["acc2"].verdict == "not comparable"
     assert rows["B-BERT"].obstacles == ("a search of 3 trials, not 50 trials",)
 

@@ -11,10 +11,9 @@ from model_checks import build
 
 from hycon.errors import UserError
 from hycon.metrics import all_protocols
-from studies.aggregate.ablation import ablation_table, differences
-from studies.aggregate.ablation_report import render_ablation
+from studies.aggregate.ablation import ablation_table, differences, render_ablation
 from studies.aggregate.cells import CorpusInfo, assemble
-from studies.cli.inventory import ablations
+from studies.cli.listing import ablations
 from studies.registry import MODELS, literal, model_module, resolve, search_space
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
@@ -40,9 +39,9 @@ def test_every_part_is_described_and_changes_something():
 
 
 def test_the_list_names_table_4s_rows():
-    named = [item["table4"] for item in ablations() if item["table4"]]
+    named = [item["table4"] for item in ablations(None) if item["table4"]]
     assert named == [row.name for row in TABLES["table4"].rows if "W/O" in row.name]
-    assert {item["model"] for item in ablations() if item["table4"]} == {"hycon"}
+    assert {item["model"] for item in ablations(None) if item["table4"]} == {"hycon"}
 
 
 OF_BASELINES = [  # hycon's and iccn's change the loss only: tests/test_models.py, tests/test_iccn.py
@@ -70,7 +69,8 @@ def test_a_baseline_without_a_part_is_another_model_that_trains(model, part, tex
 
 def test_a_part_that_is_not_there_is_not_searched():
     space = search_space("mfn", "glove", {"gated_memory": False})
-    assert "attention_hidden" in space and not {"memory", "retain_hidden", "update_dropout"} & set(space)
+    assert "attention_hidden" in space
+    assert not {"memory", "retain_hidden", "update_dropout"} & set(space)
     assert "attention_hidden" not in search_space("mfn", "glove", {"attention": False})
     assert "gamma" not in search_space("hycon", "bert", {"modalities": "text", "iamcl": 0.0, "beta": 0.2})
     assert "gamma" in search_space("hycon", "bert", {"modalities": "text", "beta": 0.2})
@@ -143,7 +143,8 @@ def test_the_difference_is_ablated_less_intact_in_printed_units(tmp_path):
     assert found["mae"]["difference"] == pytest.approx(0.5)  # 2 over 4
     assert found["mae"]["low"] < 0.5 < found["mae"]["high"]
     assert found["acc2"]["p"] == found["acc2"]["p_adjusted"] == pytest.approx(2 / 2**6)  # all six signs alike
-    assert found["acc2"]["paired"] and not found["acc2"]["underpowered"]
+    assert found["acc2"]["paired"]
+    assert not found["acc2"]["underpowered"]
     assert (found["acc2"]["n_intact"], found["acc2"]["n_ablated"], found["acc2"]["utterances"]) == (6, 6, 4)
 
 
@@ -154,17 +155,21 @@ def test_five_seeds_are_underpowered_and_the_text_says_so(tmp_path):
     below = text[text.index("Ablated less intact") :]
     assert "5 pairs of runs of equal seeds on 4 utterances" in " ".join(below.split())
     line = next(line for line in below.splitlines() if line.startswith("Acc2"))
-    assert line.split()[:2] == ["Acc2", "-25.00"] and "0.062" in line  # 2 / 2^5
+    assert line.split()[:2] == ["Acc2", "-25.00"]
+    assert "0.062" in line  # 2 / 2^5
     assert line.endswith("underpowered: p < 0.05 needs 6 seeds a row at least")
-    assert "MAE (lower is better)" in below and "paper" not in text.splitlines()[7]
+    assert "MAE (lower is better)" in below
+    assert "paper" not in text.splitlines()[7]
 
 
 def test_every_format_has_the_comparison(tmp_path):
     result, store = filled(tmp_path, [EXACT] * 2, [OFF] * 2)
     found = differences(result, store)
     printed = {name: render_ablation(result, found, name) for name in ("md", "latex", "html", "json", "csv")}
-    assert "| Acc2" in printed["md"] and printed["latex"].count("\\end{table}") == 2
-    assert printed["html"].rstrip().endswith("</html>") and '<table id="comparison">' in printed["html"]
+    assert "| Acc2" in printed["md"]
+    assert printed["latex"].count("\\end{table}") == 2
+    assert printed["html"].rstrip().endswith("</html>")
+    assert '<table id="ablation-difference"' in printed["html"]
     comparison = json.loads(printed["json"])["comparison"]
     assert comparison["mae"]["difference"] == pytest.approx(0.5)
     lines = list(csv.DictReader(io.StringIO(printed["csv"])))
@@ -175,7 +180,8 @@ def test_every_format_has_the_comparison(tmp_path):
 def test_one_run_has_no_interval_and_no_run_no_comparison(tmp_path):
     result, store = filled(tmp_path / "one", [EXACT], [OFF])
     text = render_ablation(result, differences(result, store), "text")
-    assert "none: one run" in text and "-25.00" in text
+    assert "none: one run" in text
+    assert "-25.00" in text
     result, store = filled(tmp_path / "none", [EXACT], [])
     assert differences(result, store) == []
     for name in ("text", "md", "latex", "html"):

@@ -12,111 +12,28 @@ import pytest
 pytest.importorskip("matplotlib", reason="figures need the extra 'plots'")
 pytest.importorskip("sklearn", reason="figures need the extra 'plots'")
 
-from made_up import DRAWS, fill
+from builders import fill_table
 
 from hycon.errors import UserError
 from studies.aggregate.table import table_result
 from studies.cli import main
 from studies.figures import FIGURES, figure
-from studies.figures.separation import embed, knn_accuracy, perplexity, sentiment_classes, separation
+from studies.figures.separation import separation
+from studies.lookup import View
 from studies.store.run_store import RunStore
 from studies.tables import TABLES
 
 TABLE4 = TABLES["table4"]
 WITHOUT, HYCON = TABLE4.rows[0], TABLE4.rows[6]
-SHOWN = {"fig4": "table4", "curves": "table4", "search": "table4", "dots": "table4"}
+SHOWN = {"fig4": "table4", "curves": "table4", "dots": "table4"}
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> RunStore:
     """Table 4 on MOSI with two rows run, three seeds each. Not to be written to."""
     store = RunStore(tmp_path_factory.mktemp("results"))
-    fill(store, TABLE4, [WITHOUT, HYCON])
+    fill_table(store, TABLE4, [WITHOUT, HYCON])
     return store
-
-
-def clusters(apart: float, n: int = 40) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(0)
-    classes = np.arange(n) % 2
-    return rng.normal(0, 1, (n, 5)) + apart * classes[:, None], classes
-
-
-# ------------------------------------------------------------------------------------------------- numbers
-
-
-def test_numbers_of_four_points_worked_by_hand():
-    points = np.array([[-1.5], [-0.5], [0.5], [1.5]])
-    found = separation(points, np.array([0, 0, 1, 1]))
-    # Outer points: own class 1 away, the other 2.5 on average; inner ones: 1 and 1.5.
-    assert found.silhouette == pytest.approx(((2.5 - 1) / 2.5 + (1.5 - 1) / 1.5) / 2)
-    assert found.centroid_ratio == pytest.approx(2 / 0.5)
-    assert (found.majority, found.points, found.knn_accuracy) == (0.5, 4, None)  # fewer points than 5 neighbours
-
-
-@pytest.mark.parametrize("apart", [0.0, 1.0, 4.0])
-def test_silhouette_and_neighbours_agree_with_naive_loops(apart):
-    points, classes = clusters(apart)
-    distance = np.linalg.norm(points[:, None] - points[None], axis=-1)
-    scores, hits = [], []
-    for i in range(len(points)):
-        others = [j for j in range(len(points)) if j != i]
-        own = np.mean([distance[i, j] for j in others if classes[j] == classes[i]])
-        other = np.mean([distance[i, j] for j in others if classes[j] != classes[i]])
-        scores.append((other - own) / max(own, other))
-        votes = [classes[j] for j in sorted(others, key=lambda j: distance[i, j])[:5]]
-        hits.append((sum(votes) >= 3) == classes[i])
-    found = separation(points, classes)
-    assert found.silhouette == pytest.approx(np.mean(scores))
-    assert found.knn_accuracy == pytest.approx(np.mean(hits))
-
-
-def test_neighbours_agree_with_scikit_learn_s_leave_one_out():
-    from sklearn.model_selection import LeaveOneOut, cross_val_score
-    from sklearn.neighbors import KNeighborsClassifier
-
-    points, classes = clusters(1.0)
-    oracle = cross_val_score(KNeighborsClassifier(3), points, classes, cv=LeaveOneOut()).mean()
-    assert knn_accuracy(points, classes, k=3) == pytest.approx(oracle)
-    assert knn_accuracy(points[:3], classes[:3], k=3) is None
-
-
-def test_numbers_do_not_depend_on_scale_place_or_rotation():
-    points, classes = clusters(1.0)
-    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(5, 5)))[0]
-    before, after = separation(points, classes), separation(7.0 * points @ turn + 3.0, classes)
-    for name in ("silhouette", "knn_accuracy", "centroid_ratio"):
-        assert getattr(after, name) == pytest.approx(getattr(before, name))
-
-
-def test_points_without_class_are_not_counted_and_what_is_undefined_is_none():
-    points, classes = clusters(3.0)
-    more = np.concatenate([points, 100 * np.ones((4, 5))])
-    assert separation(more, np.append(classes, [-1] * 4)) == separation(points, classes)
-    one = separation(points, np.zeros(len(points), int))
-    assert (one.silhouette, one.knn_accuracy, one.centroid_ratio, one.majority) == (None, None, None, 1.0)
-    none = separation(points, np.full(len(points), -1))
-    assert (none.points, none.majority) == (0, None)
-    assert separation(np.ones((8, 2)), np.arange(8) % 2).centroid_ratio is None  # collapsed: no spread
-
-
-@pytest.mark.parametrize("zero", ["positive", "exclude", "third"])
-def test_classes_are_those_of_the_losses(zero):
-    import torch
-
-    from hycon.pairs import sentiment_classes as of_the_losses
-
-    label = np.array([-3.0, -0.2, 0.0, 0.2, 3.0])
-    theirs = of_the_losses(torch.tensor(label), zero).numpy()
-    assert sentiment_classes(label, zero).tolist() == np.where(theirs == 2, -1, theirs).tolist()
-
-
-def test_the_embedding_keeps_clusters_and_repeats_and_survives_equal_points():
-    points, classes = clusters(8.0)
-    position = embed(points)
-    assert position.shape == (40, 2) and np.array_equal(position, embed(points))
-    assert separation(position, classes).knn_accuracy == 1.0
-    assert np.array_equal(embed(np.ones((9, 3))), np.zeros((9, 2)))
-    assert (perplexity(686), perplexity(31)) == (30.0, 10.0)
 
 
 # ------------------------------------------------------------------------------------------------- what is drawn
@@ -153,11 +70,13 @@ def test_fig4_of_all_runs_of_one_and_of_other_rows(store):
 
 def test_fig4_leaves_out_labels_of_0_where_the_runs_did(tmp_path):
     store = RunStore(tmp_path)
-    fill(store, TABLE4, [WITHOUT, HYCON], seeds=1, zero="exclude")
+    fill_table(store, TABLE4, [WITHOUT, HYCON], seeds=1, zero="exclude")
     drawn = figure("fig4", store)
     label = store.predictions(drawn.numbers[0]["run"])["test_label"]
-    assert (label == 0).any() and drawn.numbers[0]["points"] == (label != 0).sum()
-    assert "labels of 0: exclude" in drawn.caption and b">label 0<" in drawn.content
+    assert (label == 0).any()
+    assert drawn.numbers[0]["points"] == (label != 0).sum()
+    assert "labels of 0: exclude" in drawn.caption
+    assert b">label 0<" in drawn.content
 
 
 def test_curves_have_the_numbers_of_the_records(store):
@@ -168,21 +87,8 @@ def test_curves_have_the_numbers_of_the_records(store):
         assert record is not None
         assert (number["best_epoch"], number["epochs"]) == (record.best_epoch, len(record.curve))
         assert number["best_valid_loss"] == min(point["valid_loss"] for point in record.curve)
-    assert f"left out: {TABLE4.rows[1].name}" in drawn.caption and "n = 3" not in drawn.caption
-
-
-def test_search_shows_every_trial_the_winner_and_the_failed_one(store):
-    drawn = figure("search", store, table="table4", rows=[HYCON.name])
-    assert [n["status"] for n in drawn.numbers] == ["done", "done", "done", "failed"]
-    assert [n["valid_loss"] for n in drawn.numbers] == [1.1, 1.0, 1.1, None]
-    assert [n["winner"] for n in drawn.numbers] == [False, True, False, False]
-    assert [{"lr": n["lr"], "hidden": n["hidden"]} for n in drawn.numbers] == DRAWS
-    assert "3 of 4 trials done, 1 failed; winner: trial 1, validation loss 1.0000, lr = 0.0003" in drawn.caption
-    assert b">3e-4<" in drawn.content and b">failed (no loss)<" in drawn.content
-    assert (
-        "lowest validation loss of the 2 that were searched; --rows shows others"
-        in figure("search", store, table="table4").caption
-    )
+    assert f"left out: {TABLE4.rows[1].name}" in drawn.caption
+    assert "n = 3" not in drawn.caption
 
 
 def test_dots_have_the_numbers_of_the_table_and_mark_what_is_quoted(store):
@@ -194,24 +100,32 @@ def test_dots_have_the_numbers_of_the_table_and_mark_what_is_quoted(store):
         for metric, entry in row.cells.items():
             number = by_cell[row.row.name, metric]
             stat = entry.stat
-            assert entry.paper and number["paper"] == entry.paper.value and number["verdict"] == entry.verdict
+            assert entry.paper
+            assert number["paper"] == entry.paper.value
+            assert number["verdict"] == entry.verdict
             assert (number["mean"], number["low"], number["n"]) == (
                 (stat.mean, stat.low, 3) if stat else (None, None, 0)
             )
-    assert "n = 3" in drawn.caption and f"Not measured here, so without a dot: {TABLE4.rows[1].name}" in drawn.caption
+    assert "n = 3" in drawn.caption
+    assert f"Not measured here, so without a dot: {TABLE4.rows[1].name}" in drawn.caption
     assert b"quoted by the paper" not in drawn.content
-    halved = {n["metric"]: n["mean"] for n in figure("dots", store, table="table4", protocol="all").numbers if n["n"]}
+    halved = {
+        n["metric"]: n["mean"] for n in figure("dots", store, View(protocol="all"), table="table4").numbers if n["n"]
+    }
     assert halved["acc2"] == pytest.approx(by_cell[HYCON.name, "acc2"]["mean"] / 2)
 
 
 def test_dots_of_emotions_and_costs(tmp_path):
     store = RunStore(tmp_path)
-    fill(store, TABLES["table3"], TABLES["table3"].rows[-1:])
+    fill_table(store, TABLES["table3"], TABLES["table3"].rows[-1:])
     emotions = figure("dots", store, table="table3").content.decode()
-    assert ">MFN †<" in emotions and ">† quoted by the paper<" in emotions and ">Majority class<" in emotions
-    fill(store, TABLES["table8"], TABLES["table8"].rows[:1])
+    assert ">MFN †<" in emotions
+    assert ">† quoted by the paper<" in emotions
+    assert ">Majority class<" in emotions
+    fill_table(store, TABLES["table8"], TABLES["table8"].rows[:1])
     costs = figure("dots", store, table="table8").content.decode()
-    assert ">Parameters ↓<" in costs and "120M" in costs
+    assert ">Parameters ↓<" in costs
+    assert "120M" in costs
 
 
 def test_an_axis_of_dots_shows_all_marks_and_cuts_wide_intervals(tmp_path):
@@ -219,17 +133,19 @@ def test_an_axis_of_dots_shows_all_marks_and_cuts_wide_intervals(tmp_path):
     from studies.figures.drawing import Source, style
 
     store = RunStore(tmp_path)
-    fill(store, TABLE4, TABLE4.rows, seeds=2)  # with two runs an interval is 13 standard errors to a side
+    fill_table(store, TABLE4, TABLE4.rows, seeds=2)  # with two runs an interval is 13 standard errors to a side
     result = table_result(TABLE4, store)
     with style():
-        axes = draw(Source(store, result, {})).picture.axes
+        axes = draw(Source(store, result)).picture.axes
     arrows = 0
     for axis, column in zip(axes, TABLE4.columns, strict=True):
         entries = [row.cells[column.metric] for row in result.rows]
         marks = [e.stat.mean for e in entries if e.stat] + [e.paper.value for e in entries if e.paper]
         low, high = axis.get_xlim()
         span = max(marks) - min(marks)
-        assert low < min(marks) and max(marks) < high and high - low < 2.5 * span
+        assert low < min(marks)
+        assert max(marks) < high
+        assert high - low < 2.5 * span
         cut = [e for e in entries if e.stat and e.stat.high is not None and e.stat.high > high]
         assert len([line for line in axis.lines if line.get_marker() == ">"]) == len(cut)
         arrows += len(cut)
@@ -238,11 +154,12 @@ def test_an_axis_of_dots_shows_all_marks_and_cuts_wide_intervals(tmp_path):
 
 def test_synthetic_data_is_said_in_caption_and_alternative_text(tmp_path):
     store = RunStore(tmp_path)
-    fill(store, TABLE4, [WITHOUT, HYCON], corpus="synthetic", profile="demo")
+    fill_table(store, TABLE4, [WITHOUT, HYCON], corpus="synthetic", profile="demo")
     for name, table in SHOWN.items():
-        drawn = figure(name, store, profile="demo", table=table)
+        drawn = figure(name, store, View(profile="demo"), table=table)
         assert "SYNTHETIC DATA: these numbers say nothing about the paper." in drawn.caption
-        assert drawn.alt.startswith("SYNTHETIC DATA. ") and drawn.corpus == "synthetic"
+        assert drawn.alt.startswith("SYNTHETIC DATA. ")
+        assert drawn.corpus == "synthetic"
         assert ">SYNTHETIC DATA.</text>" in drawn.content.decode()  # the picture may travel alone
 
 
@@ -276,15 +193,18 @@ def test_an_svg_can_stand_in_a_page_with_others(store):
         root = ET.fromstring(page)
         assert root.get("role") == "img"
         title, description = root[0], root[1]
-        assert title.text == one.title and description.text == one.alt
+        assert title.text == one.title
+        assert description.text == one.alt
         assert root.get("aria-labelledby") == f"{title.get('id')} {description.get('id')}"
         assert HYCON.name in "".join(root.itertext())
         addresses = set(re.findall(r"https?://[^\"\s]+", page))
         assert addresses == {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}  # names, not links
         used = re.findall(r'(?:url\(#|href="#)([^)"]+)', page)
-        assert used and set(used) <= set(ids)
+        assert used
+        assert set(used) <= set(ids)
         style = re.search(r"<style[^>]*>(.*?)</style>", page)
-        assert style and style[1].startswith(f"#{root.get('id')} ")
+        assert style
+        assert style[1].startswith(f"#{root.get('id')} ")
 
 
 # ------------------------------------------------------------------------------------------------- mistakes
@@ -292,31 +212,31 @@ def test_an_svg_can_stand_in_a_page_with_others(store):
 
 def test_missing_runs_are_named_with_the_command_that_makes_them(tmp_path):
     store = RunStore(tmp_path)
-    fill(store, TABLE4, [HYCON], seeds=1)
+    fill_table(store, TABLE4, [HYCON], seeds=1)
     with pytest.raises(UserError, match=re.escape(f"runs of {WITHOUT.name} on corpus mosi: `bench run table4`")):
         figure("fig4", store)
-    for name in ("curves", "search", "dots"):
+    for name in ("curves", "dots"):
         with pytest.raises(UserError, match=r"table2 has no finished runs of any .* on corpus mosei"):
             figure(name, store, table="table2")
     with pytest.raises(UserError, match="runs of HyCon-v2 on"):
-        figure("search", store, table="table4", rows=["HyCon", "HyCon-v2"])
+        figure("fig4", store, rows=["HyCon", "HyCon-v2"])
 
 
 def test_runs_without_representation_and_emotions_are_refused_by_fig4(tmp_path):
     old = RunStore(tmp_path / "old")
-    fill(old, TABLE4, [WITHOUT, HYCON], multimodal=False)
+    fill_table(old, TABLE4, [WITHOUT, HYCON], multimodal=False)
     with pytest.raises(UserError, match=r"keeps no multimodal representation.*delete .*old/runs/"):
         figure("fig4", old)
     felt = RunStore(tmp_path / "felt")
-    fill(felt, TABLES["table3"], TABLES["table3"].rows[-2:])
+    fill_table(felt, TABLES["table3"], TABLES["table3"].rows[-2:])
     with pytest.raises(UserError, match="corpus iemocap are emotions"):
         figure("fig4", felt, table="table3", rows=["HyCon"])
 
 
 def test_fig4_refuses_to_compare_different_utterances(tmp_path):
     store = RunStore(tmp_path)
-    fill(store, TABLE4, [WITHOUT], seeds=1, points=30)
-    fill(store, TABLE4, [HYCON], seeds=1, points=31)
+    fill_table(store, TABLE4, [WITHOUT], seeds=1, points=30)
+    fill_table(store, TABLE4, [HYCON], seeds=1, points=31)
     with pytest.raises(UserError, match="have different test utterances"):
         figure("fig4", store)
 
@@ -328,7 +248,6 @@ def test_fig4_refuses_to_compare_different_utterances(tmp_path):
         ({"name": "dots", "format": "jpg"}, "Unknown format 'jpg'"),
         ({"name": "dots", "table": "table9"}, "Unknown table 'table9'"),
         ({"name": "dots", "rows": ["HyCan"]}, "no row 'HyCan'"),
-        ({"name": "dots", "protocol": "ours"}, "Unknown protocol 'ours'"),
     ],
 )
 def test_unknown_names(store, options, message):
@@ -353,22 +272,28 @@ def bench(capsys, *arguments) -> tuple[int, str, str]:
 
 def test_the_command_writes_the_picture_and_prints_where_and_what(tmp_path, capsys):
     store = RunStore(tmp_path / "results")
-    fill(store, TABLE4, [WITHOUT, HYCON], seeds=2)
+    fill_table(store, TABLE4, [WITHOUT, HYCON], seeds=2)
     code, out, _ = bench(capsys, "fig4", "--results", store.root)
     file = store.root / "figures" / "fig4-mosi.svg"
-    assert code == 0 and out.splitlines()[0] == str(file) and file.read_bytes() == figure("fig4", store).content
-    assert "n = 2: silhouette" in out and "knn_accuracy" in out
+    assert code == 0
+    assert out.splitlines()[0] == str(file)
+    assert file.read_bytes() == figure("fig4", store).content
+    assert "n = 2: silhouette" in out
+    assert "knn_accuracy" in out
     chosen = tmp_path / "dots.PDF"
     options = ["--table", "table4", "--results", store.root, "--output", chosen, "--json"]
     code, out, _ = bench(capsys, "dots", *options)
     said = json.loads(out)
-    assert code == 0 and chosen.read_bytes().startswith(b"%PDF") and said["file"] == str(chosen)
-    assert said["numbers"] == figure("dots", store, table="table4").numbers and said["alt"]
+    assert code == 0
+    assert chosen.read_bytes().startswith(b"%PDF")
+    assert said["file"] == str(chosen)
+    assert said["numbers"] == figure("dots", store, table="table4").numbers
+    assert said["alt"]
 
 
 def test_the_command_refuses_before_it_writes(tmp_path, capsys):
     results = tmp_path / "results"
-    fill(RunStore(results), TABLE4, [HYCON], seeds=2)
+    fill_table(RunStore(results), TABLE4, [HYCON], seeds=2)
     for arguments, message in (
         (["fig4"], "has no finished runs of HyCon (W/O Contrast Learning)"),
         (["fig9"], "Unknown figure"),
@@ -377,13 +302,15 @@ def test_the_command_refuses_before_it_writes(tmp_path, capsys):
         (["dots", "--table", "table4", "--output", tmp_path / "none" / "x.svg"], "Cannot write"),
     ):
         code, out, err = bench(capsys, *arguments, "--results", results)
-        assert (code, out) == (2, "") and message in err
-    assert not (results / "figures").exists() and not (tmp_path / "none").exists()
+        assert (code, out) == (2, "")
+        assert message in err
+    assert not (results / "figures").exists()
+    assert not (tmp_path / "none").exists()
 
 
 def test_the_list_needs_no_plotting(capsys):
     code = "import sys; from studies.cli import main; main(['figure', '--list', '--json'])"
     code += "; assert not {'matplotlib', 'sklearn', 'torch', 'pandas', 'scipy', 'optuna'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert [item["name"] for item in json.loads(done.stdout)] == ["fig4", "curves", "search", "dots"]
+    assert [item["name"] for item in json.loads(done.stdout)] == ["fig4", "curves", "dots"]
     assert bench(capsys, "--list")[1].startswith("fig4 ")

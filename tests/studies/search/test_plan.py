@@ -11,7 +11,7 @@ from builders import ENCODER, manifest, setting
 import studies.store.study
 from hycon.errors import UserError
 from studies.aggregate.table import study_of
-from studies.lookup import PROFILES
+from studies.lookup import PROFILES, View
 from studies.registry import MODELS, model_module, resolve, search_space
 from studies.search.plan import repeat_specs, trial_specs
 from studies.search.run import run_rows
@@ -255,25 +255,25 @@ def test_study_of_fits_row_corpus_profile_and_encoder():
         made(encoder={"name": "other", "sha256": "x"}),
     ]
     everything = [dataclasses.replace(s, runs=["a", "b"]) for s in others] + [ours]
-    assert study_of(HYCON, everything, "mosi", "paper", {"bert": "demo"}) == ours
-    assert study_of(HYCON, [], "mosi", None, {}) is None
-    assert study_of(V2, everything, "mosi", None, {}).row == {"beta": 0.2}
+    assert study_of(HYCON, everything, "mosi", View(profile="paper", encoders={"bert": "demo"})) == ours
+    assert study_of(HYCON, [], "mosi") is None
+    assert study_of(V2, everything, "mosi").row == {"beta": 0.2}
 
 
 def test_study_of_takes_the_most_thorough_one_on_the_present_data():
     small, large = made(runs=["a"]), made(runs=["a", "b"], trials=["t"] * 9)
     old = made(runs=["a", "b", "c"], data="d" * 64)
     present = manifest().sha256
-    assert study_of(HYCON, [small, large, old], "mosi", None, {}, present) == large
-    assert study_of(HYCON, [old], "mosi", None, {}, present) == old  # results without their corpus can be read
+    assert study_of(HYCON, [small, large, old], "mosi", data=present) == large
+    assert study_of(HYCON, [old], "mosi", data=present) == old  # results without their corpus can be read
     many = made(runs=["a", "b"], trials=["t"] * 50)
-    assert study_of(HYCON, [large, many], "mosi", None, {}, present) == many
+    assert study_of(HYCON, [large, many], "mosi", data=present) == many
 
 
 def test_study_of_takes_the_newest_version_of_the_model():
     new, old = made(), made(model_version=0, runs=["a", "b"], trials=["t"] * 9)
     assert new.model_version == studies.registry.model_module("hycon").VERSION
-    assert study_of(HYCON, [old, new], "mosi", None, {}) == new
+    assert study_of(HYCON, [old, new], "mosi") == new
 
 
 # ------------------------------------------------------------------------------------------------- options

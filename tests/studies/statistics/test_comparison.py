@@ -1,4 +1,4 @@
-"""Comparing two rows: metrics on resamples against hycon.metrics, tests and intervals against scipy, and simulation.
+"""Comparing two rows: tests and intervals against scipy, and simulation.
 
 In the simulations a label is standard normal and a run's prediction is the label plus a normal error, so the truth of a
 metric has a closed form; an error has a part that all runs share (hard utterances), one of the row, and one of the run.
@@ -9,109 +9,15 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
+from predicted import sentiment
 
 from hycon.errors import UserError
-from hycon.metrics import PROTOCOLS, emotion_metrics, sentiment_metrics
-from studies.aggregate.predictions import compare_records, emotions_of, group_of
+from hycon.metrics import sentiment_metrics
 from studies.statistics.comparison import Comparison, Group, benjamini_hochberg, compare, compare_values
-from studies.statistics.resample import measure
-from studies.store.record import RunRecord, RunSpec
-from studies.store.run_store import RunStore
-
-METRICS = ("acc7", "acc2", "f1", "mae", "corr")
-EMOTIONS = ("happy", "sad", "angry")
-RNG = np.random.default_rng(0)
 
 
 def normals(seed, n):
     return np.random.default_rng(seed).normal(size=n)
-
-
-# -------------------------------------------------------------------------------- metrics on resamples
-
-
-def sentiment(seed=0, runs=3, n=40):
-    """Rounded, so that labels and predictions of 0 and on the edges of classes occur."""
-    rng = np.random.default_rng(seed)
-    label = np.round(rng.normal(0, 1.5, n) * 2) / 2
-    return np.round((label + rng.normal(0, 1, (runs, n))) * 2) / 2, label.clip(-3, 3)
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("metric", METRICS)
-def test_each_metric_is_that_of_hycon_metrics_on_every_resample(metric, protocol):
-    prediction, label = sentiment()
-    assert (label == 0).any() and (prediction == 0).any()
-    measured = measure(prediction, label, metric, protocol=protocol)
-    expected = [sentiment_metrics(p, label, protocol)[metric] for p in prediction]
-    assert measured.values() == pytest.approx(expected, abs=1e-12)
-    kept = label != 0 if measured.utterances < len(label) else np.ones(len(label), bool)
-    prediction, label = prediction[:, kept], label[kept]
-    drawn = np.random.default_rng(1).integers(len(label), size=(20, len(label)))
-    weights = np.stack([np.bincount(line, minlength=len(label)) / len(label) for line in drawn])
-    expected = [[sentiment_metrics(p[line], label[line], protocol)[metric] for p in prediction] for line in drawn]
-    assert measured.under(weights) == pytest.approx(np.array(expected), abs=1e-12)
-
-
-def test_what_does_not_enter_a_metric_is_not_resampled():
-    prediction, label = sentiment()
-    polar = int((label != 0).sum())
-    assert [measure(prediction, label, m).utterances for m in METRICS] == [40, polar, polar, polar, polar]
-    assert measure(prediction, label, "mae", protocol="mult").utterances == 40
-    assert measure(prediction, label, "f1", protocol="all").utterances == 40
-
-
-@pytest.mark.parametrize("metric", ["happy_acc", "sad_f1", "angry_f1", "average_acc", "average_f1"])
-def test_emotions_are_those_of_hycon_metrics(metric):
-    rng = np.random.default_rng(2)
-    label = (rng.random((30, 3)) < 0.3).astype(float)
-    logits = rng.normal(size=(4, 30, 3, 2))
-    emotion, kind = metric.split("_")
-    found = measure(logits, label, metric, emotions=EMOTIONS).values()
-    assert found == pytest.approx([emotion_metrics(p, label, EMOTIONS)[emotion][kind] for p in logits], abs=1e-12)
-
-
-@pytest.mark.parametrize("constant", [0.0, 0.3, -2.0])
-def test_a_constant_prediction_has_no_correlation(constant):
-    label = sentiment()[1]
-    measured = measure(np.full((2, 40), constant), label, "corr")
-    assert not measured.values().any() and not measured.resampled(50, 0).any()
-
-
-@pytest.mark.parametrize("value", [-1.0, 1.0])
-def test_f1_of_one_class_alone(value):
-    label = np.full(6, value)
-    assert measure(np.full((1, 6), value), label, "f1").values() == pytest.approx([1.0])
-    assert measure(np.full((1, 6), -value), label, "f1").values() == pytest.approx([0.0], abs=1e-12)
-
-
-def test_resamples_are_the_same_for_all_runs_and_repeatable(monkeypatch):
-    prediction, label = sentiment()
-    twice = measure(np.concatenate([prediction, prediction]), label, "mae").resampled(60, 3)
-    assert twice.shape == (60, 6)
-    assert np.array_equal(twice[:, :3], twice[:, 3:])
-    monkeypatch.setattr("studies.statistics.resample.BLOCK", 100)  # blocks bound the memory and move no draw
-    assert measure(prediction, label, "mae").resampled(60, 3) == pytest.approx(twice[:, :3], abs=1e-12)
-    assert measure(prediction, label, "mae").resampled(60, 4) != pytest.approx(twice[:, :3], abs=1e-12)
-
-
-def test_a_measure_refuses_what_it_cannot_be_of():
-    prediction, label = sentiment()
-    with pytest.raises(UserError, match="No metric 'acc3' of sentiment predictions; nearest: acc"):
-        measure(prediction, label, "acc3")
-    with pytest.raises(UserError, match="Unknown protocol 'papr'; nearest: paper"):
-        measure(prediction, label, "acc2", protocol="papr")
-    with pytest.raises(UserError, match="do not fit labels"):
-        measure(prediction[:, 1:], label, "acc2")
-    with pytest.raises(UserError, match="not finite"):
-        measure(np.where(prediction == prediction.max(), np.nan, prediction), label, "acc2")
-    with pytest.raises(UserError, match="All 40 labels are 0"):
-        measure(prediction, 0 * label, "acc2")
-    logits, felt = np.zeros((2, 5, 3, 2)), np.zeros((5, 3))
-    with pytest.raises(UserError, match="No metric 'hapy_acc' of emotion predictions; nearest: happy_acc"):
-        measure(logits, felt, "hapy_acc", emotions=EMOTIONS)
-    with pytest.raises(UserError, match="a name for each"):
-        measure(logits, felt, "happy_acc", emotions=("happy",))
 
 
 # ------------------------------------------------------------------------------------- permutation tests
@@ -141,6 +47,28 @@ def test_p_by_hand():
     assert compare_values([0.1, 0.2, 0.3], [0.3, 0.1, 0.2]).p == 1.0  # ties, however their sums are rounded
 
 
+def test_equal_sums_are_ties_however_they_are_rounded():
+    """Right answers of ten runs, as counts and as shares of 686: with shares, scipy's test misses ties."""
+    a, b = np.array([581, 568, 566, 582, 565]), np.array([570, 561, 565, 569, 568])
+
+    def scipys(scale):
+        groups = (a / scale, b / scale)
+        return scipy.stats.permutation_test(groups, lambda x, y: x.mean() - y.mean(), n_resamples=math.inf).pvalue
+
+    assert compare_values(a / 686, b / 686).p == pytest.approx(scipys(1))
+    assert scipys(686) != pytest.approx(scipys(1))
+
+
+EARLIER = [0.125, 0.015625, 0.0008, 10 / 63, 0.08065268065268065, 0.003]  # 5, 8, 16 pairs; 5 + 5, 8 + 8, 16 + 16 runs
+
+
+def test_the_p_values_that_earlier_versions_printed():
+    """Exact and drawn: a p that is printed again must be the same one."""
+    a, b = normals(1, 16) + 0.8, normals(2, 16)
+    found = [compare_values(a[:n], b[:n], paired=paired).p for paired in (True, False) for n in (5, 8, 16)]
+    assert found == pytest.approx(EARLIER, rel=1e-12)
+
+
 def test_the_smallest_p_that_a_number_of_seeds_allows():
     apart = np.arange(5.0)
     five = compare_values(apart + 10, apart)
@@ -162,7 +90,8 @@ def test_beyond_exact_enumeration_p_is_drawn_and_never_zero(paired):
     else:
         expected = scipy.stats.ttest_ind(a, b).pvalue
     found = compare_values(a, b, paired=paired).p
-    assert 0.005 < found < 0.3 and found == pytest.approx(expected, rel=0.15)
+    assert 0.005 < found < 0.3
+    assert found == pytest.approx(expected, rel=0.15)
     assert compare_values(a, b, paired=paired).p == found
     assert compare_values(a + 100, b, paired=paired).p == pytest.approx(2 / 10_000)
 
@@ -340,72 +269,3 @@ def test_adjusted_p_by_hand_and_what_is_not_tested_does_not_count():
     assert benjamini_hochberg([]) == []
     with pytest.raises(ValueError, match="0, 1"):
         benjamini_hochberg([0.5, 1.5])
-
-
-# ---------------------------------------------------------------------------------------- from a store
-
-
-def stored(store, predictions, label, model="hycon", seeds=None, ids=None, kept=True):
-    """A record per line of `predictions`, with their metrics."""
-    records = []
-    for i, prediction in enumerate(predictions):
-        seed = (seeds or range(len(predictions)))[i]
-        spec = RunSpec(model, 1, "bert", "toy", "0" * 64, {}, {}, seed=seed)
-        if prediction.ndim == 1:
-            metrics = {"paper": sentiment_metrics(prediction, label)}
-        else:
-            metrics = {"emotions": emotion_metrics(prediction, label, EMOTIONS)}
-        record = RunRecord(spec, "done", metrics={"test": metrics}, seconds=10.0 + i)
-        names = np.array(ids or [f"u{j}" for j in range(len(label))])
-        arrays = {"test_prediction": prediction, "test_label": label, "test_id": names}
-        records.append(store.put(record, arrays))
-        if not kept:
-            (store.folder(spec.id) / "predictions.npz").unlink()
-    return records
-
-
-@pytest.fixture
-def store(tmp_path):
-    return RunStore(tmp_path)
-
-
-def test_records_are_compared_by_their_predictions(store):
-    prediction, label = sentiment()
-    a, b = stored(store, prediction, label), stored(store, prediction + 0.5, label, "tfn")
-    groups = group_of(store, a), group_of(store, b)
-    assert groups[0].seeds == (0, 1, 2) and np.array_equal(groups[0].prediction, prediction)
-    found = compare_records(store, a, b, "acc2")
-    assert found == compare(*groups, "acc2") and found.paired and found.utterances > 0
-    assert compare_records(store, a, b, "acc2", groups=groups) == found
-
-
-def test_records_without_predictions_and_costs_are_compared_by_their_numbers(store):
-    prediction, label = sentiment()
-    a, b = stored(store, prediction, label), stored(store, prediction + 0.5, label, "tfn", kept=False)
-    assert group_of(store, b) is None and group_of(store, []) is None
-    found = compare_records(store, a, b, "acc2")
-    assert (found.utterances, found.paired) == (0, True)
-    assert found.difference == pytest.approx(compare_records(store, b, a, "acc2").difference * -1)
-    cost = compare_records(store, a, a, "train_seconds")
-    assert (cost.difference, cost.utterances, cost.n_a) == (0.0, 0, 3)
-    assert compare_records(store, a, b, "parameters") is None  # the records have none
-    assert compare_records(store, a, [], "acc2") is None
-
-
-def test_emotions_come_from_the_records(store):
-    rng = np.random.default_rng(2)
-    label = (rng.random((30, 3)) < 0.3).astype(float)
-    a, b = (stored(store, rng.normal(size=(2, 30, 3, 2)), label, model) for model in ("hycon", "mfn"))
-    assert emotions_of(a) == EMOTIONS
-    found = compare_records(store, a, b, "average_f1")
-    scores = [np.mean([r.metrics["test"]["emotions"]["average"]["f1"] for r in records]) for records in (a, b)]
-    assert found.difference == pytest.approx(scores[0] - scores[1]) and found.utterances == 30
-    assert compare_records(store, a, b, "acc2") is None
-
-
-def test_runs_on_other_utterances_are_no_group(store):
-    prediction, label = sentiment()
-    a = stored(store, prediction[:1], label)
-    odd = stored(store, prediction[1:2], label, seeds=[5], ids=[f"v{j}" for j in range(40)])
-    with pytest.raises(UserError, match="on other utterances or labels"):
-        group_of(store, [*a, *odd])

@@ -13,13 +13,14 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from small_stores import fill, manifest, put, spec
+from builders import fill, manifest, put, spec
 
 import studies.trust.archive
 import studies.trust.tarball
 from hycon.errors import UserError
 from studies.aggregate.table import table_result
 from studies.cli import main
+from studies.lookup import View
 from studies.store.run_store import PREDICTIONS, RunStore
 from studies.store.study import load_studies, remember_corpus, save_study
 from studies.tables import TABLES
@@ -78,7 +79,7 @@ def test_there_and_back(store, archive, tmp_path):
     assert report.conflicts == []
     assert files(new.root) == files(store.root)
     table = TABLES["table1"]
-    assert table_result(table, new, data="none") == table_result(table, store, data="none")
+    assert table_result(table, new, View(data="none")) == table_result(table, store, View(data="none"))
     again = import_results(archive, new)
     assert again.present == report.added
     assert set(again.added.values()) == {0}

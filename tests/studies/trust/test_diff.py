@@ -4,11 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from builders import LABEL, VERSIONS, XEON, fill, manifest, put, spec
 from scipy import stats
-from small_stores import LABEL, VERSIONS, XEON, fill, manifest, put, spec
 
 from hycon.errors import UserError
 from studies.cli import main
+from studies.lookup import View
 from studies.statistics.comparison import benjamini_hochberg
 from studies.store.run_store import PREDICTIONS, RunStore
 from studies.store.study import remember_corpus
@@ -24,7 +25,7 @@ def pair(tmp_path):
 
 
 def rows(a, b, **options):
-    (found,) = diff(a, b, table=TABLES["table1"], data="none", **options)
+    (found,) = diff(a, b, View(data="none", **options), table=TABLES["table1"])
     return {row.row: row for row in found.rows}
 
 
@@ -49,7 +50,8 @@ def test_the_same_specification_with_other_numbers(pair):
     assert row.said[0] == "3 runs have the same specification, 1 of them other numbers"
     assert "torch: 2.13.0+cpu in A, 2.12.0+cpu in B" in row.said
     mae = cells(row)["mae"]
-    assert (mae.mean_a, mae.mean_b, mae.difference) == pytest.approx((0.2, 0.3, -0.1)) and mae.paired
+    assert (mae.mean_a, mae.mean_b, mae.difference) == pytest.approx((0.2, 0.3, -0.1))
+    assert mae.paired
 
 
 def test_differences_have_the_interval_and_p_of_the_comparison(pair):
@@ -62,7 +64,10 @@ def test_differences_have_the_interval_and_p_of_the_comparison(pair):
     gaps = np.array(A_ERRORS) - np.array(B_ERRORS)
     low, high = stats.t.interval(0.95, 2, gaps.mean(), stats.sem(gaps))
     assert (mae.difference, mae.low, mae.high) == pytest.approx((gaps.mean(), low, high), abs=1e-5)
-    assert mae.p == pytest.approx(2 / 2**3) and mae.paired and mae.underpowered and mae.seeds_needed == 6
+    assert mae.p == pytest.approx(2 / 2**3)
+    assert mae.paired
+    assert mae.underpowered
+    assert mae.seeds_needed == 6
     assert mae.utterances == len(LABEL)
     assert row.said == ("chosen configuration: hidden 8 in A, 16 in B",)
     adjusted = benjamini_hochberg([cell.p for cell in row.cells])
@@ -99,7 +104,8 @@ def test_published_folders_are_compared_by_one_number_per_run(pair):
     assert "compared by one number per run: B keeps no predictions" in row.said
     mae = cells(row)["mae"]
     expected = stats.ttest_rel(A_ERRORS, B_ERRORS).confidence_interval(0.95)
-    assert (mae.low, mae.high) == pytest.approx(tuple(expected), abs=1e-5) and mae.utterances == 0
+    assert (mae.low, mae.high) == pytest.approx(tuple(expected), abs=1e-5)
+    assert mae.utterances == 0
 
 
 def test_one_run_a_side_has_a_difference_and_no_interval(pair):
@@ -107,7 +113,8 @@ def test_one_run_a_side_has_a_difference_and_no_interval(pair):
     fill(a, [0.1])
     fill(b, [0.2], spec_config={"hidden": 16})
     mae = cells(rows(a, b)["EF-LSTM-GloVe"])["mae"]
-    assert mae.difference == pytest.approx(-0.1) and (mae.low, mae.p) == (None, None)
+    assert mae.difference == pytest.approx(-0.1)
+    assert (mae.low, mae.p) == (None, None)
 
 
 def test_a_difference_over_shared_seeds_says_so(pair):
@@ -129,7 +136,8 @@ def test_rows_on_one_side_only_and_why(pair):
     found = rows(a, b)
     assert (found["TFN-GloVe"].status, found["TFN-GloVe"].said) == ("only in A", ())
     mixed = found["EF-LSTM-GloVe"]
-    assert mixed.status == "only in A" and mixed.said[0].startswith("B: 3 runs that differ are not averaged")
+    assert mixed.status == "only in A"
+    assert mixed.said[0].startswith("B: 3 runs that differ are not averaged")
     assert rows(a, b, mixed=True)["EF-LSTM-GloVe"].status == "compared"
     assert rows(b, a)["TFN-GloVe"].status == "only in B"
 
@@ -148,7 +156,7 @@ def test_everything_that_explains_a_difference_is_said(pair):
 def test_other_utterances_are_not_paired(pair, monkeypatch):
     a, b = pair
     fill(a, A_ERRORS)
-    monkeypatch.setattr("small_stores.LABEL", LABEL[:6])
+    monkeypatch.setattr("builders.LABEL", LABEL[:6])
     fill(b, B_ERRORS, spec_config={"hidden": 16})
     row = rows(a, b)["EF-LSTM-GloVe"]
     assert "compared by one number per run: the utterances are not the same" in row.said
@@ -159,7 +167,7 @@ def test_all_tables_that_have_runs_by_default(pair):
     a, b = pair
     fill(a, A_ERRORS)
     b.root.mkdir()
-    found = diff(a, b, data="none")
+    found = diff(a, b, View(data="none"))
     assert [(one.table.name, one.corpus) for one in found] == [("table1", "mosi")]
 
 
@@ -170,12 +178,12 @@ def test_nothing_to_compare(pair, tmp_path):
     for store in pair:
         remember_corpus(store, manifest())
     with pytest.raises(UserError, match="Neither"):
-        diff(a, b, data="none")
+        diff(a, b, View(data="none"))
     put(a, spec(0))  # a run that no study names
     with pytest.raises(UserError, match="Neither"):
-        diff(a, b, table=TABLES["table1"], corpus="mosi", data="none")
+        diff(a, b, View("mosi", data="none"), table=TABLES["table1"])
     with pytest.raises(UserError, match="No corpus 'mosy'"):
-        diff(a, b, corpus="mosy", data=str(tmp_path))
+        diff(a, b, View("mosy", data=str(tmp_path)))
 
 
 def test_as_text(pair):
@@ -185,7 +193,7 @@ def test_as_text(pair):
     for store in pair:
         fill(store, A_ERRORS, row="LF-LSTM-GloVe")
     fill(b, A_ERRORS, row="TFN-GloVe")
-    lines = text(diff(a, b, table=TABLES["table1"], data="none")).splitlines()
+    lines = text(diff(a, b, View(data="none"), table=TABLES["table1"])).splitlines()
     assert lines[0] == "table1 on mosi"
     mae = next(line for line in lines if line.startswith("EF-LSTM-GloVe") and " MAE " in line)
     # Gaps -0.30, -0.35, -0.30: mean -0.3167, sd 0.0289, and 4.303 standard errors of 0.0167 make 0.0717. The p of the
@@ -223,4 +231,6 @@ def test_the_command(pair, capsys):
     ):
         assert main(wrong) == 2
         out, err = capsys.readouterr()
-        assert out == "" and said in err and err.count("\n") == 1
+        assert out == ""
+        assert said in err
+        assert err.count("\n") == 1

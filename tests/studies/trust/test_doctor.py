@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from small_stores import VERSIONS, fill, spec
+from builders import VERSIONS, fill, spec
 
 from studies.cli import main
 from studies.search.ledger import write_ledger

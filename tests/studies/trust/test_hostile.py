@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import fill
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_stores import fill
 
 from hycon.data import load
 from hycon.data.arrays import Damaged, read_npy, read_npz

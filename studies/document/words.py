@@ -1,0 +1,58 @@
+"""How numbers and words are printed, the same in every format."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Callable, Collection, Sequence
+
+NOTHING = "–"  # where there is no number
+DAGGER = "†"  # a number that the paper quotes from another publication
+
+
+def one_line(text: str) -> str:
+    """Printable, on one line, whatever a note or an error message held."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def slug(text: str) -> str:
+    """An id that needs no escaping, whatever the data called itself."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", text)
+
+
+def mean_sd(mean: float, sd: float | None, n: int, decimals: int) -> str:
+    """As "85.1 ± 0.4 (5)", "85.1 (1)" where there is no spread, "85.1" for what is no run (n = 0)."""
+    spread = "" if sd is None else f" ± {sd:,.{decimals}f}"
+    return f"{mean:,.{decimals}f}{spread}" + (f" ({n})" if n else "")
+
+
+def mean_sd_of(values: Sequence[float], decimals: int) -> str:
+    """`mean_sd` of the values, with their sample standard deviation where there are two or more."""
+    if not values:
+        return NOTHING
+    return mean_sd(
+        statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values), decimals
+    )
+
+
+def p_value(p: float | None, nothing: str = NOTHING) -> str:
+    """Three decimals, "< 0.001" below them."""
+    return nothing if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def between(low: float | None, high: float | None, show: Callable[[float], str], nothing: str = NOTHING) -> str:
+    """An interval, as "-0.3 to +1.2"; show: prints one number."""
+    return nothing if low is None or high is None else f"{show(low)} to {show(high)}"
+
+
+def span(counts: Collection[int]) -> str:
+    """ "5", "3 to 5", or a dash for none."""
+    if not counts:
+        return NOTHING
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def count_of(n: int, one: str, many: str = "") -> str:
+    """ "1 row", "3 rows"; many: where it is not `one` with an s."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"

@@ -1,0 +1,215 @@
+"""Help, what is never imported, and mistakes: one sentence, exit code 2, nothing written."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from commands import RUN, bench, places
+
+import studies
+import studies.store.run_store
+import studies.store.study
+
+COMMANDS = [
+    [],
+    ["list"],
+    ["run"],
+    ["ablate"],
+    ["worker"],
+    ["table"],
+    ["claims"],
+    ["figure"],
+    ["report"],
+    *([name] for name in ("verify", "diff", "doctor", "export", "import-results")),
+    ["status"],
+    ["data"],
+    *(["data", action] for action in ("import", "download", "check", "list", "synthesize")),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help(capsys, command):
+    code, out, err = bench(capsys, *command, "--help")
+    assert (code, err) == (0, "")
+    assert out.startswith(" ".join(["usage: bench", *command]))
+    assert all(len(line) > 1 for line in out.splitlines() if line.startswith("  --"))
+
+
+def test_nothing_that_only_reads_imports_torch(finished):
+    code = """
+import sys
+from studies.cli import main
+for line in sys.argv[1].splitlines():
+    try:
+        assert main(line.split("|")) == 0, line
+    except SystemExit as leaving:
+        assert not leaving.code, line
+    assert "torch" not in sys.modules, line
+"""
+    where = "|".join(places(finished))
+    commands = [
+        "--help",
+        "run|--help",
+        "worker|--help",
+        "--version",
+        "list",
+        "list|tables|--json",
+        "list|models|--json",
+        "list|ablations|--json",
+        "list|claims|--json",
+        "claims|--paper",
+        f"claims|--profile|demo|{where}",
+        "ablate|--list|--json",
+        f"table|tuning|--profile|demo|{where}",
+        f"list|corpora|{where}",
+        f"list|runs|{where}",
+        f"data|list|{where}",
+        f"status|--profile|demo|{where}",
+        f"table|table1|--profile|demo|{where}",
+    ]
+    subprocess.run([sys.executable, "-c", code, "\n".join(commands)], check=True, stdout=subprocess.DEVNULL)
+
+
+# ------------------------------------------------------------------------------------------------- mistakes
+
+
+MISTAKES = [
+    ([], "COMMAND"),
+    (["lst"], "nearest: list"),
+    (["list", "modles"], "models"),
+    (["list", "--jsn"], "--json"),
+    (["run"], "TABLE"),
+    (["run", "tabel1"], "table1"),
+    (["run", "table1", "--rows", "HyCon-BRET"], "HyCon-BERT"),
+    (["run", "table1", "--rows", "EF-LSTM-GloVe,tfn"], "TFN-BERT"),
+    (["run", "table1", "--wrokers", "2"], "--workers"),
+    (["run", "table1", "--workers", "two"], "--workers"),
+    (["run", "table1", "--workers", "0", "--dry-run"], "at least 1"),
+    (["run", "table1", "--trials", "0"], "at least 1"),
+    (["run", "table1", "--profile", "dmo"], "demo"),
+    (["run", "table1", "--format", "txt"], "text"),
+    (["run", "table1", "--corpus", "mosy"], "No corpus 'mosy'"),
+    (["run", "table1", "--encoder", "brt=x"], "bert=NAME_OR_FOLDER"),
+    (["run", "table1", "--encoder", "bert"], "bert=NAME_OR_FOLDER"),
+    (["run", "table1", "--row", "HyCon-BERT"], "--rows"),
+    ([*RUN, "--encoder", "bert=no/such-model"], "no/such-model"),
+    ([*RUN, "--executor", "slrm"], "slurm"),
+    ([*RUN, "--time-limit", "-1"], "above 0"),
+    ([*RUN, "--time-limit", "10", "--executor", "inline", "--dry-run"], "--executor local"),
+    ([*RUN, "--devices", "gpu"], "cuda:0"),
+    ([*RUN, "--devices", ""], "cpu"),
+    ([*RUN, "--devices", "cuda:99"], "cuda:99"),
+    ([*RUN, "--set", "lrr=1"], "lr"),
+    ([*RUN, "--set", "lr"], "KEY=VALUE"),
+    ([*RUN, "--set", "lr=NaN"], "above 0"),
+    ([*RUN, "--set", "lr=fast"], "a number"),
+    ([*RUN, "--set", "clip=tight"], "a number or None"),
+    ([*RUN, "--set", "batch_size=2.5"], "a whole number"),
+    ([*RUN, "--set", "epochs=0"], "at least 1"),
+    ([*RUN, "--set", "embed_dropout=-1", "--rows", "HyCon-BERT"], "from 0 to 1"),
+    ([*RUN, "--set", "fusion_dropout=1.5", "--rows", "TFN-GloVe"], "from 0 to 1"),
+    ([*RUN, "--set", "hidden=0", "--rows", "EF-LSTM-GloVe"], "at least 1"),
+    ([*RUN, "--set", "rank=-2", "--rows", "LMF-GloVe"], "at least 1"),
+    ([*RUN, "--set", "combine=votes", "--rows", "LF-LSTM-GloVe"], "concat or vote"),
+    ([*RUN, "--set", "projectors=x", "--rows", "QMF-GloVe"], "unit or orthonormal"),
+    ([*RUN, "--set", "rule=x", "--rows", "RAVEN-GloVe"], "one of"),
+    ([*RUN, "--set", "heads=7", "--rows", "MULT-GloVe"], "divide"),
+    ([*RUN, "--set", "heads=7", "--rows", "MULT-GloVe", "--dry-run"], "divide"),
+    (["ablate", "--remove", "imcl", "--profile", "demo"], "iamcl"),
+    (["ablate", "--profile", "demo"], "--remove"),
+    (["ablate", "--model", "tfn", "--remove", "scl"], "names no parts"),
+    (["ablate", "--model", "hycn", "--remove", "scl"], "hycon"),
+    (["ablate", "--remove", "text", "--remove", "audio", "--profile", "demo"], "both set modalities"),
+    (["ablate", "--set", "margin=0.8", "--profile", "demo"], "what the intact hycon has already"),
+    (["ablate", "--set", "modalities=audio,text", "--profile", "demo"], "in that order"),
+    (["run", "table1", "--studies", "3", "--profile", "demo"], "tables that repeat it: tuning"),
+    (["table", "tuning", "--studies", "1"], "at least 2"),
+    (["run", "sensitivty", "--profile", "demo"], "sensitivity"),
+    (["ablate", "--remove", "scl", "--text", "brt", "--profile", "demo"], "bert"),
+    (["ablate", "--set", "margn=1", "--profile", "demo"], "margin"),
+    (["table", "table11"], "table1"),
+    (["table", "table1", "--format", "pdf"], "html"),
+    (["table", "table1", "--corpus", "mosy"], "No corpus 'mosy'"),
+    (["table", "table1", "--rows", "x"], "no row 'x'"),
+    (["table", "table1", "--protocol", "papre"], "paper"),
+    (["table", "table1", "--output", "no/such/folder/t.md"], "No such file"),
+    (["status", "table9"], "table8"),
+    (["data", "lsit"], "list"),
+    (["data", "check", "nosuch"], "No corpus 'nosuch'"),
+    (["data", "synthesize", "Bad Name"], "lower-case"),
+    (["data", "import", "mine", "nofile.pkl"], "does not exist"),
+    (["data", "download", "mosy"], "mosi"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), MISTAKES, ids=lambda x: " ".join(x) if isinstance(x, list) else None)
+def test_mistakes_end_in_one_sentence_and_write_nothing(capsys, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = bench(capsys, *arguments)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("bench: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert said in err
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_newer_record_study_or_corpus_is_refused(capsys, copy):
+    def raise_version(path, key):
+        raw = json.loads(path.read_text())
+        path.write_text(json.dumps({**raw, key: 99}))
+        return lambda: path.write_text(json.dumps(raw))
+
+    reading = ["table", "table1", "--profile", "demo", *places(copy)]
+    for pattern, key, commands in (
+        ("results/runs/*/record.json", "record_version", (["list", "runs", *places(copy)], [*RUN, *places(copy)])),
+        ("results/studies/*.json", "version", (reading, ["status", *reading[2:]], [*RUN, *places(copy)])),
+        ("data/synthetic/manifest.json", "version", (reading, [*RUN, *places(copy)])),
+    ):
+        restore = raise_version(sorted(copy.glob(pattern))[0], key)
+        for command in commands:
+            code, _, err = bench(capsys, *command)
+            assert code == 2
+            assert "newer version" in err
+            assert err.count("\n") == 1
+        restore()
+    assert bench(capsys, *reading)[0] == 0
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def denied(*_, **__):
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "deny", "said"),
+    [
+        (studies.store.study, "write_atomic", full, "No space left"),
+        (studies.store.run_store, "write_atomic", full, "No space left"),
+        (os, "mkdir", denied, "Permission denied"),
+    ],
+)
+def test_results_that_cannot_be_written(capsys, copy, tmp_path, monkeypatch, where, name, deny, said):
+    """Root may write everywhere, so the refusal is the file system's in name only."""
+    arguments = [*RUN, "--data", copy / "data", "--results", tmp_path / "new" / "results", "--executor", "inline"]
+    monkeypatch.setattr(where, name, deny)
+    code, out, err = bench(capsys, *arguments)
+    assert code == 2
+    assert out == ""
+    assert said in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.glob("new/results/runs/*/*"))
+
+
+def test_a_results_folder_below_a_file(capsys, copy, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = bench(capsys, *RUN, "--data", copy / "data", "--results", tmp_path / "file" / "results")
+    assert code == 2
+    assert err.count("\n") == 1

@@ -1,0 +1,125 @@
+"""Commands that read: lists, tables in every format, status, the data frame."""
+
+import json
+
+import pytest
+from commands import FORMATS, ROWS, bench, places, records, table
+
+import studies
+import studies.store.run_store
+import studies.store.study
+from hycon.errors import UserError
+from studies.tables import TABLES
+
+
+def test_list_models_is_a_contract(capsys):
+    code, out, _ = bench(capsys, "list", "models", "--json")
+    found = {item["name"]: item["text"] for item in json.loads(out)}
+    assert code == 0
+    wanted = {(row.model, row.text) for table in TABLES.values() for row in table.rows}
+    assert wanted <= {(name, text) for name, texts in found.items() for text in texts}
+
+
+@pytest.mark.parametrize("what", ["models", "corpora", "tables", "ablations", "runs"])
+def test_list(capsys, finished, what):
+    _, out, _ = bench(capsys, "list", what, "--json", *places(finished))
+    items = json.loads(out)
+    assert items
+    assert all(isinstance(item, dict) for item in items)
+    code, out, _ = bench(capsys, "list", what, *places(finished))
+    assert code == 0
+    assert len(out.splitlines()) == len(items) + 2  # heading and rule
+    if what == "tables":
+        assert {item["name"] for item in items} == set(TABLES)
+    if what == "runs":
+        assert len(items) == len(records(finished))
+        assert {item["status"] for item in items} == {"done"}
+
+
+def test_list_where_nothing_is(capsys, tmp_path):
+    for what in ("corpora", "runs"):
+        assert bench(capsys, "list", what, *places(tmp_path)) == (0, f"no {what} yet\n", "")
+        assert bench(capsys, "list", what, "--json", *places(tmp_path)) == (0, "[]\n", "")
+    assert bench(capsys, "data", "list", *places(tmp_path))[1] == "no corpora yet\n"
+
+
+def test_data_commands(capsys, finished):
+    code, out, _ = bench(capsys, "data", "list", "--json", *places(finished))
+    assert code == 0
+    assert [item["name"] for item in json.loads(out)] == ["synthetic"]
+    code, out, _ = bench(capsys, "data", "check", "synthetic", "--json", *places(finished))
+    assert code == 0
+    assert json.loads(out)["synthetic"] is True
+    code, out, _ = bench(capsys, "data", "check", "synthetic", *places(finished))
+    assert code == 0
+    assert "synthetic" in out
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_table_in_every_format(capsys, finished, format):
+    code, out, err = bench(capsys, "table", "table1", "--profile", "demo", "--format", format, *places(finished))
+    assert (code, err) == (0, "")
+    if format != "json":
+        assert "synthetic" in out.lower()  # said in whatever form the table takes
+    assert all(row.name in out for row in TABLES["table1"].rows)
+
+
+def test_table_as_json_is_a_contract(capsys, finished):
+    result = table(capsys, finished)
+    assert (result["table"], result["corpus"]) == ("table1", "synthetic")
+    rows = {row["row"]: row for row in result["rows"]}
+    assert list(rows) == [row.name for row in TABLES["table1"].rows]
+    for name, row in rows.items():
+        measured = name in ROWS
+        assert row["status"] in ("measured", "quoted", "missing")
+        assert (row["status"] == "measured") == measured
+        assert row["n"] == (2 if measured else 0)
+    metrics = rows["HyCon-BERT"]["metrics"]
+    assert set(metrics) == {"acc7", "acc2", "f1", "mae", "corr"}
+    assert metrics["acc2"]["paper"] == 85.2
+    assert 0 <= metrics["acc2"]["mean"] <= 100
+    assert {"mean", "sd", "paper", "verdict"} <= set(metrics["acc2"])
+    assert rows["QMF-GloVe"]["status"] == "quoted"
+
+
+def test_table_to_a_file_and_of_some_rows(capsys, finished, tmp_path):
+    command = ["table", "table1", "--profile", "demo", "--format", "csv", "--rows", "hycon-bert", *places(finished)]
+    _, printed, _ = bench(capsys, *command)
+    code, out, _ = bench(capsys, *command, "--output", tmp_path / "table.csv")
+    assert (code, out) == (0, "")
+    assert (tmp_path / "table.csv").read_text().rstrip() == printed.rstrip()
+    assert "HyCon-BERT" in printed
+    assert "TFN" not in printed
+
+
+def test_status(capsys, finished):
+    code, out, _ = bench(capsys, "status", "--profile", "demo", "--json", *places(finished))
+    found = {item["row"]: item for item in json.loads(out)}
+    assert code == 0
+    assert found["HyCon-BERT"] == {"row": "HyCon-BERT", "status": "measured", "n": 2, "reason": ""}
+    assert found["TFN-BERT"]["status"] == "missing"
+    assert found["TFN-BERT"]["reason"]
+    _, out, _ = bench(capsys, "status", "--profile", "demo", *places(finished))
+    assert len(out.splitlines()) == len(found)
+
+
+def test_results_as_a_data_frame(capsys, finished):
+    frame = studies.results("table1", profile="demo", root=finished / "results")
+    assert list(frame["row"]) == ["EF-LSTM-GloVe"] * 2 + ["HyCon-BERT"] * 2
+    assert set(frame["run"]) <= set(records(finished))
+    assert frame["seed"].nunique() == 4
+    assert {"acc7", "acc2", "f1", "mae", "corr", "valid_loss", "best_epoch", "parameters", "seconds"} <= set(frame)
+    rows = {row["row"]: row for row in table(capsys, finished)["rows"]}
+    for name, group in frame.groupby("row"):
+        assert group["mae"].mean() == pytest.approx(rows[name]["metrics"]["mae"]["mean"])
+    assert studies.results("table1", corpus="mosi", root=finished / "results").empty
+
+
+def test_data_frame_of_what_does_not_exist(copy):
+    root = copy / "results"
+    empty = studies.results("table1", corpus="mosi", root=root)
+    assert len(empty) == 0
+    assert {"row", "run"} <= set(empty.columns)
+    for wrong in ({"protocol": "nope"}, {"profile": "dmo"}, {"corpus": "mosy"}):
+        with pytest.raises(UserError, match=next(iter(wrong.values()))):
+            studies.results("table1", root=root, **wrong)
