@@ -126,16 +126,14 @@ def _run(options, table, rows, show: Callable[[Any, Any], str]) -> int:
 
 
 def _dry_run(rows, setting, store, workers: int) -> int:
-    from tabulate import tabulate
-
+    from studies.document.blocks import headings
+    from studies.document.text import table
     from studies.engines.durations import duration
     from studies.search.run import forecast
 
     forecasts = forecast(rows, setting, store)
-    lines = [[f.row, f.trials, f.seeds, f.text] for f in forecasts]
-    print(
-        tabulate(lines, headers=["row", "trials to do", "seeded runs to do", "estimated time"], disable_numparse=True)
-    )
+    lines = [[f.row, str(f.trials), str(f.seeds), f.text] for f in forecasts]
+    print(table(headings("row", "trials to do", "seeded runs to do", "estimated time"), lines))
     runs, seconds = sum(f.trials + f.seeds for f in forecasts), sum(f.seconds for f in forecasts)
     unknown = sum(f.unknown for f in forecasts)
     many = "worker" if workers == 1 else "workers"
