@@ -116,10 +116,7 @@ def test_an_inconclusive_verdict_says_how_many_seeds_would_do():
     assert explained("inconclusive", edge, 85.0, 1.0, 1).endswith("100 seeds would hardly settle it")
     one = cell([85.6])
     assert seeds_to_settle(one, 85.0, 1.0) is None
-    assert (
-        explained("inconclusive", one, 85.0, 1.0, 1)
-        == "0.6 above the paper's, but one run has no interval"
-    )
+    assert explained("inconclusive", one, 85.0, 1.0, 1) == "0.6 above the paper's, but one run has no interval"
 
 
 @pytest.mark.parametrize("mean", [85.4, 86.8])
