@@ -152,10 +152,10 @@ class Model(nn.Module):
 
     def forward(self, batch: Batch) -> Output:
         states, packing = self.lstms(batch)
-        vertices = {}
+        singletons = {}
         for m in MODALITIES:
-            x = states[m][self.state]  # (R, h_m)
-            vertices[m] = F.relu(self.singletons[m](torch.cat([packing.shifted(x), x], 1)))
-        memory = self.memory(self.graph(vertices), packing)
-        final = torch.cat([*(states[m][0][packing.last] for m in MODALITIES), memory], 1)  # (B, h + m)
+            x = states[m][self.state]  # c_t, or h_t: (R, h_m)
+            singletons[m] = F.relu(self.singletons[m](torch.cat([packing.shifted(x), x], 1)))
+        memory = self.memory(self.graph(singletons), packing)  # of T (R, node): u_T (B, m)
+        final = torch.cat([*(states[m][0][packing.last] for m in MODALITIES), memory], 1)  # [h_T; u_T]: (B, h + m)
         return Output(as_prediction(self.out(final), self.emotions), multimodal=final)

@@ -194,9 +194,9 @@ class Model(nn.Module):
 
     def forward(self, batch: Batch) -> Output:
         states, packing = self.lstms(batch)
-        cells = torch.cat([states[m][1] for m in MODALITIES], 1)  # (R, h)
-        window = torch.cat([packing.shifted(cells), cells], 1)  # c*: (R, 2h)
-        attended = self.attention(window)
-        memory = attended[packing.last] if self.memory is None else self.memory(attended, packing)
-        final = torch.cat([*(states[m][0][packing.last] for m in MODALITIES), memory], 1)  # (B, h + m)
+        cells = torch.cat([states[m][1] for m in MODALITIES], 1)  # c_t: (R, h)
+        window = torch.cat([packing.shifted(cells), cells], 1)  # c* = [c_{t-1}; c_t]: (R, 2h)
+        attended = self.attention(window)  # c^: (R, 2h)
+        memory = attended[packing.last] if self.memory is None else self.memory(attended, packing)  # u_T: (B, m)
+        final = torch.cat([*(states[m][0][packing.last] for m in MODALITIES), memory], 1)  # [h_T; u_T]: (B, h + m)
         return Output(as_prediction(self.out(final), self.emotions), multimodal=final)

@@ -116,7 +116,7 @@ def timed_runs(engine: str, workers: int, count: int) -> dict[str, float]:
     """Seconds before the first record, and per record after it; the preload is torch, as for real runs."""
     from studies.engines.queue import Entry, publish
     from studies.engines.queue_worker import Limits, work
-    from studies.engines.run import run
+    from studies.engines.run import How, run
 
     specs = no_op.specs(count)
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_SCRATCH")) as folder:
@@ -126,7 +126,8 @@ def timed_runs(engine: str, workers: int, count: int) -> dict[str, float]:
             publish(store, [Entry(spec, 0, no_op.EXECUTE, folder) for spec in specs])
             work(store, slots=workers, limits=Limits(idle=0), execute=no_op.EXECUTE, preload=("torch",))
         else:
-            run(specs, store, executor=engine, workers=workers, execute=no_op.EXECUTE, data_root=folder)
+            how = How(engine, workers, execute=no_op.EXECUTE, data_root=folder, preload=("torch",))
+            run(specs, store, how)
         ends = sorted((store.folder(spec.id) / "record.json").stat().st_mtime for spec in specs)
     return {"start": ends[0] - began, "each": (ends[-1] - ends[0]) / (count - 1)}
 
@@ -233,6 +234,7 @@ def store(options: argparse.Namespace) -> dict[str, Any]:
     """One look of each kind at a store where all but `--leases` runs are done, and one where none is."""
     from studies.engines import queue
     from studies.engines.backlog import Backlog, Summary
+    from studies.engines.options import How
     from studies.store.leases import claim, heartbeat
 
     specs = no_op.specs(options.records, kinds=22)  # as many rows as Table 1 has
@@ -244,7 +246,8 @@ def store(options: argparse.Namespace) -> dict[str, Any]:
         def backlog(pending) -> Backlog:
             return Backlog(runs, list(pending), dict.fromkeys((s.id for s in specs), 0), Summary(), lambda event: None)
 
-        queue.publish(runs, queue.entries_of(specs, dict.fromkeys((s.id for s in specs), 0), no_op.EXECUTE, folder))
+        how = How(execute=no_op.EXECUTE, data_root=folder)
+        queue.publish(runs, queue.entries_of(specs, dict.fromkeys((s.id for s in specs), 0), how))
         looks["list the queue"] = counted(lambda: queue.waiting(runs))
         looks["observe, nothing begun"] = counted(backlog(specs).observe)
         held = {spec.id: claim(runs.root / "leases", spec.id) for spec in specs[: options.leases]}

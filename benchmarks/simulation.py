@@ -47,7 +47,7 @@ def makespan(rows: Sequence[SimulatedRow], workers: int, order: str, *, waves: b
     """Seconds until the last run has ended.
 
     order: "submission" (row after row), "random", "learned" (one run of each kind; then the kind first whose longest
-    finished run is the longest: studies.engines.durations.longest_first), "kinds known" (the same, with the longest
+    finished run is the longest: studies.engines.history.longest_first), "kinds known" (the same, with the longest
     run of every kind known beforehand), "all known" (longest first, every run's own duration known beforehand).
     waves: no seeded run begins before all rows' trials have ended, as in `bench run`; else only those of its own row.
     """

@@ -17,7 +17,7 @@ from hycon.metrics import all_protocols, sentiment_metrics
 from hycon.pretrained import identify
 from studies.lookup import Profile
 from studies.registry import model_module, resolve
-from studies.search.run import Setting
+from studies.search.plan import Setting
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
 from studies.store.study import Study, remember_corpus, save_study

@@ -8,6 +8,15 @@ import torch
 
 GOLDEN = Path(__file__).parent / "golden"
 DIMS = {"text": 6, "audio": 4, "vision": 3}
+MAG_BETA = 0.4
+MAG_BERT = {
+    "vocab_size": 20,
+    "hidden_size": 12,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 16,
+    "max_position_embeddings": 8,
+}
 CUT = (3, 5, 2)  # what `shorter` leaves of three utterances
 
 
@@ -43,3 +52,52 @@ def compare(recorded: dict[str, torch.Tensor], model: str, **overrides) -> None:
         cut = {m: Ragged.from_list([x[:n] for x, n in zip(recorded[f"input.{m}"], ends, strict=True)]) for m in DIMS}
         prediction = net(Batch(**cut, label=torch.zeros(count), layout=layout)).prediction
         torch.testing.assert_close(prediction, recorded["alone"], atol=1e-5, rtol=0)
+
+
+def compare_mag(recorded: dict[str, torch.Tensor]) -> None:
+    """MAG-BERT over a tiny BERT (MAG_BERT), whose reference pads and masks: predictions, gradients of their sum."""
+    from transformers import BertConfig, BertModel
+
+    from baselines.mag import NEEDS_POOLER, Config, Model
+    from hycon.data.batch import Batch, Layout
+    from hycon.data.ragged import Ragged
+    from hycon.text import PretrainedText
+
+    text = PretrainedText(BertModel(BertConfig(**MAG_BERT), add_pooling_layer=NEEDS_POOLER), "bert")
+    net = Model(Config(beta_shift=MAG_BETA), {"text": 12, "audio": 4, "vision": 3}, text).eval()
+    net.load_state_dict({k.removeprefix("weight."): v for k, v in recorded.items() if k.startswith("weight.")})
+    lengths = recorded["lengths"].tolist()
+    rows = {
+        m: Ragged.from_list([x[:n] for x, n in zip(recorded[m], lengths, strict=True)])
+        for m in ("ids", "audio", "vision")
+    }
+    layout = Layout(dict.fromkeys(("text", "audio", "vision"), 8), tokens=True)
+    batch = Batch(rows["ids"], rows["audio"], rows["vision"], torch.zeros(len(lengths)), layout)
+    prediction = net(batch).prediction
+    torch.testing.assert_close(prediction, recorded["prediction"], atol=1e-5, rtol=0)
+    names, weights = zip(*net.named_parameters(), strict=True)
+    gradients = torch.autograd.grad(prediction.sum(), weights)
+    for name, found in zip(names, gradients, strict=True):
+        expected = recorded[f"gradient.{name}"]
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def compare_mult_shorter(recorded: dict[str, torch.Tensor], **options) -> None:
+    """Utterances cut to lengths.*: by default each is encoded as if alone; with attend_padding, padded with zeros."""
+    from hycon.data.batch import Batch, Layout
+    from hycon.data.ragged import Ragged
+    from studies.registry import build_model
+
+    weights = {k.removeprefix("weight."): v for k, v in recorded.items() if k.startswith("weight.")}
+    lengths = {m: recorded[f"lengths.{m}"] for m in DIMS}
+    inputs = {
+        m: Ragged.from_list([x[:n] for x, n in zip(recorded[f"input.{m}"], lengths[m].tolist(), strict=True)])
+        for m in DIMS
+    }
+    layout = Layout({m: recorded[f"input.{m}"].shape[1] for m in DIMS})
+    batch = Batch(**inputs, label=torch.zeros(3), layout=layout)
+    for attend_padding, expected in ((False, recorded["alone"]), (True, recorded["padded"])):
+        net = build_model("mult", text="features", dims=DIMS, attend_padding=attend_padding, **options).eval()
+        net.load_state_dict(weights)
+        torch.testing.assert_close(net(batch).prediction, expected, atol=1e-5, rtol=0)
+    assert (recorded["alone"] - recorded["padded"]).abs().min() > 1e-3

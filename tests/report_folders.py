@@ -1,7 +1,6 @@
 """Results folders of which a report can be written, a page's tags, and a figure that nobody had to draw."""
 
 import dataclasses
-import json
 from html.parser import HTMLParser
 
 from hycon.data.manifest import Manifest
@@ -67,20 +66,9 @@ def fill(root, row=HYCON, held=None, *, trials=2, failed=0, seeds=(0.80, 0.82), 
     study = Study(
         row.model, row.text, held.name, held.sha256, dict(row.config), {}, BERT, "cpu", profile, draws, tried, 0, runs
     )
-    save_study(store, study)
+    space = {name: list(choices) for name, choices in SPACE.items()}
+    save_study(store, dataclasses.replace(study, space=space))
     return store
-
-
-def journal(store: RunStore, study_id: str) -> None:
-    """As Optuna writes it: each trial asks for each parameter once."""
-    lines = [
-        {"op_code": 5, "trial_id": t, "param_name": name, "distribution": distribution}
-        for t in range(2)
-        for name, choices in SPACE.items()
-        for distribution in [json.dumps({"name": "CategoricalDistribution", "attributes": {"choices": choices}})]
-    ]
-    text = "".join(json.dumps(line) + "\n" for line in [{"op_code": 0, "study_name": "x"}, *lines])
-    (store.root / "studies" / f"{study_id}.journal").write_text(text)
 
 
 @dataclasses.dataclass

@@ -10,7 +10,8 @@ from typing import Any
 from hycon.errors import UserError
 from studies.cli.arguments import parse_encoders, parse_values
 from studies.cli.listing import do_list
-from studies.cli.shared import check_format, choosing, cluster_of, command, mixing, naming, running, store_of
+from studies.cli.shared import check_format, choosing, command, mixing, naming, store_of, storing
+from studies.engines.executors import DEFAULT, engine_of, names
 
 
 def add(commands) -> None:
@@ -33,6 +34,7 @@ def add_ablate(commands) -> None:
     )
     added.add_argument("--remove", metavar="PART", action="append", default=[], help="see --list; may be given again")
     added.add_argument("--list", action="store_true", help="list the parts that models name, and run nothing")
+    added.set_defaults(what="ablations")  # for --list
     added.add_argument("--json", action="store_true", help="with --list: as JSON")
     added.add_argument("--model", default="hycon", metavar="NAME", help="the model (default: hycon)")
     added.add_argument("--text", default="bert", metavar="NAME", help="its text front-end (default: bert)")
@@ -42,49 +44,79 @@ def add_ablate(commands) -> None:
     added.add_argument("--format", default="text", metavar="FORMAT", help="of the table printed at the end")
 
 
+def running(added: argparse.ArgumentParser) -> None:
+    """Options of `bench run` and `bench ablate`: what to run, and how."""
+    storing(added)
+    added.add_argument("--trials", type=int, metavar="N", help="random draws a search tries (paper: 50)")
+    added.add_argument("--seeds", type=int, metavar="N", help="seeded runs of the winner (paper: 5)")
+    added.add_argument("--epochs", type=int, metavar="N", help="most epochs a run may take (default: the model's)")
+    added.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="fix an option of the model or its training"
+    )
+    added.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="runs at a time, a process each (default: what --slots allow, or 1)",
+    )
+    added.add_argument(
+        "--slots", metavar="N", help="most runs at a time on one device; auto: as many as fit in its memory"
+    )
+    added.add_argument("--devices", default="cpu", metavar="LIST", help="cpu, or cuda:0,cuda:1 ...")
+    clusters = names(lambda engine: engine.takes_cluster)
+    added.add_argument("--executor", default=DEFAULT, metavar="NAME", help=f"{names(last='or')} (default: {DEFAULT})")
+    added.add_argument("--address", metavar="ADDRESS", help="of a running Ray cluster (default: start one here)")
+    added.add_argument("--cluster", metavar="FILE", help=f"with {clusters}: TOML file of what workers get")
+    added.add_argument(
+        "--cluster-set", metavar="KEY=VALUE", action="append", default=[], help="over the file: partition=gpu, time=120"
+    )
+    added.add_argument(
+        "--time-limit", type=float, metavar="SECONDS", help="stop a run that takes longer; it counts as failed"
+    )
+    added.add_argument("--dry-run", action="store_true", help="print the runs and their estimated time, run nothing")
+    added.add_argument("--quiet", action="store_true", help="no progress")
+
+
 def do_run(options) -> int:
     from studies.aggregate.render import render
     from studies.lookup import pick_rows, table_spec
 
     table = table_spec(options.table, options.studies)
     rows = pick_rows(table, options.rows.split(",") if options.rows else None)
-
-    return _run(options, table, rows, lambda result, _: render(result, options.format))
+    return _run(options, table, rows, parse_values(options.set), lambda result, _: render(result, options.format))
 
 
 def do_ablate(options) -> int:
     if options.list:
-        do_list(argparse.Namespace(**{**vars(options), "what": "ablations"}))
+        do_list(options)
         return 0
     from studies.aggregate.ablation import ablation_table, differences, render_ablation
     from studies.lookup import manifest_of
 
     task = manifest_of(options.corpus, options.data).task if options.corpus else "sentiment"
     table = ablation_table(options.model, options.text, options.remove, parse_values(options.set), task)
-    options.set = []
 
     def show(result, store) -> str:
         return render_ablation(result, differences(result, store), options.format)
 
-    return _run(options, table, list(table.rows), show)
+    return _run(options, table, list(table.rows), {}, show)
 
 
-def _run(options, table, rows, show: Callable[[Any, Any], str]) -> int:
-    """Run the rows and print what `show` makes of the filled table and the store."""
+def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any], str]) -> int:
+    """Run the rows, and print what `show` makes of the filled table and the store.
+
+    fixed: options of the model or its training.
+    """
     from studies.aggregate.render import FORMATS
     from studies.aggregate.table import table_result
     from studies.engines.progress import Progress
-    from studies.engines.slots import parse_slots, workers_for
     from studies.lookup import View, profile_of
-    from studies.search.run import check_machines, check_rows, run_table, setting_for
+    from studies.search.plan import setting_for
+    from studies.search.run import forecast, run_table
 
     check_format(options.format, FORMATS)
     profile = profile_of(options.profile or "paper", trials=options.trials, seeds=options.seeds, epochs=options.epochs)
-    devices, cluster, slots = options.devices.split(","), cluster_of(options), parse_slots(options.slots)
-    workers = workers_for(options.workers, slots if options.executor == "local" else None, devices)
-    if workers < 1:
-        raise UserError(f"--workers is {workers}; expected at least 1.")
-    store = store_of(options)
+    how, store = how_of(options), store_of(options)
     if store.storage and not options.dry_run:
         store.storage.check()
     setting = setting_for(
@@ -94,27 +126,16 @@ def _run(options, table, rows, show: Callable[[Any, Any], str]) -> int:
         corpus=options.corpus,
         data=options.data,
         encoders=parse_encoders(options.encoder),
-        device=devices[0],
-        options=parse_values(options.set),
+        device=how.devices[0],
+        options=fixed,
         keep=not options.dry_run,
     )
     if options.dry_run:
-        check_machines(store, options.executor, workers, devices, options.time_limit, slots)
-        check_rows(rows, setting, options.data)
-        return _dry_run(rows, setting, store, workers)
+        print(_forecast(forecast(rows, setting, store, how), setting.device, how.workers))
+        return 0
     records = list(store.records())
     studies, failed = run_table(
-        rows,
-        setting,
-        store,
-        data=options.data,
-        executor=options.executor,
-        workers=workers,
-        slots=slots,
-        devices=devices,
-        time_limit=options.time_limit,
-        progress=lambda specs: Progress(specs, records, workers=workers, quiet=options.quiet),
-        cluster=cluster,
+        rows, setting, store, how, lambda specs: Progress(specs, records, workers=how.workers, quiet=options.quiet)
     )
     encoders = {kind: encoder["name"] for kind, encoder in setting.encoders.items()}
     view = View(setting.manifest.name, options.data, profile.name, encoders, mixed=options.mixed)
@@ -125,20 +146,39 @@ def _run(options, table, rows, show: Callable[[Any, Any], str]) -> int:
     return 1 if failed else 0
 
 
-def _dry_run(rows, setting, store, workers: int) -> int:
+def how_of(options):
+    """How runs are executed, as the options say. Raises UserError for what the executor does not take."""
+    from studies.engines.options import How, parse_slots, read_cluster, workers_for
+
+    engine = engine_of(options.executor)
+    devices, slots = options.devices.split(","), parse_slots(options.slots)
+    over = parse_values(options.cluster_set)
+    if options.address:
+        over["address"] = options.address
+    if (over or options.cluster) and not engine.takes_cluster:
+        able = names(lambda other: other.takes_cluster)
+        raise UserError(f"--cluster, --cluster-set and --address are for {able}, not for {engine.name}.")
+    return How(
+        executor=engine.name,
+        workers=workers_for(options.workers, None if engine.remote else slots, devices),
+        devices=tuple(devices),
+        slots=slots,
+        time_limit=options.time_limit,
+        cluster=read_cluster(options.cluster, over),
+        data_root=options.data,
+    )
+
+
+def _forecast(forecasts, device: str, workers: int) -> str:
     from studies.document.blocks import headings
     from studies.document.text import table
-    from studies.engines.durations import duration
-    from studies.search.run import forecast
+    from studies.engines.history import duration
 
-    forecasts = forecast(rows, setting, store)
     lines = [[f.row, str(f.trials), str(f.seeds), f.text] for f in forecasts]
-    print(table(headings("row", "trials to do", "seeded runs to do", "estimated time"), lines))
+    heads = headings("row", "trials to do", "seeded runs to do", "estimated time")
     runs, seconds = sum(f.trials + f.seeds for f in forecasts), sum(f.seconds for f in forecasts)
     unknown = sum(f.unknown for f in forecasts)
     many = "worker" if workers == 1 else "workers"
-    wall = duration(seconds / workers)
-    print(f"{runs} runs: {seconds / 3600:.2f} {setting.device}-hours, {wall} on {workers} {many}")
-    if unknown:
-        print(f"{unknown} of them have no measured like yet and are not counted")
-    return 0
+    total = f"{runs} runs: {seconds / 3600:.2f} {device}-hours, {duration(seconds / workers)} on {workers} {many}"
+    rest = f"\n{unknown} of them are not counted: no run of their kind has been measured yet" if unknown else ""
+    return f"{table(heads, lines)}\n{total}{rest}"

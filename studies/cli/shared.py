@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hycon.errors import UserError, check_known
-from studies.cli.arguments import parse_encoders, parse_values
+from studies.cli.arguments import parse_encoders
 
 
 def command(commands, name: str, function: Callable[[Any], int | None], text: str) -> argparse.ArgumentParser:
@@ -70,51 +70,6 @@ def store_of(options):
     from studies.store.run_store import RunStore
 
     return RunStore(results_root(options.results), storage=storage_of(options.storage))
-
-
-def running(added: argparse.ArgumentParser) -> None:
-    """Options of every command that runs something."""
-    storing(added)
-    added.add_argument("--trials", type=int, metavar="N", help="random draws a search tries (paper: 50)")
-    added.add_argument("--seeds", type=int, metavar="N", help="seeded runs of the winner (paper: 5)")
-    added.add_argument("--epochs", type=int, metavar="N", help="most epochs a run may take (default: the model's)")
-    added.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], help="fix an option of the model or its training"
-    )
-    added.add_argument(
-        "--workers", type=int, metavar="N", help="runs at a time, a process each (default: what --slots hold, else 1)"
-    )
-    added.add_argument(
-        "--slots", metavar="N", help="runs that may share a device: a number, or auto, by their recorded peak memory"
-    )
-    added.add_argument("--devices", default="cpu", metavar="LIST", help="cpu, or cuda:0,cuda:1 ...")
-    added.add_argument("--executor", default="local", metavar="NAME", help="local (default), inline, ray or slurm")
-    added.add_argument("--address", metavar="ADDRESS", help="with ray: of a running cluster (default: one of its own)")
-    added.add_argument("--cluster", metavar="FILE", help="with ray and slurm: TOML file with the resources of a worker")
-    added.add_argument(
-        "--cluster-set",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="set an option over the file's: partition=gpu, time=120",
-    )
-    added.add_argument(
-        "--time-limit", type=float, metavar="SECONDS", help="stop a run that takes longer; it counts as failed"
-    )
-    added.add_argument("--dry-run", action="store_true", help="print the runs and their estimated time, run nothing")
-    added.add_argument("--quiet", action="store_true", help="no progress")
-
-
-def cluster_of(options):
-    """What --cluster, --cluster-set and --address say. Raises UserError where the executor takes none of it."""
-    from studies.engines.options import read_cluster
-
-    given = parse_values(options.cluster_set)
-    if options.address:
-        given["address"] = options.address
-    if (given or options.cluster) and options.executor not in ("ray", "slurm"):
-        raise UserError(f"--cluster, --cluster-set and --address are for ray and slurm, not for {options.executor}.")
-    return read_cluster(options.cluster, given)
 
 
 def check_format(name: str, formats: Collection[str]) -> None:

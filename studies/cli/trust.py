@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 
 from hycon.errors import UserError
 from studies.cli.arguments import parse_encoders
 from studies.cli.shared import choosing, command, mixing, print_json, store_of, storing, view_of
+from studies.engines.executors import DEFAULT, names
 
 
 def add(commands) -> None:
@@ -30,7 +32,8 @@ def add_verify(commands) -> None:
         help="folder of the pretrained model behind bert or xlnet, where its name alone does not lead to it",
     )
     added.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time, a process each")
-    added.add_argument("--executor", default="local", metavar="NAME", help="local (default) or inline")
+    here = names(lambda engine: not engine.remote, "or")
+    added.add_argument("--executor", default=DEFAULT, metavar="NAME", help=f"{here} (default: {DEFAULT})")
     added.add_argument("--quiet", action="store_true", help="no progress")
     added.add_argument("--json", action="store_true", help="as JSON")
 
@@ -92,13 +95,12 @@ def do_verify(options) -> int:
             on_event=progress,
         )
     if options.json:
-        print_json([one.to_dict() for one in found])
+        print_json([asdict(one) for one in found])
     else:
         for one in found:
             print(f"{one.run}  {one.label}: {one.outcome}")
-            lines = [("", one.findings), ("another environment: ", one.environment), ("note: ", one.notes)]
-            for head, said in lines:
-                for line in said:
+            for head, lines in (("", one.findings), ("another environment: ", one.environment), ("note: ", one.notes)):
+                for line in lines:
                     print(f"  {head}{line}")
     return 0 if all(one.outcome == "identical" for one in found) else 1
 
@@ -130,11 +132,10 @@ def do_doctor(options) -> int:
     if options.json:
         print_json([{**f.to_dict(), "repaired": f in mended} for f in found])
         return 1 if left else 0
+    words = {"quarantine": "moved to quarantine/", "delete": "deleted", "release": "released"}
     for finding in found:
-        would = {"quarantine": "moved to quarantine/", "delete": "deleted", "release": "released"}.get(
-            finding.action or ""
-        )
-        done = "" if would is None else f" [{would}]" if finding in mended else f" [--repair: {would}]"
+        action = words.get(finding.action or "")
+        done = "" if action is None else f" [{action}]" if finding in mended else f" [--repair: {action}]"
         print(f"{finding.kind:11} {finding.path}: {finding.said}{done}")
     count = f"{len(found)} finding{'s' if len(found) != 1 else ''}"
     print(f"{count}, {len(mended)} repaired" if options.repair and found else count if found else "nothing found")

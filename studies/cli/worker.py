@@ -17,13 +17,13 @@ def add(commands) -> None:
         "--slots",
         default="1",
         metavar="N",
-        help="runs at a time on each device (default: 1); auto: as fit by the memory that runs alike took",
+        help="runs at a time on each device (default: 1); auto: as many as fit in its memory",
     )
     added.add_argument(
         "--time",
         type=float,
         metavar="SECONDS",
-        help="end by then; start no run that will not be done (default: no limit)",
+        help="end within so long; start no run that will take longer (default: no limit)",
     )
     added.add_argument(
         "--idle", type=float, default=60.0, metavar="SECONDS", help="end after so long with nothing to do (default: 60)"
@@ -37,8 +37,9 @@ def do_worker(options) -> int:
     import os
 
     from studies.engines.machine import check_devices
+    from studies.engines.options import parse_slots
+    from studies.engines.progress import line
     from studies.engines.queue_worker import Limits, work
-    from studies.engines.slots import parse_slots
 
     slots = parse_slots(options.slots)
     if options.time is not None and options.time <= 0:
@@ -58,23 +59,11 @@ def do_worker(options) -> int:
         limits=Limits(options.time, options.idle, options.once),
         on_event=None if options.quiet else lambda event: print(line(event), file=sys.stderr, flush=True),
     )
-    print(said(pull))
+    print(ending(pull))
     return 1 if pull.failed else 0
 
 
-def line(event) -> str:
-    """What happened to a run, in one line."""
-    from studies.engines.durations import duration
-    from studies.engines.progress import label
-
-    what = f"{event.kind:<9} {label(event.spec)}"
-    if event.kind == "start":
-        return f"{what} on {event.device}"
-    took = "" if event.seconds is None else f" in {duration(event.seconds)}"
-    return f"{what}{took}" + (f": {event.reason}" if event.reason else "")
-
-
-def said(pull) -> str:
+def ending(pull) -> str:
     """How the work ended, in a line or more."""
     why = {"idle": "nothing left to take", "time": "no time left", "once": "--once"}[pull.end]
     failed = f", {len(pull.failed)} failed" if pull.failed else ""

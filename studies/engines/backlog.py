@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
-from studies.engines.durations import Durations, Kind, alike, longest_first
-from studies.engines.options import Cluster
+from studies.engines.history import History, Kind, kind_of, longest_first
 from studies.store.leases import TTL, Held
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
@@ -39,33 +37,16 @@ class Event:
 
 @dataclass
 class Summary:
-    """What became of the specs. done: also those that another process finished meanwhile. skipped: done before."""
+    """What became of the specs.
+
+    done: also those that another process finished meanwhile.  failed: with their reasons.  skipped: done before.
+    lowered: what lack of memory made of the numbers of runs at a time; see studies.engines.slots.
+    """
 
     done: list[RunSpec] = field(default_factory=list)
     failed: list[tuple[RunSpec, str]] = field(default_factory=list)
     skipped: list[RunSpec] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class How:
-    """Where and how each run is executed; the same for all of them.
-
-    workers: the most runs at a time.  slots: the most on one device, or "auto"; None: workers, dealt out in turn.
-    time_limit: seconds that a run may take from its start; None: as long as it likes.
-    lowered: what lack of memory made of workers and slots; filled in (studies.engines.slots).
-    time_limits: by run id, over time_limit: a pull worker's runs are those of several drivers.
-    """
-
-    workers: int
-    devices: tuple[str, ...]
-    execute: str
-    data_root: str
-    preload: tuple[str, ...]
-    cluster: Cluster = field(default_factory=Cluster)
-    time_limit: float | None = None
-    slots: int | Literal["auto"] | None = None
     lowered: dict[str, int] = field(default_factory=dict)
-    time_limits: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass
@@ -73,10 +54,11 @@ class Backlog:
     """The specs still to do, shared with other processes through the store. An engine claims, starts and settles.
 
     before: run id -> failed attempts when this command started; more of them mean that another process failed it now.
-    leases: run id -> the lease held for it.
+    ttl: seconds after which a silent lease may be taken over.  leases: run id -> the lease held for it.
     poll: seconds between looks.  accept: whether a run may be started now.
     more: looks for more specs and says whether some are here or may still come; only pull workers find any.
-    durations: of finished runs, for starting the longest first.  begun: kinds of which a run was started here.
+    time_limits: run id -> seconds, where that is not the limit of all; a pull worker's runs are of several drivers.
+    history: of finished runs, for starting the longest first.  begun: kinds of which a run was started here.
     """
 
     store: RunStore
@@ -85,11 +67,12 @@ class Backlog:
     summary: Summary
     notify: Callable[[Event], None]
     ttl: float = TTL
-    leases: dict[str, Held] = field(default_factory=dict)
     poll: float = POLL
     accept: Callable[[RunSpec], bool] = lambda spec: True
     more: Callable[[], bool] | None = None
-    durations: Durations = field(default_factory=Durations)
+    time_limits: Mapping[str, float | None] = field(default_factory=dict)
+    history: History = field(default_factory=History)
+    leases: dict[str, Held] = field(default_factory=dict)
     begun: set[Kind] = field(default_factory=set)
 
     def open(self) -> bool:
@@ -109,8 +92,7 @@ class Backlog:
                 if lease is None:
                     continue
                 self.leases[spec.id] = lease
-                # Looked at again: it may have ended between the look and the claim.
-                if not self._done_elsewhere(spec) and not self._failed_elsewhere(spec):
+                if not self._ended_elsewhere(spec):  # between the look and the claim
                     self.take(spec)
                     return spec
                 self.release(spec)
@@ -119,11 +101,11 @@ class Backlog:
 
     def in_order(self) -> list[RunSpec]:
         """What is pending, in the order in which it is best started."""
-        return longest_first(self.pending, self.durations, self.begun)
+        return longest_first(self.pending, self.history, self.begun)
 
     def take(self, spec: RunSpec) -> None:
         self.pending.remove(spec)
-        self.begun.add(alike(spec))
+        self.begun.add(kind_of(spec))
 
     def _candidates(self, device: str) -> list[RunSpec]:
         """What may be claimed for `device`. Of the runs that somebody has a lease on only one, another each time.
@@ -138,40 +120,38 @@ class Backlog:
             self.pending.remove(spec)
             self.pending.append(spec)
         free = [spec for spec in mine if spec.id not in leased]
-        return longest_first(free, self.durations, self.begun | {alike(spec) for spec in held}) + held[:1]
+        return longest_first(free, self.history, self.begun | {kind_of(spec) for spec in held}) + held[:1]
 
     def observe(self) -> None:
-        """Strike off what others have brought to an end, for an engine whose runs are all done elsewhere."""
+        """Strike off what others have ended, for an engine whose runs are all done elsewhere."""
         known = set(self.store.ids())  # one look at the folder: what has none in it has not begun
         for spec in [spec for spec in self.pending if spec.id in known]:
             ended = self._done_elsewhere(spec)
-            if not ended and self._has_failed(spec):
-                lease = self.store.claim(spec.id, self.ttl)  # while another holds it, it is being tried once more
+            if not ended and self._outcome(spec):  # it failed; while another holds its lease, it is tried once more
+                lease = self.store.claim(spec.id, self.ttl)
                 if lease is not None:
-                    ended = self._done_elsewhere(spec) or self._failed_elsewhere(spec)
+                    ended = self._ended_elsewhere(spec)
                     lease.release()
             if ended:
                 self.pending.remove(spec)
 
     def settle(self, spec: RunSpec, seconds: float, device: str) -> bool:
         """Report what the store holds of a run that was tried here. False: neither a record nor a new failure."""
-        record = self.store.get(spec.id)
-        if record is not None:
-            self.durations.learn(record)
-            self.summary.done.append(spec)
-            self.notify(Event("done", spec, seconds, record, device=device))
-        else:
-            failure = self._has_failed(spec)
-            if failure is None:
-                return False
-            self.fail(spec, failure.reason or "", seconds, device)
+        outcome = self._outcome(spec)
+        if outcome is None:
+            return False
+        self._report("done" if outcome.status == "done" else "failed", outcome, seconds, device)
         self.release(spec)
         return True
 
-    def fail(self, spec: RunSpec, reason: str, seconds: float, device: str) -> None:
-        self.summary.failed.append((spec, reason))
-        self.notify(Event("failed", spec, seconds, reason=reason, device=device))
-        self.release(spec)
+    def fail(self, spec: RunSpec, reason: str, seconds: float, device: str, again: bool = False) -> None:
+        """Store and report a failed attempt. again: the run is started once more; its lease is kept."""
+        failure = self.store.put_failed(spec, reason, seconds=seconds, device=device)
+        if again:
+            self.notify(Event("retry", spec, seconds, reason=reason, device=device))
+        else:
+            self._report("failed", failure, seconds, device)
+            self.release(spec)
 
     def release(self, spec: RunSpec) -> None:
         lease = self.leases.pop(spec.id, None)
@@ -179,26 +159,33 @@ class Backlog:
             lease.release()
 
     def _done_elsewhere(self, spec: RunSpec) -> bool:
+        """Whether another process has finished it, which is reported. Reads one file: this is asked most often."""
         record = self.store.get(spec.id)
-        if record is None:
-            return False
-        self.durations.learn(record)
-        self.summary.done.append(spec)
-        self.notify(Event("elsewhere", spec, record.seconds, record))
-        return True
+        if record is not None:
+            self._report("elsewhere", record, record.seconds)
+        return record is not None
 
-    def _failed_elsewhere(self, spec: RunSpec) -> bool:
-        failure = self._has_failed(spec)
-        if failure is None:
-            return False
-        self.summary.failed.append((spec, failure.reason or ""))
-        self.notify(Event("elsewhere", spec, failure.seconds, reason=failure.reason))
-        return True
+    def _ended_elsewhere(self, spec: RunSpec) -> bool:
+        """The same, of a run whose lease is held here, so that a failure is its end as well."""
+        outcome = self._outcome(spec)
+        if outcome is not None:
+            self._report("elsewhere", outcome, outcome.seconds)
+        return outcome is not None
 
-    def _has_failed(self, spec: RunSpec) -> RunRecord | None:
-        """Its last failure, if that is newer than this command."""
-        failure = self.store.failed(spec.id)
-        return failure if failure and failure.attempts > self.before[spec.id] else None
+    def _outcome(self, spec: RunSpec) -> RunRecord | None:
+        """Its record, or its last failure if that is newer than this command."""
+        found = self.store.get(spec.id) or self.store.failed(spec.id)
+        return found if found and (found.status == "done" or found.attempts > self.before[spec.id]) else None
+
+    def _report(self, kind: str, outcome: RunRecord, seconds: float | None, device: str | None = None) -> None:
+        spec = outcome.spec
+        if outcome.status == "done":
+            self.history.learn(outcome)
+            self.summary.done.append(spec)
+            self.notify(Event(kind, spec, seconds, outcome, device=device))
+        else:
+            self.summary.failed.append((spec, outcome.reason or ""))
+            self.notify(Event(kind, spec, seconds, reason=outcome.reason, device=device))
 
 
 def kind(device: str) -> str:

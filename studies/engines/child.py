@@ -47,8 +47,8 @@ GPU_FULL = (
 )
 MACHINE_FULL = ("DefaultCPUAllocator", "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED")
 
-
-HOST_FULL, DEVICE_FULL = 12, 13  # exit codes of a run that ran out of the machine's memory, or of its GPU's
+UNWRITABLE = 1  # exit code of a run whose outcome could not be stored; with a complaint, since it is also Python's own
+HOST_FULL, DEVICE_FULL = 12, 13  # of one that ran out of the machine's memory, or of its GPU's
 
 
 class OutOfMemory(Exception):
@@ -117,7 +117,7 @@ def child_main(
         attempt(spec, store, execute, data_root, device)
     except UserError as error:
         complaint.send(str(error))
-        raise SystemExit(1) from error
+        raise SystemExit(UNWRITABLE) from error
     except OutOfMemory as error:
         complaint.send(str(error))
         raise SystemExit(HOST_FULL if error.host else DEVICE_FULL) from None

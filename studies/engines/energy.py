@@ -1,12 +1,12 @@
-"""Energy that a device used while a run trained, where the device tells.
+"""Energy that a device used while a run trained, where it can be read.
 
-A CPU tells by the package counters of RAPL (Linux's powercap; often readable by root only), an NVIDIA GPU by NVML's
-counter (Volta or newer). Both are of the whole device, whoever used it: runs side by side each count all of it.
+For a CPU, from the package counters of RAPL (Linux's powercap; often readable by root only). For an NVIDIA GPU, Volta
+or newer, from NVML's counter, if the package nvidia-ml-py is installed. Both count the whole device: of runs side by
+side, each counts the energy of all.
 """
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ Counters = Mapping[str, tuple[float, float]]  # name -> joules counted so far, j
 
 
 def counters(device: str) -> Counters:
-    """The counters of "cpu", or "cuda:1", as they stand; none where the device has none or lets nobody read them."""
+    """The counters of "cpu", or "cuda:1", as they stand; none where the device has none or they cannot be read."""
     return _gpu(device) if device.startswith("cuda") else _cpu()
 
 
@@ -41,19 +41,16 @@ def _cpu() -> Counters:
 
 
 def _gpu(device: str) -> Counters:
+    try:
+        import pynvml  # of the package nvidia-ml-py
+    except ImportError:
+        return {}
     import torch
 
-    uuid = getattr(torch.cuda.get_device_properties(device), "uuid", None)
-    handle, used = ctypes.c_void_p(), ctypes.c_ulonglong()
+    name = f"GPU-{getattr(torch.cuda.get_device_properties(device), 'uuid', None)}"
     try:
-        nvml = ctypes.CDLL("libnvidia-ml.so.1")
-        calls = (
-            lambda: nvml.nvmlInit_v2(),
-            lambda: nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode(), ctypes.byref(handle)),
-            lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(used)),  # mJ
-        )
-        if any(call() != 0 for call in calls):  # in order, until one fails
-            return {}
-    except (OSError, AttributeError):  # no driver, or an older one
+        pynvml.nvmlInit()
+        used = pynvml.nvmlDeviceGetTotalEnergyConsumption(pynvml.nvmlDeviceGetHandleByUUID(name))  # mJ
+    except pynvml.NVMLError:  # no driver, or a GPU that does not count
         return {}
-    return {f"GPU-{uuid}": (used.value / 1e3, math.inf)}
+    return {name: (used / 1e3, math.inf)}

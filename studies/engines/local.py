@@ -1,9 +1,9 @@
 """The local engine: a process per run, so that nothing leaks from one into the next and a crash takes only its own run.
 
 Workers are forked from a server that has imported torch already, which starts a run in about 20 ms instead of 2 s.
-A worker that is killed is tried once more; one that ran out of memory beside others is tried again beside fewer
-(studies.engines.slots); one that is over the time limit is killed and its run is a failure, since it would hang
-again. Workers end with their driver, whatever ends it.
+A run whose worker is killed is tried once more. One that ran out of memory beside others is tried again beside fewer
+(studies.engines.slots). One that is over its time limit is killed and counts as failed, since it would hang again.
+Workers end with their driver, whatever ends it.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ from pathlib import Path
 
 from hycon.errors import UserError
 from hycon.host import source_root
-from studies.engines.backlog import Backlog, Event, How, kind
-from studies.engines.child import DEVICE_FULL, ENVIRONMENT, HOST_FULL, child_main
+from studies.engines.backlog import Backlog, Event, kind
+from studies.engines.child import DEVICE_FULL, ENVIRONMENT, HOST_FULL, UNWRITABLE, child_main
+from studies.engines.executors import WITHOUT_PROCESSES
+from studies.engines.options import How
 from studies.engines.signals import Interrupt, sigint_ignored
 from studies.engines.slots import Slots, slots_for
 from studies.store.record import RunSpec
 from studies.store.run_store import RunStore
 
 GRACE = 1.0  # seconds between SIGTERM and SIGKILL; Ctrl-C must be over within 2 s
-STRAGGLING = 5.0  # seconds from the first SIGTERM of a job to the last; 1 was too short once; chosen here
+STRAGGLING = 5.0  # seconds from the first SIGTERM of a job to the last; chosen here
 ORPHANED = 255  # the exit code that multiprocessing gives workers whose fork server has ended
 DYING = 0.5  # seconds that the system may take over its death; chosen here
 DEATHS = 2  # a worker that is killed is tried once more, the second death is a failure
@@ -37,23 +39,27 @@ DEATHS = 2  # a worker that is killed is tried once more, the second death is a 
 
 @dataclass
 class _Child:
+    """A run's process. complaint: sends one sentence where memory ran out or the store could not be written.
+
+    limit: seconds; overdue: it was killed for having passed it.  deaths: how often the run's process has died.
+    """
+
     process: multiprocessing.process.BaseProcess
-    complaint: Connection  # one sentence, where memory ran out or the store could not be written
+    complaint: Connection
     spec: RunSpec
     device: str
     started: float
-    deaths: int = 0
-    limit: float | None = None  # seconds
+    limit: float | None
+    deaths: int
     overdue: bool = False
 
 
 def run_local(backlog: Backlog, how: How) -> None:
     """The engine "local". Raises KeyboardInterrupt, and UserError where the store cannot be written."""
     context = multiprocessing.get_context("forkserver")
-    slots = slots_for(how, backlog.store.records())
+    slots = slots_for(how, backlog.history, backlog.summary.lowered)
     children: dict[int, _Child] = {}  # by sentinel
     again: list[_Child] = []  # have ended, and are to be started once more as soon as there is room
-    interrupted = False
 
     with Interrupt() as interrupt:
         try:
@@ -61,8 +67,7 @@ def run_local(backlog: Backlog, how: How) -> None:
             while not interrupt.caught:
                 for spec, device, deaths in _fill(backlog, slots, again):
                     with interrupt.raised():  # the first start waits until the fork server has imported torch
-                        started = _spawn(context, backlog.store, how, spec, device)
-                    started.deaths = deaths
+                        started = _spawn(context, backlog, how, spec, device, deaths)
                     children[started.process.sentinel] = started
                 more = backlog.open()
                 if not more and not children:
@@ -78,11 +83,11 @@ def run_local(backlog: Backlog, how: How) -> None:
                         again.append(child)
                 _kill_overdue(children.values())
         except KeyboardInterrupt:
-            interrupted = True
             _kill_forkserver()
+            raise
         finally:
             _stop(children.values())
-    if interrupted or interrupt.caught:
+    if interrupt.caught:
         raise KeyboardInterrupt
 
 
@@ -130,7 +135,7 @@ def _start_forkserver(context, how: How) -> None:
     """Start the process that workers are forked from, with single-threaded libraries already imported."""
     from multiprocessing import forkserver
 
-    context.set_forkserver_preload([*how.preload, "studies.engines.child", how.execute.partition(":")[0]])
+    context.set_forkserver_preload([*(how.preload or ()), "studies.engines.child", how.execute.partition(":")[0]])
     environment = _environment()
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
@@ -179,18 +184,19 @@ def _forkserver_ended_by() -> int | None:
     return None
 
 
-def _spawn(context, store: RunStore, how: How, spec: RunSpec, device: str) -> _Child:
+def _spawn(context, backlog: Backlog, how: How, spec: RunSpec, device: str, deaths: int) -> _Child:
     receiver, sender = context.Pipe(duplex=False)
-    arguments = (spec, RunStore(store.root), how.execute, how.data_root, device, sender)
+    arguments = (spec, RunStore(backlog.store.root), how.execute, str(how.data_root), device, sender)
     process = context.Process(target=child_main, args=arguments, name=f"run {spec.id}", daemon=True)
     try:
         process.start()
     except (EOFError, OSError) as error:
         raise UserError(
-            f"Workers cannot be started ({type(error).__name__} {error}): try --executor inline."
+            f"Workers cannot be started ({type(error).__name__} {error}): try --executor {WITHOUT_PROCESSES}."
         ) from error
     sender.close()
-    return _Child(process, receiver, spec, device, time.monotonic(), limit=how.time_limits.get(spec.id, how.time_limit))
+    limit = backlog.time_limits.get(spec.id, how.time_limit)
+    return _Child(process, receiver, spec, device, time.monotonic(), limit, deaths)
 
 
 def _stopped_with_us(child: _Child, interrupt: Interrupt) -> bool:
@@ -205,33 +211,41 @@ def _stopped_with_us(child: _Child, interrupt: Interrupt) -> bool:
 def _end(backlog: Backlog, child: _Child, slots: Slots) -> bool:
     """Settle a run whose process has ended. False: it died and is to be started once more; its lease is kept."""
     spec, device, seconds = child.spec, child.device, time.monotonic() - child.started
+    code, complaint = _ended(child)
+    if code == UNWRITABLE and complaint:
+        raise UserError(complaint)
+    if (code == 0 or backlog.store.has(spec.id)) and backlog.settle(spec, seconds, device):
+        slots.leave(spec)
+        return True
+    reason, again = _death(child, code, complaint, slots)
+    slots.leave(spec)
+    backlog.fail(spec, reason, seconds, device, again)
+    return not again
+
+
+def _ended(child: _Child) -> tuple[int | None, str]:
+    """The exit code of a process that has ended, and its complaint."""
     child.process.join()
     code = child.process.exitcode
     child.process.close()  # also ends the worker, should it have outlived a killed fork server
-    said = ""
     with child.complaint as complaint, contextlib.suppress(EOFError):
-        said = complaint.recv() if complaint.poll() else ""
-    full = code in (HOST_FULL, DEVICE_FULL) and bool(said)
-    if said and not full and code != 0:
-        raise UserError(said)
+        return code, complaint.recv() if complaint.poll() else ""
+    return code, ""
+
+
+def _death(child: _Child, code: int | None, complaint: str, slots: Slots) -> tuple[str, bool]:
+    """Why a process ended without a result, and whether its run is started once more."""
+    if child.overdue:
+        return f"stopped: over the time limit of {child.limit:g} s", False
+    if code in (HOST_FULL, DEVICE_FULL) and complaint:
+        lowered = slots.lower(child.spec, host=code == HOST_FULL)
+        return f"{complaint}; {lowered or 'nothing ran beside it'}", lowered is not None
+    child.deaths += 1
+    again = child.deaths < DEATHS
     lowered = None
-    if full or (code == -signal.SIGKILL and not child.overdue):
-        lowered = slots.lower(spec, host=code != DEVICE_FULL)
-    slots.leave(spec)
-    if (code == 0 or backlog.store.has(spec.id)) and backlog.settle(spec, seconds, device):
-        slots.peaks.learn(backlog.store.get(spec.id))
-        return True
-    reason = f"stopped: over the time limit of {child.limit:g} s" if child.overdue else said or _cause(code)
-    child.deaths += not full
-    once_more = lowered is not None if full else child.deaths < DEATHS and not child.overdue
-    if full or (once_more and lowered):
-        reason = f"{reason}; {lowered or 'nothing ran beside it'}"
-    backlog.store.put_failed(spec, reason, seconds=seconds, device=device)
-    if once_more:
-        backlog.notify(Event("retry", spec, seconds, reason=reason, device=device))
-        return False
-    backlog.fail(spec, reason, seconds, device)
-    return True
+    if code == -signal.SIGKILL:  # which is how the kernel frees memory
+        lowered = slots.lower(child.spec, host=True)
+    return f"{_cause(code)}; {lowered}" if lowered and again else _cause(code), again
 
 
 def _cause(code: int | None) -> str:

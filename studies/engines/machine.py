@@ -21,7 +21,7 @@ def processors() -> int:
 
 
 def free_memory(device: str) -> float:
-    """MiB that are free on `device` now. Raises UserError where that cannot be told.
+    """MiB that are free on `device` now. Raises UserError where that cannot be found out.
 
     A GPU is asked by a process of its own: whoever asks takes some hundred MiB of it until it ends.
     """

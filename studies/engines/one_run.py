@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import hashlib
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hycon.data import Corpus
+    from hycon.data.batch import Batch
 
+DRIVER = Path("/proc/driver/nvidia/version")
 WIDEST = 512  # chosen here: multimodal representations up to this width are kept for Fig. 4
 
 
@@ -43,7 +45,7 @@ def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tup
     from hycon.data import load
     from hycon.data.prepare import prepare
     from hycon.pretrained import hidden_size, load_tokenizer
-    from hycon.train import Training, evaluate, fit, seed_everything
+    from hycon.train import Training, fit, seed_everything
     from studies.registry import build_model, model_module, unserved_because
 
     started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -59,29 +61,15 @@ def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tup
     width = hidden_size(spec.text, spec.encoder) if spec.encoder else batches["train"].text.rows.shape[1]
     dims = {"text": width, **{m: getattr(batches["train"], m).rows.shape[1] for m in ("audio", "vision")}}
     seed_everything(spec.seed, device)
-    emotions = corpus.manifest.emotions or []
+    emotions = len(corpus.manifest.emotions or ())
     model = build_model(
-        spec.model, text=spec.text, dims=dims, encoder=spec.encoder, emotions=len(emotions), **spec.config
+        spec.model, text=spec.text, dims=dims, encoder=spec.encoder, emotions=emotions, **spec.config
     ).to(device)
-    arrays: dict[str, np.ndarray] = {}
-    metrics: dict[str, Any] = {}
-    seconds = {}
     with warnings_noted(device) as warned:
         before = counters(device)
         fitted = fit(model, batches["train"], batches["valid"], training, seed=spec.seed)
         used = joules(before, counters(device))
-        for split in ("valid", "test"):
-            begun = time.perf_counter()
-            kept = WIDEST if split == "test" else 0
-            output, multimodal = evaluate(model, batches[split], training.precision, widest=kept)
-            prediction = output.cpu().numpy()
-            seconds[split] = time.perf_counter() - begun
-            metrics[split] = _metrics(prediction, batches[split].label.cpu().numpy(), emotions)
-            arrays[f"{split}_prediction"] = prediction
-            arrays[f"{split}_label"] = batches[split].label.cpu().numpy()
-            arrays[f"{split}_id"] = np.array(corpus.splits[split].ids)
-            if multimodal is not None:
-                arrays[f"{split}_multimodal"] = multimodal.cpu().numpy()
+        metrics, arrays, test_seconds = _measure(model, batches, corpus, training.precision)
     record = RunRecord(
         spec=spec,
         status="done",
@@ -92,7 +80,7 @@ def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tup
         parameters=sum(p.numel() for p in model.parameters()),
         seconds=fitted.seconds,
         seconds_per_epoch=fitted.seconds / len(fitted.curve),
-        test_seconds=seconds["test"],
+        test_seconds=test_seconds,
         peak_memory_mib=_peak_memory(device),
         energy_joules=used,
         weights_sha256=weights_sha256(model),
@@ -110,6 +98,30 @@ def _check_identity(spec: RunSpec, corpus: Corpus, version: int) -> None:
         raise UserError(f"Corpus {spec.corpus!r} is not the one this run was planned with: its data has changed.")
     if version != spec.version:
         raise UserError(f"Run {spec.id} is of version {spec.version} of {spec.model}; this code has {version}.")
+
+
+def _measure(
+    model: nn.Module, batches: dict[str, Batch], corpus: Corpus, precision: str
+) -> tuple[dict[str, Any], dict[str, np.ndarray], float]:
+    """Metrics and arrays of validation and test, and the seconds that predicting the test split took."""
+    from hycon.train import evaluate
+
+    metrics: dict[str, Any] = {}
+    arrays: dict[str, np.ndarray] = {}
+    for split in ("valid", "test"):
+        begun = time.perf_counter()
+        kept = WIDEST if split == "test" else 0
+        output, multimodal = evaluate(model, batches[split], precision, widest=kept)
+        prediction = output.cpu().numpy()
+        seconds = time.perf_counter() - begun
+        label = batches[split].label.cpu().numpy()
+        metrics[split] = _metrics(prediction, label, corpus.manifest.emotions or [])
+        arrays[f"{split}_prediction"] = prediction
+        arrays[f"{split}_label"] = label
+        arrays[f"{split}_id"] = np.array(corpus.splits[split].ids)
+        if multimodal is not None:
+            arrays[f"{split}_multimodal"] = multimodal.cpu().numpy()
+    return metrics, arrays, seconds
 
 
 def _metrics(prediction: np.ndarray, label: np.ndarray, emotions: list[str]) -> dict[str, Any]:
@@ -186,14 +198,12 @@ def environment(device: str = "cpu") -> dict[str, str]:
 
 
 def _driver() -> str | None:
-    """The version of NVIDIA's driver, as NVML tells it."""
-    version = ctypes.create_string_buffer(80)  # NVML_SYSTEM_DRIVER_VERSION_BUFFER_SIZE
+    """The version of NVIDIA's driver, as its kernel module writes it; None where there is none."""
     try:
-        nvml = ctypes.CDLL("libnvidia-ml.so.1")
-        refused = nvml.nvmlInit_v2() or nvml.nvmlSystemGetDriverVersion(version, len(version))
-    except (OSError, AttributeError):  # no driver, or an older one
+        found = re.search(r"\b\d+\.\d+(\.\d+)?\b", DRIVER.read_text())
+    except OSError:
         return None
-    return None if refused else version.value.decode()
+    return found and found[0]
 
 
 @lru_cache

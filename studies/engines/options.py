@@ -1,55 +1,103 @@
-"""What a cluster's workers get, and where they are: options of the executors slurm and ray, from a TOML file and from
-the command line. Keys are this suite's; everything else that sbatch takes goes into the table [sbatch]."""
+"""What a command asks of an executor: workers, devices, slots and time limits, and what a cluster gives each worker."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
-from hycon.errors import UserError, nearest
+import msgspec
+
+from hycon.errors import UserError, check_known
+from studies.engines.executors import DEFAULT
+from studies.engines.machine import processors
+
+EXECUTE = "studies.engines.one_run:execute"
+
+Asked = int | Literal["auto"]  # slots
+Amount = Annotated[float, msgspec.Meta(gt=0)]
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """slurm: each worker is a job with `cpus`, `gpus` and `memory` (GB), for `time` minutes, doing `slots` runs at a
-    time on each device, or ("auto") as many as fit. ray: each run is a task with `cpus` and `gpus`, which may be
-    fractions, and `memory`.
+    """What workers get on a cluster. Keys that Slurm has and this class has not go into the table [sbatch].
+
+    With Slurm, each worker is a job with `cpus`, `gpus` and `memory` (GB), for `time` minutes. It does `slots` runs at
+    a time on each device, or ("auto") as many as fit. With Ray, each run is a task with `cpus` and `gpus`, which may
+    be fractions, and `memory`.
 
     python: the command that starts Python in a job, such as "apptainer exec --nv suite.sif python3"; this Python by
     default.  setup: shell lines before it.  sbatch: further options of sbatch, {"reservation": "night"}.
-    address: of a running Ray cluster; none starts one on this machine.
+    address: of a running Ray cluster; None starts one on this machine.
     """
 
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
-    time: int = 60  # minutes; chosen here: short jobs start soon, and the longest runs of the paper's tables fit
-    cpus: float = 1
-    gpus: float = 0
-    memory: float | None = None  # GB
-    slots: int | Literal["auto"] = 1
+    time: Annotated[int, msgspec.Meta(gt=0)] = 60  # minutes; chosen here: short jobs start soon, the longest runs fit
+    cpus: Amount = 1
+    gpus: Annotated[float, msgspec.Meta(ge=0)] = 0
+    memory: Amount | None = None  # GB
+    slots: Asked = 1
     python: str | None = None
     setup: list[str] = field(default_factory=list)
     sbatch: dict[str, Any] = field(default_factory=dict)
     address: str | None = None
 
 
-KINDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("partition", "account", "qos", "python", "address"), (str,)),
-    "time": (int,),
-    "slots": (int, str),
-    **dict.fromkeys(("cpus", "gpus", "memory"), (int, float)),
-    "setup": (list,),
-    "sbatch": (dict,),
-}
+@dataclass(frozen=True)
+class How:
+    """How runs are executed; the same for all runs of a command.
+
+    executor: a name in studies.engines.executors.ENGINES.
+    workers: the most runs at a time; with Slurm the most jobs.  devices: "cpu", or "cuda:0", "cuda:1" and so on.
+    slots: the most runs at a time on one device, or "auto": as many as fit into its memory. None: `workers` are dealt
+    out to the devices in turn.
+    time_limit: seconds after which a run is stopped and counts as failed; None: no limit.
+    data_root: folder of corpora; None: the default one.
+    execute: "module:function" of execute(spec, *, data_root, device) -> (RunRecord, arrays).
+    preload: modules that are imported once for the processes of all runs; None: what the runs need.
+    """
+
+    executor: str = DEFAULT
+    workers: int = 1
+    devices: tuple[str, ...] = ("cpu",)
+    slots: Asked | None = None
+    time_limit: float | None = None
+    cluster: Cluster = field(default_factory=Cluster)
+    data_root: str | os.PathLike[str] | None = None
+    execute: str = EXECUTE
+    preload: Sequence[str] | None = None
+
+
+def parse_slots(text: str | int | None, name: str = "--slots") -> Asked | None:
+    """Raises UserError for what is neither a number of at least 1 nor "auto"."""
+    if text is None or text == "auto":
+        return text  # type: ignore[return-value]
+    try:
+        slots = int(text)
+    except ValueError:
+        slots = 0
+    if slots < 1:
+        raise UserError(f"{name} is {text}; expected a number of at least 1, or auto.")
+    return slots
+
+
+def workers_for(workers: int | None, slots: Asked | None, devices: Sequence[str]) -> int:
+    """--workers. Where it is not given: as many as the slots hold, with "auto" as many as there are processors."""
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers is {workers}; expected at least 1.")
+    if workers is not None or slots is None:
+        return workers or 1
+    return processors() if slots == "auto" else slots * len(devices)
 
 
 def read_cluster(file: str | None = None, given: Mapping[str, Any] | None = None) -> Cluster:
-    """The file's keys, and over them the given ones. Raises UserError for what is no key or no value of it."""
+    """The keys of a TOML file, and over them the given ones. Raises UserError for an unknown key or a wrong value."""
     raw: dict[str, Any] = {}
     if file is not None:
         try:
@@ -58,19 +106,18 @@ def read_cluster(file: str | None = None, given: Mapping[str, Any] | None = None
             raise UserError(f"Cannot read {file} (--cluster): {error.strerror or error}.") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"{file} (--cluster) is no TOML file: {error}.") from error
-    for where, values in ((file or "", raw), ("--cluster-set", given or {})):
-        for key, value in values.items():
-            _check(where, key, value)
-    return dataclasses.replace(Cluster(), **{**raw, **(given or {})})
+    found: dict[str, Any] = {}
+    for where, values in ((f"{file}: ", raw), ("--cluster-set ", given or {})):
+        found |= {key: _checked(where, key, value) for key, value in values.items()}
+    return dataclasses.replace(Cluster(), **found)
 
 
-def _check(where: str, key: str, value: Any) -> None:
-    if key not in KINDS:
-        raise UserError(f"{where}: there is no key {key!r}; nearest: {nearest(key, KINDS)}.")
-    kinds = KINDS[key]
-    if not isinstance(value, kinds) or isinstance(value, bool):
-        raise UserError(f"{where}: {key} is {value!r}; expected {' or '.join(k.__name__ for k in kinds)}.")
-    if key == "slots" and isinstance(value, str) and value != "auto":
-        raise UserError(f"{where}: slots is {value!r}; expected a number, or auto.")
-    if isinstance(value, int | float) and (value < 0 or (value == 0 and key != "gpus")):
-        raise UserError(f"{where}: {key} is {value}; expected more than 0.")
+def _checked(where: str, key: str, value: Any) -> Any:
+    kinds = get_type_hints(Cluster, include_extras=True)
+    check_known("key", key, kinds, f" in {where.rstrip(': ')}")
+    if key == "slots":
+        return parse_slots(str(value), f"{where}slots")
+    try:
+        return msgspec.convert(value, kinds[key])
+    except msgspec.ValidationError as error:
+        raise UserError(f"{where}{key} is {value!r}; {str(error).lower().replace('`', '')}.") from error

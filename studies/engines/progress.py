@@ -1,7 +1,7 @@
 """What is running, how much is done, and how long it will take: a live display on a terminal, else a line per event.
 
-Times come from the store: a run takes as long as the mean of those that were alike. What has no like is counted as
-unknown, never guessed.
+Times come from the store: a run is expected to take the mean of the finished runs of its kind. Where there is none, the
+time is unknown, never guessed.
 """
 
 from __future__ import annotations
@@ -13,12 +13,24 @@ from collections.abc import Iterable
 from typing import Any, TextIO
 
 from studies.engines.backlog import Event
-from studies.engines.durations import Durations, duration
+from studies.engines.history import History, duration
 from studies.store.record import RunRecord, RunSpec
 
 
 def label(spec: RunSpec) -> str:
     return f"{spec.model}-{spec.text} {spec.corpus} {spec.id[:8]}"
+
+
+def line(event: Event) -> str:
+    """What happened to a run, in one line."""
+    what = f"{event.kind:<9} {label(event.spec)}"
+    if event.kind == "start":
+        return f"{what} on {event.device}"
+    took = "" if event.seconds is None else f" in {duration(event.seconds)}"
+    if event.record is None:
+        return f"{what}{took}: {event.reason}"
+    loss = event.record.valid_loss
+    return f"{what}{took}" + ("" if loss is None else f", validation loss {loss:.4f}")
 
 
 class Progress:
@@ -45,7 +57,7 @@ class Progress:
         self.failed = 0
         self.best: tuple[float, RunSpec] | None = None  # lowest validation loss so far
         self.running: dict[str, tuple[RunSpec, float, str]] = {}  # id -> spec, start, device
-        self._durations = Durations(records)
+        self._history = History(records)
         self._live: Any = None
 
     def __enter__(self) -> Progress:
@@ -81,10 +93,10 @@ class Progress:
             self._live.console.print(self._line(event), markup=False, highlight=False)
 
     def eta_seconds(self) -> float | None:
-        """Time until all is done; None while some run that is left has no measured like."""
+        """Time until all is done; None while a run is left of a kind that has not been measured."""
         remaining, now = [], time.monotonic()
         for run_id, spec in list(self.left.items()):
-            mean = self._durations.mean(spec)
+            mean = self._history.mean(spec)
             if mean is None:
                 return None
             elapsed = now - self.running[run_id][1] if run_id in self.running else 0.0
@@ -94,7 +106,7 @@ class Progress:
         return max(sum(remaining) / self.workers, max(remaining))
 
     def _learn(self, record: RunRecord) -> None:
-        self._durations.learn(record)
+        self._history.learn(record)
         loss = record.valid_loss
         if loss is not None and math.isfinite(loss) and (self.best is None or loss < self.best[0]):
             self.best = (loss, record.spec)
@@ -112,15 +124,7 @@ class Progress:
         return ", ".join(parts)
 
     def _line(self, event: Event) -> str:
-        what = f"{event.kind:<9} {label(event.spec)}"
-        if event.kind == "start":
-            return f"{what} on {event.device}"
-        took = "" if event.seconds is None else f" in {duration(event.seconds)}"
-        if event.record is None:
-            return f"{what}{took}: {event.reason} [{self._counts()}]"
-        loss = event.record.valid_loss
-        result = "" if loss is None else f", validation loss {loss:.4f}"
-        return f"{what}{took}{result} [{self._counts()}]"
+        return line(event) if event.kind == "start" else f"{line(event)} [{self._counts()}]"
 
     def _table(self) -> Any:
         """The live display: a line per running run, and the counts."""

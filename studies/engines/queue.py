@@ -16,16 +16,20 @@ import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated
+
+import msgspec
 
 from hycon.errors import UserError
 from hycon.files import write_atomic
-from studies.engines.backlog import How
+from studies.engines.options import EXECUTE, How
 from studies.store.record import RunSpec
 from studies.store.run_store import RunStore
 
 FOLDER = "queue"
+EARLIER = {"studies.execute:execute": EXECUTE}  # as entries name it that were published before the file had moved
 
 
 @dataclass(frozen=True)
@@ -33,15 +37,15 @@ class Entry:
     """One run that is wanted.
 
     attempts: how often it had failed before it was published; one more, and it has ended.
-    execute: see studies.engines.run.run.  data_root: the driver's folder of corpora, a hint for workers without one.
-    time_limit: seconds that the run may take; None: as long as it likes.
+    execute: see studies.engines.options.How.  data_root: the driver's folder of corpora, for workers without one.
+    time_limit: seconds that the run may take; None: no limit.
     """
 
     spec: RunSpec
     attempts: int
     execute: str
     data_root: str
-    time_limit: float | None = None
+    time_limit: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
 
 def publish(store: RunStore, entries: Iterable[Entry]) -> None:
@@ -86,14 +90,10 @@ def wanted(store: RunStore, run_id: str) -> bool:
 def read(store: RunStore, run_id: str) -> Entry | None:
     """The entry of a run; None where it was taken away meanwhile, or is no entry of this run."""
     try:
-        raw = json.loads(_path(store, run_id).read_bytes())
-        spec = RunSpec.from_dict(raw["spec"])
-        limit = raw.get("time_limit")
-        known = spec.id == run_id and isinstance(raw["attempts"], int)
-        known = known and (limit is None or (isinstance(limit, int | float) and limit > 0))
-        return Entry(spec, raw["attempts"], str(raw["execute"]), str(raw["data_root"]), limit) if known else None
-    except (OSError, ValueError, TypeError, KeyError):
+        entry = msgspec.json.decode(_path(store, run_id).read_bytes(), type=Entry)
+    except (OSError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return None
+    return replace(entry, execute=EARLIER.get(entry.execute, entry.execute)) if entry.spec.id == run_id else None
 
 
 def withdraw_ended(store: RunStore, run_id: str) -> None:
@@ -111,7 +111,7 @@ def ended(store: RunStore, entry: Entry) -> bool:
 
 def entries_of(specs: Iterable[RunSpec], before: Mapping[str, int], how: How) -> list[Entry]:
     """before: run id -> failed attempts so far."""
-    return [Entry(spec, before[spec.id], how.execute, how.data_root, how.time_limit) for spec in specs]
+    return [Entry(spec, before[spec.id], how.execute, str(how.data_root), how.time_limit) for spec in specs]
 
 
 def _path(store: RunStore, run_id: str) -> Path:

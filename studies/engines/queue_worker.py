@@ -1,9 +1,8 @@
 """A pull worker: takes runs from the queue of a store, whoever published them, until there is nothing left to take.
 
 It runs anywhere that sees the store, and beside any number of others: leases decide who does what
-(studies.store.leases), and each run has a process of its own (studies.engines.local). It checkpoints nothing. What it
-has begun when it is stopped is free for others at once, and so is, after a lease's ttl, what it had begun when its
-machine died.
+(studies.store.leases), and each run has a process of its own (studies.engines.local). It stores no state of its own.
+When it is stopped, what it has begun is free for others at once; when its machine dies, after a lease's ttl.
 """
 
 from __future__ import annotations
@@ -21,21 +20,20 @@ from typing import Literal
 
 from hycon.errors import UserError
 from studies.engines import queue
-from studies.engines.backlog import Backlog, Event, How, Summary, kind
-from studies.engines.durations import Durations
+from studies.engines.backlog import Backlog, Event, Summary, kind
+from studies.engines.history import History
 from studies.engines.local import GRACE, run_local
-from studies.engines.options import Cluster
+from studies.engines.options import EXECUTE, Asked, How, workers_for
+from studies.engines.run import preload_for
 from studies.engines.signals import Interrupt
-from studies.engines.slots import Asked, workers_for
 from studies.store.leases import TTL, heartbeat
 from studies.store.record import RunSpec
 from studies.store.run_store import RunStore
 
-EXECUTE = "studies.engines.one_run:execute"
 POLL = 2.0  # seconds between looks at the queue: many workers share one file server; chosen here
 STOP = GRACE + 1.0  # seconds before the time limit at which runs are stopped
-FRESH = 0.9  # a worker with this share of its time left may start what it knows no duration of; chosen here
-SLOWER, START = 1.1, 5.0  # a run may take this much longer than the longest alike, and as long to start; chosen here
+FRESH = 0.9  # a worker with this share of its time left may start runs of unknown duration; chosen here
+SLOWER, START = 1.1, 5.0  # factor on the longest run of its kind, and seconds to start a run; chosen here
 
 End = Literal["idle", "time", "once"]
 
@@ -51,35 +49,45 @@ class Limits:
 
 @dataclass
 class Pull:
-    """A backlog that is filled from the queue.
+    """What a worker has taken from the queue and what it has done. Its Backlog claims from `pending`.
 
-    entries: those read and not ended.  running: run id -> seconds after `began` at which it started.  done, failed: by
-    this worker.  refused: run id -> why it cannot do it.  time_limits: run id -> seconds that its driver allows.
-    end: why there was no more to do.
+    before, time_limits: run id -> failed attempts before it was published, and the seconds that its driver allows.
+    entries: those read and not ended.  running: run id -> seconds after `began` at which it started.
+    done, failed: by this worker.  refused: run id -> why it cannot do it.  end: why there was no more to do.
     """
 
-    backlog: Backlog
+    store: RunStore
     limits: Limits
     execute: str
     data_root: str | None
     kinds: frozenset[str]
+    history: History
     notify: Callable[[Event], None]
+    poll: float = POLL
     began: float = field(default_factory=time.monotonic)
     active: float = field(default_factory=time.monotonic)
     looked: float = -1e9
-    taken: int = 0
     end: End = "idle"
+    pending: list[RunSpec] = field(default_factory=list)
+    before: dict[str, int] = field(default_factory=dict)
+    time_limits: dict[str, float | None] = field(default_factory=dict)
     done: list[RunSpec] = field(default_factory=list)
     failed: list[tuple[RunSpec, str]] = field(default_factory=list)
     entries: dict[str, queue.Entry] = field(default_factory=dict)
     running: dict[str, float] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
-    time_limits: dict[str, float | None] = field(default_factory=dict)
+
+    def backlog(self, ttl: float = TTL) -> Backlog:
+        """A backlog that is filled from the queue, and that tells this worker what happens."""
+        return Backlog(
+            self.store, self.pending, self.before, Summary(), self.heard, ttl,
+            poll=self.poll, accept=self.accept, more=self.more, time_limits=self.time_limits, history=self.history,
+        )  # fmt: skip
 
     def more(self) -> bool:
         """Look for new entries, and say whether there is something to do or to wait for."""
         now = time.monotonic()
-        if now - self.looked >= self.backlog.poll:
+        if now - self.looked >= self.poll:
             self.looked = now
             self._look()
         if self.running:
@@ -87,26 +95,25 @@ class Pull:
             return not self._last()
         if self._last():
             self.end = "once"
-        elif self.backlog.pending and not any(self._fits(spec) for spec in self.backlog.pending):
+        elif self.pending and not any(map(self._fits, self.pending)):
             self.end = "time"
         else:
             return time.monotonic() - self.active < self.limits.idle
         return False
 
     def accept(self, spec: RunSpec) -> bool:
-        return not self._last() and self._fits(spec) and queue.wanted(self.backlog.store, spec.id)
+        return not self._last() and self._fits(spec) and queue.wanted(self.store, spec.id)
 
     def heard(self, event: Event) -> None:
         """Keep count, and take away from the queue what has ended."""
         run_id = event.spec.id
         self.active = time.monotonic()
         if event.kind == "start":
-            self.taken += 1
             self.running[run_id] = self.active - self.began
         elif event.kind != "retry":
             self.running.pop(run_id, None)
             self.entries.pop(run_id, None)
-            queue.withdraw_ended(self.backlog.store, run_id)
+            queue.withdraw_ended(self.store, run_id)
             if event.kind == "done":
                 self.done.append(event.spec)
             elif event.kind == "failed":
@@ -114,66 +121,60 @@ class Pull:
         if event.kind != "elsewhere":
             self.notify(event)
 
-    def cut(self) -> None:
+    def cut(self, backlog: Backlog) -> None:
         """Note as failed what had a whole worker's time and was not done in it; the rest is free for the next one."""
         limit = self.limits.seconds or 0.0
         for run_id, started in list(self.running.items()):
-            spec = self.entries[run_id].spec
-            if started <= (1 - FRESH) * limit and not self.backlog.store.has(run_id):
+            if started <= (1 - FRESH) * limit and not self.store.has(run_id):
+                spec = self.entries[run_id].spec
                 reason = f"not done within the {limit:.0f} s of a worker: give workers more time"
-                failed = self.backlog.store.put_failed(spec, reason, seconds=limit - started)
-                self.backlog.fail(spec, failed.reason or "", limit - started, spec.device)
+                backlog.fail(spec, reason, limit - started, spec.device)
 
     def _last(self) -> bool:
-        return self.limits.once and self.taken > 0
+        return self.limits.once and bool(self.running or self.done or self.failed)
 
     def _look(self) -> None:
-        store, backlog = self.backlog.store, self.backlog
-        waiting = queue.waiting(store)
+        """Bring `entries` and `pending` up to date with the queue."""
+        waiting = queue.waiting(self.store)
         for run_id in (self.entries.keys() | self.refused.keys()) - waiting - self.running.keys():
             self.refused.pop(run_id, None)
             gone = self.entries.pop(run_id, None)
-            if gone is not None and backlog.durations.longest(gone.spec) is None:
-                record = store.get(run_id)  # another worker's: the first of its kind
+            if gone is not None and self.history.longest(gone.spec) is None:
+                record = self.store.get(run_id)  # another worker's: the first of its kind
                 if record is not None:
-                    backlog.durations.learn(record)
-        new = []
+                    self.history.learn(record)
         for run_id in waiting - self.entries.keys() - self.refused.keys():
-            entry = queue.read(store, run_id)
+            entry = queue.read(self.store, run_id)
             if entry is None:
                 continue
-            if queue.ended(store, entry):
-                queue.withdraw_ended(store, run_id)
+            if queue.ended(self.store, entry):
+                queue.withdraw_ended(self.store, run_id)
             elif why := self._unserved(entry):
                 self.refused[run_id] = why
             else:
                 self.entries[run_id] = entry
-                self.time_limits[run_id] = entry.time_limit
-                new.append(run_id)
-        if new:
-            self.active = time.monotonic()
-        left = [entry for run_id, entry in self.entries.items() if run_id not in self.running]
-        backlog.before = {run_id: entry.attempts for run_id, entry in self.entries.items()}
-        random.shuffle(left)  # of equally long runs each worker tries for another one
-        backlog.pending[:] = [entry.spec for entry in left]
+                self.before[run_id], self.time_limits[run_id] = entry.attempts, entry.time_limit
+                self.data_root = self.data_root or entry.data_root
+                self.active = time.monotonic()
+        self.pending[:] = [entry.spec for run_id, entry in self.entries.items() if run_id not in self.running]
+        random.shuffle(self.pending)  # of equally long runs each worker tries for another one
 
     def _unserved(self, entry: queue.Entry) -> str | None:
+        """Why this worker cannot do the run; None: it can."""
         if entry.execute != self.execute:
             return f"it is for {entry.execute}"
         if entry.spec.device not in self.kinds:
             return f"it is for {entry.spec.device}"
-        if self.data_root is None:
-            self.data_root = entry.data_root
         if self.execute != EXECUTE:
             return None
-        return missing_corpus(entry.spec.corpus, entry.spec.data, self.data_root)
+        return missing_corpus(entry.spec.corpus, entry.spec.data, self.data_root or entry.data_root)
 
     def _fits(self, spec: RunSpec) -> bool:
-        """Whether it will, as far as can be told, end within this worker's time."""
+        """Whether it will, as far as is known, end within this worker's time."""
         if self.limits.seconds is None:
             return True
         left = self.limits.seconds - STOP - (time.monotonic() - self.began)
-        bounds = [self.backlog.durations.longest(spec), self.time_limits.get(spec.id)]
+        bounds = [self.history.longest(spec), self.time_limits.get(spec.id)]
         known = [bound * SLOWER + START for bound in bounds if bound is not None]
         return left > FRESH * self.limits.seconds - STOP or (bool(known) and left > min(known))
 
@@ -202,41 +203,30 @@ def work(
     began = time.monotonic()
     store.leases.check()
     store.check_writable()
-    backlog = Backlog(
-        store, [], {}, Summary(), lambda event: None, ttl, poll=poll, durations=Durations(store.records())
-    )
     pull = Pull(
-        backlog, limits, execute, data_root, frozenset(map(kind, devices)), on_event or (lambda event: None),
-        began=began,
+        store, limits, execute, data_root, frozenset(map(kind, devices)), History(store.records()),
+        on_event or (lambda event: None), poll, began,
     )  # fmt: skip
-    backlog.notify, backlog.accept, backlog.more = pull.heard, pull.accept, pull.more
-    alarm = _Alarm(None if limits.seconds is None else limits.seconds - STOP - (time.monotonic() - began))
+    backlog, rung = pull.backlog(ttl), threading.Event()
     with Interrupt(raising=True), heartbeat(backlog.leases, ttl):
         try:
-            with alarm.set():
-                while pull.more() and not backlog.pending:
+            with _alarm(None if limits.seconds is None else began + limits.seconds - STOP, rung):
+                while pull.more() and not pull.pending:
                     time.sleep(min(poll, limits.idle))
-                if backlog.pending:
-                    run_local(backlog, _how(pull, devices, slots, preload))
+                if pull.pending:
+                    workers = 1 if limits.once else workers_for(None, slots, devices)
+                    preload = preload_for(pull.pending) if preload is None else preload
+                    how = How(
+                        workers=workers, devices=tuple(devices), slots=slots, data_root=pull.data_root,
+                        execute=execute, preload=preload,
+                    )  # fmt: skip
+                    run_local(backlog, how)
         except KeyboardInterrupt:
-            if not alarm.rung:
+            if not rung.is_set():
                 raise
             pull.end = "time"
-            pull.cut()
+            pull.cut(backlog)
     return pull
-
-
-def _how(pull: Pull, devices: Sequence[str], slots: Asked, preload: Sequence[str] | None) -> How:
-    if preload is None:
-        from hycon.pretrained import modules
-
-        kinds = {spec.text for spec in pull.backlog.pending if spec.encoder}
-        preload = ("torch", "studies.engines.preload", *modules(kinds))
-    workers = 1 if pull.limits.once else workers_for(None, slots, devices)
-    return How(
-        workers, tuple(devices), pull.execute, str(pull.data_root), tuple(preload), Cluster(),
-        slots=slots, time_limits=pull.time_limits,
-    )  # fmt: skip
 
 
 @cache
@@ -251,26 +241,19 @@ def missing_corpus(name: str, data: str, root: str) -> str | None:
     return None if manifest.sha256 == data else f"corpus {name!r} in {root} holds other data"
 
 
-class _Alarm:
-    """Ends this process as SIGTERM would, after some seconds; `rung` tells it from a real one."""
+@contextmanager
+def _alarm(moment: float | None, rung: threading.Event) -> Iterator[None]:
+    """At a moment of time.monotonic, end this process as SIGTERM would; `rung` is set first, to tell the two apart."""
 
-    def __init__(self, seconds: float | None):
-        self.seconds = seconds
-        self.rung = False
-
-    @contextmanager
-    def set(self) -> Iterator[None]:
-        if self.seconds is None:
-            yield
-            return
-        timer = threading.Timer(max(0.0, self.seconds), self._ring)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-
-    def _ring(self) -> None:
-        self.rung = True
+    def ring() -> None:
+        rung.set()
         os.kill(os.getpid(), signal.SIGTERM)
+
+    timer = threading.Timer(0.0 if moment is None else max(0.0, moment - time.monotonic()), ring)
+    timer.daemon = True
+    if moment is not None:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

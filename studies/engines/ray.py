@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from hycon.errors import UserError
-from studies.engines.backlog import Backlog, Event, How, Summary
+from studies.engines.backlog import Backlog, Event, Summary
 from studies.engines.local import GRACE, run_local
+from studies.engines.options import How
 from studies.engines.signals import Interrupt
 from studies.store.database import Storage
 from studies.store.leases import heartbeat
@@ -114,7 +115,6 @@ def _end(ray: Any, backlog: Backlog, reference: Any, spec: RunSpec, started: flo
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     seconds = time.monotonic() - started
     if not backlog.settle(spec, seconds, "ray"):
-        backlog.store.put_failed(spec, reason, seconds=seconds)
         backlog.fail(spec, reason, seconds, "ray")
 
 

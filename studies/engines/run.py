@@ -1,8 +1,7 @@
-"""Engines that run a list of specs. One contract: `run(specs, store, ...) -> Summary`, whatever the engine.
+"""Run a list of specs. One contract, whatever the executor: `run(specs, store, ...) -> Summary`.
 
-An engine is a function (backlog, how): it claims specs from the backlog, has each executed by studies.engines.child,
-and settles it when it has ended. What all engines share (skipping, leases, other processes) is in
-studies.engines.backlog.
+What all executors share (skipping what is done, leases, other processes) is in studies.engines.backlog; what each one
+can do, in studies.engines.executors.
 """
 
 from __future__ import annotations
@@ -10,103 +9,94 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import math
-import os
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from hycon.data.manifest import data_root as folder_of_corpora
-from hycon.errors import UserError, check_known
-from studies.engines.backlog import POLL, Backlog, Event, How, Summary, kind
-from studies.engines.child import OutOfMemory, attempt
-from studies.engines.durations import Durations
-from studies.engines.local import run_local
-from studies.engines.options import Cluster
+from hycon.errors import UserError
+from studies.engines.backlog import Backlog, Event, Summary, kind
+from studies.engines.executors import Engine, engine_of, names
+from studies.engines.history import History
+from studies.engines.machine import check_devices
+from studies.engines.options import How
 from studies.engines.queue import entries_of, published
-from studies.engines.signals import Interrupt
-from studies.engines.slots import Asked
+from studies.registry import MODELS
 from studies.store.leases import TTL, heartbeat
 from studies.store.record import RunSpec
 from studies.store.run_store import RunStore
 
-__all__ = ["ENGINES", "Event", "Summary", "run"]
+__all__ = ["Event", "How", "Summary", "check", "run"]
 
 
 def run(
     specs: Iterable[RunSpec],
     store: RunStore,
+    how: How | None = None,
     *,
-    executor: str = "local",
-    workers: int = 1,
-    devices: Sequence[str] = ("cpu",),
-    execute: str = "studies.engines.one_run:execute",
-    data_root: str | os.PathLike[str] | None = None,
     on_event: Callable[[Event], None] | None = None,
-    preload: Sequence[str] = ("torch",),
-    time_limit: float | None = None,
+    lowered: Mapping[str, int] | None = None,
     ttl: float = TTL,
-    cluster: Cluster | None = None,
-    slots: Asked | None = None,
-    lowered: dict[str, int] | None = None,
+    **options: Any,
 ) -> Summary:
-    """Bring every spec to an end, done or failed, and say which. Re-issuing it does what is missing or failed.
+    """Bring every spec to an end, done or failed, and say which. Issued again, it does what is missing or failed.
 
-    executor: "local" (a process per run, `workers` at a time, devices in turn), "inline" (in this process), "ray" (a
-    task per run, `workers` at a time) or "slurm" (`workers` jobs that take runs); `cluster` is for the last two.
-    execute: dotted path of execute(spec, *, data_root, device) -> (RunRecord, arrays).
-    preload: modules imported once for all workers.
-    time_limit: seconds after which a run is stopped and counts as failed; not with "inline".
+    how, options: how runs are executed; the options are fields of How that replace its own.
+    lowered: of the Summary of the same command's runs so far, so that what ran out of memory does so once.
     ttl: seconds after which a silent lease may be taken over.
-    slots: the most runs at a time on one device, or "auto": as fit by the memory that runs alike took. None: no such
-    limit beside `workers`. With "local" and, for each worker, "slurm".
-    lowered: empty at a command's first call; carries what lack of memory made of `slots` and `workers` to the next one.
     A failed run never stops the others. Raises UserError for wrong arguments and where results cannot be written,
     KeyboardInterrupt after Ctrl-C or SIGTERM, within 2 s and with all workers stopped and leases released.
     """
-    check_known("executor", executor, ENGINES)
-    cluster = cluster or Cluster()
-    if slots is not None:
-        cluster = dataclasses.replace(cluster, slots=slots)
-    how = How(
-        workers,
-        tuple(devices),
-        execute,
-        str(folder_of_corpora(data_root).absolute()),
-        tuple(preload),
-        cluster,
-        time_limit,
-        slots,
-        {} if lowered is None else lowered,
-    )
     unique = list({spec.id: spec for spec in specs}.values())
-    _check(executor, how, unique)
-    summary = Summary(skipped=[spec for spec in unique if store.has(spec.id)])
+    how = dataclasses.replace(how or How(), **options)
+    engine = check(how)
+    _check_specs(how, unique)
+    summary = Summary(skipped=[spec for spec in unique if store.has(spec.id)], lowered=dict(lowered or {}))
     skipped = {spec.id for spec in summary.skipped}
     pending = [spec for spec in unique if spec.id not in skipped]
     if not pending:
         return summary
     store.check_writable()
     store.leases.check()
-    before = {spec.id: _attempts(store, spec) for spec in pending}
-    backlog = Backlog(store, pending, before, summary, on_event or (lambda event: None), ttl)
-    backlog.durations = Durations(store.records() if len(pending) > 1 else ())
-    entries = entries_of(pending, before, how)
-    with heartbeat(backlog.leases, ttl), published(store, entries):
-        ENGINES[executor](backlog, how)
+    how = dataclasses.replace(
+        how,
+        devices=tuple(how.devices),
+        cluster=dataclasses.replace(how.cluster, slots=how.slots or how.cluster.slots),
+        data_root=str(folder_of_corpora(how.data_root).absolute()),
+        preload=preload_for(pending) if how.preload is None else tuple(how.preload),
+    )
+    failures = {spec.id: store.failed(spec.id) for spec in pending}
+    before = {run_id: failure.attempts if failure else 0 for run_id, failure in failures.items()}
+    known = History(store.records() if len(pending) > 1 else ())
+    backlog = Backlog(store, pending, before, summary, on_event or (lambda event: None), ttl, history=known)
+    with heartbeat(backlog.leases, ttl), published(store, entries_of(pending, before, how)):
+        engine.function()(backlog, how)
     return summary
 
 
-def _check(executor: str, how: How, specs: Sequence[RunSpec]) -> None:
+def check(how: How, here: bool = False) -> Engine:
+    """The executor. Raises UserError where there is none of that name, or it cannot do what is asked.
+
+    here: the devices must exist as well, unless they are another machine's.
+    """
+    engine = engine_of(how.executor)
     if how.workers < 1:
         raise UserError(f"{how.workers} workers were asked for: at least 1 is needed.")
     if how.time_limit is not None and not 0 < how.time_limit < math.inf:
         raise UserError(f"The time limit of a run is {how.time_limit}; expected a number of seconds above 0.")
-    if how.time_limit is not None and executor == "inline":
-        raise UserError("A time limit needs a process per run, which can be stopped: use it with --executor local.")
-    if how.slots is not None and executor not in ("local", "slurm"):
-        why = "lower what each run gets (gpus, memory)" if executor == "ray" else "it does one run at a time"
-        raise UserError(f"--slots is for the executors local and slurm, not for {executor}: {why}.")
+    if how.time_limit is not None and not engine.takes_time_limit:
+        able = names(lambda other: other.takes_time_limit, "or")
+        raise UserError(f"A time limit needs a process per run, which can be stopped: use it with --executor {able}.")
+    if how.slots is not None and engine.no_slots:
+        able = names(lambda other: not other.no_slots)
+        raise UserError(f"--slots is for the executors {able}, not for {engine.name}: {engine.no_slots}.")
     if not how.devices:
         raise UserError("No device was given: name at least one, such as cpu or cuda:0.")
+    if here:
+        check_devices(how.devices, here=not engine.remote)
+    return engine
+
+
+def _check_specs(how: How, specs: Sequence[RunSpec]) -> None:
     for wanted in {spec.device for spec in specs}:
         if wanted not in {kind(device) for device in how.devices}:
             raise UserError(f"The runs are for {wanted}, but the devices given are {', '.join(how.devices)}.")
@@ -119,44 +109,10 @@ def _check(executor: str, how: How, specs: Sequence[RunSpec]) -> None:
         raise UserError(f"There is no module {module!r} to execute runs with.")
 
 
-def _attempts(store: RunStore, spec: RunSpec) -> int:
-    failure = store.failed(spec.id)
-    return failure.attempts if failure else 0
+def preload_for(specs: Iterable[RunSpec]) -> tuple[str, ...]:
+    """What the processes of runs import: once for all of them, since it takes seconds."""
+    from hycon.pretrained import modules
 
-
-def _inline(backlog: Backlog, how: How) -> None:
-    """One run after the other in this process: for debugging and for notebooks."""
-    with Interrupt(raising=True):
-        while backlog.pending:
-            claims = ((device, backlog.claim(device)) for device in how.devices)
-            device, spec = next((claim for claim in claims if claim[1] is not None), ("", None))
-            if spec is None:
-                time.sleep(POLL if backlog.pending else 0)
-                continue
-            started = time.monotonic()
-            backlog.notify(Event("start", spec, device=device))
-            try:
-                attempt(spec, backlog.store, how.execute, how.data_root, device)
-            except OutOfMemory as error:
-                backlog.store.put_failed(spec, str(error), seconds=time.monotonic() - started, device=device)
-            backlog.settle(spec, time.monotonic() - started, device)
-
-
-def _ray(backlog: Backlog, how: How) -> None:
-    from studies.engines.ray import run_ray
-
-    run_ray(backlog, how)
-
-
-def _slurm(backlog: Backlog, how: How) -> None:
-    from studies.engines.slurm import run_slurm
-
-    run_slurm(backlog, how)
-
-
-ENGINES: dict[str, Callable[[Backlog, How], None]] = {
-    "inline": _inline,
-    "local": run_local,
-    "ray": _ray,
-    "slurm": _slurm,
-}
+    every = ("torch", "safetensors", "hycon.metrics", "studies.engines.one_run")
+    encoders = modules({spec.text for spec in specs if spec.encoder})
+    return (*every, *(entry.module for entry in MODELS.values()), *encoders)

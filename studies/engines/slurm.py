@@ -1,10 +1,10 @@
 """The engine "slurm": an array of pull workers as Slurm jobs, submitted through submitit; this process only watches.
 
 The queue and the records in the store are all that driver and workers share, so the driver may be killed and issued
-again: jobs go on meanwhile, and the next driver counts them as its own, by their name. Workers end by themselves
-before their job's time limit. While runs remain they requeue their job, driver or no driver; one that did nothing in
-its time, or may not requeue, just ends, and a driver replaces it. Asked is only squeue: sacct needs a data base that
-many clusters do not have.
+again. The jobs go on meanwhile, and the next driver knows them by their name. A worker ends by itself before its job's
+time limit, and requeues the job while runs remain, with or without a driver. It does not requeue if it finished no run,
+or if that is not allowed; a driver then replaces it. Only squeue is asked: sacct needs a database that many clusters do
+not have.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hycon.errors import UserError
-from studies.engines.backlog import Backlog, How
-from studies.engines.options import Cluster
+from studies.engines.backlog import Backlog
+from studies.engines.options import Cluster, How
 from studies.engines.queue import entries_of, publish, waiting
 from studies.engines.signals import Interrupt
 from studies.store.database import VARIABLE, inherited, storage_of
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 POLL = 10.0  # seconds between looks at store and squeue; sites ask not to call squeue more often; chosen here
 MARGIN = 30.0  # seconds before a job's end at which its worker ends: Slurm looks at limits every 30 s or so
 PATIENCE = 600.0  # seconds without an answer of squeue after which the driver gives up; chosen here
-FUTILE = 3  # so many times in a row workers may end without having brought any run to an end; chosen here
+FUTILE = 3  # times in a row that workers may end without having ended a run; chosen here
 
 
 def run_slurm(backlog: Backlog, how: How) -> None:
-    """Keep up to `how.workers` jobs alive until others have brought every run to an end.
+    """Keep up to `how.workers` jobs alive until every run has ended.
 
     Raises UserError where Slurm or submitit is missing or refuses, KeyboardInterrupt with the jobs cancelled.
     """
@@ -89,7 +89,7 @@ def pull_worker(root: str, how: How, storage: str | None = None) -> None:
         RunStore(Path(root), storage=storage_of(os.environ.get(VARIABLE) or storage) if storage else None),
         devices=devices_in_job(how),
         slots=how.cluster.slots,
-        data_root=how.data_root,
+        data_root=str(how.data_root),
         limits=Limits(seconds=seconds_left(how.cluster.time)),
         execute=how.execute,
         preload=how.preload,
@@ -100,7 +100,7 @@ def pull_worker(root: str, how: How, storage: str | None = None) -> None:
 
 
 def wants_requeue(pull: Pull) -> bool:
-    """Time ran out before the queue did. Not where nothing was brought to an end: that might go on for ever."""
+    """Whether its time ran out before the queue did. Not if it ended no run: the next job would not either."""
     return pull.end == "time" and bool(pull.entries) and bool(pull.done or pull.failed)
 
 
@@ -122,7 +122,7 @@ def devices_in_job(how: How) -> list[str]:
 
 
 def seconds_left(minutes: float) -> float:
-    """For work in this job: to the end that Slurm told it, else the whole limit, less a margin."""
+    """For work in this job: until the end that Slurm gives in its environment, else the whole limit; less a margin."""
     end = os.environ.get("SLURM_JOB_END_TIME", "")
     left = float(end) - time.time() if end.isdecimal() else math.inf
     return max(1.0, min(left, 60.0 * minutes) - MARGIN)
@@ -174,11 +174,7 @@ def _submit(executor: Any, count: int, store: RunStore, how: How) -> None:
     try:
         with inherited(store.storage):  # what submitit is given is written to a file
             executor.map_array(pull_worker, *([value] * count for value in arguments))
-    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
-        raise UserError(f"Slurm did not take the workers: {error}.") from error
-    except Exception as error:
-        if type(error).__name__ != "FailedJobError":  # submitit's, which cannot be imported up there
-            raise
+    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:  # submitit's are RuntimeErrors
         raise UserError(f"Slurm did not take the workers: {str(error).strip()}.") from error
 
 

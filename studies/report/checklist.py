@@ -155,7 +155,7 @@ def _of_results(scope: Scope) -> Answers:
 
 def _of_searches(scope: Scope) -> Answers:
     uses = scope.uses
-    bounds = [space_of(scope.store, use.study.id) for use in uses]
+    bounds = [space_of(use.study) for use in uses]
     won = [use.study.selected is not None for use in uses]
     return {
         "runs": (

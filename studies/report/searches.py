@@ -7,28 +7,29 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hycon.errors import UserError
 from studies.document.blocks import Fold, Grid, Notice, Section, Text, headings, numbers, wide
 from studies.document.words import NOTHING, mean_sd_of, span
+from studies.registry import MODELS, literal, search_space
 from studies.report.scope import Scope, Use
 from studies.store.record import RunRecord
-from studies.store.run_store import RunStore
+from studies.store.study import Study
 
 
-def space_of(store: RunStore, study_id: str) -> dict[str, list[Any]] | None:
-    """Parameter -> its choices, as the search's ledger recorded them; None where there is no readable journal."""
-    space: dict[str, list[Any]] = {}
-    try:
-        with open(store.root / "studies" / f"{study_id}.journal", encoding="utf-8") as lines:
-            for line in lines:
-                entry = json.loads(line)
-                if entry.get("trial_id", 0) > 0 and space:
-                    break  # every trial is asked for the whole space
-                if "distribution" in entry:
-                    choices = json.loads(entry["distribution"])["attributes"]["choices"]
-                    space.setdefault(entry["param_name"], choices)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+def space_of(study: Study) -> dict[str, list[Any]] | None:
+    """Parameter -> its choices; None where neither the study nor this suite knows them.
+
+    Studies from before they kept their space were drawn from the space of their model's VERSION.
+    """
+    if study.space is not None:
+        return study.space
+    if study.model not in MODELS or literal(study.model, "VERSION") != study.model_version:
         return None
-    return space or None
+    try:
+        space = search_space(study.model, study.text, {**study.row, **study.options})
+    except UserError:
+        return None  # a front-end or an option that the model no longer has
+    return {name: list(choices) for name, choices in space.items()}
 
 
 def plain(value: Any) -> str:
@@ -73,14 +74,14 @@ def searches(scope: Scope) -> Section:
             *numbers("Winner’s validation loss", "Validation loss of the seeded runs"),
             *wide("Winning configuration", "Fixed"),
         ),
-        tuple(_search_line(scope, use) for use in scope.uses),
+        tuple(_search_line(use) for use in scope.uses),
     )
-    return Section("searches", "Searches", (said, grid, *(_details(scope, use) for use in scope.uses)))
+    return Section("searches", "Searches", (said, grid, *(_details(use) for use in scope.uses)))
 
 
-def _search_line(scope: Scope, use: Use) -> tuple[str, ...]:
+def _search_line(use: Use) -> tuple[str, ...]:
     study, won = use.study, winner(use)
-    space = space_of(scope.store, study.id)
+    space = space_of(study)
     losses = [record.valid_loss for record in use.runs if record.valid_loss is not None]
     return (
         use.row.name,
@@ -95,15 +96,15 @@ def _search_line(scope: Scope, use: Use) -> tuple[str, ...]:
     )
 
 
-def _details(scope: Scope, use: Use) -> Fold:
+def _details(use: Use) -> Fold:
     study = use.study
-    space = space_of(scope.store, study.id)
+    space = space_of(study)
     chosen = study.draws[study.selected] if study.selected is not None else {}
     names = list(dict.fromkeys(name for drawn in study.draws for name in drawn))
     lines = [
         (
             name,
-            ", ".join(plain(choice) for choice in space[name]) if space and name in space else "not recorded yet",
+            ", ".join(plain(choice) for choice in space[name]) if space and name in space else "not recorded",
             str(len({json.dumps(drawn.get(name)) for drawn in study.draws})),
             plain(chosen[name]) if name in chosen else NOTHING,
         )

@@ -1,6 +1,6 @@
 """Random search: all configurations are drawn before anything runs, and ranked by validation loss afterwards.
 
-The draws are hashes (studies.search.seeds), so a resumed search goes on with the same ones; Optuna's RandomSampler
+The draws are hashes (studies.search.seeds), so a resumed search goes on with the same ones. Optuna's RandomSampler
 would draw its first points again.
 """
 

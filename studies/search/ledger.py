@@ -1,155 +1,97 @@
-"""Random search: all configurations are drawn before anything runs, and ranked by validation loss afterwards.
+"""The ledger of a search: an Optuna study, so that Optuna's own tools (dashboard, importances) open it.
 
-The draws are hashes (studies.search.seeds), so a resumed search goes on with the same ones; Optuna's RandomSampler
-would draw its first points again. Optuna gets a ledger of the search, which its own tools (dashboard, importances)
-open.
+It is a view of the run store, made anew whenever a search ends: <results>/studies/<id>.journal, or a study in the
+database of --storage. Nothing here reads it, so a damaged or changed ledger stands in nobody's way.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hycon.errors import UserError
-from studies.search.seeds import derive_seed
+from hycon.files import temporary
 from studies.store.record import canonical
-
-# ------------------------------------------------------------------------------------------------- draws
-
-
-# ------------------------------------------------------------------------------------------------- the ledger
+from studies.store.run_store import RunStore
+from studies.store.study import Study
 
 
-def ledger(
-    where: Path | str,
-    study_name: str,
-    draws: Sequence[Mapping[str, Any]],
-    space: Mapping[str, Sequence[Any]],
-    finished: Mapping[int, float | None],
-) -> None:
-    """Bring the Optuna study `study_name` up to date; trial.number is the index of the draw.
+def write_ledger(store: RunStore, study: Study, losses: Sequence[float | None]) -> None:
+    """Write `study` for Optuna, in place of what is there. trial.number is the index of the draw.
 
-    where: a journal file, one per study, or the URL of a database (postgresql://...) that several machines share.
-    finished: index -> validation loss, or None for a failed run. What was told before stays told.
-    Idempotent. A journal that was torn is set aside as *.torn, a study that contradicts the store (other draws, or
-    another result) as *.old, and written anew: the store is the truth. Raises UserError where it cannot be written.
+    losses: validation loss of each draw, None for a failed run.  Raises UserError where it cannot be written.
     """
+    if store.storage is None:
+        _write_journal(store.root / "studies" / f"{study.id}.journal", study, losses)
+        return
+    with store.storage.alone():
+        _write_database(store.storage.sqlalchemy_url(), study, losses)
+
+
+def _write_journal(path: Path, study: Study, losses: Sequence[float | None]) -> None:
+    from optuna.storages.journal import JournalFileBackend, JournalStorage
+
+    temp = temporary(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The temporary file is this process's own: it needs none of Optuna's locks, which are files beside it.
+        backend = JournalFileBackend(str(temp), lock_obj=threading.Lock())  # type: ignore[arg-type]
+        _fill(JournalStorage(backend), study, losses)
+        os.replace(temp, path)  # also where a link is there: it is not followed
+    except OSError as error:
+        raise UserError(f"Cannot write the search's ledger {path}: {error.strerror or error}.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temp.unlink()
+
+
+def _write_database(url: str, study: Study, losses: Sequence[float | None]) -> None:
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
-    losses = {i: x if x is not None and math.isfinite(x) else None for i, x in finished.items()}
-    journal = None if "://" in str(where) else Path(where)
+    try:
+        if _name(study) in optuna.get_all_study_names(url):
+            optuna.delete_study(study_name=_name(study), storage=url)
+        _fill(url, study, losses)
+    except (ImportError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]  # the URL is not printed: it holds the password
+        raise UserError(f"Cannot write the search's ledger in its database ({reason}): try again.") from error
+
+
+def _name(study: Study) -> str:
+    return f"{study.model}-{study.text}-{study.corpus}-{study.id}"
+
+
+def _fill(storage: Any, study: Study, losses: Sequence[float | None]) -> None:
+    """Create the study in an Optuna storage, with all its trials."""
+    import optuna
+    from optuna.distributions import BaseDistribution, CategoricalDistribution
+    from optuna.trial import TrialState, create_trial
+
+    space: dict[str, BaseDistribution] = {
+        name: CategoricalDistribution([_plain(choice) for choice in choices])
+        for name, choices in (study.space or {}).items()
+    }
+    trials = []
+    for values, loss in zip(study.draws, losses, strict=True):
+        params = {name: _plain(value) for name, value in values.items()}
+        if loss is not None and math.isfinite(loss):
+            trials.append(create_trial(value=loss, params=params, distributions=space))
+        else:
+            trials.append(create_trial(state=TrialState.FAIL, params=params, distributions=space))
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        with _alone(journal):
-            if journal is not None and (journal.is_symlink() or not whole(journal)):  # a link leads out of the folder
-                os.replace(journal, journal.with_name(journal.name + ".torn"))
-            _bring_up_to_date(where, journal, study_name, draws, space, losses)
-    except OSError as error:
-        raise UserError(f"Cannot write the search's ledger {where}: {error.strerror or error}.") from error
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
-        raise UserError(f"Cannot write the search's ledger in its database ({reason}): try again.") from error
+        optuna.create_study(storage=storage, study_name=_name(study), direction="minimize").add_trials(trials)
     finally:
         optuna.logging.set_verbosity(verbosity)
-
-
-def _bring_up_to_date(where, journal: Path | None, study_name: str, draws, space, losses) -> None:
-    import optuna
-    from optuna.distributions import CategoricalDistribution
-
-    distributions = {name: CategoricalDistribution([_plain(c) for c in space[name]]) for name in space}
-    wanted = [{name: _plain(value) for name, value in values.items()} for values in draws]
-    study = _open(where, journal, study_name)
-    told = _told(study, wanted, distributions)
-    if told is None or any(told[i] != losses[i] for i in told.keys() & losses.keys()):
-        if journal is None:
-            optuna.delete_study(study_name=study_name, storage=str(where))
-        else:
-            os.replace(journal, journal.with_name(journal.name + ".old"))
-        study = _open(where, journal, study_name)
-    _mirror(study, wanted, distributions, {**(told or {}), **losses})
-
-
-def _open(where: Path | str, journal: Path | None, study_name: str):
-    import optuna
-    from optuna.storages.journal import JournalFileBackend, JournalStorage
-    from sqlalchemy.exc import SQLAlchemyError
-
-    # Named, though every trial is enqueued: Optuna's default sampler changed between versions 4 and 5.
-    sampler = optuna.samplers.RandomSampler(seed=derive_seed("ledger", study_name) % 2**32)
-    try:
-        storage = str(where) if journal is None else JournalStorage(JournalFileBackend(str(journal)))
-        return optuna.create_study(
-            storage=storage, sampler=sampler, study_name=study_name, direction="minimize", load_if_exists=True
-        )
-    except (ImportError, SQLAlchemyError) as error:  # the URL itself is not printed: it may hold a password
-        reason = str(error).splitlines()[0]
-        raise UserError(f"Cannot open the database of the search's ledger ({reason}): check its URL.") from error
-
-
-def _told(study, wanted, distributions) -> dict[int, float | None] | None:
-    """Results in the study so far; None where its trials are not the first ones of `wanted`."""
-    told: dict[int, float | None] = {}
-    for number, trial in enumerate(study.get_trials(deepcopy=False)[: len(wanted)]):
-        waiting = trial.state.name == "WAITING"
-        held = trial.system_attrs.get("fixed_params") if waiting else trial.params
-        # A ledger killed in the middle of `ask` leaves a running trial with only some of its parameters.
-        if held != wanted[number] or not (waiting or trial.distributions == distributions):
-            return None
-        if trial.state.is_finished():
-            told[number] = trial.value if trial.state.name == "COMPLETE" else None
-    return told
-
-
-def _mirror(study, wanted, distributions, losses) -> None:
-    from optuna.trial import TrialState
-
-    for values in wanted[len(study.get_trials(deepcopy=False)) :]:
-        study.enqueue_trial(values)
-    while study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        study.ask(distributions)  # takes the lowest waiting number
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if trial.number in losses:
-            loss = losses[trial.number]
-            study.tell(trial.number, loss, state=TrialState.FAIL if loss is None else TrialState.COMPLETE)
 
 
 def _plain(value: Any) -> Any:
     """Optuna's choices are numbers, strings, bools and None; anything else becomes its JSON text."""
     return value if value is None or isinstance(value, bool | int | float | str) else canonical(value)
-
-
-def whole(journal: Path) -> bool:
-    """False where a killed writer or a full disk left a partial line: Optuna would never read past it again."""
-    try:
-        content = journal.read_bytes()
-    except FileNotFoundError:
-        return True
-    try:
-        return not content or (content.endswith(b"\n") and all(json.loads(line) for line in content.splitlines()))
-    except ValueError:
-        return False
-
-
-@contextlib.contextmanager
-def _alone(journal: Path | None) -> Iterator[None]:
-    """One `bench` at a time in a journal; two would each enqueue all trials."""
-    if journal is None:
-        yield
-        return
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    with open(journal.with_name(journal.name + ".guard"), "ab") as handle:
-        with contextlib.suppress(OSError):  # a file system without locks: the ledger is rebuilt when it disagrees
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            # Optuna's own lock, left by a process that was killed: it would be waited for 30 s.
-            for left in journal.parent.glob(f"{journal.name}.lock*"):
-                left.unlink(missing_ok=True)
-        yield

@@ -30,6 +30,7 @@ from typing import Any, Protocol
 from hycon.errors import UserError
 from hycon.files import temporary
 from hycon.host import machine, start_time
+from studies.store.record import object_of
 
 TTL = 60.0  # seconds without a heartbeat after which a lease of another machine is stale; chosen here
 BEATS_PER_TTL = 12  # a heartbeat every 5 s: several may be late (a busy NFS server) before anything is taken over
@@ -47,27 +48,14 @@ class Held(Protocol):
     def release(self) -> None: ...
 
 
-class Leases(Protocol):
-    """The leases of one results folder, in files or elsewhere."""
-
-    def check(self) -> None:
-        """Raises UserError, before anything is run, where these are not the leases that the folder has."""
-
-    def claim(self, run_id: str, ttl: float = TTL) -> Held | None: ...
-
-    def leased(self) -> set[str]:
-        """Ids of the runs that somebody has, or had when he died."""
-
-    def survey(self, ttl: float = TTL) -> tuple[set[str], dict[str, list[Held]]]: ...
-
-
 @dataclass(frozen=True)
 class FileLeases:
-    """Leases as files in `folder`: `claim` and `survey` below, for a folder whose leases are not in a database."""
+    """The leases of one results folder, as files in `folder`. studies.store.leases_postgres has the same methods."""
 
     folder: Path
 
     def check(self) -> None:
+        """Raises UserError, before anything is run, where the folder's leases are in a database."""
         mark = self.folder / MARK
         if os.path.lexists(mark):
             raise UserError(
@@ -87,12 +75,17 @@ class FileLeases:
         return lease
 
     def leased(self) -> set[str]:
-        return leased(self.folder)
+        """Ids of the runs that have a lease, live or stale, by one look."""
+        try:
+            return {name.partition(".")[0] for name in os.listdir(self.folder) if not name.startswith(".")}
+        except FileNotFoundError:
+            return set()
+        except OSError as error:
+            raise _unusable(self.folder, error) from error
 
     def survey(self, ttl: float = TTL) -> tuple[set[str], dict[str, list[Held]]]:
         self.check()
-        live, stale = survey(self.folder, ttl)
-        return live, {run_id: list[Held](leases) for run_id, leases in stale.items()}
+        return survey(self.folder, ttl)
 
 
 @dataclass(frozen=True)
@@ -109,13 +102,17 @@ class Lease:
     def renew(self) -> None:
         """Beat. A disk in trouble shows when the record is written; the heartbeat need not die of it."""
         with contextlib.suppress(OSError):
-            if self.path.stat().st_ino == self.inode:
+            if self._mine():
                 os.utime(self.path)
 
     def release(self) -> None:
         with contextlib.suppress(OSError):
-            if self.path.stat().st_ino == self.inode:  # else it was taken over while this process was suspended
+            if self._mine():
                 self.path.unlink()
+
+    def _mine(self) -> bool:
+        """False where it was taken over while this process was suspended."""
+        return self.path.stat().st_ino == self.inode
 
 
 def claim(folder: Path, run_id: str, ttl: float = TTL) -> Lease | None:
@@ -143,17 +140,7 @@ def claim(folder: Path, run_id: str, ttl: float = TTL) -> Lease | None:
             path.unlink(missing_ok=True)
         return Lease(mine, inode)
     except OSError as error:
-        raise UserError(f"Cannot write leases in {folder}: {error.strerror or error}.") from error
-
-
-def leased(folder: Path) -> set[str]:
-    """Ids of the runs that have a lease, live or stale, by one look. Raises UserError where it cannot be read."""
-    try:
-        return {name.partition(".")[0] for name in os.listdir(folder) if not name.startswith(".")}
-    except FileNotFoundError:
-        return set()
-    except OSError as error:
-        raise UserError(f"Cannot read leases in {folder}: {error.strerror or error}.") from error
+        raise _unusable(folder, error) from error
 
 
 @contextlib.contextmanager
@@ -177,14 +164,14 @@ def heartbeat(leases: dict[str, Held], ttl: float = TTL) -> Iterator[None]:
             leases.popitem()[1].release()
 
 
-def survey(folder: Path, ttl: float = TTL) -> tuple[set[str], dict[str, list[Lease]]]:
+def survey(folder: Path, ttl: float = TTL) -> tuple[set[str], dict[str, list[Held]]]:
     """(run ids that a live process is busy with, run id -> its stale leases), for looking after a results folder.
 
     A stale lease is freed with `release`, which leaves it alone where it was taken over meanwhile.
     Raises UserError where the folder cannot be read.
     """
     live: set[str] = set()
-    stale: dict[str, list[Lease]] = {}
+    stale: dict[str, list[Held]] = {}
     try:
         for run_id in sorted({path.name.split(".")[0] for path in folder.glob("[!.]*.*.json")}):
             for path, seen in _files(folder, run_id).items():
@@ -193,14 +180,18 @@ def survey(folder: Path, ttl: float = TTL) -> tuple[set[str], dict[str, list[Lea
                 else:
                     stale.setdefault(run_id, []).append(Lease(path, seen[0]))
     except OSError as error:
-        raise UserError(f"Cannot look after the leases in {folder}: {error.strerror or error}.") from error
+        raise _unusable(folder, error) from error
     return live, stale
 
 
 # ------------------------------------------------------------------------------------------------- internals
 
-_Seen = tuple[int, int, dict[str, Any] | None]  # inode, modification time in ns, holder (None: unreadable)
-_GONE: _Seen = (-1, -1, None)
+_Seen = tuple[int, int, dict[str, Any]]  # inode, modification time in ns, holder (empty: unreadable)
+_GONE: _Seen = (-1, -1, {})
+
+
+def _unusable(folder: Path, error: OSError) -> UserError:
+    return UserError(f"Cannot write or read leases in {folder}: {error.strerror or error}.")
 
 
 def _files(folder: Path, run_id: str) -> dict[Path, _Seen]:
@@ -214,10 +205,10 @@ def _files(folder: Path, run_id: str) -> dict[Path, _Seen]:
         except FileNotFoundError:  # released between listing and opening
             continue
         try:
-            holder = json.loads(text)
+            holder = object_of(text)
         except ValueError:  # created this instant and not yet written, or its writer was killed in between
-            holder = None
-        seen[path] = (stat.st_ino, stat.st_mtime_ns, holder if isinstance(holder, dict) else None)
+            holder = {}
+        seen[path] = (stat.st_ino, stat.st_mtime_ns, holder)
     return seen
 
 
@@ -228,7 +219,7 @@ def _generation(path: Path) -> int:
 
 def _create(path: Path, ttl: float) -> int | None:
     """Create the lease file and return its inode, or None where another process was first."""
-    holder = {"nonce": uuid.uuid4().hex, "ttl": ttl, **_me(os.getpid())}
+    holder = {"nonce": uuid.uuid4().hex, "ttl": ttl, **me()}
     try:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
@@ -245,14 +236,17 @@ def _create(path: Path, ttl: float) -> int | None:
 
 def _alive(path: Path, seen: _Seen, ttl: float) -> bool:
     _, modified, holder = seen
-    if holder is not None:
-        if holder.get("machine") == machine() and start_time(holder.get("pid")) != holder.get("start"):
-            return False
-        own = holder.get("ttl")
-        ttl = own if isinstance(own, int | float) else ttl
-    return (
-        abs(_clock(path.parent) - modified) < ttl * 1e9
-    )  # a clock was set back: whoever lives beats by the new one soon
+    if is_dead(holder.get("machine"), holder.get("pid"), holder.get("start")):
+        return False
+    own = holder.get("ttl")
+    ttl = own if isinstance(own, int | float) else ttl
+    # abs: where the clock was set back, whoever lives beats by the new one soon.
+    return abs(_clock(path.parent) - modified) < ttl * 1e9
+
+
+def is_dead(of_machine: Any, pid: Any, start: Any) -> bool:
+    """Whether a holder was a process of this machine that has ended."""
+    return of_machine == machine() and start_time(pid) != start
 
 
 def _clock(folder: Path) -> int:
@@ -266,5 +260,6 @@ def _clock(folder: Path) -> int:
         probe.unlink(missing_ok=True)
 
 
-def _me(pid: int) -> dict[str, Any]:
+def me() -> dict[str, Any]:
+    pid = os.getpid()
     return {"host": socket.gethostname(), "machine": machine(), "pid": pid, "start": start_time(pid)}

@@ -19,18 +19,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from hycon.errors import UserError
 from hycon.files import temporary
-from hycon.host import machine, start_time
 from studies.store.database import Away, Connection, Storage
-from studies.store.leases import MARK, TTL, Held
+from studies.store.leases import MARK, TTL, Held, is_dead, me
 from studies.store.leases import survey as survey_files
+from studies.store.record import object_of
 
 TABLES = """
 SELECT pg_advisory_xact_lock(5209674231);  -- two may find that the tables are missing; any number of our own
@@ -109,29 +107,27 @@ class PostgresLeases:
         try:
             self.store = _identify(self.folder, self.connection)
         except Away as error:
-            raise UserError(f"The database of --storage cannot be used ({error}): check its URL.") from error
+            raise self.storage.unusable(error) from error
         self._refuse_files()  # again: one may have been claimed before the note was there to be seen
 
     def claim(self, run_id: str, ttl: float = TTL) -> RowLease | None:
         """The lease on `run_id`; None while another live process holds it, and while the database is away.
 
-        Raises UserError where the database has been away for storage.PATIENCE seconds.
+        Raises UserError where the database has been away for database.PATIENCE seconds.
         """
         if self.store is None:
             self.check()
         assert self.store is not None
         nonce = self.unsure.pop(run_id, None) or uuid.uuid4().hex
-        pid = os.getpid()
-        me = (socket.gethostname(), machine(), pid, start_time(pid))
         try:
             dead = nonce
             # Looked at first: most claims are of runs that others hold, and a refused CLAIM would write all the same.
             for held, silent, *holder in self.connection.ask(HOLDER, (self.store, run_id)):
-                if _dead(*holder):
+                if is_dead(*holder):
                     dead = held
                 elif held != nonce and not silent:
                     return None
-            won = self.connection.ask(CLAIM, (self.store, run_id, nonce, ttl, *me, dead))
+            won = self.connection.ask(CLAIM, (self.store, run_id, nonce, ttl, *me().values(), dead))
         except Away:
             self.unsure[run_id] = nonce
             self.connection.check_patience()
@@ -139,7 +135,7 @@ class PostgresLeases:
         return RowLease(self.connection, self.store, run_id, nonce) if won else None
 
     def leased(self) -> set[str]:
-        """None while the database is away: a claim tells."""
+        """Ids of the runs that have a lease; none while the database is away, which a claim reports in time."""
         if self.store is None:
             self.check()
         try:
@@ -149,19 +145,18 @@ class PostgresLeases:
 
     def survey(self, ttl: float = TTL) -> tuple[set[str], dict[str, list[Held]]]:
         """See studies.store.leases.survey; includes leases that were left as files before. Writes nothing."""
-        files, stale_files = survey_files(self.folder, ttl)
-        live, stale = set(files), {run_id: list[Held](leases) for run_id, leases in stale_files.items()}
+        live, stale = survey_files(self.folder, ttl)
         store = _known(self.folder)
         if store is None:
             return live, stale
         try:
             for run_id, nonce, silent, *holder in self.connection.ask(ALL, (store,)):
-                if silent or _dead(*holder):
+                if silent or is_dead(*holder):
                     stale.setdefault(run_id, []).append(RowLease(self.connection, store, run_id, nonce))
                 else:
                     live.add(run_id)
         except Away as error:
-            raise UserError(f"The database of --storage cannot be used ({error}): check its URL.") from error
+            raise self.storage.unusable(error) from error
         return live, stale
 
     def _refuse_files(self) -> None:
@@ -174,10 +169,6 @@ class PostgresLeases:
 
 
 # ------------------------------------------------------------------------------------------------- internals
-
-
-def _dead(of_machine: Any, pid: Any, start: Any) -> bool:
-    return of_machine == machine() and start_time(pid) != start
 
 
 def _identify(folder: Path, connection: Connection) -> str:
@@ -220,13 +211,10 @@ def _mark(folder: Path, store: str, database: str) -> bool:
 def _known(folder: Path) -> str | None:
     """The id of the results folder, None where its leases have never been in a database."""
     try:
-        store = json.loads((folder / MARK).read_bytes())["id"]
-        if not isinstance(store, str):
-            raise ValueError("no id")
+        return str(object_of((folder / MARK).read_bytes())["id"])
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UserError(f"Cannot read {folder / MARK}: {error.strerror or error}.") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError) as error:
         raise UserError(f"{folder / MARK} is damaged: stop what runs here, delete it, and try again.") from error
-    return store

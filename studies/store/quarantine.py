@@ -1,7 +1,7 @@
 """Damaged results are set aside, never deleted: <results>/quarantine/, where everything keeps its place.
 
-A run whose record cannot be read, or whose predictions are not the ones that its record names by sha256, counts as not
-done from then on and is made again. A published folder keeps no predictions at all; that is no damage.
+A run whose record cannot be read, or whose predictions do not have the sha256 of its record, counts as not done and is
+made again. A published folder keeps no predictions at all; that is no damage.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hycon.errors import UserError
-from studies.store.record import RunSpec
-from studies.store.run_store import RunStore
+from studies.store.record import Damage, RunSpec
+from studies.store.run_store import PREDICTIONS, RunStore
 
 QUARANTINE = "quarantine"
 
@@ -33,36 +33,28 @@ def set_aside_damaged(store: RunStore, specs: Iterable[RunSpec]) -> list[str]:
 
     What another live process is busy with is left to it. Raises UserError where the folder cannot be written.
     """
-    said = []
-    for spec in specs:
-        if damage(store, spec.id) is None:
-            continue
-        lease = store.claim(spec.id)
-        if lease is None:
+    sentences = []
+    for run_id in (spec.id for spec in specs):
+        if damage(store, run_id) is None or (lease := store.claim(run_id)) is None:
             continue
         try:
-            reason = damage(store, spec.id)  # looked at again: somebody may just have made it anew
-            if reason is not None:
-                quarantine(store.root, store.folder(spec.id).relative_to(store.root).as_posix())
-                store.damaged.pop(spec.id, None)
-                said.append(f"{reason} It was moved to {store.root / QUARANTINE} and is run again.")
+            if found := damage(store, run_id):  # looked at again: somebody may just have made it anew
+                quarantine(store.root, store.folder(run_id).relative_to(store.root).as_posix())
+                sentences.append(f"{found} It was moved to {store.root / QUARANTINE} and is run again.")
         except OSError as error:
-            raise UserError(f"Cannot move {store.folder(spec.id)} aside: {error.strerror or error}.") from error
+            raise UserError(f"Cannot move {store.folder(run_id)} aside: {error.strerror or error}.") from error
         finally:
             lease.release()
-    return said
+    return sentences
 
 
-def damage(store: RunStore, run_id: str) -> str | None:
-    """What is damaged about a finished run, as a sentence; None where nothing is, or where there is no such run."""
-    store.damaged.pop(run_id, None)
+def damage(store: RunStore, run_id: str) -> Damage | None:
+    """What is damaged about a run, its predictions included; None where nothing is, or where there is no such run."""
     record = store.get(run_id)
-    if record is None:
-        return store.damaged.get(run_id)
-    if record.predictions is None or not store.has_predictions(run_id):
-        return None
+    if record is None or record.predictions is None or not store.has_predictions(run_id):
+        return store.damage(run_id)
     try:
         store.predictions(run_id)
-    except UserError:
-        return f"The predictions of run {run_id} do not have the sha256 of their record."
+    except UserError:  # unreadable, of another sha256, or no arrays
+        return Damage(run_id, store.folder(run_id) / PREDICTIONS, "the file does not have the sha256 of the record")
     return None

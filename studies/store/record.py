@@ -5,12 +5,24 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from hycon.errors import UserError
 
 RECORD_VERSION = 1
+
+if TYPE_CHECKING:  # what code computes with
+    Metrics = dict[str, dict[str, dict[str, float]]]
+    Curve = list[dict[str, float]]
+else:  # what files may hold: null where a number is undefined, and the numbers of each emotion in place of one
+    Number = int | float | None
+    Metrics = dict[str, dict[str, dict[str, Number | dict[str, Number]]]]
+    Curve = list[dict[str, Number]]
 
 
 @dataclass(frozen=True)
@@ -38,13 +50,15 @@ class RunSpec:
     threads: int = 1
     suite: int = 1  # bumped when the training loop or the data preparation moves every model's numbers
 
-    @cached_property  # asked for thousands of times by whatever reads a whole results folder
+    @cached_property  # a whole results folder asks for thousands
     def id(self) -> str:
-        return hashlib.sha256(canonical(dataclasses.asdict(self)).encode()).hexdigest()[:16]
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return hashlib.sha256(canonical(values).encode()).hexdigest()[:16]
 
     @classmethod
-    def from_dict(cls, raw: dict[str, Any]) -> RunSpec:
-        return cls(**raw)
+    def from_dict(cls, raw: Any) -> RunSpec:
+        """Of parsed JSON. Raises ValueError where a field is missing or has another type than here."""
+        return msgspec.convert(raw, cls)
 
 
 @dataclass(frozen=True)
@@ -60,16 +74,16 @@ class RunRecord:
     spec: RunSpec
     status: str
     reason: str | None = None
-    metrics: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    metrics: Metrics = field(default_factory=dict)
     valid_loss: float | None = None
     best_epoch: int | None = None
-    curve: list[dict[str, float]] = field(default_factory=list)
+    curve: Curve = field(default_factory=list)
     parameters: int | None = None
     seconds: float | None = None
     seconds_per_epoch: float | None = None
     test_seconds: float | None = None  # forward pass over the test split
     peak_memory_mib: float | None = None
-    energy_joules: float | None = None  # of the whole device while it trained, where it tells: studies.engines.energy
+    energy_joules: float | None = None  # of the whole device meanwhile, if it has a counter: studies.engines.energy
     weights_sha256: str | None = None
     predictions: dict[str, str] | None = None
     device: str = ""
@@ -85,60 +99,59 @@ class RunRecord:
     def id(self) -> str:
         return self.spec.id
 
+    def predictions_are(self, content: bytes) -> bool:
+        """Whether a file has the sha256 of this run's predictions."""
+        return hashlib.sha256(content).hexdigest() == (self.predictions or {}).get("sha256")
+
     def to_dict(self) -> dict[str, Any]:
         return {"id": self.id, **dataclasses.asdict(self)}
 
     @classmethod
-    def from_dict(cls, raw: dict[str, Any]) -> RunRecord:
-        """Of parsed JSON. Raises ValueError, TypeError, KeyError or AttributeError where it is not as written here."""
-        known = {f.name for f in dataclasses.fields(cls)}
-        found = cls(**{k: v for k, v in raw.items() if k in known and k != "spec"}, spec=RunSpec.from_dict(raw["spec"]))
-        for name, value in (*vars(found.spec).items(), *vars(found).items()):
-            if name in _KINDS and not _KINDS[name](value):
-                raise ValueError(f"its {name} is not of its kind")
-        return found
+    def from_json(cls, content: bytes, run_id: str, status: str, name: str = "The record") -> RunRecord:
+        """The record of run `run_id` from its file, which `name` names in messages.
+
+        Raises ValueError where the content is damaged or another run's, and UserError where a newer suite wrote it.
+        """
+        raw = read_object(content, name, RECORD_VERSION, "record_version")
+        record = msgspec.convert(raw, cls)
+        if not raw.get("id") == run_id == record.id or record.status != status:
+            raise ValueError("it is not the record of this run")
+        return record
 
 
-def is_number(value: Any) -> bool:
-    """None counts: what is undefined is stored as null."""
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+@dataclass(frozen=True)
+class Damage:
+    """Why a run counts as not done although a file of it is there. reason: part of a sentence, without full stop."""
+
+    run: str
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path} is damaged ({self.reason}): the run counts as not done."
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+def object_of(content: bytes) -> dict[str, Any]:
+    """The JSON object in a file. Raises ValueError where it is damaged."""
+    try:
+        return msgspec.json.decode(content, type=dict[str, Any])
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ValueError(str(error)) from error
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def read_object(content: bytes, name: str, newest: int, version: str = "version") -> dict[str, Any]:
+    """`object_of` a file whose format has versions: `version` is the key, `newest` the last version known here.
 
-
-def is_object(value: Any, of: Callable[[Any], bool] = lambda _: True) -> bool:
-    return isinstance(value, dict) and all(isinstance(key, str) and of(item) for key, item in value.items())
-
-
-def _is_metric(value: Any) -> bool:
-    """A number, or an emotion's numbers."""
-    return is_number(value) or is_object(value, is_number)
-
-
-def is_list(value: Any, of: Callable[[Any], bool]) -> bool:
-    return isinstance(value, list) and all(map(of, value))
-
-
-_KINDS: dict[str, Callable[[Any], bool]] = {  # of the fields of RunSpec and RunRecord, for files that others wrote
-    **dict.fromkeys(("model", "text", "corpus", "data", "device", "status"), _is_text),
-    **dict.fromkeys(("version", "seed", "threads", "suite", "attempts"), _is_whole),
-    **dict.fromkeys(("config", "training"), is_object),
-    **dict.fromkeys(("encoder", "predictions"), lambda value: value is None or is_object(value, _is_text)),
-    **dict.fromkeys(("reason", "weights_sha256", "commit", "started"), lambda value: value is None or _is_text(value)),
-    **dict.fromkeys(("valid_loss", "parameters", "seconds", "seconds_per_epoch", "test_seconds"), is_number),
-    **dict.fromkeys(("best_epoch", "peak_memory_mib"), is_number),
-    "metrics": lambda value: is_object(value, lambda split: is_object(split, lambda own: is_object(own, _is_metric))),
-    "curve": lambda value: is_list(value, lambda epoch: is_object(epoch, is_number)),
-    "environment": lambda value: is_object(value, _is_text),
-    "failures": lambda value: is_list(value, _is_text),
-    "notes": lambda value: is_list(value, _is_text),
-}
+    Raises UserError, which begins with `name`, where a newer version of the suite wrote it.
+    """
+    raw = object_of(content)
+    found = raw.get(version, 0)
+    if isinstance(found, int) and found > newest:
+        raise UserError(
+            f"{name} was written by a newer version of this suite (its format has version {found}, this suite reads "
+            f"up to {newest}): upgrade, or use another results folder."
+        )
+    return raw
 
 
 def canonical(value: Any) -> str:

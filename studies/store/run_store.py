@@ -4,12 +4,11 @@
     <root>/runs/<id>/record.json       written last: a run is done if and only if it is there and readable
     <root>/runs/<id>/failed.json       the last failure and how often it was tried; removed once the run is done
     <root>/runs/<id>/log.txt           what the run printed, for looking into failures
-    <root>/runs/<id>/second-*.json     what a second worker measured, where that was not the same; see `put`
-    <root>/leases/                     who is busy with what, see studies.store.leases (with `storage`: only where
-    that is) <root>/queue/                      what is wanted, see studies.engines.queue
+    <root>/leases/                     who is busy with what, see studies.store.leases
+    <root>/queue/                      what is wanted, see studies.engines.queue
 
 Every file appears whole or not at all: temporary file, fsync, atomic rename, fsync of the folder. A killed process
-leaves at most a hidden temporary file, which the next writer of that run sweeps up.
+leaves at most a hidden temporary file, which the next writer of that run deletes.
 """
 
 from __future__ import annotations
@@ -19,12 +18,14 @@ import dataclasses
 import fcntl
 import hashlib
 import io
+import itertools
 import json
 import math
 import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,14 @@ from hycon.data.arrays import Damaged, read_npz
 from hycon.errors import UserError
 from hycon.files import sweep, temporary, write_atomic
 from studies.store.database import Storage
-from studies.store.leases import TTL, FileLeases, Held, Leases
+from studies.store.leases import TTL, FileLeases, Held
 from studies.store.leases_postgres import PostgresLeases
-from studies.store.record import RECORD_VERSION, RunRecord, RunSpec
+from studies.store.record import Damage, RunRecord, RunSpec
 
 PREDICTIONS = "predictions.npz"
 FOLDERS = ("runs", "leases", "queue", "studies")  # in which files are written
-SECOND = "second-"  # begins the name of a second result that is not the first
+DONE, FAILED = "record.json", "failed.json"
+STATUS = {DONE: "done", FAILED: "failed"}  # of the record in a file
 FAILURES = 20  # reasons of earlier attempts that a record keeps, the last ones; chosen here
 RESULT = ("metrics", "valid_loss", "best_epoch", "curve", "parameters", "weights_sha256", "predictions")
 
@@ -49,20 +51,19 @@ RESULT = ("metrics", "valid_loss", "best_epoch", "curve", "parameters", "weights
 class RunStore:
     """Records of runs under `root` (the results folder).
 
-    damaged: run id -> one sentence, filled while reading; such runs count as not done and are done again.
     storage: the database of the leases, and of Optuna's studies; None: both are files under `root`, too.
     """
 
     root: Path
-    damaged: dict[str, str] = field(default_factory=dict, compare=False)
     storage: Storage | None = field(default=None, compare=False)
-    leases: Leases = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root).absolute())
+
+    @cached_property
+    def leases(self) -> FileLeases | PostgresLeases:
         folder = self.root / "leases"
-        leases = FileLeases(folder) if self.storage is None else PostgresLeases(folder, self.storage)
-        object.__setattr__(self, "leases", leases)
+        return FileLeases(folder) if self.storage is None else PostgresLeases(folder, self.storage)
 
     def folder(self, run_id: str) -> Path:
         return self.root / "runs" / run_id
@@ -71,14 +72,23 @@ class RunStore:
 
     def get(self, run_id: str) -> RunRecord | None:
         """The record of a finished run, None where there is none. Raises UserError for a newer version's record."""
-        return self._read(run_id, "record.json", "done")
+        return self._record(run_id, DONE)
 
     def has(self, run_id: str) -> bool:
         return self.get(run_id) is not None
 
     def failed(self, run_id: str) -> RunRecord | None:
         """The last failure of a run that is not done: `reason`, and `attempts` over all commands so far."""
-        return None if self.has(run_id) else self._read(run_id, "failed.json", "failed")
+        return None if self.has(run_id) else self._record(run_id, FAILED)
+
+    def damage(self, run_id: str) -> Damage | None:
+        """What is damaged about a run: its record, or the note of its failure where it has no record."""
+        found = self._read(run_id, DONE) or self._read(run_id, FAILED)
+        return found if isinstance(found, Damage) else None
+
+    def damaged(self) -> list[Damage]:
+        """Every damaged run. They count as not done, and the next `bench run` makes them again."""
+        return [found for run_id in self.ids() if (found := self.damage(run_id))]
 
     def ids(self) -> list[str]:
         """Names of the run folders, in order, whether finished or not. Raises UserError where they cannot be read."""
@@ -90,18 +100,12 @@ class RunStore:
             raise UserError(f"Cannot read {self.root / 'runs'}: {error.strerror}.") from error
 
     def records(self) -> Iterator[RunRecord]:
-        """All finished runs, in the order of their ids. Damaged ones are left out and told in `damaged`."""
-        for run_id in self.ids():
-            record = self.get(run_id)
-            if record is not None:
-                yield record
+        """All finished runs, in the order of their ids, without those in `damaged`."""
+        yield from filter(None, map(self.get, self.ids()))
 
     def failures(self) -> Iterator[RunRecord]:
         """The last failure of every run that has failed and is not done."""
-        for run_id in self.ids():
-            record = self.failed(run_id)
-            if record is not None:
-                yield record
+        yield from filter(None, map(self.failed, self.ids()))
 
     def has_predictions(self, run_id: str) -> bool:
         """Whether the file is there; a published folder leaves it out."""
@@ -117,7 +121,7 @@ class RunStore:
             content = path.read_bytes()
         except OSError as error:
             raise UserError(f"Cannot read {path} ({error.strerror}): delete its folder and run it again.") from error
-        if hashlib.sha256(content).hexdigest() != record.predictions.get("sha256"):
+        if not record.predictions_are(content):
             raise UserError(f"{path} does not have the sha256 of its record: delete its folder and run it again.")
         try:
             return dict(read_npz(content))
@@ -129,9 +133,9 @@ class RunStore:
     def put(self, record: RunRecord, arrays: Mapping[str, np.ndarray]) -> RunRecord:
         """Store a finished run and return what is stored: the first record wins.
 
-        `predictions` of the record is filled in here, and so are `attempts` and `failures`: what failed before it. A
-        second record, of a worker that was so slow that its lease expired, is dropped where it says the same as the
-        first; where not, it is kept aside as second-<hash>.json, and the run's log names it.
+        `predictions` of the record is filled in here, and so are `attempts` and `failures`: what failed before it.
+        A second record comes from a worker so slow that its lease expired. It is dropped; where it has another result,
+        the run's log says in which fields.
         Raises UserError where it cannot be written; the run then counts as not done.
         """
         content = npz_bytes(arrays)
@@ -139,47 +143,40 @@ class RunStore:
             digest = {"file": PREDICTIONS, "sha256": hashlib.sha256(content).hexdigest()}
             first = self.get(record.id)
             if first is not None:
-                _keep_aside(folder, first, dataclasses.replace(record, status="done", predictions=digest))
+                _note_difference(folder, first, dataclasses.replace(record, status="done", predictions=digest))
                 return first
-            failure = self._read(record.id, "failed.json", "failed")
-            record = dataclasses.replace(record, status="done", predictions=digest, **_history(failure))
+            history = _history(self._record(record.id, FAILED))
+            record = dataclasses.replace(record, status="done", predictions=digest, **history)
             write_atomic(folder / PREDICTIONS, content)
-            write_atomic(folder / "record.json", _to_json(record))
-            with contextlib.suppress(FileNotFoundError):
-                (folder / "failed.json").unlink()
-            self.damaged.pop(record.id, None)
+            write_atomic(folder / DONE, _to_json(record))
+            (folder / FAILED).unlink(missing_ok=True)
         return record
 
-    def adopt(self, record: bytes, predictions: bytes | None) -> RunRecord:
+    def adopt(self, run_id: str, record: bytes, predictions: bytes | None) -> RunRecord:
         """Store a run finished elsewhere, its files as they are, and return the record that is stored afterwards:
         the first one wins, as in `put`. Predictions that a published folder left out are added to their record.
 
-        Raises UserError where it cannot be written; the run then counts as not done.
+        Raises ValueError where `record` is damaged, and UserError where it cannot be written.
         """
-        new = RunRecord.from_dict(json.loads(record))
-        with self._locked(new.id) as folder:
-            first = self.get(new.id)
+        new = RunRecord.from_json(record, run_id, "done")
+        with self._locked(run_id) as folder:
+            first = self.get(run_id)
             kept = first or new
-            wanted = (kept.predictions or {}).get("sha256")
-            fits = predictions is not None and hashlib.sha256(predictions).hexdigest() == wanted
+            path = folder / PREDICTIONS
             if first is None:
-                (folder / PREDICTIONS).unlink(missing_ok=True)  # left by a run that was killed
-            if predictions is not None and fits and not (folder / PREDICTIONS).exists():
-                write_atomic(folder / PREDICTIONS, predictions)
+                path.unlink(missing_ok=True)  # left by a run that was killed
+            if predictions is not None and not path.exists() and kept.predictions_are(predictions):
+                write_atomic(path, predictions)
             if first is None:
-                write_atomic(folder / "record.json", record)
-                with contextlib.suppress(FileNotFoundError):
-                    (folder / "failed.json").unlink()
-                self.damaged.pop(new.id, None)
+                write_atomic(folder / DONE, record)
+                (folder / FAILED).unlink(missing_ok=True)
         return kept
 
     def put_failed(self, spec: RunSpec, reason: str, **known: Any) -> RunRecord:
         """Note one more failed attempt, with whatever else is known of it (fields of RunRecord). Raises UserError."""
         with self._locked(spec.id) as folder:
-            before = self._read(spec.id, "failed.json", "failed")
-            record = RunRecord(spec, "failed", reason, **_history(before), **known)
-            write_atomic(folder / "failed.json", _to_json(record))
-            self.damaged.pop(spec.id, None)
+            record = RunRecord(spec, "failed", reason, **_history(self._record(spec.id, FAILED)), **known)
+            write_atomic(folder / FAILED, _to_json(record))
         return record
 
     def check_writable(self) -> None:
@@ -189,7 +186,7 @@ class RunStore:
             probe.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(probe, b"x" * 4096)
         except OSError as error:
-            raise _unwritable(self.root, error) from error
+            raise unwritable(self.root, error) from error
         finally:
             with contextlib.suppress(OSError):
                 probe.unlink()
@@ -199,12 +196,9 @@ class RunStore:
 
         Temporary files of a run go when it is written. Raises UserError where the leases cannot be read.
         """
-        for leases in self.leases.survey()[1].values():
-            for lease in leases:
-                lease.release()
-        for folder in (self.root, *(self.root / name for name in FOLDERS)):
-            sweep(folder)
-        for folder in (self.root / "corpora").glob("*/"):
+        for lease in itertools.chain.from_iterable(self.leases.survey()[1].values()):
+            lease.release()
+        for folder in (self.root, *(self.root / name for name in FOLDERS), *(self.root / "corpora").glob("*/")):
             sweep(folder)
 
     def claim(self, run_id: str, ttl: float = TTL) -> Held | None:
@@ -217,27 +211,20 @@ class RunStore:
 
     # ------------------------------------------------------------------------------------------ internals
 
-    def _read(self, run_id: str, name: str, status: str) -> RunRecord | None:
+    def _read(self, run_id: str, name: str) -> RunRecord | Damage | None:
         path = self.folder(run_id) / name
         try:
-            raw = json.loads(path.read_bytes())
-            version = raw.get("record_version", 0)
-            if version > RECORD_VERSION:
-                raise UserError(
-                    f"{path} was written by a newer version of this suite (record {version}, this one reads up to "
-                    f"{RECORD_VERSION}): upgrade, or give another folder with --results."
-                )
-            record = RunRecord.from_dict(raw)
-            if not raw.get("id") == run_id == record.id or record.status != status:
-                raise ValueError("it is not the record of this run")
+            return RunRecord.from_json(path.read_bytes(), run_id, STATUS[name], str(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise UserError(f"Cannot read {path}: {error.strerror}.") from error
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            self.damaged[run_id] = f"{path} is damaged ({error}): the run counts as not done."
-            return None
-        return record
+        except ValueError as error:
+            return Damage(run_id, path, str(error))
+
+    def _record(self, run_id: str, name: str) -> RunRecord | None:
+        found = self._read(run_id, name)
+        return found if isinstance(found, RunRecord) else None
 
     @contextlib.contextmanager
     def _locked(self, run_id: str) -> Iterator[Path]:
@@ -261,7 +248,7 @@ class RunStore:
             finally:
                 os.close(handle)
         except OSError as error:
-            raise _unwritable(folder, error) from error
+            raise unwritable(folder, error) from error
 
 
 def _history(failure: RunRecord | None) -> dict[str, Any]:
@@ -271,22 +258,13 @@ def _history(failure: RunRecord | None) -> dict[str, Any]:
     return {"attempts": failure.attempts + 1, "failures": [*failure.failures, failure.reason or ""][-FAILURES:]}
 
 
-def _keep_aside(folder: Path, first: RunRecord, second: RunRecord) -> None:
-    """Write down a second result of a run where it is another one."""
-    differing = [name for name in RESULT if _plain(getattr(first, name)) != _plain(getattr(second, name))]
-    if not differing:
-        return
-    content = _to_json(second)
-    name = f"{SECOND}{hashlib.sha256(content).hexdigest()[:8]}.json"
-    write_atomic(folder / name, content)
-    with contextlib.suppress(OSError), open(folder / "log.txt", "a") as log:
-        said = "a second worker finished this run with another result; the first one stands"
-        log.write(f"{name}: {said} (they differ in {', '.join(differing)})\n")
-
-
-def _plain(value: Any) -> Any:
-    """As it is after a round trip through JSON, so that a stored result can be compared with a new one."""
-    return json.loads(json.dumps(_finite(value)))
+def _note_difference(folder: Path, first: RunRecord, second: RunRecord) -> None:
+    """Note in the run's log that a second worker's result is not the stored one."""
+    stored, other = (json.loads(_to_json(record)) for record in (first, second))
+    if differing := ", ".join(name for name in RESULT if stored[name] != other[name]):
+        note = "A second worker finished this run with another result; the first one stands. They differ in "
+        with contextlib.suppress(OSError), open(folder / "log.txt", "a") as log:
+            log.write(f"{note}{differing}. See `bench verify {first.id}`.\n")
 
 
 def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -305,8 +283,7 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def _to_json(record: RunRecord) -> bytes:
-    text = json.dumps(_finite(record.to_dict()), indent=1, ensure_ascii=False, allow_nan=False)
-    return text.encode() + b"\n"
+    return (json.dumps(_finite(record.to_dict()), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def _finite(value: Any) -> Any:
@@ -318,5 +295,5 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _unwritable(path: Path, error: OSError) -> UserError:
+def unwritable(path: Path, error: OSError) -> UserError:
     return UserError(f"Cannot write to {path} ({error.strerror or error}): free space, or give another --results.")

@@ -12,11 +12,12 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from hycon.data.manifest import Manifest
-from hycon.errors import UserError
 from hycon.files import write_atomic
-from studies.store.record import canonical, is_list, is_object
-from studies.store.run_store import RunStore
+from studies.store.record import canonical, read_object
+from studies.store.run_store import RunStore, unwritable
 
 STUDY_VERSION = 1
 
@@ -28,7 +29,7 @@ class Study:
     row: the options that make the row what it is (HyCon-v2: beta).  options: what else was fixed, by the user or by
     the demo profile, epochs included.  draws: the configurations of the trials.
     trials: run ids, one a draw.  selected: index of the winner once it is known.  runs: the seeded runs' ids.
-    number: the row's `study`, from 0.
+    number: the row's `study`, from 0.  space: parameter -> its choices, None in studies from before it was kept.
     """
 
     model: str
@@ -46,19 +47,13 @@ class Study:
     runs: list[str] = field(default_factory=list)
     model_version: int = 0  # the model's VERSION; 0 in studies from before it was kept
     number: int = 0
+    space: dict[str, list[Any]] | None = None
     version: int = STUDY_VERSION
 
     @property
     def id(self) -> str:
-        key = [
-            self.model,
-            self.text,
-            self.data,
-            self.row,
-            self.options,
-            self.encoder and self.encoder["sha256"],
-            self.trials,
-        ]
+        encoder = self.encoder and self.encoder["sha256"]
+        key = [self.model, self.text, self.data, self.row, self.options, encoder, self.trials]
         return hashlib.sha256(canonical(key).encode()).hexdigest()[:16]
 
 
@@ -80,8 +75,7 @@ def write_result(store: RunStore, file: str, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, content)
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"Cannot write {path} ({reason}): free space, or give another --results.") from error
+        raise unwritable(path, error) from error
 
 
 def load_studies(store: RunStore) -> list[Study]:
@@ -90,27 +84,19 @@ def load_studies(store: RunStore) -> list[Study]:
     for path in sorted((store.root / "studies").glob("*.json")):
         try:
             studies.append(read_study(path.read_bytes(), str(path)))
-        except (ValueError, TypeError, AttributeError, RecursionError):
+        except ValueError:
             continue
     return studies
 
 
-def read_study(content: bytes, name: str = "it") -> Study:
-    """A study file. Raises UserError for one of a newer version; ValueError, TypeError or AttributeError where it is
-    damaged. name: what the sentence calls it."""
-    raw = json.loads(content)
-    if raw.get("version", 0) > STUDY_VERSION:
-        raise UserError(f"{name} was written by a newer version of this suite: upgrade.")
-    known = {f.name for f in dataclasses.fields(Study)}
-    study = Study(**{k: v for k, v in raw.items() if k in known})
-    texts = (study.model, study.text, study.corpus, study.data, study.device, study.profile)
-    kinds = [isinstance(text, str) for text in texts]
-    kinds += [is_object(study.row), is_object(study.options), study.encoder is None or is_object(study.encoder)]
-    kinds += [is_list(study.draws, is_object)]
-    kinds += [is_list(names, lambda name: isinstance(name, str)) for names in (study.trials, study.runs)]
-    kinds += [isinstance(number, int) for number in (study.model_version, study.number)]
-    if not all(kinds):
-        raise ValueError("a field of it is not of its kind")
+def read_study(content: bytes, name: str = "The study") -> Study:
+    """A study file, which `name` names in messages.
+
+    Raises ValueError where it is damaged, and UserError where a newer version of the suite wrote it.
+    """
+    study = msgspec.convert(read_object(content, name, STUDY_VERSION), Study)
+    if study.encoder is not None and "sha256" not in study.encoder:
+        raise ValueError("its encoder has no sha256")
     if study.selected is not None and study.selected not in range(min(len(study.trials), len(study.draws))):
         raise ValueError(f"its winner is {study.selected!r} of {len(study.trials)} trials")
     return study

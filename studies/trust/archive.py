@@ -1,17 +1,14 @@
 """`bench export` and `bench import-results`: results as one file, and back into any results folder.
 
-An export holds the records, predictions, failures and studies that were chosen, and the manifests of their corpora,
-never data of a corpus; predictions hold the labels of its validation and test split, so a published archive should be
-made without. An import checks the whole archive before it writes anything (studies.trust.tarball, and what each file
-must be), then adds what is missing, run by run, record last: killed at any point, it can be issued again. It never
-replaces a finished run.
+An export holds the records, predictions, failures and studies that were chosen, and the manifests of their corpora. It
+never holds data of a corpus; but predictions hold the labels of its validation and test split, so make an archive that
+you publish without them. An import checks the whole archive before it writes anything. Then it adds what is missing,
+run by run, record last: killed at any point, it can be issued again. It never replaces a finished run.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable
@@ -20,9 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from hycon.data.manifest import FORMAT_VERSION, Manifest
 from hycon.errors import UserError
-from studies.store.record import RECORD_VERSION, RunRecord
+from studies.store.record import RunRecord, read_object
 from studies.store.run_store import PREDICTIONS, RunStore
 from studies.store.study import Study, load_studies, read_study, write_result
 from studies.trust.tarball import MANIFEST, pack, unpack
@@ -32,6 +31,7 @@ NAMES = re.compile(
     r"|studies/(?P<study>[0-9a-f]{16})\.(?P<kind>json|journal)"
     r"|corpora/(?P<corpus>[a-z0-9][a-z0-9_-]{0,63})/manifest\.json"
 )
+WHAT = ("runs", "studies", "corpora", "failures")
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Exported:
 class Imported:
     """How many were added and were there already; `conflicts`: what is there and differs, one sentence each."""
 
-    added: dict[str, int] = field(default_factory=lambda: {"runs": 0, "studies": 0, "corpora": 0, "failures": 0})
-    present: dict[str, int] = field(default_factory=lambda: {"runs": 0, "studies": 0, "corpora": 0, "failures": 0})
+    added: dict[str, int] = field(default_factory=lambda: dict.fromkeys(WHAT, 0))
+    present: dict[str, int] = field(default_factory=lambda: dict.fromkeys(WHAT, 0))
     conflicts: list[str] = field(default_factory=list)
 
 
@@ -71,8 +71,8 @@ def export(
         for record in (*store.records(), *store.failures())
         if corpus in (None, record.spec.corpus) and (profile is None or record.id in named)
     ]
-    if store.damaged:
-        raise UserError(f"{next(iter(store.damaged.values())).rstrip('.')}; `bench doctor --repair` sets it aside.")
+    if damaged := store.damaged():
+        raise UserError(f"{str(damaged[0]).rstrip('.')}; `bench doctor --repair` sets it aside.")
     done = [record for record in chosen if record.status == "done"]
     if not done:
         which = "".join(f" of {w}" for w in (corpus, profile) if w)
@@ -127,58 +127,50 @@ def import_results(file: str | os.PathLike, store: RunStore) -> Imported:
 
 
 def _check(path: Path) -> None:
-    """Read the whole archive and refuse it for anything that is not as it must be."""
-    pending: dict[str, str] = {}  # run id -> sha256 of predictions that wait for their record
+    """Read the whole archive and refuse it for anything that is not as it must be. Raises UserError."""
+    pending: dict[str, str] = {}  # run id -> sha256 of predictions, which come before their record
     for name, content in unpack(path):
         if name == MANIFEST:
             continue
         match = NAMES.fullmatch(name)
         if match is None:
-            raise UserError(f"{path} is refused, nothing was imported: it holds {name!r}, no file of a results folder.")
+            raise _refused(path, f"it holds {name!r}, no file of a results folder")
         try:
-            if match["file"] == PREDICTIONS:
-                pending[match["run"]] = hashlib.sha256(content).hexdigest()
-            elif match["run"]:
-                record = _record(match["run"], "done" if match["file"] == "record.json" else "failed", content)
-                digest = pending.pop(record.id, None)
-                if digest and digest != (record.predictions or {}).get("sha256"):
-                    raise ValueError("its predictions are not those of its record")
-            elif match["kind"] == "json" and read_study(content).id != match["study"]:
-                raise ValueError("it is another study")
-            elif match["corpus"] and _manifest(content).name != match["corpus"]:
-                raise ValueError("it is another corpus's")
-        except UserError:
-            raise
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise UserError(f"{path} is refused, nothing was imported: {name!r} is damaged ({error}).") from error
+            _check_file(match, content, pending)
+        except ValueError as error:
+            raise _refused(path, f"{name!r} is damaged ({error})") from error
     if pending:
-        raise UserError(f"{path} is refused, nothing was imported: run {min(pending)} has predictions but no record.")
+        raise _refused(path, f"run {min(pending)} has predictions but no record")
 
 
-def _record(run_id: str, status: str, content: bytes) -> RunRecord:
-    raw = json.loads(content)
-    if raw.get("record_version", 0) > RECORD_VERSION:
-        raise UserError(f"Run {run_id} was written by a newer version of this suite, nothing was imported: upgrade.")
-    record = RunRecord.from_dict(raw)
-    if not raw.get("id") == run_id == record.id or record.status != status:
-        raise ValueError("it is not the record of this run")
-    return record
+def _refused(path: Path, reason: str) -> UserError:
+    return UserError(f"{path} is refused, nothing was imported: {reason}.")
+
+
+def _check_file(match: re.Match[str], content: bytes, pending: dict[str, str]) -> None:
+    """Raises ValueError where a file is damaged or not the one of its name, UserError where a newer suite wrote it."""
+    if match["file"] == PREDICTIONS:
+        pending[match["run"]] = hashlib.sha256(content).hexdigest()
+    elif match["run"]:
+        status = "done" if match["file"] == "record.json" else "failed"
+        record = RunRecord.from_json(content, match["run"], status, f"Run {match['run']}")
+        digest = pending.pop(record.id, None)
+        if digest and digest != (record.predictions or {}).get("sha256"):
+            raise ValueError("its predictions are not those of its record")
+    elif match["kind"] == "json" and read_study(content).id != match["study"]:
+        raise ValueError("it is another study")
+    elif match["corpus"] and _manifest(content).name != match["corpus"]:
+        raise ValueError("it is another corpus's")
 
 
 def _manifest(content: bytes) -> Manifest:
-    known = {f.name for f in dataclasses.fields(Manifest)}
-    manifest = Manifest(**{k: v for k, v in json.loads(content).items() if k in known})
-    if manifest.version > FORMAT_VERSION:
-        raise UserError(f"Corpus {manifest.name!r} was written by a newer version of this suite: upgrade.")
-    if not isinstance(manifest.files, dict):
-        raise ValueError("files is no object")
-    return manifest
+    return msgspec.convert(read_object(content, "The manifest of a corpus", FORMAT_VERSION), Manifest)
 
 
 def _add_run(store: RunStore, run_id: str, content: bytes, predictions: bytes | None, report: Imported) -> None:
     before = store.get(run_id)
-    kept = store.adopt(content, predictions)
-    new = _record(run_id, "done", content)
+    kept = store.adopt(run_id, content, predictions)
+    new = RunRecord.from_json(content, run_id, "done")
     if before is None and kept == new:
         report.added["runs"] += 1
     elif outcome(kept) == outcome(new):
@@ -237,7 +229,7 @@ def _add_corpus(store: RunStore, corpus: str, name: str, content: bytes, report:
         return
     try:
         same = _manifest(path.read_bytes()).sha256 == _manifest(content).sha256
-    except (ValueError, TypeError, AttributeError):
+    except ValueError:
         same = False
     if same:
         report.present["corpora"] += 1

@@ -9,6 +9,7 @@ left alone, and so is every temporary file that is younger than a lease may be s
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -21,27 +22,25 @@ from hycon.errors import UserError
 from studies.aggregate.comparability import described, mixture
 from studies.engines import queue
 from studies.search.draws import select
-from studies.search.ledger import whole
 from studies.store.leases import TTL, Held
-from studies.store.quarantine import quarantine
+from studies.store.quarantine import damage, quarantine
 from studies.store.record import RunRecord
-from studies.store.run_store import FOLDERS, PREDICTIONS, SECOND, RunStore
-from studies.store.study import read_study
+from studies.store.run_store import FOLDERS, PREDICTIONS, RunStore
+from studies.store.study import Study, read_study
 
 RUN_FILES = ("record.json", PREDICTIONS, "failed.json", "log.txt")
-STUDY_FILES = re.compile(r"[0-9a-f]{16}\.(json|journal|journal\.guard)")
-LOCK = re.compile(r"[0-9a-f]{16}\.journal\.lock.*")  # Optuna's, on a journal that is being written
-COMPARE = "the first stands; compare them, then delete this one"
+STUDY_FILES = re.compile(r"[0-9a-f]{16}\.(json|journal|journal\.guard)")  # guard: of earlier versions of this suite
+LOCK = re.compile(r"[0-9a-f]{16}\.journal\.lock.*")  # Optuna's, on a journal that one of its tools writes
 TEMPORARY = re.compile(r"\..*\.tmp|\.(probe|clock)-[0-9a-f]+")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """kind: temporary | damaged | predictions | second | unfinished | failed | stray | journal | lock | study | mixed |
-    lease | queue.
+    """kind: temporary | damaged | predictions | unfinished | failed | stray | journal | lock | study | mixed | lease |
+    queue.
 
-    path: below the results folder.  action: what repairing does, delete | quarantine | release, or None where a person
-    has to decide; `said` then says what to do.
+    path: below the results folder.  said: what is wrong, and what to do where `action` is None.
+    action: what `--repair` does, delete | quarantine | release; None where a person has to decide.
     """
 
     kind: str
@@ -141,52 +140,45 @@ def _run(store: RunStore, run_id: str, records: dict[str, RunRecord], held: set[
     if not folder.is_dir():
         yield Finding("stray", name, "no run's folder: move it elsewhere")
         return
-    store.damaged.pop(run_id, None)
     try:
         record = store.get(run_id)
-        failed = None if record else store.failed(run_id)
-    except UserError as error:
+        broken = None if record else store.damage(run_id)
+        failed = None if record or broken else store.failed(run_id)
+    except UserError as error:  # of a newer version
         held.add(run_id)
         yield Finding("damaged", name, str(error))
         return
-    if record or failed:
-        held.add(run_id)
     there = sorted(path.name for path in folder.iterdir())
     if record is not None:
         records[run_id] = record
         if "failed.json" in there:
             yield Finding("stray", f"{name}/failed.json", "an old failure of a run that is done now", "delete")
-    elif run_id in store.damaged:
-        reason = store.damaged[run_id].split(" is damaged ", 1)[-1].split(": the run counts", 1)[0]
-        yield Finding("damaged", name, f"its record cannot be read {reason}", "quarantine")
+    elif broken is not None:
+        yield Finding("damaged", name, f"{broken.path.name} cannot be read ({broken.reason})", "quarantine")
         return
     elif failed is not None:
         times = f"{failed.attempts} time{'s' if failed.attempts != 1 else ''}"
         yield Finding("failed", name, f"failed {times}: {failed.reason}; `bench run` tries it again")
     elif _old(folder):
-        what = ", ".join(there)
-        yield Finding("unfinished", name, f"no record ({what or 'empty'})", "quarantine" if there else "delete")
+        what = ", ".join(there) or "empty"
+        yield Finding("unfinished", name, f"no record ({what})", "quarantine" if there else "delete")
         return
+    if record or failed:
+        held.add(run_id)
     for other in there:
-        if other.startswith(SECOND):
-            yield Finding("second", f"{name}/{other}", "another result of this run, of a second worker: " + COMPARE)
-        elif other not in RUN_FILES and not TEMPORARY.fullmatch(other):
+        if other not in RUN_FILES and not TEMPORARY.fullmatch(other):
             yield Finding("stray", f"{name}/{other}", "no file of the suite: move it elsewhere")
 
 
 def _predictions(store: RunStore, records: dict[str, RunRecord]) -> Iterator[Finding]:
     """A published folder keeps none at all, which is no damage; a single file that is missing is."""
     named = [run_id for run_id, record in records.items() if record.predictions is not None]
-    kept = [run_id for run_id in named if (store.folder(run_id) / PREDICTIONS).exists()]
+    kept = set(filter(store.has_predictions, named))
     for run_id in named:
-        name = f"runs/{run_id}"
-        if run_id in kept:
-            try:
-                store.predictions(run_id)
-            except (UserError, ValueError, OSError):
-                yield Finding("predictions", name, "they do not have the sha256 of the record", "quarantine")
-        elif kept:
-            yield Finding("predictions", name, "they are gone: delete the folder to have the run made again")
+        if kept and run_id not in kept:
+            yield Finding("predictions", f"runs/{run_id}", "gone: delete the folder to have the run made again")
+        elif found := damage(store, run_id):
+            yield Finding("predictions", f"runs/{run_id}", found.reason, "quarantine")
 
 
 # ------------------------------------------------------------------------------------------------- studies
@@ -202,44 +194,59 @@ def _studies(store: RunStore, records: dict[str, RunRecord], held: set[str], bus
             if _old(path):
                 yield Finding("lock", name, "of a process that was killed while it wrote the journal", "delete")
         elif path.name.endswith((".torn", ".old")):
-            yield Finding("journal", name, "set aside by `bench run`, which has written it anew", "quarantine")
+            yield Finding("journal", name, "set aside by an earlier version of `bench run`", "quarantine")
         elif not STUDY_FILES.fullmatch(path.name):
             yield Finding("stray", name, "no file of the suite: move it elsewhere")
-        elif path.suffix == ".journal" and not whole(path):
+        elif path.suffix == ".journal" and not _whole(path):
             yield Finding("journal", name, "torn: Optuna cannot read past it; `bench run` writes it anew", "quarantine")
         elif path.suffix == ".json":
             yield from _study(store, path, records, held, busy)
 
 
+def _whole(journal: Path) -> bool:
+    """False where a line is torn: Optuna does not read past it."""
+    try:
+        content = journal.read_bytes()
+        return content[-1:] in (b"", b"\n") and all(json.loads(line) for line in content.splitlines())
+    except (ValueError, RecursionError):
+        return False
+
+
 def _study(store: RunStore, path: Path, records: dict[str, RunRecord], held: set[str], busy: bool) -> Iterator[Finding]:
-    """busy: somebody is running something here, so that what is to do may well be under way."""
     name = _below(store, path)
     try:
         study = read_study(path.read_bytes())
     except UserError as error:
         yield Finding("study", name, str(error))
         return
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError) as error:
+    except (ValueError, OSError) as error:
         yield Finding("study", name, f"damaged ({error}); `bench run` writes it anew", "quarantine")
         return
     if study.id != path.stem:
         yield Finding("study", name, f"holds study {study.id}", "quarantine")
         return
     what = f"{study.model}-{study.text} on {study.corpus}"
-    if study.selected is not None:
-        gone = [trial for trial in study.trials if trial not in held]
-        if gone:
-            shown = f"{len(gone)} of {len(study.trials)} trials are gone ({', '.join(t[:8] for t in gone[:3])})"
-            yield Finding("study", name, f"{what}: {shown}; `bench run` makes them again")
-        best = select((i, records.get(trial)) for i, trial in enumerate(study.trials))
-        if not gone and best is not None and best != study.selected:
-            said = f"trial {best} has the lower validation loss, but trial {study.selected} was selected"
-            yield Finding("study", name, f"{what}: {said}; `bench run` selects again")
-        missing = sum(run not in held for run in study.runs)
-        if 0 < missing < len(study.runs) and not busy:
-            yield Finding("study", name, f"{what}: {missing} of {len(study.runs)} seeded runs are gone or to do")
+    for sentence in _contradictions(study, records, held, busy):
+        yield Finding("study", name, f"{what}: {sentence}")
     if mixed := mixture(records[run] for run in study.runs if run in records):
         yield Finding("mixed", name, f"{what}: not averaged without --mixed: {described(mixed)}")
+
+
+def _contradictions(study: Study, records: dict[str, RunRecord], held: set[str], busy: bool) -> Iterator[str]:
+    """Where a study and the runs in the store disagree. busy: a command is running, which may be making the runs."""
+    if study.selected is None:
+        return
+    gone = [trial for trial in study.trials if trial not in held]
+    if gone:
+        some = ", ".join(trial[:8] for trial in gone[:3])
+        yield f"{len(gone)} of {len(study.trials)} trials are gone ({some}); `bench run` makes them again"
+    best = select((i, records.get(trial)) for i, trial in enumerate(study.trials))
+    if not gone and best is not None and best != study.selected:
+        lower = f"trial {best} has the lower validation loss, but trial {study.selected} was selected"
+        yield f"{lower}; `bench run` selects again"
+    missing = sum(run not in held for run in study.runs)
+    if 0 < missing < len(study.runs) and not busy:
+        yield f"{missing} of {len(study.runs)} seeded runs are gone or to do"
 
 
 def _corpora(store: RunStore) -> Iterator[Finding]:

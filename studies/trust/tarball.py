@@ -1,10 +1,10 @@
 """A .tar.gz of regular files with a manifest of their sha256, written reproducibly and read defensively.
 
 Written: the same files give the same bytes (sorted names, no times, owners or modes of this machine; plain ustar).
-`manifest.json` comes first and names every other file with size and sha256. Read: nothing of the archive is believed.
-Links, devices, directories, extended headers, names out of order or twice, files that the manifest does not name or
-that are longer, shorter or other than it says, and anything beyond the limits are refused by UserError, while at most
-one file is held in memory. Nothing is written here; what a name may be is the caller's to say.
+`manifest.json` comes first and names every other file with size and sha256. Read: nothing in the archive is believed.
+Refused are links, devices, directories, extended headers, names out of order or twice, files that are not as the
+manifest says, and anything beyond the limits. At most one file is held in memory. Which names are allowed is decided in
+studies.trust.archive.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ import os
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+
+import msgspec
 
 from hycon.errors import UserError
 from hycon.files import temporary
@@ -33,6 +36,25 @@ LARGEST_MANIFEST = 64 * 2**20
 LARGEST_ARCHIVE = 16 * 2**30
 MOST_FILES = 200_000
 BLOCK = tarfile.BLOCKSIZE
+
+
+class Refused(Exception):
+    """What in an archive is not as `bench export` writes it, as a part of a sentence without full stop."""
+
+
+@dataclass(frozen=True)
+class Member:
+    sha256: str
+    size: int  # bytes
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The archive's manifest, as far as reading it is concerned."""
+
+    format: str
+    version: int
+    files: dict[str, Member]
 
 
 def pack(path: Path, files: Mapping[str, Callable[[], bytes]], about: Mapping[str, Any]) -> int:
@@ -81,42 +103,43 @@ def unpack(path: Path) -> Iterator[tuple[str, bytes]]:
     """
     try:
         with open(path, "rb") as raw, gzip.GzipFile(fileobj=raw) as packed:
-            yield from _members(path, packed)
+            yield from _members(packed)
+    except Refused as error:
+        raise UserError(f"{path} is refused, nothing was imported: {error}.") from error
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path} cannot be read as an archive of `bench export`: {reason}.") from error
 
 
-def _members(path: Path, packed: BinaryIO | gzip.GzipFile) -> Iterator[tuple[str, bytes]]:
-    info = _header(path, packed)
+def _members(packed: gzip.GzipFile) -> Iterator[tuple[str, bytes]]:
+    info = _header(packed)
     if info is None or info.name != MANIFEST or info.size > LARGEST_MANIFEST:
-        raise _refused(path, f"it does not begin with a {MANIFEST}")
-    manifest = _content(path, packed, info)
-    files = _listed(path, manifest)
+        raise Refused(f"it does not begin with a {MANIFEST}")
+    manifest = _content(packed, info)
+    files = _listed(manifest)
     yield MANIFEST, manifest
     last = ""
-    while (info := _header(path, packed)) is not None:
-        name = info.name
-        if name not in files:
-            raise _refused(path, f"it holds {name!r}, which its manifest does not name")
+    while (info := _header(packed)) is not None:
+        name, member = info.name, files.pop(info.name, None)
         if name <= last:
-            raise _refused(path, f"it holds {name!r} twice or out of order")
-        if info.size != files[name]["size"]:
-            raise _refused(path, f"{name!r} has {info.size} bytes, its manifest says {files[name]['size']}")
-        content = _content(path, packed, info)
-        if hashlib.sha256(content).hexdigest() != files[name]["sha256"]:
-            raise _refused(path, f"{name!r} does not have the sha256 of its manifest")
+            raise Refused(f"it holds {name!r} twice or out of order")
+        if member is None:
+            raise Refused(f"it holds {name!r}, which its manifest does not name")
+        if info.size != member.size:
+            raise Refused(f"{name!r} has {info.size} bytes, its manifest says {member.size}")
+        content = _content(packed, info)
+        if hashlib.sha256(content).hexdigest() != member.sha256:
+            raise Refused(f"{name!r} does not have the sha256 of its manifest")
         yield name, content
         last = name
-        del files[name]
     if files:
-        raise _refused(path, f"{len(files)} files of its manifest are missing, such as {min(files)!r}")
+        raise Refused(f"{len(files)} files of its manifest are missing, such as {min(files)!r}")
     rest = packed.read(2**20)  # tar pads with zeros to 10 KiB
     if rest.strip(b"\0") or len(rest) == 2**20:
-        raise _refused(path, "something follows its end")
+        raise Refused("something follows its end")
 
 
-def _header(path: Path, packed: BinaryIO | gzip.GzipFile) -> tarfile.TarInfo | None:
+def _header(packed: gzip.GzipFile) -> tarfile.TarInfo | None:
     """The next header, None at the end. tarfile's own reader is not used: it follows extended headers of any size."""
     block = packed.read(BLOCK)
     if block == bytes(BLOCK):
@@ -124,42 +147,35 @@ def _header(path: Path, packed: BinaryIO | gzip.GzipFile) -> tarfile.TarInfo | N
     try:
         info = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
     except (tarfile.HeaderError, ValueError) as error:
-        raise _refused(path, f"it is torn or no tar file ({error})") from error
+        raise Refused(f"it is torn or no tar file ({error})") from error
     if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
-        raise _refused(path, f"{info.name!r} is not a plain file (a link, a folder, a device or an extended header)")
+        raise Refused(f"{info.name!r} is not a plain file (a link, a folder, a device or an extended header)")
     if info.size < 0:
-        raise _refused(path, f"{info.name!r} has {info.size} bytes")
+        raise Refused(f"{info.name!r} has {info.size} bytes")
     return info
 
 
-def _content(path: Path, packed: BinaryIO | gzip.GzipFile, info: tarfile.TarInfo) -> bytes:
+def _content(packed: gzip.GzipFile, info: tarfile.TarInfo) -> bytes:
     padded = -(-info.size // BLOCK) * BLOCK
     content = packed.read(padded)
     if len(content) != padded:
-        raise _refused(path, f"it ends within {info.name!r}")
+        raise Refused(f"it ends within {info.name!r}")
     return content[: info.size]
 
 
-def _listed(path: Path, manifest: bytes) -> dict[str, dict[str, Any]]:
-    """The manifest's files: name -> {"sha256", "size"}, within the limits."""
+def _listed(manifest: bytes) -> dict[str, Member]:
+    """The manifest's files by name, within the limits."""
     try:
-        raw = json.loads(manifest)
-        if raw["format"] != FORMAT:
-            raise ValueError(f"its format is {raw['format']!r}")
-        if raw["version"] > VERSION:
-            raise _refused(path, f"it was written by a newer version of this suite (archive {raw['version']}); upgrade")
-        files: dict[str, dict[str, Any]] = {
-            str(name): {"sha256": str(f["sha256"]), "size": int(f["size"])} for name, f in raw["files"].items()
-        }
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise _refused(path, f"its {MANIFEST} is none of `bench export` ({error})") from error
-    sizes = [f["size"] for f in files.values()]
-    if len(files) > MOST_FILES or max(sizes, default=0) > LARGEST_FILE or sum(sizes) > LARGEST_ARCHIVE:
-        raise _refused(path, f"it declares {len(files)} files of {sum(sizes)} bytes, beyond what is unpacked here")
+        contents = msgspec.json.decode(manifest, type=Contents)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise Refused(f"its {MANIFEST} is none of `bench export` ({error})") from error
+    if contents.format != FORMAT:
+        raise Refused(f"its {MANIFEST} is none of `bench export` (its format is {contents.format!r})")
+    if contents.version > VERSION:
+        raise Refused(f"a newer version of this suite wrote it (archive {contents.version}); upgrade")
+    sizes = [member.size for member in contents.files.values()]
+    if len(sizes) > MOST_FILES or max(sizes, default=0) > LARGEST_FILE or sum(sizes) > LARGEST_ARCHIVE:
+        raise Refused(f"it declares {len(sizes)} files of {sum(sizes)} bytes, beyond what is unpacked here")
     if min(sizes, default=0) < 0:
-        raise _refused(path, "it declares a negative size")
-    return files
-
-
-def _refused(path: Path, reason: str) -> UserError:
-    return UserError(f"{path} is refused, nothing was imported: {reason}.")
+        raise Refused("it declares a negative size")
+    return contents.files

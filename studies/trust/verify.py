@@ -21,10 +21,12 @@ import numpy as np
 
 from hycon.data.manifest import read_manifest
 from hycon.errors import UserError, nearest
+from studies.engines.executors import DEFAULT
 from studies.engines.machine import check_devices
+from studies.engines.options import EXECUTE
 from studies.registry import MODELS, literal
 from studies.store.record import RunRecord, RunSpec
-from studies.store.run_store import PREDICTIONS, RunStore
+from studies.store.run_store import RunStore
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,6 @@ class Verification:
     environment: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
 
 def find_run(store: RunStore, prefix: str) -> RunRecord:
     """The finished run whose id is or begins with `prefix`.
@@ -60,14 +59,12 @@ def find_run(store: RunStore, prefix: str) -> RunRecord:
         shown = ", ".join(found[:4]) + (", ..." if len(found) > 4 else "")
         raise UserError(f"{prefix!r} does not name one run: {shown}; give more of its id.")
     run_id = prefix if prefix in found else found[0]
-    record = store.get(run_id)
-    if record is not None:
+    if record := store.get(run_id):
         return record
-    failed = store.failed(run_id)
-    if failed is not None:
-        raise UserError(f"Run {run_id} failed ({failed.reason}): only finished runs can be verified.")
-    reason = store.damaged.get(run_id, f"Run {run_id} is not finished.")
-    raise UserError(f"{reason.rstrip('.')}: only finished runs can be verified.")
+    reason = store.damage(run_id) or f"Run {run_id} is not finished"
+    if failed := store.failed(run_id):
+        reason = f"Run {run_id} failed ({failed.reason})"
+    raise UserError(f"{str(reason).rstrip('.')}: only finished runs can be verified.")
 
 
 def verify(
@@ -78,8 +75,8 @@ def verify(
     device: str | None = None,
     encoders: Mapping[str, str] | None = None,
     workers: int = 1,
-    executor: str = "local",
-    execute: str = "studies.engines.one_run:execute",
+    executor: str = DEFAULT,
+    execute: str = EXECUTE,
     on_event: Callable[[Any], None] | None = None,
 ) -> list[Verification]:
     """Run each of `records` again and compare.
@@ -88,7 +85,6 @@ def verify(
     the pretrained text model, where its name alone does not lead to it.
     Raises UserError, before anything is run, where corpus, encoder, model version or device is not the run's.
     """
-    from hycon.pretrained import modules
     from studies.engines.run import run
 
     for record in records:
@@ -112,7 +108,6 @@ def verify(
             execute=execute,
             data_root=data,
             on_event=on_event,
-            preload=("torch", "studies.engines.preload", *modules({s.text for s in specs.values() if s.encoder})),
         )
         reasons = {spec.id: reason for spec, reason in summary.failed}
         return [_outcome(record, kept[record.id], specs[record.id], again, reasons) for record in records]
@@ -156,9 +151,7 @@ def _check_encoder(record: RunRecord, given: str | None) -> None:
 
 def _kept(store: RunStore, record: RunRecord) -> dict[str, np.ndarray] | None:
     """The run's predictions, None where they are not kept (published folders). Raises UserError for damaged ones."""
-    if record.predictions is None or not (store.folder(record.id) / PREDICTIONS).exists():
-        return None
-    return store.predictions(record.id)
+    return store.predictions(record.id) if record.predictions and store.has_predictions(record.id) else None
 
 
 # ------------------------------------------------------------------------------------------------- comparing
@@ -192,11 +185,11 @@ def _outcome(
 
 def _environment(before: RunRecord, now: RunRecord) -> Iterator[str]:
     """Device and versions that differ; what only one of the records knows is left out."""
-    pairs = [("device", before.device, now.device)]
-    pairs += [(k, before.environment[k], now.environment[k]) for k in before.environment if k in now.environment]
-    for name, then, found in pairs:
-        if then != found and not (name == "torch" and found.startswith(f"{then}+")):  # older records tell no build
-            yield f"{name}: {then or 'not recorded'} then, {found} now"
+    then, found = ({"device": record.device, **record.environment} for record in (before, now))
+    for name in (name for name in then if name in found):
+        build_untold = name == "torch" and found[name].startswith(f"{then[name]}+")  # as in older records
+        if found[name] != then[name] and not build_untold:
+            yield f"{name}: {then[name] or 'not recorded'} then, {found[name]} now"
 
 
 def _weights(before: RunRecord, now: RunRecord) -> Iterator[str]:
@@ -232,16 +225,12 @@ def _predictions(before: Mapping[str, np.ndarray], now: Mapping[str, np.ndarray]
 
 def _gap(then: np.ndarray, found: np.ndarray) -> str:
     """ "3 of 686 utterances, by at most 2.4e-07"; equal numbers of other bits (-0) count as well."""
-    bits = [
-        np.frombuffer(a.tobytes(), np.uint8).reshape(a.shape[0] if a.ndim else 1, -1) if a.size else a
-        for a in (then, found)
-    ]
-    rows = int((bits[0] != bits[1]).any(axis=1).sum())
-    said = f"{rows} of {len(bits[0])} utterances"
-    if then.dtype.kind in "fiu":
-        gap = np.abs(then.astype(np.float64) - found.astype(np.float64))
-        said += f", by at most {np.nanmax(gap):.3g}" if not np.isnan(gap).all() else ", not a number in one of them"
-    return said
+    pairs = list(zip(np.atleast_1d(then), np.atleast_1d(found), strict=True))
+    count = f"{sum(a.tobytes() != b.tobytes() for a, b in pairs)} of {len(pairs)} utterances"
+    if then.dtype.kind not in "fiu":
+        return count
+    gap = np.abs(then.astype(np.float64) - found.astype(np.float64))
+    return f"{count}, {'not a number in one of them' if np.isnan(gap).all() else f'by at most {np.nanmax(gap):.3g}'}"
 
 
 def _numbers(before: RunRecord, now: RunRecord) -> Iterator[str]:

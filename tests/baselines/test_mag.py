@@ -5,54 +5,21 @@ from dataclasses import replace
 
 import pytest
 import torch
-from recorded import GOLDEN
+from recorded import GOLDEN, compare_mag
 from safetensors.torch import load_file
 from torch import nn
 
-from baselines.mag import NEEDS_POOLER, Config, Gate, Model
-from hycon.data.batch import Batch, Layout
-from hycon.data.ragged import Ragged
+from baselines.mag import Gate
 from hycon.errors import UserError
 from hycon.pretrained import DEMO, identify
 from hycon.text import PretrainedText
 from studies.registry import build_model, resolve
 
-TINY = {
-    "vocab_size": 20,
-    "hidden_size": 12,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 3,
-    "intermediate_size": 16,
-    "max_position_embeddings": 8,
-}
 MOSI = {"text": 768, "audio": 74, "vision": 47}
-BETA = 0.4
-
-
-def compare_recorded(recorded):
-    from transformers import BertConfig, BertModel
-
-    text = PretrainedText(BertModel(BertConfig(**TINY), add_pooling_layer=NEEDS_POOLER), "bert")
-    net = Model(Config(beta_shift=BETA), {"text": 12, "audio": 4, "vision": 3}, text).eval()
-    net.load_state_dict({k.removeprefix("weight."): v for k, v in recorded.items() if k.startswith("weight.")})
-    lengths = recorded["lengths"].tolist()
-    rows = {
-        m: Ragged.from_list([x[:n] for x, n in zip(recorded[m], lengths, strict=True)])
-        for m in ("ids", "audio", "vision")
-    }
-    layout = Layout(dict.fromkeys(("text", "audio", "vision"), 8), tokens=True)
-    batch = Batch(rows["ids"], rows["audio"], rows["vision"], torch.zeros(len(lengths)), layout)
-    prediction = net(batch).prediction
-    torch.testing.assert_close(prediction, recorded["prediction"], atol=1e-5, rtol=0)
-    names, weights = zip(*net.named_parameters(), strict=True)
-    gradients = torch.autograd.grad(prediction.sum(), weights)
-    for name, found in zip(names, gradients, strict=True):
-        expected = recorded[f"gradient.{name}"]
-        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4, msg=lambda text, n=name: f"{n}: {text}")
 
 
 def test_same_numbers_as_mmsa():
-    compare_recorded(load_file(GOLDEN / "mag.safetensors"))
+    compare_mag(load_file(GOLDEN / "mag.safetensors"))
 
 
 @pytest.mark.parametrize(("text", "expected"), [("bert", 110_853_121), ("xlnet", 118_679_809)])

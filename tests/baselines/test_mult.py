@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from recorded import DIMS, GOLDEN, compare
+from recorded import DIMS, GOLDEN, compare, compare_mult_shorter
 from safetensors.torch import load_file
 
 from hycon.data.batch import Batch, Layout
@@ -36,27 +36,10 @@ def small(**config):
     return build_model("mult", text="features", dims=DIMS, **{**SMALL, **config})
 
 
-def compare_shorter(recorded, **options):
-    """Utterances cut to lengths.*: by default each is encoded as if alone; with attend_padding, padded with zeros."""
-    weights = {k.removeprefix("weight."): v for k, v in recorded.items() if k.startswith("weight.")}
-    lengths = {m: recorded[f"lengths.{m}"] for m in DIMS}
-    inputs = {
-        m: Ragged.from_list([x[:n] for x, n in zip(recorded[f"input.{m}"], lengths[m].tolist(), strict=True)])
-        for m in DIMS
-    }
-    layout = Layout({m: recorded[f"input.{m}"].shape[1] for m in DIMS})
-    batch = Batch(**inputs, label=torch.zeros(3), layout=layout)
-    for attend_padding, expected in ((False, recorded["alone"]), (True, recorded["padded"])):
-        net = build_model("mult", text="features", dims=DIMS, attend_padding=attend_padding, **options).eval()
-        net.load_state_dict(weights)
-        torch.testing.assert_close(net(batch).prediction, expected, atol=1e-5, rtol=0)
-    assert (recorded["alone"] - recorded["padded"]).abs().min() > 1e-3
-
-
 def test_same_numbers_as_mmsa():
     recorded = load_file(GOLDEN / "mult.safetensors")
     compare(recorded, "mult", **RECORDED)
-    compare_shorter(recorded, **RECORDED)
+    compare_mult_shorter(recorded, **RECORDED)
 
 
 @pytest.mark.parametrize(

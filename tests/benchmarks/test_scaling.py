@@ -10,10 +10,10 @@ from fake_execute import spec
 
 from studies.engines import queue
 from studies.engines.backlog import Backlog, Summary
-from studies.engines.durations import Durations, alike, longest_first
-from studies.engines.options import Cluster
+from studies.engines.history import History, kind_of, longest_first
+from studies.engines.options import How
 from studies.engines.run import run
-from studies.engines.slurm import How, _publish_again
+from studies.engines.slurm import _publish_again
 from studies.store.leases import claim
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
@@ -41,27 +41,27 @@ def runs(tmp_path):
 
 def backlog(runs, pending, *records):
     before = {spec.id: 0 for spec in pending}
-    return Backlog(runs, list(pending), before, Summary(), lambda event: None, durations=Durations(records))
+    return Backlog(runs, list(pending), before, Summary(), lambda event: None, history=History(records))
 
 
 # ------------------------------------------------------------------------------------------------ which run is next
 
 
 def test_the_longest_expected_first_and_one_of_each_unknown_kind_before():
-    known = Durations([took(1.0, of("short")), took(9.0, of("long")), took(2.0, of("long", 1)), took(5.0, of("mid"))])
+    known = History([took(1.0, of("short")), took(9.0, of("long")), took(2.0, of("long", 1)), took(5.0, of("mid"))])
     short, long, mid = of("short", 7), of("long", 7), of("mid", 7)
     new = [of("new", n) for n in range(3)]
     other = of("other", 7)
     given = [short, new[0], long, new[1], other, mid, new[2]]
     assert longest_first(given, known) == [new[0], other, long, mid, short, new[1], new[2]]
-    assert longest_first(given, known, {alike(new[0])}) == [other, long, mid, short, *new]
-    assert longest_first(new, Durations()) == new  # nothing known of any: as given
+    assert longest_first(given, known, {kind_of(new[0])}) == [other, long, mid, short, *new]
+    assert longest_first(new, History()) == new  # nothing known of any: as given
 
 
 def test_what_has_no_duration_teaches_nothing():
     failed = RunRecord(of("a"), "failed", "boom", seconds=9.0)
-    assert Durations([failed, took(None, of("a"))]).longest(of("a")) is None
-    assert Durations([took(1.0, of("a")), took(4.0, of("a", 1))]).mean(of("a", 2)) == 2.5
+    assert History([failed, took(None, of("a"))]).longest(of("a")) is None
+    assert History([took(1.0, of("a")), took(4.0, of("a", 1))]).mean(of("a", 2)) == 2.5
 
 
 def test_every_engine_starts_runs_in_that_order(runs, tmp_path):
@@ -125,7 +125,7 @@ def test_watching_costs_one_look_for_all_that_has_not_begun(runs):
 def test_publishing_again_costs_one_look_for_all_that_is_there(runs, tmp_path, monkeypatch):
     specs = [spec(n) for n in range(50)]
     given = backlog(runs, specs)
-    how = How(1, ("cpu",), "fake_execute:execute", str(tmp_path), (), Cluster())
+    how = How(execute="fake_execute:execute", data_root=tmp_path)
     _publish_again(given, how)
     assert queue.waiting(runs) == {s.id for s in specs}
     (runs.root / "queue" / f"{specs[0].id}.json").unlink()

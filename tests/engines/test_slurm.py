@@ -134,7 +134,8 @@ def test_workers_that_may_not_requeue_are_replaced(go, runs, tmp_path, submitted
     specs = eval(LONG)
     summary = go(specs, Cluster(time=1, sbatch={"no-requeue": True}))
     assert len(summary.done) == 16, logs(runs)
-    assert sum(submitted) > 2 and "not requeued: scontrol failed" in logs(runs)
+    assert sum(submitted) > 2
+    assert "not requeued: scontrol failed" in logs(runs)
     assert Counter(executed(tmp_path)) == dict.fromkeys([s.id for s in specs], 1)
 
 
@@ -144,7 +145,8 @@ def test_a_time_limit_that_cuts_workers_loses_nothing(go, runs, tmp_path, submit
     cut = Cluster(time=5, setup=["unset SLURM_JOB_END_TIME"], sbatch={"time": 1})
     summary = go(specs, cut)
     assert {s.id for s in summary.done} == {s.id for s in specs}, logs(runs)
-    assert "DUE TO TIME LIMIT" in logs(runs) and sum(submitted) > 2
+    assert "DUE TO TIME LIMIT" in logs(runs)
+    assert sum(submitted) > 2
     assert list(runs.failures()) == list((runs.root / "leases").iterdir()) == []
 
 

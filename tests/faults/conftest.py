@@ -47,7 +47,9 @@ def undisturbed(host, tmp_path_factory) -> Undisturbed:
     session = place.start(*RUN, *FINAL)
     assert session.end() == 0, session.text
     seconds = time.monotonic() - began
-    assert set(place.executed().values()) == {1} and len(place.records()) == RUNS and place.hidden() == []
+    assert set(place.executed().values()) == {1}
+    assert len(place.records()) == RUNS
+    assert place.hidden() == []
     return Undisturbed(place, seconds, session.text)
 
 

@@ -24,7 +24,8 @@ def test_misbehaving_trainings(place, recovers):
         assert (
             len([line for line in session.text.splitlines() if line.startswith("bench: run ") and reason in line]) == 1
         )
-    assert session.text.count("killed by signal 9 (out of memory?)") == 1 and "retry" in session.text
+    assert session.text.count("killed by signal 9 (out of memory?)") == 1
+    assert "retry" in session.text
     recovers(place)
 
 
@@ -36,7 +37,8 @@ def test_out_of_memory_beside_another_run_and_alone(place, recovers):
     told = [line for line in session.text.splitlines() if "out of memory: " in line and "MemoryError" in line]
     assert [line.split()[0] for line in told[:2]] == ["retry", "failed"]
     assert "; 1 other ran beside it, from here on at most 1 at a time" in told[0]
-    assert "; nothing ran beside it" in told[1] and told[-1].startswith("bench: run ")
+    assert "; nothing ran beside it" in told[1]
+    assert told[-1].startswith("bench: run ")
     failed = {run: json.loads(content)["failures"] for run, content in place.records().items()}
     assert [len(reasons) for reasons in failed.values() if reasons] == [1]
     recovers(place)
@@ -49,8 +51,10 @@ def test_ctrl_c_and_sigterm_cancel_the_queue(place, recovers, number):
     wait_for(lambda: len(place.workers()) == 6)
     time.sleep(0.3)
     os.killpg(session.pid, number)
-    assert session.end() == 130 and session.text.endswith("the same command goes on from here.\n")
-    assert len(place.records()) == 4 and place.hidden() == []
+    assert session.end() == 130
+    assert session.text.endswith("the same command goes on from here.\n")
+    assert len(place.records()) == 4
+    assert place.hidden() == []
     recovers(place)
 
 
@@ -58,7 +62,8 @@ def test_two_drivers_on_the_same_table(undisturbed, place, recovers):
     sessions = [place.start(*RUN, "--quiet", "--format", "json") for _ in range(2)]
     assert [session.end() for session in sessions] == [0, 0]
     assert [session.text for session in sessions] == [undisturbed.table] * 2
-    assert len(place.executed()) == RUNS and set(place.executed().values()) == {1}
+    assert len(place.executed()) == RUNS
+    assert set(place.executed().values()) == {1}
     recovers(place)
 
 
@@ -98,7 +103,8 @@ def test_a_disk_that_is_full_or_read_only_in_mid_run(place, recovers, kind):
             remount(place, "ro")
         assert session.end() == 2, session.text
         last = session.text.splitlines()[-1]
-        assert last.startswith("bench: Cannot write") and "Traceback" not in session.text
+        assert last.startswith("bench: Cannot write")
+        assert "Traceback" not in session.text
         assert ("No space left" if kind == "full" else "Read-only file system") in last
         assert len(place.records()) < RUNS
         remount(place, "rw,size=8000k")
@@ -134,9 +140,12 @@ def test_a_damaged_file_is_found_told_and_made_again(undisturbed, place, recover
     session = place.start(*RUN, "--quiet", "--format", "json")
     assert session.end() == 0
     said, table = session.text.split("\n", 1)
-    assert said.startswith("bench: ") and path.parent.name in said and "quarantine" in said
+    assert said.startswith("bench: ")
+    assert path.parent.name in said
+    assert "quarantine" in said
     assert table == undisturbed.table
-    assert list(place.executed()) == [path.parent.name] and path.read_bytes() == content
+    assert list(place.executed()) == [path.parent.name]
+    assert path.read_bytes() == content
     assert place.records().items() >= intact.items()
     assert (place.folder / "results" / "quarantine" / "runs" / path.parent.name / file).exists()
     recovers(place)
@@ -155,8 +164,10 @@ def test_a_byte_of_the_corpus_is_corrupted(place, recovers):
     content = corpus.read_bytes()
     corpus.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     session = place.start(*RUN)
-    assert session.end() == 2 and "does not have the sha256 of its manifest" in session.text
-    assert session.text.count("\n") == 1 and not (place.folder / "results").exists()
+    assert session.end() == 2
+    assert "does not have the sha256 of its manifest" in session.text
+    assert session.text.count("\n") == 1
+    assert not (place.folder / "results").exists()
     corpus.write_bytes(content)
     recovers(place)
 

@@ -85,9 +85,9 @@ def record():
 
 
 def test_same_numbers():
-    from test_mag import compare_recorded
+    from recorded import compare_mag
 
-    compare_recorded(record())
+    compare_mag(record())
 
 
 if __name__ == "__main__":

@@ -102,14 +102,13 @@ def record(positions: bool = True, steps: dict[str, int] = STEPS, future_mask: b
 @pytest.mark.parametrize("future_mask", [True, False])
 @pytest.mark.parametrize("steps", [STEPS, dict.fromkeys(DIMS, 7)], ids=["unaligned", "aligned"])
 def test_same_numbers(positions, future_mask, steps):
-    from recorded import compare
-    from test_mult import compare_shorter
+    from recorded import compare, compare_mult_shorter
 
     found = record(positions, steps, future_mask)
     options = {**SIZES, "same_length": False, "positions": positions, "future_mask": future_mask}
     compare(found, "mult", **options)
     if steps == STEPS:
-        compare_shorter(found, **options)
+        compare_mult_shorter(found, **options)
 
 
 if __name__ == "__main__":

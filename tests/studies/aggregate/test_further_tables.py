@@ -16,7 +16,8 @@ from studies.aggregate.render import render
 from studies.aggregate.table import study_of, table_result
 from studies.lookup import pick_rows, table_spec
 from studies.registry import search_space
-from studies.search.run import repeat_specs, run_rows, trial_specs
+from studies.search.plan import repeat_specs, trial_specs
+from studies.search.run import run_rows
 from studies.statistics.cell import CellStat
 from studies.statistics.spread import Spread, spread
 from studies.store.record import RunRecord

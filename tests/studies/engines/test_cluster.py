@@ -10,8 +10,8 @@ from fake_execute import executed, spec
 from hycon.errors import UserError
 from studies.cli import main
 from studies.engines import queue, ray, slurm
-from studies.engines.backlog import Backlog, How, Summary
-from studies.engines.options import Cluster, read_cluster
+from studies.engines.backlog import Backlog, Summary
+from studies.engines.options import Cluster, How, read_cluster
 from studies.engines.queue_worker import Limits, work
 from studies.engines.run import run
 from studies.store.run_store import RunStore
@@ -29,7 +29,7 @@ reservation = "night"
 
 
 def how(**cluster):
-    return How(4, ("cpu",), "fake_execute:execute", "/data", (), Cluster(**cluster))
+    return How(workers=4, execute="fake_execute:execute", data_root="/data", cluster=Cluster(**cluster))
 
 
 # ------------------------------------------------------------------------------------------------ options
@@ -46,11 +46,14 @@ def test_the_file_and_what_is_given_over_it(tmp_path):
 @pytest.mark.parametrize(
     "text, sentence",
     [
-        ("partion = 'gpu'", "no key 'partion'; nearest: partition"),
+        ("partion = 'gpu'", "Unknown key 'partion' in .*lab.toml; nearest: partition"),
         ("time = '2h'", "time is '2h'; expected int"),
-        ("time = 0", "expected more than 0"),
+        ("time = 0", "time is 0; expected int >= 1"),
         ("cpus = true", "cpus is True"),
-        ("gpus = -1", "gpus is -1"),
+        ("gpus = -1", "gpus is -1; expected float >= 0"),
+        ("slots = 0", "slots is 0; expected a number of at least 1, or auto"),
+        ("slots = true", "slots is True; expected a number"),
+        ("setup = [1]", "setup is .*expected str, got int"),
         ("time = ", "no TOML file"),
     ],
 )
@@ -65,7 +68,7 @@ def test_mistakes_in_the_file(tmp_path, text, sentence):
     [
         (["--cluster-set", "time=3"], "are for ray and slurm, not for local"),
         (["--executor", "slurm", "--cluster", "nowhere.toml"], "Cannot read nowhere.toml"),
-        (["--executor", "slurm", "--cluster-set", "tme=3"], "no key 'tme'"),
+        (["--executor", "slurm", "--cluster-set", "tme=3"], "Unknown key 'tme' in --cluster-set"),
         (["--executor", "ray", "--cluster-set", "time"], "KEY=VALUE"),
     ],
 )
@@ -98,7 +101,7 @@ def test_what_sbatch_is_asked_for(tmp_path):
 
 def test_the_devices_and_the_time_of_a_job(monkeypatch):
     monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
-    gpu = How(1, ("cuda",), "", "", (), Cluster(gpus=2))
+    gpu = How(devices=("cuda",), cluster=Cluster(gpus=2))
     assert slurm.devices_in_job(gpu) == ["cuda:0", "cuda:1"]
     assert slurm.devices_in_job(how(gpus=2)) == ["cpu"]
     assert slurm.seconds_left(2) == 90.0
@@ -148,7 +151,8 @@ class Executor:
         self.runs, self.works, self.submitted = runs, works, []
 
     def map_array(self, function, roots, hows, storages):
-        assert function is slurm.pull_worker and set(roots) == {str(self.runs.root)} and set(storages) == {None}
+        assert function is slurm.pull_worker
+        assert (set(roots), set(storages)) == ({str(self.runs.root)}, {None})
         self.submitted.append(len(roots))
         if self.works:
             limits = Limits(idle=0, once=len(self.submitted) == 1)
@@ -242,11 +246,12 @@ def test_without_an_address_ray_starts_here_and_looks_for_no_older_cluster(monke
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if environment:
         monkeypatch.setenv("RAY_ADDRESS", environment)
-    assert ray._connect(given) == (fake, True) and seen == [used]
+    assert ray._connect(given) == (fake, True)
+    assert seen == [used]
 
 
 def test_a_task_does_one_run(runs, tmp_path):
-    task = How(8, ("cuda:3",), "fake_execute:execute", str(tmp_path), (), Cluster())
+    task = How(workers=8, devices=("cuda:3",), execute="fake_execute:execute", data_root=tmp_path)
     ray.run_one(spec(0), str(runs.root), 0, task, 60.0)
     assert runs.has(spec(0).id)
     assert list((runs.root / "leases").iterdir()) == []

@@ -8,9 +8,10 @@ import torch
 
 from hycon.data import convert, load
 from studies.engines.one_run import execute
-from studies.engines.run import run
+from studies.engines.run import How, run
 from studies.lookup import Profile
-from studies.search.run import Setting, run_table, trial_specs
+from studies.search.plan import Setting, trial_specs
+from studies.search.run import run_table
 from studies.store.run_store import RunStore
 from studies.tables import Row
 
@@ -54,7 +55,7 @@ def test_workers_order_and_engine_change_nothing(corpora, tmp_path):
         ("two", specs, {"executor": "local", "workers": 2}),
     ):
         store = RunStore(tmp_path / name)
-        assert not run(order, store, data_root=corpora, preload=("torch", "studies.engines.preload"), **how).failed
+        assert not run(order, store, data_root=corpora, **how).failed
         found.append(
             {s.id: (fixed(store.get(s.id)), (store.folder(s.id) / "predictions.npz").read_bytes()) for s in specs}
         )
@@ -84,7 +85,8 @@ def test_permuted_test_labels_change_no_choice_no_weight_and_no_validation_numbe
     outcomes = []
     for name, root in (("as it is", corpora), ("permuted", tmp_path / "data")):
         store = RunStore(tmp_path / name)
-        [study], failed = run_table([TFN], setting_on(root, trials=3, seeds=2), store, data=root, executor="inline")
+        how = How(executor="inline", data_root=root)
+        [study], failed = run_table([TFN], setting_on(root, trials=3, seeds=2), store, how)
         assert not failed
         records = [store.get(run) for run in (*study.trials, *study.runs)]
         predictions = [store.predictions(record.id)["test_prediction"].tolist() for record in records]
@@ -94,4 +96,5 @@ def test_permuted_test_labels_change_no_choice_no_weight_and_no_validation_numbe
     intact, permuted = outcomes
     assert intact[:4] == permuted[:4]
     assert len(intact[2]) == 5
-    assert intact[4] != permuted[4] and intact[5] != permuted[5]  # the labels were indeed others
+    assert intact[4] != permuted[4]
+    assert intact[5] != permuted[5]  # the labels were indeed others

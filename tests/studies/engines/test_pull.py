@@ -1,7 +1,6 @@
-"""Pull workers with real processes: they take what is published, once, in time, and leave nothing behind."""
+"""Pull workers with real processes: they take what is published, once, and leave nothing behind."""
 
 import dataclasses
-import json
 import os
 import signal
 import subprocess
@@ -12,28 +11,21 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 from fake_execute import executed, pids, spec
+from queued import ARRAYS, EXECUTE, left, record, want
 from waiting import alive
 from waiting import wait_for as wait
 
 from hycon.errors import UserError
 from studies.cli import main
-from studies.engines import queue, queue_worker
-from studies.engines.backlog import Backlog, Summary
-from studies.engines.durations import Durations
-from studies.engines.queue import Entry, publish
-from studies.engines.queue_worker import Limits, Pull, work
+from studies.engines import queue_worker
+from studies.engines.queue_worker import Limits, work
 from studies.engines.run import run
-from studies.store.leases import claim
-from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
-from studies.trust.doctor import examine, repair
 
 wait_for = partial(wait, seconds=20.0)
 HERE = Path(__file__).parents[2]  # of the helpers
-EXECUTE = "fake_execute:execute"
 
 
 @pytest.fixture
@@ -48,21 +40,6 @@ def go(tmp_path, runs):
 
     return go
 
-
-def want(runs, specs, attempts=0, execute=EXECUTE, time_limit=None):
-    publish(runs, [Entry(s, attempts, execute, str(runs.root.parent), time_limit) for s in specs])
-
-
-def left(runs, part="queue"):
-    folder = runs.root / part
-    return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
-
-
-def record(s, loss=0.5):
-    return RunRecord(s, "done", metrics={"valid": {"paper": {"mae": loss}}}, valid_loss=loss, seconds=1.0)
-
-
-ARRAYS = {"valid_id": np.array(["a"])}
 
 # ------------------------------------------------------------------------------------------------ taking runs
 
@@ -167,102 +144,6 @@ def test_what_the_driver_takes_back_is_not_started(go, runs, tmp_path):
     assert len(executed(tmp_path)) == 1
 
 
-# ------------------------------------------------------------------------------------------------ time
-
-
-def puller(runs, limits, durations=(), elapsed=0.0):
-    backlog = Backlog(runs, [], {}, Summary(), lambda event: None, durations=Durations(durations))
-    began = time.monotonic() - elapsed
-    return Pull(
-        backlog, limits, EXECUTE, None, frozenset({"cpu"}), lambda e: None, began=began,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "elapsed, longest, fits",
-    [
-        (0.0, None, True),  # a fresh worker takes anything
-        (9.0, 1000.0, True),
-        (11.0, None, False),  # no longer fresh, and nobody knows how long it takes
-        (11.0, 70.0, True),  # 98 - 11 = 87 s left; 70 x 1.1 + 5 = 82
-        (11.0, 75.0, False),  # 75 x 1.1 + 5 = 87.5
-        (97.0, 0.1, False),
-    ],
-)
-def test_only_what_will_end_in_time_is_started(runs, elapsed, longest, fits):
-    known = [] if longest is None else [dataclasses.replace(record(spec(n)), seconds=longest / n) for n in (1, 2)]
-    want(runs, [spec(7)])
-    assert puller(runs, Limits(100.0), known, elapsed).accept(spec(7)) is fits
-    assert puller(runs, Limits(None), known, elapsed).accept(spec(7))
-
-
-def test_a_worker_for_whose_time_nothing_is_short_enough_ends_at_once(runs):
-    want(runs, [spec(7)])
-    worker = puller(runs, Limits(100.0, idle=60), (), 50.0)
-    assert not worker.more()
-    assert worker.end == "time"
-
-
-def test_runs_of_unknown_duration_come_first(runs):
-    unknown = dataclasses.replace(spec(0), model="new")
-    want(runs, [*(spec(n) for n in range(8)), unknown])
-    worker = puller(runs, Limits(100.0), [record(spec(99))])
-    worker.more()
-    assert worker.backlog.claim("cpu") == unknown
-
-
-def test_what_others_finish_tells_how_long_their_kind_takes(runs):
-    want(runs, [spec(0), spec(1)])
-    worker = puller(runs, Limits())
-    worker.more()
-    runs.put(record(spec(0)), ARRAYS)
-    queue.withdraw_ended(runs, spec(0).id)
-    worker.looked = 0.0
-    worker.more()
-    assert (worker.backlog.pending, worker.backlog.durations.longest(spec(1))) == ([spec(1)], 1.0)
-
-
-def test_each_run_has_the_time_limit_of_its_driver(go, runs, tmp_path):
-    want(runs, [spec(0, hangs=1)], time_limit=1.5)
-    want(runs, [spec(1, sleep=2)], time_limit=60)
-    want(runs, [spec(2, sleep=2)])
-    done = go(slots=3)
-    assert done.failed == [(spec(0, hangs=1), "stopped: over the time limit of 1.5 s")]
-    assert {s.seed for s in done.done} == {1, 2}
-
-
-def test_a_time_limit_tells_what_will_end_in_time(runs):
-    want(runs, [spec(0)], time_limit=30)
-    begun, late = (puller(runs, Limits(100.0), (), elapsed) for elapsed in (50.0, 62.0))
-    assert begun.more() and begun.accept(spec(0))  # 98 - 50 = 48 s left; 30 x 1.1 + 5 = 38
-    assert not late.more() and not late.accept(spec(0))
-
-
-@pytest.mark.parametrize("limit", ["soon", -1, 0, float("nan")])
-def test_an_entry_with_a_time_limit_that_is_none_is_no_entry(runs, limit):
-    want(runs, [spec(0)], time_limit=limit)
-    assert queue.read(runs, spec(0).id) is None
-
-
-def test_a_run_that_had_a_whole_workers_time_fails_and_says_so(go, runs, tmp_path):
-    want(runs, [spec(0, sleep=60), spec(1, sleep=60)])
-    began = time.monotonic()
-    done = go(limits=Limits(seconds=4.0))
-    assert time.monotonic() - began < 9
-    assert [r for _, r in done.failed] == ["not done within the 4 s of a worker: give workers more time"]
-    assert (done.end, len(left(runs)), left(runs, "leases")) == ("time", 1, [])
-    assert not any(map(alive, pids(tmp_path)))
-
-
-def test_a_run_that_began_late_is_free_for_the_next_worker(runs):
-    worker = puller(runs, Limits(100.0), [record(spec(0))], elapsed=20.0)
-    want(runs, [spec(1)])
-    worker.more()
-    worker.running = {spec(1).id: 20.0}
-    worker.cut()
-    assert (worker.failed, runs.failed(spec(1).id), len(left(runs))) == ([], None, 1)
-
-
 # ------------------------------------------------------------------------------------------------ many, and deaths
 
 WORKER = """
@@ -325,82 +206,6 @@ def test_a_signal_stops_it_and_frees_what_it_had_begun(runs, tmp_path, number):
     assert (worker.returncode, time.monotonic() - began < 5) == (130, True)
     assert not any(map(alive, pids(tmp_path)))
     assert (len(left(runs)), left(runs, "leases"), list(runs.failures())) == (3, [], [])
-
-
-# ------------------------------------------------------------------------------------------------ leases that expire
-
-
-def test_a_lease_that_expires_under_a_slow_worker_leaves_one_record(go, runs, tmp_path):
-    slow = spec(0, sleep=1.0)
-    want(runs, [slow])
-    lost = claim(runs.root / "leases", slow.id, ttl=0.05)  # of a worker whose heartbeat has stopped
-    time.sleep(0.1)
-    assert go().done == [slow]
-    lost.release()
-    before = (runs.folder(slow.id) / "record.json").read_bytes()
-    stored = runs.get(slow.id)
-    later = dataclasses.replace(stored, predictions=None, seconds=99.0, device="another node")
-    assert runs.put(later, runs.predictions(slow.id)) == stored
-    assert (runs.folder(slow.id) / "record.json").read_bytes() == before
-    assert sorted(p.name for p in runs.folder(slow.id).iterdir()) == ["predictions.npz", "record.json"]
-    assert examine(runs) == []
-
-
-def test_a_second_result_that_differs_is_kept_aside_and_told(runs):
-    first = runs.put(record(spec(0), 0.5), ARRAYS)
-    for _ in range(2):
-        assert runs.put(record(spec(0), 0.25), {"valid_id": np.array(["b"])}) == first
-    aside = [p for p in runs.folder(spec(0).id).iterdir() if p.name.startswith("second-")]
-    assert [json.loads(p.read_text())["valid_loss"] for p in aside] == [0.25]
-    log = (runs.folder(spec(0).id) / "log.txt").read_text().splitlines()
-    assert log[0].startswith(f"{aside[0].name}: a second worker finished this run with another result")
-    assert log[0].endswith("(they differ in metrics, valid_loss, predictions)")
-    assert runs.predictions(spec(0).id)["valid_id"].tolist() == ["a"]
-    found = examine(runs)
-    assert [(f.kind, f.path, f.action) for f in found] == [("second", f"runs/{spec(0).id}/{aside[0].name}", None)]
-    assert repair(runs, found) == found
-
-
-# ------------------------------------------------------------------------------------------------ the queue
-
-
-def test_a_driver_publishes_what_it_has_still_to_do(runs, tmp_path):
-    seen = {}
-
-    def look(event):
-        seen[event.kind] = {run_id: queue.read(runs, run_id).attempts for run_id in queue.waiting(runs)}
-
-    runs.put(record(spec(0)), ARRAYS)
-    runs.put_failed(spec(1), "earlier")
-    run(
-        [spec(n) for n in range(3)], runs, executor="inline", execute=EXECUTE, data_root=tmp_path, on_event=look
-    )  # fmt: skip
-    assert seen["start"] == {spec(1).id: 1, spec(2).id: 0}
-    assert left(runs) == []
-
-
-def test_doctor_finds_entries_that_are_over(runs):
-    want(runs, [spec(0), spec(1)])
-    runs.put(record(spec(0)), ARRAYS)
-    (runs.root / "queue" / "x.json").write_text("{")
-    found = examine(runs)
-    assert [(f.kind, f.path, f.action) for f in found] == [
-        ("queue", f"queue/{spec(0).id}.json", "delete"),
-        ("queue", "queue/x.json", "quarantine"),
-    ]
-    assert repair(runs, found) == []
-    assert left(runs) == [f"{spec(1).id}.json"]
-
-
-def test_an_entry_that_was_published_anew_stays(runs):
-    want(runs, [spec(0)])
-    runs.put_failed(spec(0), "x")
-    want(runs, [spec(0)], attempts=1)
-    queue.withdraw_ended(runs, spec(0).id)
-    assert queue.wanted(runs, spec(0).id)
-    runs.put_failed(spec(0), "y")
-    queue.withdraw_ended(runs, spec(0).id)
-    assert not queue.wanted(runs, spec(0).id)
 
 
 # ------------------------------------------------------------------------------------------------ the command

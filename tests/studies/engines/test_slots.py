@@ -9,14 +9,14 @@ from fake_execute import executed, spec
 
 from hycon.errors import UserError
 from studies.cli import main
-from studies.engines import machine, slots
-from studies.engines.backlog import How
+from studies.engines import machine, options, slots
 from studies.engines.child import OutOfMemory, attempt
-from studies.engines.options import read_cluster
+from studies.engines.history import History
+from studies.engines.options import How, parse_slots, read_cluster, workers_for
 from studies.engines.queue import Entry, publish
 from studies.engines.queue_worker import Limits, work
 from studies.engines.run import run
-from studies.engines.slots import CONTEXT, MARGIN, SHARE, Peaks, Slots, fit, parse_slots, slots_for, workers_for
+from studies.engines.slots import CONTEXT, MARGIN, SHARE, Slots, budget, fit, slots_for
 from studies.store.record import RunRecord, RunSpec
 
 EXECUTE = "fake_execute:execute"
@@ -54,33 +54,34 @@ def took(mib, **what) -> RunRecord:
 # ------------------------------------------------------------------------------------------------ what fits
 
 
-def test_runs_share_a_device_as_far_as_their_peaks_fit():
-    peaks = Peaks([took(100), took(300, number=1), took(50, model="small")])
-    assert peaks.need(like(number=9)) == MARGIN * 300
-    assert peaks.need(like("small", device="cuda")) is None  # measured on the CPU only
+def test_runs_share_a_device_as_far_as_their_history_fit():
+    history = History([took(100), took(300, number=1), took(50, model="small")])
+    assert budget(like(number=9), history) == MARGIN * 300
+    assert budget(like("small", device="cuda"), history) is None  # measured on the CPU only
     two = 2 * MARGIN * 300 / SHARE
-    assert fit([like(), like(number=1)], two + 1, peaks)
-    assert not fit([like(), like(number=1)], two - 1, peaks)
-    assert fit([like(), like("small")], MARGIN * 350 / SHARE + 1, peaks)
+    assert fit([like(), like(number=1)], two + 1, history)
+    assert not fit([like(), like(number=1)], two - 1, history)
+    assert fit([like(), like("small")], MARGIN * 350 / SHARE + 1, history)
 
 
 def test_a_gpu_also_holds_a_context_for_each_process():
-    assert Peaks([took(100, device="cuda")]).need(like(device="cuda")) == MARGIN * 100 + CONTEXT
+    assert budget(like(device="cuda"), History([took(100, device="cuda")])) == MARGIN * 100 + CONTEXT
 
 
 def test_what_nothing_is_known_of_is_alone():
-    peaks = Peaks([took(1), RunRecord(like("failed"), "failed", peak_memory_mib=1.0), took(None, model="untold")])
+    history = History([took(1), RunRecord(like("failed"), "failed", peak_memory_mib=1.0), took(None, model="untold")])
     for unknown in ("failed", "untold", "new"):
-        assert not fit([like(), like(unknown)], 1e9, peaks) and not fit([like(unknown), like()], 1e9, peaks)
-        assert fit([like(unknown)], 1.0, peaks)
+        assert not fit([like(), like(unknown)], 1e9, history)
+        assert not fit([like(unknown), like()], 1e9, history)
+        assert fit([like(unknown)], 1.0, history)
 
 
 def test_a_fine_tuned_encoder_is_alone_on_a_gpu():
     bert = {"encoder": {"name": "bert", "sha256": "0"}}
-    peaks = Peaks([took(1, device=d, **e) for d in ("cpu", "cuda") for e in ({}, bert)])
-    assert not fit([like(device="cuda"), like(device="cuda", **bert)], 1e9, peaks)
-    assert fit([like(device="cpu"), like(device="cpu", **bert)], 1e9, peaks)
-    assert fit([like(device="cuda", **bert)], 1.0, peaks)
+    history = History([took(1, device=d, **e) for d in ("cpu", "cuda") for e in ({}, bert)])
+    assert not fit([like(device="cuda"), like(device="cuda", **bert)], 1e9, history)
+    assert fit([like(device="cpu"), like(device="cpu", **bert)], 1e9, history)
+    assert fit([like(device="cuda", **bert)], 1.0, history)
 
 
 def test_free_devices_are_the_least_busy_ones_first():
@@ -111,7 +112,8 @@ def test_alone_there_is_nothing_to_lower():
     found = Slots(8, {"cuda:0": 4, "cuda:1": 4})
     found.enter(spec(0), "cuda:0")
     found.enter(spec(1), "cuda:1")
-    assert found.lower(spec(0), host=False) is None and found.limits["cuda:0"] == 4
+    assert found.lower(spec(0), host=False) is None
+    assert found.limits["cuda:0"] == 4
     assert found.lower(spec(0), host=True) == "1 other ran beside it, from here on at most 1 at a time"
 
 
@@ -119,20 +121,20 @@ def test_alone_there_is_nothing_to_lower():
 
 
 def how(workers=1, devices=("cpu",), slots=None):
-    return How(workers, devices, "", "", (), slots=slots)
+    return How(workers=workers, devices=devices, slots=slots)
 
 
 def test_slots_and_workers(monkeypatch):
-    monkeypatch.setattr(slots, "processors", lambda: 6)
+    monkeypatch.setattr(options, "processors", lambda: 6)
     monkeypatch.setattr(slots, "free_memory", {"cuda:0": 100.0, "cuda:1": 200.0}.get)
     two = ("cuda:0", "cuda:1")
-    assert slots_for(how(3, two)).limits == {"cuda:0": 2, "cuda:1": 1}
-    assert slots_for(how(3, two, 2)).limits == {"cuda:0": 2, "cuda:1": 2}
-    automatic = slots_for(how(3, two, "auto"), [took(100)])
+    assert slots_for(how(3, two), History(), {}).limits == {"cuda:0": 2, "cuda:1": 1}
+    assert slots_for(how(3, two, 2), History(), {}).limits == {"cuda:0": 2, "cuda:1": 2}
+    automatic = slots_for(how(3, two, "auto"), History([took(100)]), {})
     assert (automatic.limits, automatic.memory) == ({"cuda:0": 3, "cuda:1": 3}, {"cuda:0": 100.0, "cuda:1": 200.0})
-    assert automatic.peaks.need(like()) is not None
-    assert workers_for(None, None, two) == 1 and workers_for(5, 2, two) == 5
-    assert workers_for(None, 2, two) == 4 and workers_for(None, "auto", two) == 6
+    assert budget(like(), automatic.history) is not None
+    assert [workers_for(None, given, two) for given in (None, 2, "auto")] == [1, 4, 6]
+    assert workers_for(5, 2, two) == 5
     assert (parse_slots(None), parse_slots("3"), parse_slots("auto")) == (None, 3, "auto")
 
 
@@ -143,7 +145,7 @@ def test_slots_and_workers(monkeypatch):
         (["--slots", "all"], "--slots is all"),
         (["--slots", "2", "--executor", "inline"], "not for inline: it does one run at a time"),
         (["--slots", "2", "--executor", "ray"], "not for ray: lower what each run gets"),
-        (["--executor", "slurm", "--cluster-set", "slots=many"], "slots is 'many'; expected a number, or auto"),
+        (["--executor", "slurm", "--cluster-set", "slots=many"], "slots is many; expected a number of at"),
     ],
 )
 def test_mistakes(tmp_path, capsys, options, sentence):
@@ -217,38 +219,43 @@ def test_auto_measures_one_and_then_shares(go, monkeypatch):
 def test_out_of_memory_beside_others_is_tried_again_beside_fewer(go, runs, tmp_path):
     specs = [spec(n, sleep=0.3, fits=2) for n in range(6)]
     summary = go(specs, workers=4)
-    assert len(summary.done) == 6 and summary.failed == []
+    assert (len(summary.done), summary.failed) == (6, [])
     told = [e for e in go.events if e.kind == "retry"]
-    assert told and all("out of memory: MemoryError: Unable to allocate 8 GiB" in e.reason for e in told)
+    assert told
+    assert all("out of memory: MemoryError: Unable to allocate 8 GiB" in e.reason for e in told)
     assert "others ran beside it, from here on at most" in told[0].reason
     records = [runs.get(s.id) for s in specs]
     assert sorted(r for record in records for r in record.failures) == sorted(e.reason for e in told)
-    assert all(record.attempts == 1 + len(record.failures) and record.notes == [] for record in records)
+    assert all(record.attempts == 1 + len(record.failures) for record in records)
+    assert all(record.notes == [] for record in records)
     assert len(executed(tmp_path)) == 6 + len(told)
     ends = [e.kind for e in go.events]
-    assert "retry" not in ends[len(ends) - ends[::-1].index("retry") :] and list((runs.root / "leases").iterdir()) == []
+    assert "retry" not in ends[len(ends) - ends[::-1].index("retry") :]
+    assert list((runs.root / "leases").iterdir()) == []
 
 
 def test_the_commands_next_runs_start_with_what_was_left(go):
-    lowered = {}
-    go([spec(n, sleep=0.3, fits=2) for n in range(3)], lowered=lowered)
-    assert lowered == {"": 2}
-    go([spec(n, sleep=0.2) for n in range(3, 7)], lowered=lowered)
+    first = go([spec(n, sleep=0.3, fits=2) for n in range(3)])
+    assert first.lowered == {"": 2}
+    second = go([spec(n, sleep=0.2) for n in range(3, 7)], lowered=first.lowered)
     assert go.most == {"cpu": 2}
+    assert go([spec(0)], lowered=second.lowered).lowered == {"": 2}  # nothing to do, nothing forgotten
 
 
 def test_of_a_gpu_lowers_that_gpu_only(go, runs):
     tight = [like(number=n, device="cuda", sleep=0.3, fits=1) for n in range(4)]
     assert len(go(tight, workers=4, devices=("cuda:0", "cuda:1")).done) == 4
     said = {reason.rpartition("; ")[2] for s in tight for reason in runs.get(s.id).failures}
-    assert said <= {f"1 other ran beside it, from here on at most 1 at a time on cuda:{n}" for n in range(2)} and said
+    assert said
+    assert said <= {f"1 other ran beside it, from here on at most 1 at a time on cuda:{n}" for n in range(2)}
 
 
 def test_alone_it_is_a_failure_with_its_reason(go, runs, tmp_path):
     wide = spec(0, fits=0, sleep=0.1)
     summary = go([wide], workers=3)
     reason = "out of memory: MemoryError: Unable to allocate 8 GiB; nothing ran beside it"
-    assert summary.failed == [(wide, reason)] and runs.failed(wide.id).reason == reason
+    assert summary.failed == [(wide, reason)]
+    assert runs.failed(wide.id).reason == reason
     assert executed(tmp_path) == [wide.id]
     assert "MemoryError" in (runs.folder(wide.id) / "log.txt").read_text()
 
@@ -257,7 +264,8 @@ def test_beside_others_and_then_alone(go, runs):
     wide = spec(0, fits=0, sleep=0.2)
     assert go([wide, spec(1, sleep=0.4)], workers=2).failed[0][0] == wide
     failure = runs.failed(wide.id)
-    assert failure.attempts == 2 and failure.reason.endswith("; nothing ran beside it")
+    assert failure.attempts == 2
+    assert failure.reason.endswith("; nothing ran beside it")
     assert failure.failures[0].endswith("; 1 other ran beside it, from here on at most 1 at a time")
 
 
@@ -275,7 +283,8 @@ def test_inline_it_is_a_failure(go, runs):
     wide = spec(0, fits=0, sleep=0.1)
     summary = go([wide, spec(1)], executor="inline", workers=1)
     assert summary.failed == [(wide, "out of memory: MemoryError: Unable to allocate 8 GiB")]
-    assert runs.failed(wide.id).attempts == 1 and summary.done == [spec(1)]
+    assert runs.failed(wide.id).attempts == 1
+    assert summary.done == [spec(1)]
 
 
 def test_a_worker_lowers_its_slots(runs, tmp_path):
@@ -284,11 +293,12 @@ def test_a_worker_lowers_its_slots(runs, tmp_path):
     pull = work(
         runs, slots="auto", limits=Limits(idle=0), poll=0.05, execute=EXECUTE, preload=(), on_event=events.append
     )
-    assert len(pull.done) == 3 and pull.failed == []
+    assert (len(pull.done), pull.failed) == (3, [])
     events.clear()
     publish(runs, [Entry(spec(n, sleep=0.3, fits=1), 0, EXECUTE, str(tmp_path)) for n in range(3, 6)])
     pull = work(runs, slots=3, limits=Limits(idle=0), poll=0.05, execute=EXECUTE, preload=(), on_event=events.append)
-    assert len(pull.done) == 3 and "retry" in [e.kind for e in events]
+    assert len(pull.done) == 3
+    assert "retry" in [e.kind for e in events]
 
 
 @pytest.mark.parametrize(
@@ -314,7 +324,8 @@ def test_what_counts_as_out_of_memory(runs, tmp_path, monkeypatch, error, host):
     monkeypatch.setattr("fake_execute.execute", execute)
     with pytest.raises(OutOfMemory) as caught:
         attempt(spec(0), runs, EXECUTE, str(tmp_path), "cpu")
-    assert caught.value.host is host and runs.failed(spec(0).id) is None
+    assert caught.value.host is host
+    assert runs.failed(spec(0).id) is None
 
 
 @pytest.mark.parametrize(

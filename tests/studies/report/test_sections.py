@@ -3,34 +3,34 @@
 import dataclasses
 
 import pytest
-from report_folders import DRAWS, SPACE, TFN, fill, journal
+from report_folders import TFN, fill
 
 from studies.document.blocks import Fold, Grid
-from studies.registry import MODELS
+from studies.registry import MODELS, literal, search_space
 from studies.report.checklist import items, validation_scores
 from studies.report.deviations import deviations, parse
 from studies.report.scope import read_scope
 from studies.report.searches import costs, energy, searches, space_of
-from studies.search.ledger import ledger
-from studies.store.run_store import RunStore
+from studies.store.study import load_studies, save_study
 
 # ------------------------------------------------------------------------------------------------- searches and costs
 
 
-def test_bounds_come_from_the_journal_that_the_search_writes(tmp_path):
-    store = RunStore(tmp_path)
-    (tmp_path / "studies").mkdir()
-    ledger(tmp_path / "studies" / "s.journal", "s", DRAWS, SPACE, {0: 0.5, 1: None})
-    assert space_of(store, "s") == {"lr": [0.001, 0.002], "batch_size": [16, 32, 64]}
-    assert space_of(store, "unknown") is None
-    (tmp_path / "studies" / "torn.journal").write_text('{"op_code": 5, "para')
-    assert space_of(store, "torn") is None
+def test_bounds_come_from_the_study_and_for_older_ones_from_the_same_version_of_the_model(tmp_path):
+    (study,) = load_studies(fill(tmp_path))
+    assert space_of(study) == {"lr": [0.001, 0.002], "batch_size": [16, 32, 64]}
+    older = dataclasses.replace(study, space=None)
+    assert space_of(older) is None  # of another version than the code's
+    present = dataclasses.replace(older, model_version=literal(study.model, "VERSION"))
+    assert set(space_of(present)) == set(search_space(study.model, study.text, {}))
+    assert set(space_of(dataclasses.replace(present, options={"lr": 0.1}))) == set(space_of(present)) - {"lr"}
+    for unknown in ({"model": "gone"}, {"text": "gone"}, {"options": {"gone": 1}}):
+        assert space_of(dataclasses.replace(present, **unknown)) is None
 
 
 def test_a_search_is_told_with_trials_failures_winner_and_validation_loss(tmp_path):
     store = fill(tmp_path, trials=2, failed=1)
     scope = read_scope(store)
-    journal(store, scope.uses[0].study.id)
     blocks = searches(scope).blocks
     line = next(block for block in blocks if isinstance(block, Grid)).rows[0]
     assert line == (
@@ -70,7 +70,6 @@ def states(store) -> dict[str, str]:
 
 def test_the_checklist_is_complete_where_the_records_are(tmp_path):
     store = fill(tmp_path, trials=2, failed=1)
-    journal(store, read_scope(store).uses[0].study.id)
     found = states(store)
     assert found.pop("Language of the data") == "missing"  # no importer records it
     assert set(found.values()) == {"complete"}
@@ -88,6 +87,7 @@ def test_the_checklist_is_complete_where_the_records_are(tmp_path):
 
 def test_the_checklist_says_what_is_missing_or_partial(tmp_path):
     store = fill(tmp_path, commit=None, device="", parameters=None, valid_loss=None, seconds=None)
+    save_study(store, dataclasses.replace(load_studies(store)[0], space=None))
     found = states(store)
     for asked in ("Source code with dependencies and the commit that ran", "Computing infrastructure"):
         assert found[asked] == "missing"

@@ -13,7 +13,8 @@ from hycon.errors import UserError
 from studies.aggregate.table import study_of
 from studies.lookup import PROFILES, View
 from studies.registry import MODELS, model_module, resolve, search_space
-from studies.search.run import repeat_specs, run_rows, trial_specs
+from studies.search.plan import repeat_specs, trial_specs
+from studies.search.run import run_rows
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
 from studies.store.study import Study, load_studies, save_study
@@ -61,13 +62,15 @@ def test_trials_are_the_same_whatever_else_is_asked():
 def test_trials_hold_their_draws():
     study, specs = trial_specs(EF, setting(trials=6))
     space = model_module("ef_lstm").SEARCH_SPACE["vectors"]
+    assert study.space == {name: list(choices) for name, choices in space.items()}
     assert len({json.dumps(d, sort_keys=True) for d in study.draws}) == 6
     for draw, spec in zip(study.draws, specs, strict=True):
         assert set(draw) == set(space)
         assert {**spec.config, **spec.training} == {**spec.config, **spec.training, **draw}
         assert all(value in space[name] for name, value in draw.items())
         assert (spec.model, spec.text, spec.corpus, spec.data) == ("ef_lstm", "glove", "mosi", manifest().sha256)
-        assert spec.encoder is None and spec.threads == 1
+        assert spec.encoder is None
+        assert spec.threads == 1
 
 
 def test_what_is_fixed_is_not_searched():
@@ -80,9 +83,12 @@ def test_what_is_fixed_is_not_searched():
 def test_a_row_s_options_are_its_own():
     plain, specs = trial_specs(HYCON, setting())
     second, others = trial_specs(V2, setting())
-    assert {s.config["beta"] for s in specs} == {None} and {s.config["beta"] for s in others} == {0.2}
-    assert plain.id != second.id and second.row == {"beta": 0.2}
-    assert all("gamma" not in d for d in plain.draws) and all("gamma" in d for d in second.draws)
+    assert {s.config["beta"] for s in specs} == {None}
+    assert {s.config["beta"] for s in others} == {0.2}
+    assert plain.id != second.id
+    assert second.row == {"beta": 0.2}
+    assert all("gamma" not in d for d in plain.draws)
+    assert all("gamma" in d for d in second.draws)
     assert all(s.encoder == ENCODER for s in specs)
 
 
@@ -101,7 +107,8 @@ def test_epochs(epochs, options, expected):
 def test_data_and_encoder_are_part_of_the_identity():
     study, specs = trial_specs(HYCON, setting())
     other, changed = trial_specs(HYCON, setting(content="1"))
-    assert study.id != other.id and not {s.id for s in specs} & {s.id for s in changed}
+    assert study.id != other.id
+    assert not {s.id for s in specs} & {s.id for s in changed}
     assert [s.seed for s in specs] == [s.seed for s in changed]
     elsewhere = dataclasses.replace(setting(), encoders={"bert": {**ENCODER, "sha256": "f" * 64}})
     assert trial_specs(HYCON, elsewhere)[0].id != study.id
@@ -110,7 +117,8 @@ def test_data_and_encoder_are_part_of_the_identity():
 def test_demo_profile_shrinks_what_is_too_large():
     demo = dataclasses.replace(setting(), profile=PROFILES["demo"])
     _, specs = trial_specs(Row("TFN-BERT", "tfn", "bert"), demo)
-    assert {s.config["d"] for s in specs} == {20} and {s.training["lr"] for s in specs} == {1e-3}
+    assert {s.config["d"] for s in specs} == {20}
+    assert {s.training["lr"] for s in specs} == {1e-3}
     assert {s.config["d"] for s in trial_specs(Row("TFN-BERT", "tfn", "bert"), setting())[1]} == {100}
 
 
@@ -127,9 +135,11 @@ def test_the_lowest_validation_loss_wins_and_is_run_with_seeds(store):
     records = [store.get(run) for run in done.runs]
     assert len(records) == 3
     for record in records:
-        assert record.spec.config == specs[1].config and record.spec.training == specs[1].training
+        assert record.spec.config == specs[1].config
+        assert record.spec.training == specs[1].training
     seeds = {r.spec.seed for r in records}
-    assert len(seeds) == 3 and not seeds & {s.seed for s in specs}
+    assert len(seeds) == 3
+    assert not seeds & {s.seed for s in specs}
     assert load_studies(store) == [done]
 
 
@@ -144,7 +154,8 @@ def test_where_every_trial_failed_no_seed_is_run_and_other_rows_go_on(store):
     runner = Runner(store, lambda spec: None if spec.model == "ef_lstm" else 1.0)
     lost, won = run_rows([EF, TFN], setting(), store, runner)
     assert (lost.selected, lost.runs) == (None, [])
-    assert won.selected == 0 and runner.calls[1] == won.runs
+    assert won.selected == 0
+    assert runner.calls[1] == won.runs
 
 
 def test_rows_do_not_know_of_each_other(store, tmp_path):
@@ -156,7 +167,8 @@ def test_rows_do_not_know_of_each_other(store, tmp_path):
 def test_more_seeds_append(store):
     [few] = run_rows([EF], setting(seeds=2), store, Runner(store))
     [more] = run_rows([EF], setting(seeds=4), store, Runner(store))
-    assert more.runs[:2] == few.runs and len(more.runs) == 4
+    assert more.runs[:2] == few.runs
+    assert len(more.runs) == 4
     assert load_studies(store) == [more]
 
 
@@ -174,7 +186,8 @@ def test_an_interrupted_study_is_on_disk(store):
     with pytest.raises(KeyboardInterrupt):
         run_rows([EF], setting(), store, interrupted)
     [study] = load_studies(store)
-    assert study.selected is None and study == trial_specs(EF, setting())[0]
+    assert study.selected is None
+    assert study == trial_specs(EF, setting())[0]
 
 
 def test_the_search_can_be_opened_with_optuna(store):

@@ -12,7 +12,7 @@ import pytest
 from builders import VERSIONS, fill, spec
 
 from studies.cli import main
-from studies.search.ledger import ledger
+from studies.search.ledger import write_ledger
 from studies.store.leases import claim
 from studies.store.quarantine import QUARANTINE
 from studies.store.run_store import PREDICTIONS, RunStore
@@ -20,6 +20,7 @@ from studies.store.study import save_study
 from studies.trust.doctor import examine, repair
 
 ERRORS = [0.1, 0.2]
+SPACE = {"lr": [0.001, 0.002]}
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def mended(store):
 
 def test_a_sound_store_has_no_findings(sound):
     store, study = sound
-    ledger(store.root / "studies" / f"{study.id}.journal", "s", study.draws, {"lr": (0.001, 0.002)}, {0: 0.5, 1: 1.5})
+    write_ledger(store, dataclasses.replace(study, space=SPACE), [0.5, 1.5])
     assert examine(store) == []
 
 
@@ -76,7 +77,9 @@ def test_old_temporary_files_are_deleted_and_young_ones_left_alone(sound, where)
     old(path)
     assert (only(store).kind, only(store).action) == ("temporary", "delete")
     before = finished(store)
-    assert mended(store) == [] and not path.exists() and finished(store) == before
+    assert mended(store) == []
+    assert not path.exists()
+    assert finished(store) == before
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"id": "other"}', "\x00\xff"])
@@ -85,9 +88,11 @@ def test_damaged_records_go_to_quarantine(sound, content):
     run = study.runs[0]
     (store.folder(run) / "record.json").write_text(content)
     kinds = {f.kind: f for f in examine(store)}
-    assert kinds["damaged"].path == f"runs/{run}" and kinds["damaged"].action == "quarantine"
+    assert kinds["damaged"].path == f"runs/{run}"
+    assert kinds["damaged"].action == "quarantine"
     left = mended(store)
-    assert [f.kind for f in left] == ["study"] and "1 of 2 seeded runs" in left[0].said
+    assert [f.kind for f in left] == ["study"]
+    assert "1 of 2 seeded runs" in left[0].said
     assert (store.root / QUARANTINE / "runs" / run / "record.json").read_text() == content
     assert not store.folder(run).exists()
 
@@ -118,7 +123,9 @@ def test_predictions_that_fail_their_checksum_or_are_gone(sound):
 def test_failed_and_unfinished_runs(sound):
     store, _ = sound
     store.put_failed(spec(77), "it diverged")
-    assert only(store).kind == "failed" and "it diverged" in only(store).said and only(store).action is None
+    assert only(store).kind == "failed"
+    assert "it diverged" in only(store).said
+    assert only(store).action is None
     shutil.rmtree(store.folder(spec(77).id))
     folder = store.folder("ab" * 8)
     folder.mkdir()
@@ -128,7 +135,8 @@ def test_failed_and_unfinished_runs(sound):
     (folder / "log.txt").write_text("Killed")
     old(folder)
     assert (only(store).kind, only(store).action) == ("unfinished", "quarantine")
-    assert mended(store) == [] and (store.root / QUARANTINE / "runs" / folder.name / "log.txt").exists()
+    assert mended(store) == []
+    assert (store.root / QUARANTINE / "runs" / folder.name / "log.txt").exists()
 
 
 def test_an_old_failure_beside_a_finished_run_is_deleted_and_the_run_kept(sound):
@@ -136,7 +144,8 @@ def test_an_old_failure_beside_a_finished_run_is_deleted_and_the_run_kept(sound)
     store.put_failed(spec(0), "killed")
     assert (only(store).kind, only(store).path) == ("stray", f"runs/{study.runs[0]}/failed.json")
     before = finished(store)
-    assert mended(store) == [] and finished(store) == before
+    assert mended(store) == []
+    assert finished(store) == before
 
 
 def test_files_that_are_not_of_the_suite_are_told_and_left(sound):
@@ -153,17 +162,20 @@ def test_files_that_are_not_of_the_suite_are_told_and_left(sound):
 def test_torn_journals_and_what_was_set_aside(sound):
     store, study = sound
     journal = store.root / "studies" / f"{study.id}.journal"
-    ledger(journal, "s", study.draws, {"lr": (0.001, 0.002)}, {0: 0.5})
+    write_ledger(store, dataclasses.replace(study, space=SPACE), [0.5, None])
     journal.write_bytes(journal.read_bytes()[:-5])
     assert (only(store).kind, only(store).action) == ("journal", "quarantine")
     assert mended(store) == []
     journal.with_name(journal.name + ".torn").write_text("x")
-    assert only(store).kind == "journal" and mended(store) == []
+    assert only(store).kind == "journal"
+    assert mended(store) == []
     lock = journal.with_name(journal.name + ".lock")
     os.symlink(journal, lock)  # as Optuna does; it outlives a killed writer
     assert examine(store) == []
     old(lock)
-    assert only(store).kind == "lock" and mended(store) == [] and not lock.is_symlink()
+    assert only(store).kind == "lock"
+    assert mended(store) == []
+    assert not lock.is_symlink()
 
 
 def test_damaged_studies_and_those_of_another_name(sound):
@@ -175,7 +187,8 @@ def test_damaged_studies_and_those_of_another_name(sound):
     assert "holds study" in only(store).said
     other.unlink()
     path.write_text(json.dumps({**json.loads(content), "version": 99}))
-    assert "newer" in only(store).said and only(store).action is None
+    assert "newer" in only(store).said
+    assert only(store).action is None
     path.write_text(content[:50])
     assert (only(store).kind, only(store).action) == ("study", "quarantine")
     assert mended(store) == []
@@ -184,7 +197,8 @@ def test_damaged_studies_and_those_of_another_name(sound):
 def test_studies_that_name_runs_that_are_gone(sound):
     store, study = sound
     shutil.rmtree(store.folder(study.trials[0]))
-    assert "1 of 2 trials are gone" in only(store).said and only(store).action is None
+    assert "1 of 2 trials are gone" in only(store).said
+    assert only(store).action is None
     shutil.rmtree(store.folder(study.runs[1]))
     assert "1 of 2 seeded runs" in examine(store)[1].said
 
@@ -206,7 +220,9 @@ def test_mixed_environments_in_a_row(tmp_path):
     study = fill(store, ERRORS, environment=[VERSIONS, {**VERSIONS, "torch": "2.12.0"}])
     found = only(store)
     assert (found.kind, found.path, found.action) == ("mixed", f"studies/{study.id}.json", None)
-    assert "ef_lstm-glove on mosi" in found.said and "2.12.0" in found.said and study.runs[1][:8] in found.said
+    assert "ef_lstm-glove on mosi" in found.said
+    assert "2.12.0" in found.said
+    assert study.runs[1][:8] in found.said
 
 
 def test_a_damaged_manifest(sound):
@@ -235,7 +251,8 @@ def test_stale_leases_are_released_and_live_runs_left_alone(sound):
     old(folder)
     assert only(store).kind == "lease"
     assert mended(store) == []
-    assert mine.path.exists() and (folder / ".record.json.00ff.tmp").exists()
+    assert mine.path.exists()
+    assert (folder / ".record.json.00ff.tmp").exists()
     mine.release()
     assert {f.kind for f in examine(store)} == {"temporary", "damaged"}
 
@@ -246,7 +263,8 @@ def test_a_run_that_starts_between_looking_and_repairing_is_left_alone(sound):
     path.write_text("{")
     found = examine(store)
     lease = claim(store.root / "leases", study.runs[0])
-    assert repair(store, found) == found and path.exists()
+    assert repair(store, found) == found
+    assert path.exists()
     lease.release()
     assert found[0] not in repair(store, found)
 
@@ -259,7 +277,8 @@ def test_the_command(sound, capsys):
     (store.folder(study.trials[1]) / "record.json").write_text("{")
     assert main(["doctor", *where]) == 1
     out = capsys.readouterr().out
-    assert f"damaged     runs/{study.trials[1]}: " in out and "[--repair: moved to quarantine/]" in out
+    assert f"damaged     runs/{study.trials[1]}: " in out
+    assert "[--repair: moved to quarantine/]" in out
     assert main(["doctor", "--json", *where]) == 1
     assert json.loads(capsys.readouterr().out)[0]["repair"] == "quarantine"
     assert main(["doctor", "--repair", *where]) == 1  # the trial that is gone remains, for `bench run`
@@ -279,4 +298,5 @@ def test_a_newer_record_is_told_and_left(sound):
     path = store.folder(study.runs[0]) / "record.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "record_version": 99}))
     found = [f for f in examine(store) if f.kind == "damaged"]
-    assert "newer version" in found[0].said and found[0].action is None
+    assert "newer version" in found[0].said
+    assert found[0].action is None

@@ -86,12 +86,14 @@ def test_differences_are_told_with_place_and_size(copy, corpora):
     curve[1]["valid_loss"] += 0.125
     changed = tampered(store, record, arrays, metrics=metrics, curve=curve, weights_sha256="f" * 64)
     found = again(store, changed, corpora)
-    assert found.outcome == "differs" and found.environment == ()
+    assert found.outcome == "differs"
+    assert found.environment == ()
     weights, epochs, predictions, mae = found.findings
     assert weights.startswith("weights: sha256 ffffffffffff then")
     assert epochs == "learning curve: first in epoch 2 (valid_loss by 0.125)"
     assert predictions == "predictions: test_prediction: 1 of 16 utterances, by at most 0.5"
-    assert mae.startswith("metrics test paper mae: ") and mae.endswith("(by 0.25)")
+    assert mae.startswith("metrics test paper mae: ")
+    assert mae.endswith("(by 0.25)")
     assert "must not differ" in found.notes[0]
 
 
@@ -101,7 +103,9 @@ def test_another_environment_is_named_and_no_blame_is_laid(copy, corpora):
     changed = tampered(store, record, environment=environment, device="cpu (x86_64, Other)", weights_sha256="f" * 64)
     found = again(store, changed, corpora)
     assert [said.split(":")[0] for said in found.environment] == ["device", "torch", "numpy"]
-    assert "1.0 then" in found.environment[1] and found.outcome == "differs" and found.notes == ()
+    assert "1.0 then" in found.environment[1]
+    assert found.outcome == "differs"
+    assert found.notes == ()
     same = tampered(store, changed, environment=environment, weights_sha256=record.weights_sha256)
     assert again(store, same, corpora).outcome == "identical"  # other versions may well give the same bits
 
@@ -139,10 +143,12 @@ def test_without_predictions_weights_and_metrics_are_compared(copy, corpora):
     store, record = copy
     (store.folder(record.id) / PREDICTIONS).unlink()
     found = again(store, record, corpora)
-    assert found.outcome == "identical" and "not kept here: their sha256 is the same" in found.notes[0]
+    assert found.outcome == "identical"
+    assert "not kept here: their sha256 is the same" in found.notes[0]
     other = dataclasses.replace(record, predictions={"file": PREDICTIONS, "sha256": "0" * 64}, weights_sha256="0" * 64)
     found = again(store, other, corpora)
-    assert found.outcome == "differs" and "predictions are not" in found.notes[0]
+    assert found.outcome == "differs"
+    assert "predictions are not" in found.notes[0]
 
 
 def test_bits_count_even_where_numbers_are_equal(copy, corpora):
@@ -227,7 +233,8 @@ def test_a_run_of_a_gpu_can_be_run_again_on_a_cpu(copy, corpora):
         with pytest.raises(UserError, match=r"finds 0 GPUs\. Say with --device"):
             again(store, made, corpora)
     found = again(store, made, corpora, device="cpu")
-    assert found.run == made.id and found.environment[0].startswith("device: NVIDIA H100 80GB HBM3 then, cpu (")
+    assert found.run == made.id
+    assert found.environment[0].startswith("device: NVIDIA H100 80GB HBM3 then, cpu (")
     assert found.outcome == "identical"  # it was made on this CPU
 
 
@@ -240,10 +247,13 @@ def test_the_command(copy, corpora, capsys):
     tampered(store, record, weights_sha256="f" * 64)
     assert main(["verify", record.id, "--json", *where]) == 1
     (found,) = json.loads(capsys.readouterr().out)
-    assert found["outcome"] == "differs" and found["findings"][0].startswith("weights")
+    assert found["outcome"] == "differs"
+    assert found["findings"][0].startswith("weights")
     assert main(["verify", record.id, *where]) == 1
     assert "\n  weights: sha256 ffff" in capsys.readouterr().out
     for wrong, said in ((["nosuch"], "No run"), ([record.id, "--workers", "0"], "at least 1")):
         assert main(["verify", *wrong, *where]) == 2
         out, err = capsys.readouterr()
-        assert out == "" and said in err and err.count("\n") == 1
+        assert out == ""
+        assert said in err
+        assert err.count("\n") == 1

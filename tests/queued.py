@@ -1,0 +1,24 @@
+"""What tests of the queue and of pull workers share."""
+
+import numpy as np
+
+from studies.engines.queue import Entry, publish
+from studies.store.record import RunRecord
+
+EXECUTE = "fake_execute:execute"
+
+
+def want(runs, specs, attempts=0, execute=EXECUTE, time_limit=None):
+    publish(runs, [Entry(s, attempts, execute, str(runs.root.parent), time_limit) for s in specs])
+
+
+def left(runs, part="queue"):
+    folder = runs.root / part
+    return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
+
+
+def record(s, loss=0.5):
+    return RunRecord(s, "done", metrics={"valid": {"paper": {"mae": loss}}}, valid_loss=loss, seconds=1.0)
+
+
+ARRAYS = {"valid_id": np.array(["a"])}
