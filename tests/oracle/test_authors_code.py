@@ -14,6 +14,8 @@ evaluation (batch norms and layer norms as after some training):
                     the tanh of linear_1: the form of HyCon's Table 8 has no other
     mag             WasifurRahman/BERT_multimodal_transformer, modeling.py: MAG, in bert.py's places around the layers
                     of transformers' BERT
+    mag_xlnet       the same MAG in xlnet.py's place before the second layer of transformers' XLNet, which is padded in
+                    front; its mask_emb serves XLNet's pretraining alone
     raven           victorywys/RAVEN, code/model.py: Net, without its batch norm of audio, with one frame a word,
                     the non-verbal LSTMs' second bias zero
     raven_attached  the same without its four `.data`, which cut the gradient
@@ -120,12 +122,35 @@ GFN |= {
 def mag() -> nn.Module:
     from transformers import BertConfig, BertModel
 
-    from baselines.mag import NEEDS_POOLER, Config, Model
+    from baselines.mag import NEEDS_POOLER
+
+    return mag_in(BertModel(BertConfig(**test_against_mmsa_mag.TINY), add_pooling_layer=NEEDS_POOLER), "bert")
+
+
+def mag_xlnet() -> nn.Module:
+    from transformers import XLNetConfig, XLNetModel
+
+    return mag_in(XLNetModel(XLNetConfig(vocab_size=20, d_model=12, n_layer=3, n_head=3, d_inner=16)), "xlnet")
+
+
+def mag_in(encoder: nn.Module, kind: str) -> nn.Module:
+    from baselines.mag import Config, Model
     from hycon.text import PretrainedText
 
-    bert = BertModel(BertConfig(**test_against_mmsa_mag.TINY), add_pooling_layer=NEEDS_POOLER)
     dims = {"text": 12, "audio": 4, "vision": 3}
-    return Model(Config(beta_shift=test_against_mmsa_mag.BETA), dims, PretrainedText(bert, "bert"))
+    return Model(Config(beta_shift=test_against_mmsa_mag.BETA), dims, PretrainedText(encoder, kind))
+
+
+def of_mag_xlnet(named: Named) -> Named:
+    """As MAG-BERT's, but for what surrounds the gate."""
+    prefixes = {"sequence_summary.": "", "logits_proj.": "predictor.", "multimodal_transformer.MAG.": "bert.MAG."}
+    prefixes["multimodal_transformer."] = "text.model."
+    renamed = {}
+    for name, value in named.items():
+        theirs = next(prefix for prefix in prefixes if name.startswith(prefix))
+        ours = prefixes[theirs] + name.removeprefix(theirs)
+        renamed[test_against_mmsa_mag.ours(ours) if ours.startswith("bert.MAG.") else ours] = value
+    return renamed
 
 
 def raven(detach: bool) -> Callable[[], nn.Module]:
@@ -168,6 +193,7 @@ CASES = {
     ),
     "gfn": Case(lambda: GraphFusion(5, middle=64, hidden=4), lambda net, x: net(x), by_table(GFN), ("vertex_norm.",)),
     "mag": Case(mag, predicted, of_mag),
+    "mag_xlnet": Case(mag_xlnet, predicted, of_mag_xlnet),
     # `detach=True` cuts the whole shift; the authors' code cuts what it scales with the words' norms, not these norms
     "raven": Case(raven(detach=True), predicted, of_raven, ("norm.",), apart=("input.text",)),
     "raven_attached": Case(raven(detach=False), predicted, of_raven, ("norm.",)),
