@@ -1,9 +1,10 @@
 """Our models give what their authors' own code gives with the same weights: outputs and gradients, in float64.
 
 tests/golden/authors/*.safetensors was recorded once, by running the authors' model definitions in float64 and in
-evaluation (batch norms and layer norms as after some training):
+evaluation (batch norms and layer norms as after some training), changed where today's Python or torch refuses them and
+where said here:
 
-    tfn             Justin1904/TensorFusionNetworks, model.py: TFN
+    tfn             Justin1904/TensorFusionNetworks, model.py: TFN, the version with relu and sigmoid after the fusion
     lmf             Justin1904/Low-rank-Multimodal-Fusion, model.py: LMF
     mfn             pliang279/MFN, test_mosi.py: MFN
     graph_mfn       A2Zadeh/CMU-MultimodalSDK, mmmodelsdk/fusion/dynamic_fusion_graph/model.py: DynamicFusionGraph.
@@ -67,17 +68,14 @@ def model(name: str, dims: dict[str, int] = WIDTHS, **options: Any) -> Callable[
 
 def predicted(net: nn.Module, x: Named) -> Tensor:
     """(B,) of utterances cut to `lengths`, where given: the authors pad, ours does not."""
-    whole = x["text"] if "text" in x else x["ids"]
+    text = "ids" if "ids" in x else "text"
+    count, length = x[text].shape[:2]
     ends = x["lengths"].tolist() if "lengths" in x else None
-    cut = {
-        k: [v[:n] for v, n in zip(x[k], ends or [x[k].shape[1]] * len(x[k]), strict=True)] for k in x if x[k].dim() > 1
-    }
-    ragged = {k: Ragged.from_list(v) for k, v in cut.items()}
-    layout = Layout({m: x.get(m, whole).shape[1] for m in MODALITIES}, tokens="ids" in x)
-    label = torch.zeros(len(whole), dtype=torch.float64)
-    return net(
-        Batch(ragged.get("text", ragged.get("ids")), ragged["audio"], ragged["vision"], label, layout)
-    ).prediction
+    rows = {}
+    for m, padded in (("text", x[text]), ("audio", x["audio"]), ("vision", x["vision"])):
+        rows[m] = Ragged.from_list([v[:n] for v, n in zip(padded, ends or [len(padded[0])] * count, strict=True)])
+    layout = Layout(dict.fromkeys(MODALITIES, length), tokens=text == "ids")
+    return net(Batch(**rows, label=torch.zeros(count, dtype=torch.float64), layout=layout)).prediction
 
 
 def by_table(table: dict[str, str]) -> Callable[[Named], Named]:
