@@ -23,7 +23,7 @@ from studies.engines.one_run import execute
 LENGTHS = (1, 60, 3, 12, 7)  # of the other test split's utterances: shorter than any, and beyond the nominal 50
 OTHER_WORDS = ["unseen", "Movie", "words", "bad", "nowhere"]
 # HyCon reads the nominal padding, TFN the mean of audio and vision; "standard" scales by the corpus's statistics
-MODELS = {"glove": ("tfn", "hycon", "hffn"), "features": ("tfn", "hycon"), "bert": ("hycon",)}
+MODELS = {"glove": ("tfn", "hycon"), "features": ("tfn", "hycon"), "bert": ("hycon",)}
 
 
 def noise(length: int, width: int, loud: float = 1e4) -> np.ndarray:
@@ -192,7 +192,7 @@ RUNS = [
     pytest.param(case, text, model, id=f"{case}-{text}-{model}")
     for case, (_, texts) in CASES.items()
     for text in texts
-    for model in MODELS[text]
+    for model in (*MODELS[text], *(["hffn"] if case == "mult" else []))  # HFFN reads videos, which share ids there
 ]
 
 
@@ -225,7 +225,7 @@ def glove_file(path: Path) -> Path:
 
 
 def trained(root: Path, model: str, text: str, corpus: str = "own") -> tuple[Any, dict[str, np.ndarray]]:
-    options = {"epochs": 4, "batch_size": 2, "lr": 1e-3, "scale": "standard"}
+    options = {"epochs": 3, "batch_size": 2, "lr": 1e-3, "scale": "standard"}
     return execute(run_spec(root, model, text, corpus, **options), data_root=str(root))
 
 
