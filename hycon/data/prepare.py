@@ -48,15 +48,16 @@ def prepare(
 ) -> dict[str, Batch]:
     """{"train", "valid", "test"} -> Batch of the whole split, on `device`.
 
-    tokenizer: needed by bert and xlnet.  scale: audio and vision by the train split's statistics, per feature:
-    "standard" (zero mean, unit variance), "maxabs" (divided by the largest magnitude, as TFN's and MFN's code does).
+    tokenizer: needed by bert and xlnet.  scale: by the train split's statistics, per feature, "standard" (audio and
+    vision to zero mean and unit variance) or "maxabs" (vision by its largest magnitude, as TFN's and MFN's code).
     Raises UserError where the corpus cannot serve the front-end.
     """
     form_of(text)
     check_known("scale", scale, SCALES)
     scalers = {}
     if scale != "none":  # else the rows stay where they are mapped
-        scalers = {m: _scaler(getattr(corpus.splits["train"], m).rows, scale) for m in ("audio", "vision")}
+        which = ("vision",) if scale == "maxabs" else ("audio", "vision")
+        scalers = {m: _scaler(getattr(corpus.splits["train"], m).rows, scale) for m in which}
     apply = _front_end(corpus, text, tokenizer)
     batches = {}
     for name in SPLITS:
