@@ -34,10 +34,7 @@ REASONS: dict[tuple[str, str], str] = {  # (option, model) -> why it is not HyCo
     **{(option, "mult"): "Its own Transformers, with MMSA's values and the reference code's." for option in DROPOUTS},
     ("lr", "mag"): "The reference code's; searched over MMSA's values.",
     ("batch_size", "mag"): "MMSA's values.",
-    **{
-        (option, "mag"): "As in the reference code."
-        for option in ("optimizer", "weight_decay", "warmup", "loss", "epochs")
-    },
+    **{(option, "mag"): "As in the reference code." for option in ("optimizer", "weight_decay", "warmup", "loss")},
 }
 
 
