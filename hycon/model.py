@@ -19,11 +19,12 @@ IEMCL and SCL are 0 then, IAMCL and its refinement stay. Without text there is n
 The read-out, and audio's and vision's attention, see the nominal padding, as the authors' code has it, so a longer
 nominal length moves predictions: `readout=cls, mask_padding=True, positions=own` take that away.
 
+What the paper leaves open is in Config, each line with its source; "lineage" is the code of the same authors' MIB (TMM
+2022), which shares this framework: its parameter count with concatenation is exact too.
+
 Deviates from the paper:
 1. On IEMOCAP the default learning rate is 1e-3 (MIB's appendix, for the same setting); the paper says 2e-5 without
    restricting it to BERT, and the search has that too.
-What it leaves open is in Config, each line with its source; "lineage" is the code
-of the same authors' MIB (TMM 2022), which shares this framework: its parameter count with concatenation is exact too.
 Reference implementation: none is public.
 """
 
