@@ -124,6 +124,12 @@ STEPPING = ("lr", "weight_decay", "factor_lr")  # of the optimiser: seen in the 
 TAKEN = ("batch_size", "clip")  # to have an effect, as tests/hycon/test_train.py finds them to
 
 
+def test_text_alone_has_no_scale():
+    space = search_space("hycon", "glove", {"modalities": "text"})
+    assert "scale" not in space
+    assert "attn_dropout" in space  # word vectors are read by a Transformer of the suite's
+
+
 class Outcome:
     """What options lead to, of one row and one small batch: loss and gradients, or the weights after two steps. The
     seeds are the same throughout, and weights as large as after training, since a fresh model may not show a part."""
