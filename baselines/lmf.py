@@ -9,14 +9,15 @@ the read-out, and audio's and vision's attention, see the nominal padding, as th
 nominal length moves predictions: `readout=cls, mask_padding=True, positions=own` take that away.
 
 Deviates:
-1. Learned weights over the rank, as the code has it; the paper sums (`learned_weights=False`).
+1. Weights over the rank and a bias, both trained. The paper sums (`learned_weights=False`); the code of both references
+   has weights and bias, but gives them to no optimiser.
 2. The mean over time of audio and vision runs over real steps (the reference averages the padding in).
-3. The reference minimises the sum of a batch's absolute errors, for 500 epochs at most; this suite their mean, so its
-   weight decays are MMSA's, whose loss is a mean too (beside a sum, decay is weaker as many times as a batch is large).
+3. The loss is the mean of a batch's absolute errors. The reference takes their sum, beside which a weight decay is
+   weaker by the size of the batch; so the decays that are searched are MMSA's, whose loss is a mean. The reference
+   trains for up to 500 epochs, here it is this suite's budget.
 4. The grid of both learning rates goes on to .01, as MSAF's.
 5. BERT form: the fusion's bias starts at 0, as in LMF's code; the sibling code draws it.
-Reference implementations consulted: Justin1904/Low-rank-Multimodal-Fusion, thuiar/MMSA (which by a positional slip
-never trains the fusion weights and bias; here they are trained).
+Reference implementations consulted: Justin1904/Low-rank-Multimodal-Fusion, thuiar/MMSA.
 """
 
 from __future__ import annotations

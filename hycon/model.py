@@ -19,11 +19,12 @@ IEMCL and SCL are 0 then, IAMCL and its refinement stay. Without text there is n
 The read-out, and audio's and vision's attention, see the nominal padding, as the authors' code has it, so a longer
 nominal length moves predictions: `readout=cls, mask_padding=True, positions=own` take that away.
 
+What the paper leaves open is in Config, each line with its source; "lineage" is the code of the same authors' MIB (TMM
+2022), which shares this framework: its parameter count with concatenation is exact too.
+
 Deviates from the paper:
 1. On IEMOCAP the default learning rate is 1e-3 (MIB's appendix, for the same setting); the paper says 2e-5 without
    restricting it to BERT, and the search has that too.
-What it leaves open is in Config, each line with its source; "lineage" is the code
-of the same authors' MIB (TMM 2022), which shares this framework: its parameter count with concatenation is exact too.
 Reference implementation: none is public.
 """
 
@@ -99,9 +100,9 @@ TRAINING = {
 }
 # What the paper leaves open. What it states (d, alpha, beta, lambda, Adam, lr) stays fixed.
 _LOSS_SPACE: dict[str, tuple] = {
-    # A9. The paper's gamma is "to ensure that s + gamma is larger than zero", which reads as a small number. Of nine
-    # selected positives (K = 48, representations N(0, 1)) the hardest weighs as the easiest times, in the median, 1.0
-    # with gamma = 1, 1.3 with .1, 240 with .01; with .001 one pair is left.
+    # A9. The paper's gamma is "to ensure that s + gamma is larger than zero", which reads as a small number. How much
+    # more the hardest of nine selected positives weighs than the easiest, in the median of representations N(0, 1):
+    # 1.0 times with gamma = 1, 1.3 with .1, 240 with .01. With .001 one pair is left.
     "gamma": (0.01, 0.1, 1.0),
     "reduction": ("sample", "mean", "sum"),  # A2
 }

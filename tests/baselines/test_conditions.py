@@ -12,10 +12,12 @@ from model_checks import build, corpus_of, loss_of
 
 from hycon.data.batch import form_of
 from hycon.encoders import FRONT_END_SPACE, FrontEndConfig
+from hycon.errors import UserError
 from hycon.train import EPOCHS, PATIENCE, Training, fit
-from studies.registry import MODELS, model_module, resolve, search_space
+from studies.registry import MODELS, build_model, model_module, resolve, search_space
 from studies.tables import TABLES
 
+PAPER = {"text": 768, "audio": 74, "vision": 47}
 FORMS = [(name, text) for name, entry in MODELS.items() for text in entry.text]
 TOKENS = [(name, text) for name, text in FORMS if text in ("bert", "xlnet")]
 
@@ -49,6 +51,47 @@ def test_the_budget():
     assert PATIENCE == 20
 
 
+def test_a_head_s_learning_rate_needs_an_encoder():
+    assert resolve("hycon", "bert", {"head_lr": 1e-3})[1].head_lr == 1e-3
+    with pytest.raises(UserError, match="text=glove has none: use lr"):
+        resolve("hycon", "glove", {"head_lr": 1e-3})
+
+
+# ----------------------------------------------------------------------------------------------- the sources
+
+
+def rates_of(model, text, **overrides):
+    """The groups of a model's optimiser: {their numbers: their parameters' names}."""
+    with torch.device("meta"):
+        net = build_model(model, text=text, dims=PAPER, **overrides)
+    training = resolve(model, text, overrides)[1]
+    names = {id(p): name for name, p in net.named_parameters()}
+    groups = net.param_groups(training)
+    assert sorted(names[id(p)] for g in groups for p in g["params"]) == sorted(names.values())
+    return [({k: v for k, v in g.items() if k != "params"}, {names[id(p)] for p in g["params"]}) for g in groups]
+
+
+def test_lmf_s_factors_may_have_a_learning_rate_of_their_own():
+    factors = {f"net.fusion.factors.{m}" for m in ("text", "audio", "vision")}
+    for text in ("glove", "bert"):
+        (own, named), (rest, _) = rates_of("lmf", text, factor_lr=0.003)
+        assert (own, rest) == ({"lr": 0.003}, {})
+        assert named == factors
+        assert [numbers for numbers, _ in rates_of("lmf", text)] == [{}, {}]
+    with pytest.raises(UserError, match="factor_lr is -1"):
+        resolve("lmf", "glove", {"factor_lr": -1.0})
+
+
+def test_mag_s_adamw_and_hffn_s_rmsprop_are_their_libraries():
+    assert [numbers for numbers, _ in rates_of("mag", "bert")] == [
+        {"weight_decay": 0.01, "eps": 1e-6},
+        {"weight_decay": 0.0, "eps": 1e-6},
+    ]
+    assert all("eps" not in numbers for numbers, _ in rates_of("mag", "bert", optimizer="adam"))
+    assert rates_of("hffn", "glove")[0][0] == {"alpha": 0.9, "eps": 1e-7}
+    assert rates_of("hffn", "glove", optimizer="adam")[0][0] == {}
+
+
 # ------------------------------------------------------------------------------------------------- same search
 
 
@@ -79,6 +122,12 @@ def rows():
 
 STEPPING = ("lr", "weight_decay", "factor_lr")  # of the optimiser: seen in the weights after two steps
 TAKEN = ("batch_size", "clip")  # to have an effect, as tests/hycon/test_train.py finds them to
+
+
+def test_text_alone_has_no_scale():
+    space = search_space("hycon", "glove", {"modalities": "text"})
+    assert "scale" not in space
+    assert "attn_dropout" in space  # word vectors are read by a Transformer of the suite's
 
 
 class Outcome:
