@@ -87,6 +87,30 @@ def all_protocols(prediction: Any, label: Any) -> dict[str, dict[str, float]]:
     return {name: sentiment_metrics(prediction, label, name) for name in PROTOCOLS}
 
 
+def constant_metrics(train: Any, label: Any) -> dict[str, dict[str, float]]:
+    """{protocol: {"acc7", ...}}: what predictions that never change reach on `label`, the line to read others against.
+
+    For each metric the constant that is best on `train`: the majority sign for Acc2 and F1, the commonest of the seven
+    classes for Acc7, the median for MAE, of the labels that the metric counts; the correlation with a constant is 0.
+    train, label: (N,) labels.  A protocol that counts none of them is left out.
+    """
+    known, true = _scores(train, "label"), _scores(label, "label")
+    found = {}
+    for name, rules in RULES.items():
+        polar = known[known != 0]
+        if not (rules.neutral_counts_in_acc2 or (polar.size and (true != 0).any())):
+            continue
+        signed = known if rules.neutral_counts_in_acc2 else polar
+        positive = (np.greater_equal if rules.zero_is_positive else np.greater)(signed, 0)
+        classes, counts = np.unique(seven_classes(known), return_counts=True)
+        sign = 1.0 if 2 * positive.sum() >= len(positive) else -1.0
+        median = float(np.median(known if rules.neutral_counts_in_mae or not polar.size else polar))
+        best = {"acc7": classes[counts.argmax()], "acc2": sign, "f1": sign, "mae": median, "corr": 0.0}
+        reached = {c: sentiment_metrics(np.full(len(true), c), true, name) for c in set(best.values())}
+        found[name] = {metric: reached[c][metric] for metric, c in best.items()}
+    return found
+
+
 def emotion_metrics(prediction: Any, label: Any, emotions: Sequence[str]) -> dict[str, dict[str, float]]:
     """Accuracy and weighted F1 of each emotion and their plain averages (Table 3; MulT's evaluation).
 

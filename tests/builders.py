@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hycon.data.manifest import Manifest, read_manifest
+from hycon.data.manifest import PAPER, SPLITS, Manifest, read_manifest
 from hycon.metrics import all_protocols, sentiment_metrics
 from hycon.pretrained import identify
 from studies.lookup import Profile
@@ -43,10 +43,11 @@ DRAWS = [{"lr": 1e-4, "hidden": 8}, {"lr": 3e-4, "hidden": 8}, {"lr": 1e-4, "hid
 
 
 def manifest(name: str = "mosi", content: str = "0", **changes: Any) -> Manifest:
-    """content: a digit, of which the files' sha256 is made."""
+    """content: a digit, of which the files' sha256 is made. Sizes are the paper's, where it has a corpus `name`."""
     one = dict.fromkeys(("text", "audio", "vision"), 1)
     files = {"corpus.safetensors": content * 64}
-    return dataclasses.replace(Manifest(name, "sentiment", {}, {"train": 1}, one, one, "word", {}, files), **changes)
+    sizes = dict(zip(SPLITS, PAPER.get(name, {}).get("sizes") or (1, 1, 1), strict=True))
+    return dataclasses.replace(Manifest(name, "sentiment", {}, sizes, one, one, "word", {}, files), **changes)
 
 
 def setting(trials: int = 4, seeds: int = 3, content: str = "0", most_epochs: int | None = None, **options) -> Setting:
@@ -141,15 +142,23 @@ def fill(store: RunStore, errors: Sequence[float], row: str = "EF-LSTM-GloVe", t
 
 
 def fill_signs(
-    store: RunStore, row: Row, wrong: Sequence[int], *, corpus: str = "mosi", encoder: dict | None = BERT, **known
+    store: RunStore,
+    row: Row,
+    wrong: Sequence[int],
+    *,
+    corpus: str = "mosi",
+    encoder: dict | None = BERT,
+    suite: int = RunSpec.suite,
+    **known,
 ) -> None:
     """A finished run per entry of `wrong`: seed i has so many of the 60 signs of SIGNED wrong, the rest exact."""
+    _remember(store, corpus)
     rng = np.random.default_rng([len(row.name), *wrong])
     records = []
     for seed, count in enumerate(wrong):
         prediction = SIGNED.copy()
         prediction[rng.permutation(60)[:count]] *= -1
-        given = spec_of(row, corpus, encoder=encoder, seed=seed)
+        given = spec_of(row, corpus, encoder=encoder, seed=seed, suite=suite)
         metrics = {"test": {p: sentiment_metrics(prediction, SIGNED, p) for p in ("paper", "mmsa")}}
         made = RunRecord(given, "done", metrics=metrics, **{"parameters": 100, "seconds": 10.0 + seed, **known})
         ids = np.array([f"u{i}" for i in range(60)])
@@ -158,6 +167,12 @@ def fill_signs(
         records.append(store.put(made, arrays))
     runs = [made.id for made in records]
     save_study(store, study_of(row, spec_of(row, corpus, encoder=encoder), [{}] * 50, ["t"] * 50, runs))
+
+
+def _remember(store: RunStore, corpus: str) -> None:
+    """A corpus of the paper's, with its sizes, unless the folder has one of that name."""
+    if corpus in ("mosi", "mosei") and not (store.root / "corpora" / corpus).exists():
+        remember_corpus(store, manifest(corpus))
 
 
 def fill_table(
@@ -175,6 +190,7 @@ def fill_table(
 ) -> None:
     """A study of the rows on the table's corpus: four trials (`failing`, if any, failed; trial 1 wins) and `seeds`
     runs, whose metrics, curves and predictions follow from the row and the seed."""
+    _remember(store, corpus or table.corpus)
     for row in rows:
         rng = np.random.default_rng(abs(hash_of(row.name)))
         encoder = BERT if row.text == "bert" else None

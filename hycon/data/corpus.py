@@ -104,6 +104,23 @@ def read_arrays(folder: Path, manifest: Manifest) -> dict[str, np.ndarray]:
         raise UserError(f"{folder} is damaged ({error}): import the corpus again.") from error
 
 
+def read_labels(manifest: Manifest, root: str | os.PathLike | None = None) -> dict[str, np.ndarray] | None:
+    """Split -> labels (N,), or (N, E) of emotions, of the corpus that `manifest` describes, without torch.
+
+    None where that corpus is not in the data folder, or cannot be read. The digests of its files are not checked.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    folder = corpus_folder(manifest.name, root)
+    try:
+        if read_manifest(manifest.name, root).sha256 != manifest.sha256:
+            return None
+        with safe_open(folder / "corpus.safetensors", framework="np") as handle:
+            return {split: handle.get_tensor(f"{split}.label") for split in SPLITS}
+    except (UserError, SafetensorError, OSError):
+        return None
+
+
 def strings_of(arrays: Mapping[str, Any], split: str) -> dict[str, Any]:
     """{"ids": [...], "words": [[...], ...] if there are words} of a split, from its array or tensor of bytes."""
     import numpy as np

@@ -61,6 +61,8 @@ class Manifest:
     vectors: dict[str, Any] | None = None  # word vectors: file, sha256, dim, vocabulary, counts of unknown words
     emotions: list[str] | None = None  # emotion corpora: names in the label's order
     positives: dict[str, list[Count]] | None = None  # emotion corpora: split -> utterances with each emotion
+    # sentiment corpora: protocol -> metric -> what hycon.metrics.constant_metrics has; absent in older manifests
+    constant: dict[str, dict[str, float]] | None = None
     synthetic: bool = False
     version: int = FORMAT_VERSION
 

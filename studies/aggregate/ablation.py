@@ -19,6 +19,7 @@ from studies.document.blocks import Block, Grid, Text, headings, numbers
 from studies.document.data import as_csv, as_json, rounded
 from studies.document.words import between, p_value
 from studies.registry import model_module, resolve
+from studies.statistics.cell import FEWEST
 from studies.statistics.comparison import Comparison, benjamini_hochberg
 from studies.store.run_store import RunStore
 from studies.tables import EMOTION, SENTIMENT, Column, Row, TableSpec
@@ -73,12 +74,16 @@ class Difference:
     found: Comparison
     p_adjusted: float | None
 
+    @property
+    def printed(self) -> Comparison:
+        """`found` in the unit of the table."""
+        return self.found.printed(self.column.metric, self.column.scale)
+
     def numbers(self) -> dict[str, Any]:
         """As JSON and CSV have it, in the printed unit."""
-        found, scale = self.found, self.column.scale
-        scaled = {"difference": found.difference, "low": found.low, "high": found.high}
+        found = self.printed
         return {
-            **{key: None if value is None else rounded(scale * value) for key, value in scaled.items()},
+            **{key: rounded(getattr(found, key)) for key in ("difference", "low", "high")},
             "p": found.p,
             "p_adjusted": self.p_adjusted,
             "n_intact": found.n_b,
@@ -143,14 +148,13 @@ def comparison(found: Sequence[Difference]) -> Grid:
 
 
 def _line(one: Difference) -> tuple[str, ...]:
-    found, column = one.found, one.column
+    found, column = one.printed, one.column
     show = f"{{:+,.{column.decimals + 1}f}}".format  # a decimal more than the table has: differences are small
-    low, high = (None if v is None else column.scale * v for v in (found.low, found.high))
     power = f"underpowered: p < 0.05 needs {found.seeds_needed} seeds a row at least" if found.underpowered else ""
     return (
         column.heading + ("" if column.higher_is_better else " (lower is better)"),
-        show(column.scale * found.difference),
-        between(low, high, show, "none: one run"),
+        show(found.difference),
+        between(found.low, found.high, show, f"none below {FEWEST} runs"),
         p_value(found.p, "none"),
         p_value(one.p_adjusted, "none"),
         power,

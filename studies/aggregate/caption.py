@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 
-from studies.aggregate.cells import PAPER_ENCODERS, TableResult, is_paper_encoder
+from hycon.data.manifest import PAPER
+from studies.aggregate.cells import TableResult
+from studies.aggregate.obstacles import ALLOWED_SIZES, PAPER_ENCODERS, CorpusInfo, in_words, is_paper_encoder
 from studies.document.blocks import SIGNS, Caption
 from studies.document.words import DAGGER, one_line
-from studies.statistics.cell import COMPARED
+from studies.statistics.cell import COMPARED, FEWEST, TOO_FEW
 from studies.tables import PAPER_BUDGET
 
 LEGEND = {
@@ -44,7 +46,22 @@ def setting(result: TableResult) -> list[str]:
 def _data(result: TableResult) -> list[str]:
     name, papers = result.corpus.name, result.table.corpus
     said = ["SYNTHETIC DATA: these numbers say nothing about the paper."] if result.corpus.synthetic else []
-    return [*said, f"Corpus: {name}" + ("." if name == papers else f" (the paper: {papers}).")]
+    return [
+        *said,
+        f"Corpus: {name}{'' if name == papers else f' (the paper: {papers})'}{_sizes(result.corpus, papers)}.",
+    ]
+
+
+def _sizes(corpus: CorpusInfo, papers: str) -> str:
+    """Of the splits, and how far they are from the paper's: ", 1284/229/686 utterances"."""
+    if corpus.sizes is None:
+        return ""
+    said = f", {in_words(corpus.sizes)} utterances for training, validation and test"
+    wanted = PAPER[papers]["sizes"] if papers in PAPER else None
+    if corpus.synthetic or wanted is None or corpus.sizes == wanted:
+        return said
+    allowed = ALLOWED_SIZES.get(papers, {}).get(corpus.sizes)
+    return f"{said} (the paper: {in_words(wanted)}{f'; {allowed}' if allowed else ''})"
 
 
 def _stand_ins(result: TableResult) -> list[str]:
@@ -112,6 +129,8 @@ def _marks(result: TableResult) -> list[str]:
     shown = [verdict for verdict in COMPARED if any(entry.verdict == verdict for entry in entries)]
     if shown:
         said.append("; ".join(f"{SIGNS[verdict]} {LEGEND[verdict]}" for verdict in shown) + ".")
+    if any(entry.verdict == TOO_FEW for entry in entries):
+        said.append(f"Rows of fewer than {FEWEST} seeds get no verdict.")
     if not result.table.beyond and any(row.obstacles for row in result.rows):
         said.append("Rows that were not run as in the paper get no verdict.")
     return said

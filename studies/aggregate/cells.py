@@ -5,44 +5,24 @@ The tables themselves are data, in studies.tables.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from studies.aggregate.obstacles import CorpusInfo, distinct, earlier_protocol, encoder_of, obstacles, sizes_of
 from studies.paper import PaperValue, paper_value
-from studies.statistics.cell import CellStat, cell, tolerance_of, verdict
+from studies.statistics.cell import CellStat, cell, range_of, tolerance_of, verdict
 from studies.statistics.spread import PARTS, spread
 from studies.store.record import RunRecord
-from studies.tables import PAPER_BUDGET, WINNER, Column, Row, TableSpec, searched_row
+from studies.tables import WINNER, Column, Row, TableSpec, searched_row
 
 if TYPE_CHECKING:
     from hycon.data.manifest import Manifest
 
-# What the paper calls GloVe, BERT and XLNet (facts: exact parameter counts; 300-d in sec. 4.4(2)): words for the
-# caption, and the names that mean it.
-PAPER_ENCODERS = {
-    "glove": ("300-d GloVe", r".*\(300-d\)"),
-    "bert": ("bert-base-uncased", r"(google-bert/)?bert-base-uncased"),
-    "xlnet": ("xlnet-base-cased", r"(xlnet/)?xlnet-base-cased"),
-}
-
-
 NOT_RUN = "not run yet"  # the reason of a row without any study
-
-
-@dataclass(frozen=True)
-class CorpusInfo:
-    """What a caption must say of the data. notes: one phrase for each stand-in; any of them rules verdicts out.
-    encoders: front-end -> its word vectors, where the records do not name them (`glove`).
-    majority: of an emotion corpus, what the more frequent answer alone reaches on its test split, as `measures` has it.
-    """
-
-    name: str
-    notes: tuple[str, ...] = ()
-    synthetic: bool = False
-    encoders: Mapping[str, str] = field(default_factory=dict)
-    majority: Mapping[str, float] | None = None
+EMOTIONS = "emotions"  # where metrics of emotions stand, in place of a protocol's
+UNKNOWN = "known once the corpus is imported"
+CONSTANT = "the best constant by the train split: its majority sign (Acc2, F1), commonest class (Acc7), median (MAE)"
 
 
 @dataclass(frozen=True)
@@ -81,17 +61,28 @@ class TableResult:
     notes: tuple[str, ...] = ()  # the corpus's and the records'
 
 
-def corpus_info(manifest: Manifest, notes: Sequence[str] = ()) -> CorpusInfo:
-    """What captions say of an imported corpus; `notes` adds to the manifest's own (a subset, say)."""
+def corpus_info(
+    manifest: Manifest, notes: Sequence[str] = (), constant: Mapping[str, Mapping[str, float]] | None = None
+) -> CorpusInfo:
+    """What captions say of an imported corpus; `notes` adds to the manifest's own (a subset, say).
+
+    constant: as in CorpusInfo, where the manifest does not hold it.
+    """
     vectors = manifest.vectors
     encoders = {"glove": f"{vectors.get('file')} ({vectors.get('dim')}-d)"} if vectors else {}
     if not vectors and manifest.own_glove:
         encoders = {"glove": f"the corpus's own GloVe ({manifest.dims['text']}-d)"}
-    majority = _majority_of(manifest)
-    return CorpusInfo(manifest.name, _distinct((*manifest.notes, *notes)), manifest.synthetic, encoders, majority)
+    return CorpusInfo(
+        manifest.name,
+        distinct((*manifest.notes, *notes)),
+        manifest.synthetic,
+        encoders,
+        sizes_of(manifest.sizes),
+        _commoner_answers(manifest) or manifest.constant or constant,
+    )
 
 
-def _majority_of(manifest: Manifest) -> dict[str, float] | None:
+def _commoner_answers(manifest: Manifest) -> dict[str, dict[str, float]] | None:
     """None where the manifest does not count its labels: it is of no emotion corpus, or older than these counts."""
     from hycon.metrics import majority_of_counts
 
@@ -99,7 +90,7 @@ def _majority_of(manifest: Manifest) -> dict[str, float] | None:
     positives = (manifest.positives or {}).get("test", [])
     if not emotions or not count or len(positives) != len(emotions):
         return None
-    return _flat(majority_of_counts(positives, count, emotions))
+    return {EMOTIONS: _flat(majority_of_counts(positives, count, emotions))}
 
 
 def assemble(
@@ -124,7 +115,8 @@ def assemble(
     if unknown:
         raise ValueError(f"not rows of {table.name}: {sorted(unknown)}")
     done = [record for records in records_by_row.values() for record in records if record.status == "done"]
-    notes = _distinct((*corpus.notes, *(note for record in done for note in record.notes)))
+    earlier = earlier_protocol(done)
+    notes = distinct((*corpus.notes, *earlier, *(note for record in done for note in record.notes)))
     rows = [
         _row(
             table,
@@ -138,7 +130,7 @@ def assemble(
         )
         for row in table.rows
     ]
-    below = (*_spreads(table, rows), *_majority(table, done, corpus))
+    below = (*_spreads(table, rows), *_constant(table, done, corpus, protocol))
     marked = rows if table.studies > 1 else _mark_best(table, rows)  # studies of one row are no contest
     return TableResult(table, corpus, protocol, (*marked, *below), notes)
 
@@ -155,11 +147,7 @@ def _row(
 ) -> RowResult:
     done = [record for record in records if record.status == "done"]
     status, reason = _status(row, records, given)
-    encoder = _encoder(row, done, corpus)
-    notes = _distinct((*corpus.notes, *(note for record in done for note in record.notes)))
-    if budget not in ("", PAPER_BUDGET):
-        notes = (*notes, f"a search of {budget}, not {PAPER_BUDGET}")
-    obstacles = _obstacles(table, row, encoder, corpus, notes, protocol) if done else ()
+    against = obstacles(table, row, done, corpus, protocol, budget) if done else ()
     cells = {}
     for column in table.columns:
         paper = paper_value(table.name, table.corpus, row.name, column.metric)
@@ -168,13 +156,13 @@ def _row(
             stat = cell([column.scale * winner])
         if stat is None:
             found = "quoted" if status == "quoted" else "not run"
-        elif obstacles:
+        elif against:
             found = "not comparable"
         else:
             found = verdict(stat, paper.value if paper else None, tolerance_of(column.metric))
         cells[column.metric] = Entry(stat, paper, found)
-    shown = encoder if done else None
-    return RowResult(row, status, reason, len(done), cells, shown, obstacles, tuple(done), budget if done else "")
+    encoder = encoder_of(row, done, corpus) if done else None
+    return RowResult(row, status, reason, len(done), cells, encoder, against, tuple(done), budget if done else "")
 
 
 def _status(row: Row, records: Sequence[RunRecord], given: tuple[str, str] | None) -> tuple[str, str]:
@@ -194,14 +182,14 @@ def _status(row: Row, records: Sequence[RunRecord], given: tuple[str, str] | Non
 def _stat(records: Sequence[RunRecord], protocol: str, column: Column) -> CellStat | None:
     found = [measures(record, protocol).get(column.metric) for record in records]
     values = [column.scale * value for value in found if value is not None]
-    return cell(values) if values else None
+    return cell(values, range_of(column.metric)) if values else None
 
 
 def measures(record: RunRecord, protocol: str, split: str = "test") -> dict[str, Any]:
     """What columns can show of a run: metrics of the split, as fractions (those of `protocol`, or for emotions
     "happy_acc" and so on), and what it cost: parameters, seconds, MiB."""
     found: Mapping[str, Any] = record.metrics.get(split, {})
-    metrics = _flat(found["emotions"]) if "emotions" in found else found.get(protocol, {})
+    metrics = _flat(found[EMOTIONS]) if EMOTIONS in found else found.get(protocol, {})
     cost = {
         "parameters": record.parameters,
         "train_seconds": record.seconds,
@@ -216,16 +204,19 @@ def _flat(by_emotion: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return {f"{emotion}_{kind}": value for emotion, scores in by_emotion.items() for kind, value in scores.items()}
 
 
-def _majority(table: TableSpec, records: Sequence[RunRecord], corpus: CorpusInfo) -> tuple[RowResult, ...]:
-    """The line below emotion accuracies: what the more frequent answer alone would reach. From the labels, so n = 0."""
-    if table.task != "emotion":
-        return ()
-    tests: list[Mapping[str, Any]] = [record.metrics.get("test", {}) for record in records]
+def _constant(
+    table: TableSpec, records: Sequence[RunRecord], corpus: CorpusInfo, protocol: str
+) -> tuple[RowResult, ...]:
+    """The line below a table of predictions: what one that never changes would reach. From the labels, so n = 0."""
+    emotion = table.task == "emotion"
+    if not emotion and not any(column.metric == "acc2" for column in table.columns):
+        return ()  # of costs
+    tests: list[Mapping[str, Any]] = [record.metrics.get("test", {}) for record in records] if emotion else []
     lines = [_flat(test["majority"]) for test in tests if "majority" in test]
-    known = lines[0] if lines else corpus.majority or {}
-    values = {c.metric: c.scale * known[c.metric] if known else None for c in table.columns}
-    reason = "always the commoner answer" + ("" if known else ", known once the corpus is imported")
-    return (_reference("Majority class", reason, values),)
+    known = lines[0] if lines else (corpus.constant or {}).get(EMOTIONS if emotion else protocol, {})
+    values = {c.metric: c.scale * known[c.metric] if c.metric in known else None for c in table.columns}
+    name, reason = ("Majority class", "always the commoner answer") if emotion else ("Constant prediction", CONSTANT)
+    return (_reference(name, reason + ("" if known else f", {UNKNOWN}"), values),)
 
 
 def _spreads(table: TableSpec, rows: Sequence[RowResult]) -> tuple[RowResult, ...]:
@@ -250,30 +241,6 @@ def _reference(name: str, reason: str, values: Mapping[str, float | None]) -> Ro
     return RowResult(Row(name, "", ""), "reference", reason, 0, cells)
 
 
-def _encoder(row: Row, records: Sequence[RunRecord], corpus: CorpusInfo) -> str:
-    names = _distinct(record.spec.encoder["name"] for record in records if record.spec.encoder)
-    return " and ".join(names) or corpus.encoders.get(row.text, "no pretrained encoder")
-
-
-def is_paper_encoder(text: str, name: str) -> bool:
-    return text in PAPER_ENCODERS and re.fullmatch(PAPER_ENCODERS[text][1], name) is not None
-
-
-def _obstacles(
-    table: TableSpec, row: Row, encoder: str, corpus: CorpusInfo, notes: tuple[str, ...], protocol: str
-) -> tuple[str, ...]:
-    """Why the row's numbers answer another question than the paper's do; empty where they answer the same one."""
-    found = ["synthetic data"] if corpus.synthetic else []
-    if corpus.name != table.corpus:
-        found.append(f"the corpus is {corpus.name}, not {table.corpus}")
-    if not is_paper_encoder(row.text, encoder):
-        wanted = PAPER_ENCODERS[row.text][0] if row.text in PAPER_ENCODERS else "one of the paper's"
-        found.append(f"the text encoder is {encoder}, not {wanted}")
-    if protocol != "paper":
-        found.append(f"the metrics are those of protocol {protocol}")
-    return (*found, *notes)
-
-
 def _mark_best(table: TableSpec, rows: Sequence[RowResult]) -> tuple[RowResult, ...]:
     """The best measured mean of each column, as printed (so ties are all best); one row alone is not the best."""
     best: dict[str, set[str]] = {}
@@ -290,7 +257,3 @@ def _mark_best(table: TableSpec, rows: Sequence[RowResult]) -> tuple[RowResult, 
 
 def _printed(entry: Entry, column: Column) -> float | None:
     return round(entry.stat.mean, column.decimals) if entry.stat else None
-
-
-def _distinct(values: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(values))

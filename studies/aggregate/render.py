@@ -17,7 +17,7 @@ from studies.document import formats
 from studies.document.blocks import Cell, Grid, Heading
 from studies.document.data import as_csv, as_json, rounded, yes_no
 from studies.document.words import NOTHING, mean_sd, one_line
-from studies.statistics.cell import COMPARED, explained, seeds_to_settle, tolerance_for, tolerance_of
+from studies.statistics.cell import COMPARED, TOO_FEW, explained, seeds_to_settle, tolerance_for, tolerance_of
 from studies.tables import Column, TableSpec
 
 FORMATS = ("text", "md", "latex", "csv", "html", "json")
@@ -74,9 +74,9 @@ def _papers(entry: Entry, column: Column) -> Cell:
     if entry.paper is None:
         return Cell(NOTHING, hint=entry.verdict)
     paper = entry.paper
-    if entry.verdict not in COMPARED:
-        return Cell(paper.text, quoted=paper.quoted, hint=entry.verdict)
     size = explained(entry.verdict, entry.stat, paper.value, tolerance_of(column.metric), column.decimals)
+    if entry.verdict not in COMPARED:
+        return Cell(paper.text, quoted=paper.quoted, hint=": ".join(filter(None, (entry.verdict, size))))
     return Cell(paper.text, quoted=paper.quoted, verdict=entry.verdict, hint=size)
 
 
@@ -173,7 +173,7 @@ def _beside_the_paper(metric: str, entry: Entry) -> dict[str, float | None]:
     """Ours less the paper's, the tolerance, and for "inconclusive" the seeds that would probably settle it; None where
     the two are not comparable."""
     tolerance = tolerance_of(metric)
-    if entry.verdict not in COMPARED or not entry.stat or not entry.paper or tolerance is None:
+    if entry.verdict not in (*COMPARED, TOO_FEW) or not entry.stat or not entry.paper or tolerance is None:
         return {"difference": None, "tolerance": None, "seeds_to_settle": None}
     stat, paper = entry.stat, entry.paper.value
     seeds = seeds_to_settle(stat, paper, tolerance) if entry.verdict == "inconclusive" else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+from hycon.data.corpus import read_labels
 from hycon.data.manifest import Manifest
 from studies.aggregate.cells import NOT_RUN, TableResult, assemble, corpus_info
 from studies.aggregate.comparability import across, described, mixture, refusal
@@ -50,10 +51,24 @@ def table_result(
             if WINNER in table.columns and (loss := _winner_loss(study, store)) is not None:
                 winners[row.name] = loss
     given = {name: why for name, why in status.items() if why[0]}
-    info = corpus_info(manifest)
+    info = corpus_info(manifest, constant=_constant(manifest, view) if "acc2" in _metrics(shown) else None)
     filled = assemble(shown, records, given, corpus=info, protocol=view.protocol, budgets=budgets, winners=winners)
     beside = across({row.row.name: row.records for row in filled.rows})
     return dataclasses.replace(filled, notes=(*filled.notes, *beside))
+
+
+def _metrics(table: TableSpec) -> set[str]:
+    return {column.metric for column in table.columns}
+
+
+def _constant(manifest: Manifest, view: View) -> dict[str, dict[str, float]] | None:
+    """What a constant prediction reaches, by the labels of the corpus at hand where its manifest is older than that."""
+    from hycon.metrics import constant_metrics
+
+    if manifest.constant or manifest.task != "sentiment":
+        return manifest.constant
+    labels = read_labels(manifest, view.data)
+    return constant_metrics(labels["train"], labels["test"]) if labels else None
 
 
 def studies_of(table: TableSpec, view: View, studies: Sequence[Study], manifest: Manifest) -> dict[str, Study]:

@@ -23,6 +23,7 @@ from studies.claims.verdict import (
     decisive,
     few,
     fold,
+    ways,
 )
 from studies.paper import PaperValue, paper_value
 from studies.tables import TABLES
@@ -49,7 +50,11 @@ def _part(contest: Contest) -> Part:
     if contest.test == "count":
         return _count(part, a)
     part = replace(part, difference=a.value - (b.value if b else contest.value))
-    if contest.test == "better":
+    if contest.test in ("slight", "great") and part.gain > 0:
+        beyond = part.gain - contest.value
+        holds = beyond <= 1e-9 if contest.test == "slight" else beyond >= -1e-9
+        return replace(part, verdict=CONSISTENT if holds else CONTRADICTED)
+    if contest.test in ("better", "slight", "great"):
         verdict = CONSISTENT if part.gain > 0 else CONTRADICTED if part.gain < 0 else CANNOT
         return replace(part, verdict=verdict, reason="" if part.gain else "equal as printed")
     return _against_value(part)
@@ -91,8 +96,7 @@ def _printed(place: Side, metric: str) -> PaperValue | None:
 def _reason(parts: Sequence[Part]) -> str:
     of = {v: [part for part in parts if part.verdict == v] for v in (CONSISTENT, CONTRADICTED, CANNOT)}
     said = [f"{len(of[CONSISTENT])} of {len(parts)} hold as printed"]
-    if of[CONTRADICTED]:
-        said.append(f"the other way in {len(of[CONTRADICTED])}: {few([_shown(part) for part in of[CONTRADICTED]])}")
+    said += ways(of[CONTRADICTED], _shown)
     if of[CANNOT]:
         what = [f"{called(part)} is equal" if part.difference == 0 else part.reason for part in of[CANNOT]]
         said.append(f"not to be read off in {len(of[CANNOT])}: {few(what)}")

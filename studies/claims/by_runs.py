@@ -5,7 +5,8 @@ studies.statistics.comparison on the seeded runs' predictions of the test split;
 that the claims of one table ask for. A part is supported where its 95 % interval excludes "no difference" on the
 claimed side and its adjusted p is below 0.05, also where the sentence says only "higher"; contradicted where both hold
 on the other side. Parameters are counts: they are compared, not tested. A number that the paper quotes is never
-compared with a measured one: a quoted row counts only if it was run here.
+compared with a measured one: a quoted row counts only if it was run here. Synthetic data gives no verdict, nor does a
+corpus that bears the name of the paper's and has other sizes.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from hycon.errors import UserError
-from studies.aggregate.cells import RowResult, is_paper_encoder
+from studies.aggregate.cells import RowResult
+from studies.aggregate.obstacles import CorpusInfo, is_paper_encoder, other_sizes
 from studies.aggregate.table import table_result
+from studies.claims.decide import COUNTED, commands, family_sizes, question
 from studies.claims.evidence import Evidence
 from studies.claims.file import load_claims
 from studies.claims.kinds import METRICS, Claim, Contest, Side, contests
 from studies.claims.verdict import (
     CONTRADICTED,
+    NO_VERDICT,
     NOT_RUN,
     SUPPORTED,
     UNDECIDED,
@@ -31,20 +35,19 @@ from studies.claims.verdict import (
     few,
     fold,
     judged,
+    ways,
 )
 from studies.lookup import DEFAULT_VIEW, View, manifest_of
 from studies.paper import paper_value
-from studies.statistics.cell import CellStat, tolerance_of
+from studies.statistics.cell import FEWEST, CellStat, tolerance_of
 from studies.statistics.comparison import benjamini_hochberg
 from studies.store.run_store import RunStore
 from studies.store.study import load_studies
 from studies.tables import TABLES
 
 PAPER_DEVICE = "GTX 1080 Ti"  # sec. 4.4(3)
-CAUTIONS = {  # metric -> how its numbers come about otherwise than the paper's (sec. 4.4(3) and 4.5.8)
-    "train_seconds": "training ends by early stopping and batch sizes are searched, the paper's are the same for all",
-    "test_seconds": f"times are of another machine than the paper's {PAPER_DEVICE}",
-}
+TRAINING = ("train_seconds", "seconds_per_epoch")  # depend on batch size and epochs, which sec. 4.5.8 holds equal
+TIMES = (*TRAINING, "test_seconds")
 
 
 def evaluate(store: RunStore, view: View = DEFAULT_VIEW, *, claims: Sequence[Claim] | None = None) -> list[ClaimResult]:
@@ -68,17 +71,18 @@ def evaluate(store: RunStore, view: View = DEFAULT_VIEW, *, claims: Sequence[Cla
     distinct = list(dict.fromkeys(contest for found in made.values() for contest in found))
     rows, corpora = _rows(distinct, store, view)
     evidence = Evidence(store, view.protocol)
-    parts = _adjusted({contest: _measured(contest, rows, evidence, corpora[contest.table]) for contest in distinct})
-    return [_result(claim, [parts[c] for c in made[claim.id]], rows, corpora) for claim in asked]
+    parts = _adjusted({c: _measured(c, rows, evidence, corpora[c.table].name) for c in distinct})
+    sizes = family_sizes(distinct)
+    return [_result(claim, [parts[c] for c in made[claim.id]], rows, corpora, sizes, view) for claim in asked]
 
 
-def _rows(found: Sequence[Contest], store: RunStore, view: View) -> tuple[dict[Side, RowResult], dict[str, str]]:
+def _rows(found: Sequence[Contest], store: RunStore, view: View) -> tuple[dict[Side, RowResult], dict[str, CorpusInfo]]:
     """The rows that are compared, and the corpus that each of their tables is read on."""
     needed = sorted({side.table for contest in found for side in (contest.a, contest.b) if side})
     studies = load_studies(store)
     results = {name: table_result(TABLES[name], store, view, studies=studies) for name in needed}
     rows = {Side(name, row.row.name): row for name, result in results.items() for row in result.rows}
-    return rows, {name: result.corpus.name for name, result in results.items()}
+    return rows, {name: result.corpus for name, result in results.items()}
 
 
 def _distinct(found: Sequence[Contest], view: View) -> tuple[Contest, ...]:
@@ -105,6 +109,8 @@ def _measured(contest: Contest, rows: Mapping[Side, RowResult], evidence: Eviden
     part = replace(part, verdict="", a=stat.mean, b=other.mean if other else None)
     if contest.test == "count":
         return _counted(part, a)
+    if unlike := _unlike(contest.metric, [row for row in (a, b) if row]):
+        return replace(part, verdict=UNDECIDED, difference=stat.mean - other.mean if other else None, reason=unlike)
     if b is None:
         return _against_number(part, stat, a)
     if other and contest.metric == "parameters":
@@ -123,6 +129,19 @@ def _lacking(metric: str, rows: Sequence[RowResult], evidence: Evidence) -> str:
     return "" if known else f"the runs hold no {METRICS[metric].heading}"
 
 
+def _unlike(metric: str, rows: Sequence[RowResult]) -> str:
+    """Why runs of these rows cannot be held against each other; "" where they can."""
+    records = [record for row in rows for record in row.records]
+    suites = sorted({record.spec.suite for record in records})
+    if len(suites) > 1 and metric not in COUNTED:
+        return f"the rows were run under different protocols (suites {' and '.join(map(str, suites))})"
+    if metric in TIMES and len({record.device for record in records}) > 1:
+        return "the rows were timed on different machines"
+    if metric in TRAINING and len({(r.spec.training.get("batch_size"), len(r.curve)) for r in records}) > 1:
+        return "the rows differ in batch size or epochs, which Table 8 holds equal"
+    return ""
+
+
 def _against_number(part: Part, stat: CellStat, row: RowResult) -> Part:
     """A row against a number of the paper's words; a time only where it was measured on the paper's device."""
     claimed = part.contest.value
@@ -130,7 +149,8 @@ def _against_number(part: Part, stat: CellStat, row: RowResult) -> Part:
     if part.metric == "test_seconds" and not all(PAPER_DEVICE in (r.device or "") for r in row.records):
         return replace(part, verdict=UNDECIDED, reason=f"timed on another machine than the paper's {PAPER_DEVICE}")
     low, high = (None if x is None else x - claimed for x in (stat.low, stat.high))
-    return replace(part, low=low, high=high)
+    few = stat.n < FEWEST
+    return replace(part, low=low, high=high, underpowered=few, seeds_needed=FEWEST if few else None)
 
 
 def _compared(part: Part, a: RowResult, b: RowResult, evidence: Evidence) -> Part:
@@ -139,7 +159,7 @@ def _compared(part: Part, a: RowResult, b: RowResult, evidence: Evidence) -> Par
     except UserError as error:  # other utterances, a damaged file: the other claims can still be judged
         return replace(part, verdict=NOT_RUN, reason=str(error).rstrip("."))
     assert found is not None  # both rows have values
-    found = found.scaled(METRICS[part.metric].scale)
+    found = found.printed(part.metric, METRICS[part.metric].scale)
     return replace(
         part,
         difference=found.difference,
@@ -167,54 +187,75 @@ def _adjusted(parts: Mapping[Contest, Part]) -> dict[Contest, Part]:
     """With p-values adjusted within each table's family, and verdicts."""
     families: dict[str, dict[tuple, float | None]] = {}
     for contest, part in parts.items():
-        families.setdefault(part.table, {})[_question(contest)] = part.p  # asked by two claims, it is one test
+        families.setdefault(part.table, {})[question(contest)] = part.p  # asked by two claims, it is one test
     adjusted = {
         table: dict(zip(family, benjamini_hochberg(list(family.values())), strict=True))
         for table, family in families.items()
     }
     return {
-        contest: judged(
-            replace(part, p_adjusted=adjusted[part.table][_question(contest)]), tolerance_of(contest.metric)
-        )
+        contest: judged(replace(part, p_adjusted=adjusted[part.table][question(contest)]), tolerance_of(contest.metric))
         for contest, part in parts.items()
     }
-
-
-def _question(contest: Contest) -> tuple:
-    return frozenset((contest.a, contest.b)), contest.metric
 
 
 # ------------------------------------------------------------------------------------------------- claims
 
 
 def _result(
-    claim: Claim, parts: Sequence[Part], rows: Mapping[Side, RowResult], corpora: Mapping[str, str]
+    claim: Claim,
+    parts: Sequence[Part],
+    rows: Mapping[Side, RowResult],
+    corpora: Mapping[str, CorpusInfo],
+    families: Mapping[str, int],
+    view: View,
 ) -> ClaimResult:
-    verdict = fold(claim, parts, SUPPORTED, UNDECIDED)
     caution = "; ".join(_cautions(claim, parts, rows, corpora))
-    return ClaimResult(claim, verdict, tuple(parts), _reason(parts, verdict), caution, decisive(parts, verdict))
+    if refused := _refused(parts, corpora):
+        known = tuple(part if part.verdict == NOT_RUN else replace(part, verdict=NO_VERDICT) for part in parts)
+        return ClaimResult(claim, NO_VERDICT, known, f"no verdict: {refused}", caution, decisive(known, NO_VERDICT))
+    if claim.implementation:
+        told = (SUPPORTED, CONTRADICTED)
+        parts = [replace(part, verdict=UNDECIDED) if part.verdict in told else part for part in parts]
+        verdict = fold(claim, parts, SUPPORTED, UNDECIDED)
+        reason = claim.implementation if verdict == UNDECIDED else _reason(parts)
+        return ClaimResult(claim, verdict, tuple(parts), reason, caution, decisive(parts, verdict))
+    verdict = fold(claim, parts, SUPPORTED, UNDECIDED)
+    decide = commands(parts, families, view) if verdict == UNDECIDED else ()
+    return ClaimResult(claim, verdict, tuple(parts), _reason(parts), caution, decisive(parts, verdict), decide)
+
+
+def _refused(parts: Sequence[Part], corpora: Mapping[str, CorpusInfo]) -> str:
+    """Why the runs say nothing of the paper; "" where they may, or where nothing was run."""
+    for part in parts:
+        corpus, papers = corpora[part.table], TABLES[part.table].corpus
+        if part.verdict != NOT_RUN and corpus.synthetic:
+            return "synthetic data"
+        if part.verdict != NOT_RUN and corpus.name == papers and (why := other_sizes(papers, corpus)):
+            return why
+    return ""
 
 
 def _cautions(
-    claim: Claim, parts: Sequence[Part], rows: Mapping[Side, RowResult], corpora: Mapping[str, str]
+    claim: Claim, parts: Sequence[Part], rows: Mapping[Side, RowResult], corpora: Mapping[str, CorpusInfo]
 ) -> list[str]:
     """Why the runs answer another question than the claim's, each said once; nothing where nothing was run."""
     run = [part for part in parts if part.verdict != NOT_RUN]
     sides = [side for part in run for side in (part.contest.a, part.contest.b) if side]
     said = [obstacle for side in sides for obstacle in rows[side].obstacles]
-    told = {corpora[table] for table in claim.tables}
+    told = {corpora[table].name for table in claim.tables}
     if run and len(told) < len(claim.tables):
         said.append(f"the claim is about {claim.corpus}, the runs are all on {' and '.join(sorted(told))}")
-    said += [CAUTIONS[part.metric] for part in run if part.metric in CAUTIONS]
+    timed = {r.device for part in run if part.metric in TIMES for r in rows[part.contest.a].records}
+    if any(PAPER_DEVICE not in device for device in timed):
+        said.append(f"times are of another machine than the paper's {PAPER_DEVICE}, and of our implementations")
     return list(dict.fromkeys(said))
 
 
-def _reason(parts: Sequence[Part], verdict: str) -> str:
+def _reason(parts: Sequence[Part]) -> str:
     """How many parts hold, which do not, and what would tell."""
     of = {v: [part for part in parts if part.verdict == v] for v in (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN)}
     said = [f"{len(of[SUPPORTED])} of {len(parts)} hold"]
-    if of[CONTRADICTED]:
-        said.append(f"the other way in {len(of[CONTRADICTED])}: {few([called(p) for p in of[CONTRADICTED]])}")
+    said += ways(of[CONTRADICTED], called)
     if of[UNDECIDED]:
         leaning = sum(part.gain > 0 for part in of[UNDECIDED] if part.contest.test == "better")
         lean = f" ({leaning} lean to the claim)" if leaning else ""

@@ -16,7 +16,7 @@ from hycon.errors import UserError
 from studies.aggregate.cells import RowResult, measures
 from studies.aggregate.predictions import compare_records, group_of
 from studies.claims.kinds import METRICS, SEPARATION
-from studies.statistics.cell import CellStat, cell
+from studies.statistics.cell import CellStat, cell, range_of
 from studies.statistics.comparison import Comparison, Group, compare_values
 from studies.statistics.separation import centroid_ratio
 from studies.store.record import RunRecord
@@ -36,7 +36,7 @@ class Evidence:
     def stat(self, row: RowResult, metric: str) -> CellStat | None:
         """Mean, spread and interval of the row's runs, in the printed unit."""
         values = self._values(row.records, metric)
-        return cell([METRICS[metric].scale * value for value in values]) if values else None
+        return cell([METRICS[metric].scale * v for v in values], range_of(metric)) if values else None
 
     def compare(self, a: RowResult, b: RowResult, metric: str) -> Comparison | None:
         """The runs of a against those of b, as fractions; None where one has no value."""

@@ -84,7 +84,7 @@ def _check_keys(raw: Mapping[str, Any]) -> None:
     kind = str(raw.get("kind"))
     if kind not in KINDS:
         raise ValueError(f"is of kind {kind!r}; nearest: {nearest(kind, KINDS)}")
-    needed, allowed = KINDS[kind].needs | EVERY, KINDS[kind].may | {"note"}
+    needed, allowed = KINDS[kind].needs | EVERY, KINDS[kind].may | {"note", "implementation"}
     for key, value in raw.items():
         if key not in needed | allowed:
             raise ValueError(f"has a key {key!r} that kind {kind} has not; nearest: {nearest(key, needed | allowed)}")

@@ -32,7 +32,8 @@ class Contest:
     """One comparison that a claim is made of.
 
     table: the claim's, whose family of tests it belongs to.  test: "better" (a than b), "gain" (a better than b by
-    `value`), "about" or "at_most" (a against `value`), "count" (a's parameters against the printed ones).
+    `value`), "slight" and "great" (better by at most, at least `value`), "about" or "at_most" (a against `value`),
+    "count" (a's parameters against the printed ones).
     value, within: in the printed unit; within None: left to whoever judges.
     """
 
@@ -65,6 +66,7 @@ class Claim:
     pairwise: bool = False
     most: bool = False
     note: str = ""
+    implementation: str = ""
 
     @property
     def table(self) -> str:
@@ -137,6 +139,13 @@ def _best_printed(sides: Sequence[Side], metric: str) -> Side:
     return (max if METRICS[metric].higher_is_better else min)(sides, key=values.__getitem__)
 
 
+def _sized(claim: Claim, table: str) -> Iterator[Contest]:
+    for row in claim.rows:
+        for other in claim.others:
+            for metric, by in claim.by.items():
+                yield Contest(table, side(row, table), side(other, table), metric, claim.kind, by)
+
+
 def _level(claim: Claim, table: str) -> Iterator[Contest]:
     value, test = (claim.at_most, "at_most") if claim.about is None else (claim.about, "about")
     assert value is not None  # the file was checked
@@ -165,6 +174,8 @@ KINDS = {
     "worst-of": Kind({"rows"}, {"among", "metrics", "most"}, _worst),
     "ranking": Kind({"order"}, {"metrics", "most"}, _ranking),
     "gain": Kind({"rows", "than", "by"}, {"within"}, _gain),
+    "slight": Kind({"rows", "than", "by"}, set(), _sized),
+    "great": Kind({"rows", "than", "by"}, set(), _sized),
     "level": Kind({"rows", "metrics"}, {"at_most", "about", "within"}, _level),
     "count": Kind({"rows"}, set(), _count),
 }

@@ -16,6 +16,7 @@ from studies.claims.verdict import (
     CANNOT,
     CONSISTENT,
     CONTRADICTED,
+    NO_VERDICT,
     NOT_RUN,
     SUPPORTED,
     UNDECIDED,
@@ -30,6 +31,7 @@ from studies.document.text import wrapped
 FORMATS = (*formats.FORMATS, "json")
 QUOTE = 60  # characters of a quotation on its line
 PRECISION = 3  # decimals of a p-value
+TO_DECIDE = "What would decide undecided claims, with the same --results and --data:"
 LETTERED = "Verdicts with a letter are not about the paper's own setting:"
 
 
@@ -43,7 +45,7 @@ def render_claims(results: Sequence[ClaimResult], format: str, *, detailed: bool
         return as_json(as_list(results))
     if format == "text" and detailed:
         return "\n\n".join(map(_detail, results)) + "\n"
-    blocks: list[Block] = [_short(results) if format == "text" else _whole(results)]
+    blocks: list[Block] = [_short(results) if format == "text" else _whole(results), *to_decide(results)]
     if format == "md" and detailed:
         blocks += [_parts(result) for result in results]
     return formats.write(blocks, format, "Claims")
@@ -80,8 +82,18 @@ def _verdict(result: ClaimResult) -> Cell:
     return Cell("", verdict=result.verdict, note=result.caution)
 
 
+def to_decide(results: Sequence[ClaimResult]) -> list[Block]:
+    """The commands that would decide what is undecided, each with its claims; nothing where there are none."""
+    claims: dict[str, list[str]] = {}
+    for result in results:
+        for command in result.decide:
+            claims.setdefault(command, []).append(result.claim.id)
+    rows = tuple((command, ", ".join(ids)) for command, ids in claims.items())
+    return [Grid("decide", TO_DECIDE, (*headings("Command"), *wide("Claims")), rows)] if rows else []
+
+
 def _line(result: ClaimResult) -> str:
-    return result.reason if result.verdict == NOT_RUN else effect(result.decisive) or result.reason
+    return result.reason if result.verdict in (NOT_RUN, NO_VERDICT) else effect(result.decisive) or result.reason
 
 
 # ------------------------------------------------------------------------------------------------- every part
@@ -94,6 +106,7 @@ def _detail(result: ClaimResult) -> str:
     said += [wrapped(f"Read as: {claim.note}")] if claim.note else []
     said.append(wrapped(f"{result.reason}."))
     said += [wrapped(f"Caution: {result.caution}.")] if result.caution else []
+    said += [f"To decide it: {command}" for command in result.decide]
     said += [f"  {part.verdict:18} {part.corpus:10} {effect(part)}{_needs(part)}" for part in result.parts]
     return "\n".join(said)
 
@@ -144,7 +157,7 @@ def held(result: ClaimResult) -> str:
 def summary(results: Sequence[ClaimResult]) -> str:
     """ "50 claims: 3 supported, 47 not run"."""
     verdicts = [result.verdict for result in results]
-    order = (SUPPORTED, CONSISTENT, CONTRADICTED, UNDECIDED, CANNOT, NOT_RUN)
+    order = (SUPPORTED, CONSISTENT, CONTRADICTED, UNDECIDED, CANNOT, NO_VERDICT, NOT_RUN)
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in order if verdict in verdicts)
     return f"{len(results)} claim{'s' if len(results) != 1 else ''}" + (f": {counts}" if counts else "")
 
@@ -161,6 +174,7 @@ def as_list(results: Sequence[ClaimResult]) -> list[dict[str, Any]]:
             "corpus": r.claim.corpus.split(" and "),
             **{name: getattr(r.claim, name) for name in ("kind", "note")},
             **{name: getattr(r, name) for name in ("verdict", "reason", "caution")},
+            "decide": list(r.decide),
             "decisive": r.parts.index(r.decisive) if r.decisive else None,
             "parts": [_part(part) for part in r.parts],
         }

@@ -1,18 +1,21 @@
 """A claim's verdict from its parts, for runs and for printed numbers; docs/claims.md has the same rules.
 
-A part is one comparison. A claim that says "every" is supported when all its parts are, contradicted as soon as one is;
-one that says "most" is supported by more than half of them, contradicted when at least half are contradicted.
+A part is one comparison. A claim that says "every" is supported when all its parts are, contradicted as soon as one is.
+"Most" is asked of each row that the claim is about, on each of its tables: supported where more than half of the row's
+parts are, contradicted where at least half are contradicted; the claim holds when it does for every row and table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from studies.claims.kinds import METRICS, Claim, Contest
 
 LEVEL = 0.05  # of adjusted p-values, as everywhere in studies
-SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN = RUN_VERDICTS = ("supported", "contradicted", "undecided", "not run")
+SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
+NO_VERDICT, NOT_RUN = "no verdict", "not run"  # what was run says nothing of the paper; nothing was run
+RUN_VERDICTS = (SUPPORTED, CONTRADICTED, UNDECIDED, NO_VERDICT, NOT_RUN)
 CONSISTENT, CANNOT = "consistent", "cannot be read off"
 PAPER_VERDICTS = (CONSISTENT, CONTRADICTED, CANNOT)
 
@@ -68,7 +71,8 @@ class Part:
 @dataclass(frozen=True)
 class ClaimResult:
     """verdict: one of RUN_VERDICTS, or of PAPER_VERDICTS.  reason: which parts decide.  caution: "", or why the
-    evidence is not from the paper's setting.  decisive: the part that one line of text shows.
+    evidence is not from the paper's setting.  decisive: the part that one line of text shows.  decide: the commands
+    whose runs would decide an undecided claim.
     """
 
     claim: Claim
@@ -77,6 +81,7 @@ class ClaimResult:
     reason: str
     caution: str = ""
     decisive: Part | None = None
+    decide: tuple[str, ...] = ()
 
 
 def orientation(metric: str) -> int:
@@ -91,11 +96,11 @@ def judged(part: Part, tolerance: float | None) -> Part:
     """The part with its verdict by the runs. tolerance: of its metric, for words that name a number.
 
     The interval decides together with the adjusted p: both must speak against "no difference". A part without p (a
-    count, or a row set against a number) goes by its interval alone. A named number is supported where the whole
-    interval is within the larger of the tolerance and what the words allow, contradicted where none of it is; a named
-    gain must also be one.
+    count, or a row set against a number) goes by its interval alone. One with too few seeds for any p below LEVEL is
+    undecided, whatever its interval. A named number is supported where the whole interval is within the larger of the
+    tolerance and what the words allow, contradicted where none of it is; a named gain must also be one.
     """
-    if part.verdict == NOT_RUN or part.low is None or part.high is None:
+    if part.verdict or part.underpowered or part.low is None or part.high is None:
         return replace(part, verdict=part.verdict or UNDECIDED)
     test, sign = part.contest.test, orientation(part.metric)
     if test == "at_most":  # the difference is from the level
@@ -106,7 +111,11 @@ def judged(part: Part, tolerance: float | None) -> Part:
     if test == "better":
         fails = worse or (part.p_adjusted is None and high <= 0)  # equal counts: neither is the smaller
         return replace(part, verdict=_placed(better, fails))
-    value = part.contest.value if test == "gain" else 0.0
+    value = part.contest.value if test in ("gain", "slight", "great") else 0.0
+    if test == "slight":
+        return replace(part, verdict=_placed(better and high <= value, worse or (better and low > value)))
+    if test == "great":
+        return replace(part, verdict=_placed(better and low >= value, worse or high < value))
     within = max(part.contest.within or 0.0, tolerance or 0.0)
     slack = 1e-9  # decimal numbers on the edge belong to the band
     inside = value - within - slack <= low and high <= value + within + slack
@@ -125,17 +134,34 @@ def _placed(supported: bool, contradicted: bool) -> str:
 
 def fold(claim: Claim, parts: Sequence[Part], yes: str, unknown: str) -> str:
     """The claim's verdict. yes: how a part that holds is called; unknown: the verdict where nothing decides."""
-    holds, fails, missing = (sum(p.verdict == v for p in parts) for v in (yes, CONTRADICTED, NOT_RUN))
-    if claim.most:
-        if 2 * holds > len(parts):
-            return yes
-        if 2 * fails >= len(parts):
-            return CONTRADICTED
-    elif fails:
+    if not claim.most:
+        return _all([part.verdict for part in parts], yes, unknown)
+    own: dict[tuple[str, str], list[str]] = {}
+    for part in parts:
+        own.setdefault(subject(claim, part), []).append(part.verdict)
+    return _all([_most(verdicts, yes, unknown) for verdicts in own.values()], yes, unknown)
+
+
+def subject(claim: Claim, part: Part) -> tuple[str, str]:
+    """The table, and the row that the claim is about: of "worst-of" the one that the others are better than."""
+    worst = part.contest.b if claim.kind == "worst-of" else None
+    return part.table, (worst or part.contest.a).row
+
+
+def _all(verdicts: Sequence[str], yes: str, unknown: str) -> str:
+    if CONTRADICTED in verdicts:
         return CONTRADICTED
-    elif holds == len(parts):
+    if verdicts.count(yes) == len(verdicts):
         return yes
-    return NOT_RUN if missing else unknown
+    return NOT_RUN if NOT_RUN in verdicts else unknown
+
+
+def _most(verdicts: Sequence[str], yes: str, unknown: str) -> str:
+    if 2 * verdicts.count(yes) > len(verdicts):
+        return yes
+    if 2 * verdicts.count(CONTRADICTED) >= len(verdicts):
+        return CONTRADICTED
+    return NOT_RUN if NOT_RUN in verdicts else unknown
 
 
 def decisive(parts: Sequence[Part], verdict: str) -> Part | None:
@@ -165,3 +191,23 @@ def called(part: Part) -> str:
     """ "Acc7 of HyCon against HyCon (W/O L_SCL)"."""
     heading = METRICS[part.metric].heading
     return f"{heading} of {part.row_a}" + (f" against {part.row_b}" if part.row_b else "")
+
+
+def way(part: Part) -> str:
+    """In which way a contradicted part differs from the claim, as "the other way" or "a larger gain than claimed"."""
+    test, claimed = part.contest.test, part.contest.value
+    if test in ("gain", "slight", "great"):
+        if claimed and part.gain <= 0:
+            return "the other way"
+        return "a smaller gain than claimed" if claimed and part.gain < claimed else "a larger difference than claimed"
+    if test in ("about", "at_most"):
+        return "above the number" if (part.difference or 0.0) > 0 else "below the number"
+    return "another number" if test == "count" else "the other way"
+
+
+def ways(parts: Sequence[Part], name: Callable[[Part], str]) -> list[str]:
+    """ "the other way in 2: A, B", for each way in which contradicted parts differ. name: of a part."""
+    of: dict[str, list[Part]] = {}
+    for part in parts:
+        of.setdefault(way(part), []).append(part)
+    return [f"{said} in {len(own)}: {few([name(part) for part in own])}" for said, own in of.items()]

@@ -14,7 +14,7 @@ TONES = {
     **dict.fromkeys(("reproduced", "supported", "consistent", "complete"), GOOD),
     **dict.fromkeys(("differs", "contradicted", "missing"), BAD),
     **dict.fromkeys(("inconclusive", "undecided", "underpowered", "partial"), UNSURE),
-    **dict.fromkeys(("not run", "not comparable", "quoted", "cannot be read off"), NONE),
+    **dict.fromkeys(("not run", "not comparable", "quoted", "cannot be read off", "too few seeds", "no verdict"), NONE),
 }
 # A verdict's sign: stands after a number, and beside the word, so that no verdict depends on colour alone.
 SIGNS = {

@@ -38,8 +38,7 @@ def draw(source: Source) -> Drawing:
         caption.append(f"Not measured here, so without a dot: {', '.join(missing)}.")
     if any(row.obstacles for row in measured):
         caption.append("Rows that were not run as in the paper answer another question than its marks do.")
-    if any(row.status == "reference" for row in rows):
-        caption.append("Majority class (bar): always the commoner answer.")
+    caption += [f"{row.row.name} (bar): {row.reason}." for row in rows if row.status == "reference"]
     lower = [column.heading for column in columns if not column.higher_is_better]
     if lower:
         caption.append(f"{LOWER} lower is better: {', '.join(lower)}.")
@@ -170,5 +169,5 @@ def _legend(axis, rows: list[RowResult]) -> list[Any]:
         style = {"mfc": "white", "mec": GREY, "mew": 0.9, "ls": ""}
         handles += axis.plot([], [], marker="^", ms=4.2, label=f"{DAGGER} quoted by the paper", **style)
     if any(row.status == "reference" for row in rows):
-        handles += axis.plot([], [], marker="|", ms=7, color=BLACK, mew=1.2, ls="", label="majority class")
+        handles += axis.plot([], [], marker="|", ms=7, color=BLACK, mew=1.2, ls="", label="reference, no model")
     return handles

@@ -9,7 +9,8 @@ from hycon.errors import UserError
 from studies.claims.by_paper import against_paper
 from studies.claims.by_runs import evaluate
 from studies.claims.kinds import Claim
-from studies.claims.verdict import ClaimResult
+from studies.claims.render import to_decide
+from studies.claims.verdict import RUN_VERDICTS, ClaimResult
 from studies.claims.verdict import Part as Comparison
 from studies.document.blocks import (
     Block,
@@ -32,7 +33,7 @@ from studies.report.scope import Scope
 
 Claims = Sequence[ClaimResult]
 
-CLAIM_VERDICTS = ("supported", "contradicted", "undecided", "not run")
+CLAIM_VERDICTS = RUN_VERDICTS
 OTHER_SETTING = "not the paper’s"
 
 
@@ -61,7 +62,8 @@ def claims(found: Claims) -> Section:
         "run, not on the paper. Each claim says below in what its runs differ."
     )
     grid = claim_list("claim-list", "The paper's claims by our runs.", found, "")
-    return Section("claims", "Claims", (said, *((warning,) if apart else ()), grid, *folds(found, "")))
+    blocks = (said, *((warning,) if apart else ()), grid, *to_decide(found), *folds(found, ""))
+    return Section("claims", "Claims", blocks)
 
 
 def paper_against_itself() -> Section:

@@ -26,9 +26,9 @@ from studies.report.deviations import section as deviations
 from studies.report.provenance import provenance
 from studies.report.scope import Scope
 from studies.report.searches import costs, hours, searches
-from studies.statistics.cell import VERDICTS
+from studies.statistics.cell import TOO_FEW, VERDICTS
 
-CELL_VERDICTS = ("reproduced", "differs", "inconclusive", "not comparable", "quoted", "not run")
+CELL_VERDICTS = ("reproduced", "differs", "inconclusive", TOO_FEW, "not comparable", "quoted", "not run")
 assert set(VERDICTS) < set(CELL_VERDICTS)
 MOST_REMARKS = 8  # chosen here: a banner of more is not read
 
@@ -103,8 +103,8 @@ def summary(scope: Scope, claims: evidence.Claims) -> Section:
     verdicts = Grid(
         "verdict-counts",
         "Numbers that the paper prints, by our verdict on them. Reproduced: our 95 % interval lies within the "
-        "tolerance around the paper's number; differs: outside it; inconclusive: across its edge, or one run only; not "
-        "comparable: measured, but not as in the paper.",
+        "tolerance around the paper's number; differs: outside it; inconclusive: across its edge; too few seeds: "
+        "one or two runs have no interval; not comparable: measured, but not as in the paper.",
         (*headings("Table", "Corpus"), *numbers("Rows measured", *(v.capitalize() for v in CELL_VERDICTS))),
         tuple(lines),
     )

@@ -4,7 +4,8 @@ A verdict compares the 95 % interval of our mean with the band [paper - toleranc
 
     reproduced      the whole interval lies in the band
     differs         no part of it does
-    inconclusive    it straddles an edge, or there is no interval (one run): more seeds would tell
+    inconclusive    it straddles an edge: more seeds would tell
+    too few seeds   one or two runs have no interval
     not comparable  there is no number of the paper's, or what was run is not what the paper ran
     not run         nothing was measured
 
@@ -25,8 +26,10 @@ from dataclasses import dataclass
 CONFIDENCE = 0.95
 POWER = 0.8  # chosen here: the usual power of a planned sample; "probably" means this
 MOST_SEEDS = 100  # chosen here: nobody trains more of one row
+FEWEST = 3  # chosen here: runs below which no interval is given; with two, t is 12.7 standard errors
 COMPARED = ("reproduced", "differs", "inconclusive")  # the verdicts that compare two numbers
-VERDICTS = (*COMPARED, "not comparable", "not run")
+TOO_FEW = "too few seeds"
+VERDICTS = (*COMPARED, TOO_FEW, "not comparable", "not run")
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,23 @@ TOLERANCES = {
 }
 
 
+SHARE = ("acc7", "acc2", "f1", "acc")  # printed in percent
+COUNTED = ("mae", "parameters", "seconds", "epoch", "mib", "separation")  # last part of the name; not negative
+
+
+def range_of(metric: str) -> tuple[float, float]:
+    """The least and the greatest value that a metric can have, as it is printed."""
+    last = metric.rpartition("_")[2]
+    if last in SHARE:
+        return 0.0, 100.0
+    if last == "corr":
+        return -1.0, 1.0
+    return (0.0 if last in COUNTED else -math.inf), math.inf
+
+
 @dataclass(frozen=True)
 class CellStat:
-    """sd: ddof 1.  low, high: the 95 % t-interval of the mean.  All three are None for a single run."""
+    """sd: ddof 1, None for a single run.  low, high: the 95 % t-interval of the mean, None below FEWEST runs."""
 
     mean: float
     sd: float | None
@@ -62,19 +79,24 @@ class CellStat:
     n: int
 
 
-def cell(values: Sequence[float]) -> CellStat:
-    """Mean, sd and 95 % t-interval of `values`, one per run. Raises ValueError for none, or for a non-finite one."""
+def cell(values: Sequence[float], within: tuple[float, float] = (-math.inf, math.inf)) -> CellStat:
+    """Mean, sd and 95 % t-interval of `values`, one per run. within: the interval ends there (`range_of` the metric).
+
+    Raises ValueError for no values, or for a non-finite one.
+    """
     if not values or not all(math.isfinite(v) for v in values):
         raise ValueError(f"a cell needs finite values, one per run; got {list(values)}")
     n = len(values)
     mean = statistics.fmean(values)
     if n < 2:
         return CellStat(mean, None, None, None, n)
+    sd = statistics.stdev(values)
+    if n < FEWEST:
+        return CellStat(mean, sd, None, None, n)
     from scipy.special import stdtrit  # the t quantile without the second that scipy.stats takes to import
 
-    sd = statistics.stdev(values)
     half = float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2)) * sd / math.sqrt(n)
-    return CellStat(mean, sd, mean - half, mean + half, n)
+    return CellStat(mean, sd, max(mean - half, within[0]), min(mean + half, within[1]), n)
 
 
 def tolerance_for(metric: str) -> Tolerance | None:
@@ -96,8 +118,10 @@ def verdict(stat: CellStat | None, paper: float | None, tolerance: float | None)
         return "not run"
     if paper is None or tolerance is None:
         return "not comparable"
+    if tolerance == 0:  # a count: no interval is asked
+        return "reproduced" if stat.mean == paper and not stat.sd else "differs"
     if stat.low is None or stat.high is None:
-        return "inconclusive"
+        return TOO_FEW
     low, high = paper - tolerance, paper + tolerance
     slack = 1e-9  # decimal numbers on the edge of the band belong to it
     if low - slack <= stat.low and stat.high <= high + slack:
@@ -110,7 +134,7 @@ def verdict(stat: CellStat | None, paper: float | None, tolerance: float | None)
 def explained(found: str, stat: CellStat | None, paper: float | None, tolerance: float | None, decimals: int) -> str:
     """Direction and size of a verdict in words, as "1.9 below the paper's, the interval 0.4 beyond the tolerance of
     1.0". decimals: as the table prints. "" for a verdict that compares nothing."""
-    if found not in COMPARED or stat is None or paper is None or tolerance is None:
+    if found not in (*COMPARED, TOO_FEW) or stat is None or paper is None or tolerance is None:
         return ""
 
     def in_print(value: float) -> str:
@@ -119,8 +143,10 @@ def explained(found: str, stat: CellStat | None, paper: float | None, tolerance:
     off, band = stat.mean - paper, f"the tolerance of {in_print(tolerance)}"
     size, nothing = in_print(abs(off)), in_print(0)
     where = "in print the paper's" if size == nothing else f"{size} {'above' if off > 0 else 'below'} the paper's"
+    if tolerance == 0:
+        return where
     if stat.low is None or stat.high is None:
-        return f"{where}, but one run has no interval"
+        return f"{where}, but {'one run has' if stat.n == 1 else f'{stat.n} runs have'} no interval"
     if found == "reproduced":
         return f"{where}, the interval within {band}"
     if found == "differs":

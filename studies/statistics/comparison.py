@@ -33,7 +33,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hycon.errors import UserError
-from studies.statistics.cell import CONFIDENCE
+from studies.statistics.cell import CONFIDENCE, FEWEST, range_of
 from studies.statistics.resample import measure
 
 LEVEL = 0.05  # a p below this is called significant, also after `benjamini_hochberg`
@@ -57,7 +57,8 @@ class Group:
 @dataclass(frozen=True)
 class Comparison:
     """difference: mean of a less mean of b, in the metric's own unit (fractions: times Column.scale to print).
-    low, high: its 95 % interval.  p: two-sided permutation test.  All three are None where a side has one run only.
+    low, high: its 95 % interval, None where a side has fewer than FEWEST runs.  p: two-sided permutation test, None
+    where a side has one run only.
     n_a, n_b: runs used.  utterances: those that the metric is about; 0 where only a number per run is known.
     paired: by seed.  underpowered: no outcome of this test could have given p < 0.05 with so few seeds.
     seeds_needed: how many in each row would do at the least; None where not underpowered.
@@ -74,10 +75,14 @@ class Comparison:
     underpowered: bool
     seeds_needed: int | None
 
-    def scaled(self, by: float) -> Comparison:
-        """With difference and interval in another unit, as a table prints them: `by` is Column.scale."""
-        low, high = (None if x is None else by * x for x in (self.low, self.high))
-        return replace(self, difference=by * self.difference, low=low, high=high)
+    def printed(self, metric: str, scale: float) -> Comparison:
+        """With difference and interval in the unit of a table, `scale` being Column.scale; the interval ends where no
+        two values of the metric can differ more."""
+        least, greatest = range_of(metric)
+        most = greatest - least
+        low = None if self.low is None else max(scale * self.low, -most)
+        high = None if self.high is None else min(scale * self.high, most)
+        return replace(self, difference=scale * self.difference, low=low, high=high)
 
 
 def compare(
@@ -177,9 +182,11 @@ def _comparison(a: np.ndarray, b: np.ndarray, paired: bool, shared: float, utter
     difference = float(a.mean() - b.mean())
     needed = _seeds_needed(len(a), len(b), paired)
     low = high = p = None
-    if min(len(a), len(b)) > 1:
+    fewest = min(len(a), len(b))
+    if fewest >= FEWEST:
         half = _half_width([a - b] if paired else [a, b], shared, utterances)
         low, high = difference - half, difference + half
+    if fewest > 1:
         p = _sign_flips(a - b) if paired else _relabelled(a, b)
     return Comparison(difference, low, high, p, len(a), len(b), utterances, paired, needed is not None, needed)
 

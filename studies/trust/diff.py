@@ -174,7 +174,7 @@ def _cell(cell: CellDiff, found: Comparison | None, column: Column) -> CellDiff:
     if found is None:
         return cell
 
-    found = found.scaled(column.scale)
+    found = found.printed(column.metric, column.scale)
     return dataclasses.replace(
         cell,
         difference=found.difference,

@@ -8,7 +8,10 @@ import pytest
 
 import studies.aggregate.cells
 from hycon.data.manifest import Manifest
-from studies.aggregate.cells import CorpusInfo, assemble, corpus_info, is_paper_encoder
+from hycon.metrics import constant_metrics
+from studies.aggregate.cells import CONSTANT, assemble, corpus_info
+from studies.aggregate.comparability import mixture
+from studies.aggregate.obstacles import CorpusInfo, is_paper_encoder, other_sizes
 from studies.aggregate.render import render
 from studies.paper import PaperValue, paper_table
 from studies.registry import MODELS, resolve
@@ -26,7 +29,8 @@ PAPER = {
     ("C-GloVe", "acc2"): "70.0",
 }
 BERT = {"name": "bert-base-uncased", "sha256": "0"}
-MOSI = CorpusInfo("mosi")
+SIZES = (1284, 229, 686)
+MOSI = CorpusInfo("mosi", sizes=SIZES)
 
 
 @pytest.fixture(autouse=True)
@@ -146,7 +150,7 @@ def test_each_verdict_is_reached():
     assert rows["B-BERT"].cells["mae"].verdict == "not comparable"  # the paper prints nothing there
     assert rows["C-GloVe"].cells["acc2"].verdict == "quoted"
     rows, _ = filled({"A-BERT": runs(A, [0.8])})
-    assert rows["A-BERT"].cells["acc2"].verdict == "inconclusive"
+    assert rows["A-BERT"].cells["acc2"].verdict == "too few seeds"
     assert rows["A-BERT"].cells["acc2"].stat.sd is None
     assert rows["B-BERT"].cells["acc2"].verdict == "not run"
     assert rows["B-BERT"].cells["acc2"].stat is None
@@ -158,6 +162,7 @@ def test_status_of_rows_without_runs():
         ("missing", "not built yet", 0),
         ("missing", "not run yet", 0),
         ("quoted", "", 0),
+        ("reference", f"{CONSTANT}, known once the corpus is imported", 0),
     ]
     rows, _ = filled({}, {"A-BERT": ("failed", "out of memory"), "C-GloVe": ("missing", "not built yet")})
     assert (rows["A-BERT"].status, rows["A-BERT"].reason) == ("failed", "out of memory")
@@ -203,8 +208,8 @@ MINILM = {"name": "all-MiniLM-L6-v2", "sha256": "0"}
     "corpus, options, obstacle",
     [
         (CorpusInfo("mosi", synthetic=True), {}, "synthetic data"),
-        (CorpusInfo("mosi_copy"), {}, "the corpus is mosi_copy, not mosi"),
-        (CorpusInfo("mosi", notes=("audio/vision resampled",)), {}, "audio/vision resampled"),
+        (CorpusInfo("mosi_copy", sizes=SIZES), {}, "the corpus is mosi_copy, not mosi"),
+        (CorpusInfo("mosi", notes=("audio/vision resampled",), sizes=SIZES), {}, "audio/vision resampled"),
         (MOSI, {"notes": ["a short search"]}, "a short search"),
         (MOSI, {"encoder": MINILM}, "the text encoder is all-MiniLM-L6-v2, not bert-base-uncased"),
         (MOSI, {"encoder": None}, "the text encoder is no pretrained encoder, not bert-base-uncased"),
@@ -321,3 +326,65 @@ def test_the_majority_class_is_there_before_anything_was_run():
         assert "Majority class" in render(result, "text")
     assert last.cells["average_f1"].stat is None
     assert "Majority class" not in {row.row.name for row in assemble(TABLES["table1"], {}, {}, corpus=MOSI).rows}
+
+
+# -------------------------------------------------------------------------------------------------- the constant
+
+
+def test_sentiment_tables_end_with_the_best_constant_prediction_and_costs_do_not():
+    reached = constant_metrics([1.0, 2.0, -1.0, 0.0], [1.0, -2.0, 3.0])
+    known = dataclasses.replace(MOSI, constant=reached)
+    result = assemble(TABLES["table1"], {}, {}, corpus=known)
+    last = result.rows[-1]
+    assert (last.row.name, last.status, last.reason, last.n) == ("Constant prediction", "reference", CONSTANT, 0)
+    means = {metric: entry.stat.mean for metric, entry in last.cells.items()}
+    assert means["acc2"] == pytest.approx(100 * 2 / 3)  # two of three are positive, as are most of training
+    assert means["acc7"] == 0.0  # -1 is the first of four classes that are equally common in training
+    assert means["mae"] == pytest.approx(5 / 3)  # from 1, the median of 1, 2 and -1
+    assert means["corr"] == 0.0
+    everything = assemble(TABLES["table1"], {}, {}, corpus=known, protocol="all").rows[-1]
+    assert everything.cells["mae"].stat.mean == pytest.approx(11 / 6)  # from 0.5, the median of all four
+    assert [row.status for row in assemble(TABLES["table8"], {}, {}, corpus=known).rows].count("reference") == 0
+
+
+# -------------------------------------------------------------------------------------------------- sizes, suites
+
+
+@pytest.mark.parametrize(
+    ("sizes", "obstacle"),
+    [
+        ((1284, 229, 686), ""),
+        ((1281, 229, 685), ""),
+        ((1283, 229, 686), ""),
+        ((1282, 229, 686), "the corpus has 1282/229/686 utterances, the paper's 1284/229/686"),
+        ((7, 7, 7), "the corpus has 7/7/7 utterances, the paper's 1284/229/686"),
+        (None, "the sizes of corpus mosi are not known"),
+    ],
+)
+def test_other_sizes_than_the_papers_rule_verdicts_out_and_stand_in_the_caption(sizes, obstacle):
+    rows, result = filled({"A-BERT": runs(A, [0.8, 0.8, 0.8])}, corpus=CorpusInfo("mosi", sizes=sizes))
+    assert rows["A-BERT"].obstacles == ((obstacle,) if obstacle else ())
+    assert rows["A-BERT"].cells["acc2"].verdict == ("not comparable" if obstacle else "reproduced")
+    text = " ".join(render(result, "text").split())
+    if sizes:
+        assert f"Corpus: mosi, {'/'.join(map(str, sizes))} utterances for training, validation and test" in text
+    assert ("(the paper: 1284/229/686" in text) == (sizes not in (None, SIZES))
+    assert ("lacks four utterances" in text) == (sizes == (1281, 229, 685))
+
+
+def test_sizes_are_the_papers_of_that_corpus_and_iemocaps_are_not_printed():
+    assert other_sizes("mosei", CorpusInfo("mosei", sizes=SIZES)).endswith("the paper's 16265/1869/4643")
+    assert other_sizes("iemocap", CorpusInfo("iemocap", sizes=(1, 2, 3))) == ""
+    assert other_sizes("mosi", CorpusInfo("mosi_resampled", sizes=(7, 7, 7))).startswith("the corpus has 7/7/7")
+
+
+def test_runs_of_an_earlier_protocol_say_so_and_get_no_verdict(monkeypatch):
+    monkeypatch.setattr(RunSpec, "suite", 9)  # what code of today gives a new run
+    records = [dataclasses.replace(r, spec=dataclasses.replace(r.spec, suite=8)) for r in runs(A, [0.8] * 3)]
+    rows, result = filled({"A-BERT": records})
+    assert rows["A-BERT"].obstacles == ("run under an earlier protocol (suite 8)",)
+    assert rows["A-BERT"].cells["acc2"].verdict == "not comparable"
+    assert "Run under an earlier protocol (suite 8)." in " ".join(render(result, "text").split())
+    today = [dataclasses.replace(r, spec=dataclasses.replace(r.spec, suite=9)) for r in records]
+    assert filled({"A-BERT": today})[0]["A-BERT"].obstacles == ()
+    assert "suite version" in mixture([*records, *today])

@@ -20,6 +20,7 @@ from hycon.data.importers.common import Utterance
 from hycon.data.manifest import MODALITIES, PAPER, SPLITS, Alignment, Manifest, corpus_folder
 from hycon.errors import UserError
 from hycon.files import sha256_file, sweep, temporary
+from hycon.metrics import constant_metrics
 
 Vectors = tuple[Mapping[str, Any], list[str], np.ndarray]  # (description, words, (V, d) matrix)
 
@@ -67,6 +68,7 @@ def convert(
         notes=list(notes),
         emotions=list(emotions) if emotions else None,
         positives={s: arrays[f"{s}.label"].sum(0).tolist() for s in SPLITS} if emotions else None,
+        constant=None if emotions else constant_metrics(arrays["train.label"], arrays["test.label"]),
         synthetic=synthetic,
     )
     return write_corpus(folder, manifest, arrays, vectors)

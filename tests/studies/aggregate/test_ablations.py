@@ -12,7 +12,8 @@ from model_checks import build
 from hycon.errors import UserError
 from hycon.metrics import all_protocols
 from studies.aggregate.ablation import ablation_table, differences, render_ablation
-from studies.aggregate.cells import CorpusInfo, assemble
+from studies.aggregate.cells import assemble
+from studies.aggregate.obstacles import CorpusInfo
 from studies.cli.listing import ablations
 from studies.registry import MODELS, literal, model_module, resolve, search_space
 from studies.store.record import RunRecord, RunSpec
@@ -173,14 +174,14 @@ def test_every_format_has_the_comparison(tmp_path):
     comparison = json.loads(printed["json"])["comparison"]
     assert comparison["mae"]["difference"] == pytest.approx(0.5)
     lines = list(csv.DictReader(io.StringIO(printed["csv"])))
-    assert len(lines) == 10
-    assert [line["comparison_difference"] for line in lines if line["metric"] == "mae"] == ["", "0.5"]
+    assert len(lines) == 15  # the constant prediction, too
+    assert [line["comparison_difference"] for line in lines if line["metric"] == "mae"] == ["", "0.5", ""]
 
 
 def test_one_run_has_no_interval_and_no_run_no_comparison(tmp_path):
     result, store = filled(tmp_path / "one", [EXACT], [OFF])
     text = render_ablation(result, differences(result, store), "text")
-    assert "none: one run" in text
+    assert "none below 3 runs" in text
     assert "-25.00" in text
     result, store = filled(tmp_path / "none", [EXACT], [])
     assert differences(result, store) == []

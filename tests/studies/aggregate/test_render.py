@@ -23,7 +23,8 @@ CAPTION = (
     "Lower is better: MAE. "
     "Bold: best measured mean of the column. "
     "† quoted by the paper from another publication. "
-    "= reproduced (95 % interval of ours within the tolerance around the paper's); ≠ differs (interval outside it); ? inconclusive."
+    "= reproduced (95 % interval of ours within the tolerance around the paper's); ≠ differs (interval outside it). "
+    "Rows of fewer than 3 seeds get no verdict."
 )
 
 TEXT = """\
@@ -32,12 +33,13 @@ bert-base-uncased. Word vectors in the GloVe rows: glove.txt (300-d). Cells: mea
 deviation (n) over seeded runs on the test split, n = 1 to 5, metrics of protocol paper; column
 paper: the number that the paper prints. Lower is better: MAE. * best measured mean of the column. †
 quoted by the paper from another publication. = reproduced (95 % interval of ours within the
-tolerance around the paper's); ≠ differs (interval outside it); ? inconclusive.
+tolerance around the paper's); ≠ differs (interval outside it). Rows of fewer than 3 seeds get no
+verdict.
 
 Model                  Acc2  paper                   MAE  paper    Status
 ----------  ---------------  -------  ------------------  -------  ---------------------
 HyCon-BERT  85.1 ± 0.4 (5)*  85.0 =   0.710 ± 0.010 (5)*  0.800 ≠
-TFN-GloVe          75.5 (1)  75.0 ?            1.000 (1)  –
+TFN-GloVe          75.5 (1)  75.0              1.000 (1)  –
 ICCN-BERT                 –  83.0†                     –  0.860†   quoted: not built yet
 MFN & co_α                –  83.5                      –  0.710    not built yet
 LMF-BERT                  –  84.0                      –  0.742    failed
@@ -49,7 +51,7 @@ MARKDOWN = """\
 | Model        |               Acc2 | paper   |                   MAE | paper   | Status                |
 |:-------------|-------------------:|:--------|----------------------:|:--------|:----------------------|
 | HyCon-BERT   | **85.1 ± 0.4 (5)** | 85.0 =  | **0.710 ± 0.010 (5)** | 0.800 ≠ |                       |
-| TFN-GloVe    |           75.5 (1) | 75.0 ?  |             1.000 (1) | –       |                       |
+| TFN-GloVe    |           75.5 (1) | 75.0    |             1.000 (1) | –       |                       |
 | ICCN-BERT    |                  – | 83.0†   |                     – | 0.860†  | quoted: not built yet |
 | MFN \\& co\\_α |                  – | 83.5    |                     – | 0.710   | not built yet         |
 | LMF-BERT     |                  – | 84.0    |                     – | 0.742   | failed                |
@@ -69,7 +71,7 @@ LATEX = """\
 Model & Acc2 & paper & MAE & paper & Status \\\\
 \\midrule
 HyCon-BERT & \\textbf{85.1 $\\pm$ 0.4 (5)} & 85.0 = & \\textbf{0.710 $\\pm$ 0.010 (5)} & 0.800 $\\neq$ & \\\\
-TFN-GloVe & 75.5 (1) & 75.0 ? & 1.000 (1) & -- & \\\\
+TFN-GloVe & 75.5 (1) & 75.0 & 1.000 (1) & -- & \\\\
 ICCN-BERT & -- & 83.0$^{\\dagger}$ & -- & 0.860$^{\\dagger}$ & quoted: not built yet \\\\
 MFN \\& co\\_$\\alpha$ & -- & 83.5 & -- & 0.710 & not built yet \\\\
 LMF-BERT & -- & 84.0 & -- & 0.742 & failed \\\\
@@ -89,14 +91,14 @@ HTML = """\
 <thead><tr><th scope="col">Model</th><th scope="col" class="number">Acc2</th><th scope="col" class="number paper"><span class="unseen">Acc2, </span>paper</th><th scope="col" class="number">MAE</th><th scope="col" class="number paper"><span class="unseen">MAE, </span>paper</th><th scope="col">Status</th></tr></thead>
 <tbody>
 <tr><th scope="row">HyCon-BERT</th><td class="number"><b>85.1 ± 0.4 (5)</b></td><td class="number paper" title="reproduced: 0.1 above the paper&#39;s, the interval within the tolerance of 1.0">85.0 <span class="badge good">reproduced <span aria-hidden="true">=</span></span><span class="unseen"> 0.1 above the paper&#39;s, the interval within the tolerance of 1.0</span></td><td class="number"><b>0.710 ± 0.010 (5)</b></td><td class="number paper" title="differs: 0.090 below the paper&#39;s, the interval 0.048 beyond the tolerance of 0.030">0.800 <span class="badge bad">differs <span aria-hidden="true">≠</span></span><span class="unseen"> 0.090 below the paper&#39;s, the interval 0.048 beyond the tolerance of 0.030</span></td><td></td></tr>
-<tr><th scope="row">TFN-GloVe</th><td class="number">75.5 (1)</td><td class="number paper" title="inconclusive: 0.5 above the paper&#39;s, but one run has no interval">75.0 <span class="badge unsure">inconclusive <span aria-hidden="true">?</span></span><span class="unseen"> 0.5 above the paper&#39;s, but one run has no interval</span></td><td class="number">1.000 (1)</td><td class="number paper" title="not comparable">–</td><td></td></tr>
+<tr><th scope="row">TFN-GloVe</th><td class="number">75.5 (1)</td><td class="number paper" title="too few seeds: 0.5 above the paper&#39;s, but one run has no interval">75.0</td><td class="number">1.000 (1)</td><td class="number paper" title="not comparable">–</td><td></td></tr>
 <tr><th scope="row">ICCN-BERT</th><td class="number">–</td><td class="number paper" title="quoted">83.0†</td><td class="number">–</td><td class="number paper" title="quoted">0.860†</td><td>quoted: not built yet</td></tr>
 <tr><th scope="row">MFN &amp; co_α</th><td class="number">–</td><td class="number paper" title="not run">83.5</td><td class="number">–</td><td class="number paper" title="not run">0.710</td><td>not built yet</td></tr>
 <tr><th scope="row">LMF-BERT</th><td class="number">–</td><td class="number paper" title="not run">84.0</td><td class="number">–</td><td class="number paper" title="not run">0.742</td><td>failed</td></tr>
 </tbody>
 </table>
 </div>
-<p id="table1-said" class="said">Text encoder in the BERT rows: bert-base-uncased. Word vectors in the GloVe rows: glove.txt (300-d). Cells: mean ± sample standard deviation (n) over seeded runs on the test split, n = 1 to 5, metrics of protocol paper; column paper: the number that the paper prints. Lower is better: MAE. Bold: best measured mean of the column. † quoted by the paper from another publication. = reproduced (95 % interval of ours within the tolerance around the paper&#39;s); ≠ differs (interval outside it); ? inconclusive.</p>
+<p id="table1-said" class="said">Text encoder in the BERT rows: bert-base-uncased. Word vectors in the GloVe rows: glove.txt (300-d). Cells: mean ± sample standard deviation (n) over seeded runs on the test split, n = 1 to 5, metrics of protocol paper; column paper: the number that the paper prints. Lower is better: MAE. Bold: best measured mean of the column. † quoted by the paper from another publication. = reproduced (95 % interval of ours within the tolerance around the paper&#39;s); ≠ differs (interval outside it). Rows of fewer than 3 seeds get no verdict.</p>
 <ul class="notes">
 <li>LMF-BERT: failed: lost 100% of &lt;b&gt;_it_&lt;/b&gt; | {x} $5 #1 ~a^b \\c next</li>
 </ul>
@@ -108,7 +110,7 @@ CSV = """\
 table,corpus,synthetic,protocol,row,status,reason,encoder,metric,mean,sd,low,high,n,paper,quoted,best,verdict,difference,tolerance,seeds_to_settle,search,notes
 table1,mosi,no,paper,HyCon-BERT,measured,,bert-base-uncased,acc2,85.1,0.4,84.6,85.6,5,85.0,no,yes,reproduced,0.1,1.0,,50 trials,
 table1,mosi,no,paper,HyCon-BERT,measured,,bert-base-uncased,mae,0.71,0.01,0.698,0.722,5,0.8,no,yes,differs,-0.09,0.03,,50 trials,
-table1,mosi,no,paper,TFN-GloVe,measured,,glove.txt (300-d),acc2,75.55,,,,1,75.0,no,no,inconclusive,0.55,1.0,,,
+table1,mosi,no,paper,TFN-GloVe,measured,,glove.txt (300-d),acc2,75.55,,,,1,75.0,no,no,too few seeds,0.55,1.0,,,
 table1,mosi,no,paper,TFN-GloVe,measured,,glove.txt (300-d),mae,1.0,,,,1,,no,no,not comparable,,,,,
 table1,mosi,no,paper,ICCN-BERT,quoted,not built yet,,acc2,,,,,0,83.0,yes,no,quoted,,,,,
 table1,mosi,no,paper,ICCN-BERT,quoted,not built yet,,mae,,,,,0,0.86,yes,no,quoted,,,,,

@@ -125,13 +125,13 @@ def test_levels(store, tmp_path):
     def level(metric: str, text: str):
         return verdict(store, tmp_path, f"kind = 'level'\nrows = ['HyCon']\nmetrics = ['{metric}']\n{text}")
 
-    fill_signs(store, ROWS["HyCon-v2"], [3, 4], test_seconds=0.5)
+    fill_signs(store, ROWS["HyCon-v2"], [3, 4, 3], test_seconds=0.5)
     assert level("acc2", "about = 94\nwithin = 0.1").verdict == "supported"  # 94.2 and the tolerance of 1
     assert level("acc2", "about = 90\nwithin = 0.1").verdict == "contradicted"
     found = level("train_seconds", "at_most = 20")  # 10 to 17
     assert found.verdict == "supported"
     assert found.parts[0].difference == pytest.approx(13.5 - 20)
-    assert "early stopping" in found.caution
+    assert found.caution == "times are of another machine than the paper's GTX 1080 Ti, and of our implementations"
     assert level("train_seconds", "at_most = 10").verdict == "contradicted"
     assert level("train_seconds", "at_most = 14").verdict == "undecided"
     timed = verdict(store, tmp_path, "kind = 'level'\nrows = ['HyCon-v2']\nmetrics = ['test_seconds']\nat_most = 1")

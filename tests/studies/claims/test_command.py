@@ -106,7 +106,7 @@ def test_the_command_judges_the_paper_and_lists(capsys):
     listed = json.loads(out)
     assert code == 0
     assert [c["id"] for c in listed] == [c.id for c in load_claims()]
-    assert listed[0]["comparisons"] == 160
+    assert listed[0]["comparisons"] == 720
     assert listed[0]["corpus"] == "mosi and mosei"
 
 

@@ -27,7 +27,7 @@ def test_every_section_has_claims_and_their_ids_quotations_and_places_are_there(
     assert all(len(c.quote.split()) >= 5 for c in claims)
     assert len({c.quote for c in claims}) == len(claims)
     kinds = {c.kind for c in claims}
-    assert kinds == {"beats", "best-of", "worst-of", "ranking", "gain", "level", "count"}
+    assert kinds == {"beats", "best-of", "worst-of", "ranking", "gain", "slight", "great", "level", "count"}
 
 
 def test_every_row_and_metric_of_every_comparison_exists():
@@ -157,3 +157,10 @@ def test_the_documented_claim_can_be_added_as_it_stands(tmp_path):
     path = tmp_path / "claims.toml"
     path.write_text(re.search(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[1])
     assert [len(contests(found)) for found in load_claims(path)] == [2]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/claims.md", "CHANGELOG.md"])
+def test_pages_say_how_many_claims_there_are(page):
+    text = (Path(__file__).parents[3] / page).read_text(encoding="utf-8")
+    told = re.findall(r"(\d+) (?:comparative statements|sentences of)", text)
+    assert told == [str(len(load_claims()))]

@@ -17,6 +17,8 @@ import studies.store.study
 from studies.store.run_store import RunStore
 from studies.store.study import load_studies
 
+CONSTANT = "Constant prediction"
+
 
 def test_dry_run_runs_nothing(capsys, copy, tmp_path):
     code, out, _ = bench(capsys, *RUN, "--data", copy / "data", "--results", tmp_path / "none", "--dry-run")
@@ -137,7 +139,7 @@ def test_running_again_trains_nothing_and_more_seeds_add(capsys, copy):
     code, out, _ = bench(capsys, *RUN, *places(copy), "--format", "json")
     assert code == 0
     assert records(copy) == before
-    assert json.loads(out)["rows"] == [row for row in table(capsys, copy)["rows"] if row["row"] in ROWS]
+    assert json.loads(out)["rows"] == [r for r in table(capsys, copy)["rows"] if r["row"] in (*ROWS, CONSTANT)]
     code, _, _ = bench(capsys, "run", "table1", *BUDGET, *places(copy), "--seeds", "3", "--executor", "inline")
     after = records(copy)
     assert code == 0
@@ -156,9 +158,10 @@ def test_run_prints_what_was_run_even_where_more_thorough_runs_exist(capsys, cop
     arguments = ["run", "table1", "--profile", "demo", "--rows", "EF-LSTM-GloVe", "--trials", "1", "--seeds", "1"]
     arguments += ["--epochs", "1", "--set", "hidden=16", "--executor", "inline", "--format", "json", "--quiet"]
     code, out, _ = bench(capsys, *arguments, *places(copy))
-    [row] = json.loads(out)["rows"]
+    row, constant = json.loads(out)["rows"]
     assert code == 0
     assert (row["row"], row["n"]) == ("EF-LSTM-GloVe", 1)
+    assert (constant["row"], constant["n"]) == (CONSTANT, 0)
     assert next(r for r in table(capsys, copy)["rows"] if r["row"] == "EF-LSTM-GloVe")["n"] == 2
 
 
@@ -212,10 +215,12 @@ def test_ablate_compares_with_the_intact_model(capsys, copy):
     arguments += ["--epochs", "1", "--executor", "inline", "--quiet", "--format", "json"]
     code, out, _ = bench(capsys, *arguments, *places(copy))
     assert code == 0
-    assert [(r["row"], r["n"]) for r in json.loads(out)["rows"]] == [("hycon-glove", 1), ("hycon-glove (w/o scl)", 1)]
+    *rows, constant = json.loads(out)["rows"]
+    assert [(row["row"], row["n"]) for row in rows] == [("hycon-glove", 1), ("hycon-glove (w/o scl)", 1)]
+    assert constant["row"] == CONSTANT
     comparison = json.loads(out)["comparison"]
     assert list(comparison) == ["acc7", "acc2", "f1", "mae", "corr"]
-    intact, ablated = (r["metrics"]["mae"]["mean"] for r in json.loads(out)["rows"])
+    intact, ablated = (row["metrics"]["mae"]["mean"] for row in rows)
     assert comparison["mae"]["difference"] == pytest.approx(ablated - intact, abs=1e-5)
     assert (comparison["mae"]["n_intact"], comparison["mae"]["p"], comparison["mae"]["underpowered"]) == (1, None, True)
 

@@ -67,7 +67,10 @@ def test_table_in_every_format(capsys, finished, format):
 def test_table_as_json_is_a_contract(capsys, finished):
     result = table(capsys, finished)
     assert (result["table"], result["corpus"]) == ("table1", "synthetic")
-    rows = {row["row"]: row for row in result["rows"]}
+    *models, constant = result["rows"]
+    assert (constant["row"], constant["status"], constant["n"]) == ("Constant prediction", "reference", 0)
+    assert 50 <= constant["metrics"]["acc2"]["mean"] <= 100
+    rows = {row["row"]: row for row in models}
     assert list(rows) == [row.name for row in TABLES["table1"].rows]
     for name, row in rows.items():
         measured = name in ROWS

@@ -5,7 +5,8 @@ import re
 
 from report_folders import HYCON, Drawn
 
-from studies.aggregate.cells import CorpusInfo, Entry, RowResult, TableResult
+from studies.aggregate.cells import Entry, RowResult, TableResult
+from studies.aggregate.obstacles import CorpusInfo
 from studies.aggregate.render import grid
 from studies.document import html, latex, markdown, text
 from studies.document.blocks import (

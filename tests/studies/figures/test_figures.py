@@ -95,8 +95,8 @@ def test_dots_have_the_numbers_of_the_table_and_mark_what_is_quoted(store):
     drawn = figure("dots", store, table="table4")
     result = table_result(TABLE4, store)
     by_cell = {(n["row"], n["metric"]): n for n in drawn.numbers}
-    assert len(by_cell) == 10 * 5
-    for row in result.rows:
+    assert len(by_cell) == 10 * 5  # the constant prediction is not known here
+    for row in result.rows[:-1]:
         for metric, entry in row.cells.items():
             number = by_cell[row.row.name, metric]
             stat = entry.stat
@@ -133,7 +133,7 @@ def test_an_axis_of_dots_shows_all_marks_and_cuts_wide_intervals(tmp_path):
     from studies.figures.drawing import Source, style
 
     store = RunStore(tmp_path)
-    fill_table(store, TABLE4, TABLE4.rows, seeds=2)  # with two runs an interval is 13 standard errors to a side
+    fill_table(store, TABLE4, TABLE4.rows, seeds=3)  # an interval is 4.3 standard errors to a side
     result = table_result(TABLE4, store)
     with style():
         axes = draw(Source(store, result)).picture.axes

@@ -27,6 +27,7 @@ def hostile(tmp_path, monkeypatch) -> str:
     part.n_a = part.n_b = part.underpowered = 0
     part.verdict = NASTY
     result = type("Result", (), {"claim": claim, "verdict": NASTY, "reason": NASTY, "caution": NASTY, "parts": (part,)})
+    result.decide = (NASTY,)
     monkeypatch.setattr(evidence, "evaluated", lambda scope: [result])
     drawn = Section("figures", "F", (Picture(Drawn(NASTY, NASTY, NASTY)),))
     monkeypatch.setattr(evidence, "figures", lambda scope: drawn)

@@ -73,7 +73,7 @@ def test_an_empty_folder_says_that_nothing_is_measured(tmp_path):
     text = report(RunStore(tmp_path), format="md")
     assert "**Nothing is measured yet: the tables below show the paper's numbers only.**" in text
     assert (
-        "0 reproduced, 0 differs, 0 inconclusive, 0 not comparable, 90 quoted, 355 not run." in text
+        "0 reproduced, 0 differs, 0 inconclusive, 0 too few seeds, 0 not comparable, 90 quoted, 355 not run." in text
     )  # the tables' 444, and the text's 0.770 s
     assert "No search was run." in text
 

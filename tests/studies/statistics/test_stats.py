@@ -12,14 +12,16 @@ from studies.statistics.cell import (
     CellStat,
     cell,
     explained,
+    range_of,
     seeds_to_settle,
     tolerance_for,
     tolerance_of,
     verdict,
 )
+from studies.tables import COST, EMOTION, SENTIMENT
 
 
-@pytest.mark.parametrize("n", [2, 3, 5, 30])
+@pytest.mark.parametrize("n", [3, 5, 30])
 def test_interval_is_scipys(n):
     values = list(np.random.default_rng(n).normal(85, 0.6, n))
     found = cell(values)
@@ -36,8 +38,26 @@ def test_intervals_of_five_cover_the_truth_19_times_in_20():
     assert covered == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / 4000))
 
 
-def test_one_run_has_no_spread():
+def test_one_run_has_no_spread_and_two_have_no_interval():
     assert cell([85.0]) == CellStat(85.0, None, None, None, 1)
+    assert cell([84.0, 86.0]) == CellStat(85.0, pytest.approx(2**0.5), None, None, 2)
+
+
+def test_an_interval_ends_where_the_metric_does():
+    found = cell([98.0, 99.0, 100.0], range_of("acc2"))
+    assert found.low > 95
+    assert found.high == 100.0
+    assert (found.mean, found.sd) == (99.0, 1.0)
+    assert cell([2.0, 0.0, 1.0], range_of("happy_f1")).low == 0.0
+    assert cell([0.01, 0.5, 0.9], range_of("mae")).low == 0.0
+    correlation = cell([-0.9, 0.9, 0.1], range_of("corr"))
+    assert (correlation.low, correlation.high) == (-1.0, 1.0)
+    assert cell([-1.0, 0.0, 1.0]).low < -1.0  # of a number without a range
+
+
+@pytest.mark.parametrize("metric", [column.metric for column in (*SENTIMENT, *EMOTION, *COST)])
+def test_every_column_of_a_table_has_a_range(metric):
+    assert range_of(metric)[0] in (0.0, -1.0)
 
 
 def test_equal_runs_have_no_width():
@@ -76,7 +96,14 @@ def test_verdicts_without_a_comparison():
     assert verdict(None, 85.0, 1.0) == "not run"
     assert verdict(stat, None, 1.0) == "not comparable"
     assert verdict(stat, 85.0, None) == "not comparable"
-    assert verdict(CellStat(85.0, None, None, None, 1), 85.0, 1.0) == "inconclusive"
+    assert verdict(CellStat(85.0, None, None, None, 1), 85.0, 1.0) == "too few seeds"
+    assert verdict(cell([85.0, 85.0]), 85.0, 1.0) == "too few seeds"
+
+
+def test_a_count_needs_no_interval():
+    assert verdict(cell([7.0]), 7.0, 0.0) == "reproduced"
+    assert verdict(cell([7.0, 7.0]), 8.0, 0.0) == "differs"
+    assert verdict(cell([7.0, 9.0]), 8.0, 0.0) == "differs"
 
 
 def test_differs_is_rare_where_the_paper_is_right():
@@ -116,7 +143,9 @@ def test_an_inconclusive_verdict_says_how_many_seeds_would_do():
     assert explained("inconclusive", edge, 85.0, 1.0, 1).endswith("100 seeds would hardly settle it")
     one = cell([85.6])
     assert seeds_to_settle(one, 85.0, 1.0) is None
-    assert explained("inconclusive", one, 85.0, 1.0, 1) == "0.6 above the paper's, but one run has no interval"
+    assert explained("too few seeds", one, 85.0, 1.0, 1) == "0.6 above the paper's, but one run has no interval"
+    two = cell([85.6, 85.0])
+    assert explained("too few seeds", two, 85.0, 1.0, 1) == "0.3 above the paper's, but 2 runs have no interval"
 
 
 @pytest.mark.parametrize("mean", [85.4, 86.8])

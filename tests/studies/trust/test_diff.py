@@ -76,8 +76,8 @@ def test_differences_have_the_interval_and_p_of_the_comparison(pair):
 
 def test_percentages_are_as_printed(pair):
     a, b = pair
-    fill(a, [0.1, 0.2])
-    fill(b, [0.6, 0.7], spec_config={"hidden": 16})  # every second label of 0.5 or less in size changes its sign
+    fill(a, [0.1, 0.2, 0.3])
+    fill(b, [0.6, 0.7, 0.65], spec_config={"hidden": 16})  # every second label of 0.5 or less in size changes its sign
     acc2 = cells(rows(a, b)["EF-LSTM-GloVe"])["acc2"]
     assert (acc2.mean_a, acc2.mean_b) == pytest.approx((100.0, 80.0))
     assert acc2.difference == pytest.approx(20.0)
