@@ -119,6 +119,22 @@ def study_of(
     return dataclasses.replace(study, **changes)
 
 
+class Runner:
+    """Stands in for an executor: a run's loss is what `loss` says of its spec, None is a failure. calls: their ids."""
+
+    def __init__(self, store, loss=lambda spec: spec.seed % 997):
+        self.store, self.loss, self.calls = store, loss, []
+
+    def __call__(self, specs):
+        self.calls.append([spec.id for spec in specs])
+        for spec in specs:
+            loss = self.loss(spec)
+            if loss is None:
+                self.store.put_failed(spec, "non-finite loss at epoch 1, step 1")
+            elif not self.store.has(spec.id):
+                self.store.put(RunRecord(spec, "done", valid_loss=float(loss)), {"valid_prediction": np.zeros(2)})
+
+
 # ------------------------------------------------------------------------------------------------- rows
 
 

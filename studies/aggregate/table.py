@@ -105,7 +105,9 @@ def _origins(table: TableSpec, found: Mapping[str, Study]) -> list[str]:
     if taken:
         intact = " or ".join(dict.fromkeys(variants[name] for name in taken))
         which = f"rows {', '.join(taken)} were" if own else "variants were"
-        said.append(f"{which} not searched: each has the winning configuration of {intact}, changed only as its name says")
+        said.append(
+            f"{which} not searched: each has the winning configuration of {intact}, changed only as its name says"
+        )
     if own:
         which = f"rows {', '.join(own)} were each" if taken else "each row was"
         said.append(f"{which} searched by itself")
@@ -147,8 +149,8 @@ def _winner_loss(study: Study, store: RunStore) -> float | None:
 
 
 def _budget(study: Study | None) -> str:
-    """ "50 trials, at most 9 epochs, patience 2, with lr = 0.1 set by hand": the search, and the options that it did not
-    draw. None: a search that is not in the folder. Empty for what was measured, not searched."""
+    """ "50 trials, at most 9 epochs, patience 2, with lr = 0.1 set by hand": the search, and the options that it did
+    not draw. None: a search that is not in the folder. Empty for what was measured, not searched."""
     if study is None:
         return "an unknown number of trials"
     if study.measured:

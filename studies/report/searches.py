@@ -84,7 +84,9 @@ def _unsearched(use: Use) -> str:
     if study.measured:
         return f"{use.row.name} on {study.corpus} was not searched but measured, with {settings(study.options)} fixed."
     taken = settings({**study.draws[0], **study.row, **study.options})
-    return f"{use.row.name} on {study.corpus} was not searched: it has its intact row’s winner’s configuration, {taken}."
+    return (
+        f"{use.row.name} on {study.corpus} was not searched: it has its intact row’s winner’s configuration, {taken}."
+    )
 
 
 def _search_line(use: Use) -> tuple[str, ...]:
