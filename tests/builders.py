@@ -100,7 +100,7 @@ def put(store: RunStore, given: RunSpec, error: float = 0.1, **changes: Any) -> 
 def study_of(
     row: Row, given: RunSpec, draws: list[dict], trials: list[str], runs: list[str], /, **changes: Any
 ) -> Study:
-    """The study of a row whose runs are like `given`; trial 0 wins."""
+    """The study of a row whose runs are like `given`; trial 0 wins. A measured row has no trials."""
     study = Study(
         model=row.model,
         text=row.text,
@@ -116,6 +116,10 @@ def study_of(
         selected=0,
         runs=runs,
     )
+    if row.measured:
+        fixed = {"batch_size": 48, "epochs": 3, "patience": 3}
+        study = dataclasses.replace(study, draws=[], trials=[], selected=None, options=fixed, measured=True)
+        changes.pop("selected", None)
     return dataclasses.replace(study, **changes)
 
 

@@ -42,7 +42,7 @@ def table_result(
     winners: dict[str, float] = {}
     for row in shown.rows:
         study = found.get(row.name)
-        intact = row.intact and study_of(row.intact, known, view.corpus_of(table), view, manifest.sha256)
+        intact = study_of(row.intact, known, view.corpus_of(table), view, manifest.sha256) if row.intact else None
         if row.model not in MODELS:
             status[row.name] = ("missing", f"model {row.model} is not built yet")
         elif study is None:
@@ -119,15 +119,10 @@ def _origins(table: TableSpec, found: Mapping[str, Study]) -> list[str]:
 
 def _measurement(study: Study) -> str:
     fixed = dict(study.options)
-    epochs, batch, _ = fixed.pop("epochs"), fixed.pop("batch_size"), fixed.pop("patience")
-    return ", ".join(
-        [
-            "the default configuration of each model",
-            f"batch size {batch}",
-            f"{epochs} epoch{'s' if epochs != 1 else ''} without early stopping",
-            *_set(fixed, study.profile),
-        ]
-    )
+    epochs, batch, _ = (fixed.pop(name, None) for name in ("epochs", "batch_size", "patience"))
+    many = f"{epochs} epoch{'s' if epochs != 1 else ''} without early stopping"
+    said = ["the default configuration of each model", f"batch size {batch}", many, *_set(fixed, study.profile)]
+    return ", ".join(said)
 
 
 def _unmixed(records: list[RunRecord], said: tuple[str, str], allowed: bool) -> tuple[list[RunRecord], tuple[str, str]]:

@@ -80,7 +80,7 @@ def running(added: argparse.ArgumentParser) -> None:
         "--time-limit", type=float, metavar="SECONDS", help="stop a run that takes longer; it counts as failed"
     )
     added.add_argument("--dry-run", action="store_true", help="print the runs and their estimated time, run nothing")
-    added.add_argument("--quiet", action="store_true", help="no progress")
+    added.add_argument("--quiet", action="store_true", help="no progress, nothing on edges of grids")
 
 
 def do_run(options) -> int:
@@ -156,7 +156,7 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     view = View(setting.manifest.name, options.data, profile.name, encoders, mixed=options.mixed)
     result = table_result(table, store, view, rows=rows, studies=studies)
     print(show(result, store).rstrip("\n"))
-    for sentence in edges(studies):
+    for sentence in () if options.quiet else edges(studies):
         print(f"bench: {sentence}", file=sys.stderr)
     for spec, reason in failed:
         print(f"bench: run {spec.id} ({spec.model}-{spec.text}) failed: {reason}", file=sys.stderr)

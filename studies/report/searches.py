@@ -83,7 +83,7 @@ def _unsearched(use: Use) -> str:
     study = use.study
     if study.measured:
         return f"{use.row.name} on {study.corpus} was not searched but measured, with {settings(study.options)} fixed."
-    taken = settings({**study.draws[0], **study.row, **study.options})
+    taken = settings({**(study.chosen or {}), **study.row, **study.options})
     return (
         f"{use.row.name} on {study.corpus} was not searched: it has its intact row’s winner’s configuration, {taken}."
     )
