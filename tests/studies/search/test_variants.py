@@ -11,15 +11,19 @@ from hypothesis import strategies as st
 from hycon.errors import UserError
 from studies.aggregate.render import render
 from studies.aggregate.table import study_of, table_result
+from studies.cli.run import edges
 from studies.engines.options import How
 from studies.lookup import PROFILES, View, pick_rows, profile_of
 from studies.registry import model_module
+from studies.report.write import report
 from studies.search.edges import at_edge
 from studies.search.plan import Setting, following, repeat_specs, trial_specs
 from studies.search.run import forecast, possible, run_rows
 from studies.store.run_store import RunStore
 from studies.store.study import load_studies, read_study
 from studies.tables import TABLES, Row
+from studies.trust.archive import export, import_results
+from studies.trust.doctor import examine
 
 ABLATIONS = ("table4", "table5", "table6", "table7")
 INTACT = Row("HyCon-BERT", "hycon", "bert")
@@ -308,7 +312,42 @@ def test_decisive_is_the_papers_search():
         profile_of("decisive", patience=0)
 
 
+def test_archives_take_both_profiles_for_one(store, tmp_path):
+    run_rows([INTACT, NO_SCL], setting(), store, Runner(store))
+    for profile in ("paper", "decisive"):
+        done = export(store, tmp_path / f"{profile}.tar.gz", profile=profile)
+        assert (done.runs, done.studies) == (4 + 2 * 3, 2)
+        copied = RunStore(tmp_path / profile)
+        assert import_results(tmp_path / f"{profile}.tar.gz", copied).conflicts == []
+        assert load_studies(copied) == load_studies(store)
+
+
+# ------------------------------------------------------------------------------------------------- other readers
+
+
+def test_a_report_tells_searches_from_the_rest(store):
+    measured = pick_rows(TABLES["table8"], ["HyCon"])
+    run_rows([INTACT, NO_SCL, *measured], setting(), store, Runner(store))
+    text = " ".join(report(store, format="md").split())
+    assert text.count("was not searched: it has its intact row’s winner’s configuration, ") == 1
+    assert r"HyCon on mosi was not searched but measured, with batch\_size = 48, epochs = 3" in text
+
+
+def test_a_finished_folder_has_no_findings_on_its_studies(store):
+    run_rows([INTACT, MEAN, *pick_rows(TABLES["table8"], ["HyCon"])], setting(), store, Runner(store))
+    assert [finding for finding in examine(store) if finding.kind == "study"] == []
+
+
 # ------------------------------------------------------------------------------------------------- edges
+
+
+def test_a_command_names_the_searches_whose_winner_is_at_an_edge(store):
+    batches = trial_specs(INTACT, setting())[0].space["batch_size"]
+    wide = {"batch_size": min(batches)}
+    studies = run_rows([INTACT, NO_SCL], setting(trials=12), store, Runner(store, prefer(wide)))
+    [said] = edges(studies)
+    assert said.startswith("the winner of hycon-bert lies at the edge of its grid: ")
+    assert f"batch_size = {min(batches)} (lowest)" in said
 
 
 @pytest.mark.parametrize(
