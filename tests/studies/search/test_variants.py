@@ -15,6 +15,7 @@ from studies.cli.run import edges
 from studies.engines.options import How
 from studies.lookup import PROFILES, View, pick_rows, profile_of
 from studies.registry import model_module
+from studies.report.scope import read_scope
 from studies.report.write import report
 from studies.search.edges import at_edge
 from studies.search.plan import Setting, following, repeat_specs, trial_specs
@@ -163,6 +164,15 @@ def test_own_search_searches_each_and_stays_beside_the_other_kind(store):
     assert study_of(NO_SCL, own, "mosi") == of(own, NO_SCL)
 
 
+def test_a_variant_and_its_own_search_of_one_and_the_same_trial_are_two_studies():
+    asked = setting(trials=1)
+    intact = dataclasses.replace(trial_specs(INTACT, asked)[0], selected=0)
+    same = Row("same", "hycon", "bert", {"reduction": intact.draws[0]["reduction"]}, intact=INTACT)
+    own, taken = trial_specs(same, asked)[0], following(same, asked, intact)
+    assert own.trials == taken.trials
+    assert own.id != taken.id
+
+
 def test_older_folders_whose_variants_were_searched_are_read_and_say_so(store):
     own = run_rows([INTACT, NO_SCL], dataclasses.replace(setting(), own_search=True), store, Runner(store))
     for study in own:
@@ -185,7 +195,7 @@ def test_captions_say_whose_configuration_it_is_and_which_search_it_came_from(st
     assert result.notes == (
         "variants were not searched: each has the winning configuration of HyCon-BERT, changed only as its name says",
     )
-    assert {row.budget for row in result.rows} == {"4 trials"}
+    assert [row.budget for row in result.rows[:2]] == ["4 trials"] * 2
 
 
 def test_patience_and_epochs_are_named_in_captions(store):
@@ -205,11 +215,11 @@ def test_a_variant_waits_for_its_intact_row(store):
     with pytest.raises(KeyboardInterrupt):
         run_rows([NO_SCL], setting(), store, interrupted)
     table = dataclasses.replace(TABLES["table4"], rows=(NO_SCL,))
-    [row] = table_result(table, store, manifest=manifest()).rows
+    row = table_result(table, store, manifest=manifest()).rows[0]
     assert (row.status, row.reason) == ("missing", "HyCon-BERT: search under way: 0 of 4 trials done")
     studies = run_rows([NO_SCL], setting(), store, Runner(store, lambda spec: None))
     assert [study.searched for study in studies] == [True]
-    [row] = table_result(table, store, manifest=manifest()).rows
+    row = table_result(table, store, manifest=manifest()).rows[0]
     assert (row.status, row.reason) == ("failed", "HyCon-BERT: non-finite loss at epoch 1, step 1")
 
 
@@ -328,6 +338,8 @@ def test_archives_take_both_profiles_for_one(store, tmp_path):
 def test_a_report_tells_searches_from_the_rest(store):
     measured = pick_rows(TABLES["table8"], ["HyCon"])
     run_rows([INTACT, NO_SCL, *measured], setting(), store, Runner(store))
+    tried = {use.row.name: len(use.trials) for use in read_scope(store).uses if use.study.corpus == "mosi"}
+    assert tried == {"HyCon-BERT": 4, "HyCon (W/O L_SCL)": 0, "HyCon": 0}
     text = " ".join(report(store, format="md").split())
     assert text.count("was not searched: it has its intact row’s winner’s configuration, ") == 1
     assert r"HyCon on mosi was not searched but measured, with batch\_size = 48, epochs = 3" in text
