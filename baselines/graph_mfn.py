@@ -67,8 +67,8 @@ class Config:
 
 
 TRAINING = {
-    "vectors": Training(lr=2e-3, batch_size=32, epochs=50, weight_decay=5e-3),  # MMSA on MOSI; epochs as MFN's
-    "tokens": Training(lr=2e-5, batch_size=48, epochs=50),  # as HyCon's; the paper is silent on the counterparts
+    "vectors": Training(lr=2e-3, batch_size=32, weight_decay=5e-3),  # MMSA on MOSI
+    "tokens": Training(lr=2e-5, batch_size=48),  # as HyCon's; the paper is silent on the counterparts
 }
 SEARCH_SPACE = {
     "vectors": {

@@ -58,8 +58,8 @@ class Config:
 
 
 TRAINING = {
-    "vectors": Training(lr=1e-3, batch_size=64, epochs=50),  # chosen here
-    "tokens": Training(lr=2e-5, batch_size=48, epochs=50),  # as HyCon's
+    "vectors": Training(lr=1e-3, batch_size=64),  # chosen here
+    "tokens": Training(lr=2e-5, batch_size=48),  # as HyCon's
 }
 _SIZES: dict[str, tuple] = {
     "channels": (4, 8, 16),  # chosen here, as all of these

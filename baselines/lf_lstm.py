@@ -1,17 +1,20 @@
-"""LF-LSTM: late fusion. One LSTM per modality, joined at the end.
+"""LF-LSTM: late fusion. One LSTM per modality, each of which decides; the three decisions are averaged.
 
 In: a Batch, aligned or not. Out: prediction (B,) or (B, E, 2); no unimodal representations: the three hidden states
 have widths of their own.
 
-    h_m = LSTM_m(x_m) at its last real step;  concat(h_l, h_a, h_v) -> dropout -> relu Linear -> dropout -> Linear
+    h_m = LSTM_m(x_m) at its last real step;  y_m = relu Linear to `cell` -> dropout -> Linear;  y = mean of the three
 
-GloVe form: as in Gkoumas et al. (Inf. Fusion 2021), whose protocol the paper follows. BERT and XLNet forms: fine-tuned
-token states, Conv1d(k=3) to `d`, then the text LSTM.
+GloVe form: LSTMs and head as in Gkoumas et al. (Inf. Fusion 2021), whose protocol the paper follows. BERT and XLNet
+forms: fine-tuned token states, Conv1d(k=3) to `d`, then the text LSTM.
 
 Deviates:
-1. The paper's text says that unimodal decisions are combined "by voting mechanism"; the code of the protocol that it
-   cites concatenates hidden states. `combine="vote"` averages one decision per modality.
+1. Unimodal decisions are combined "by voting mechanism" (sec. 4.3); of continuous decisions that is taken to be their
+   mean. The code of the protocol that the paper cites has one head that reads the three hidden states
+   (`combine="concat"`).
 2. Adam; the reference trains with RMSprop. Reads each sequence at its own last step, not after the padding.
+3. The GloVe vectors stay fixed; the reference trains its table.
+4. The tokens form is not the reference's: neither is its search, nor is its gradient clipped.
 Reference implementation consulted: gkoumasd/MSAF. (thuiar/MMSA has LF-DNN instead.)
 """
 
@@ -33,7 +36,7 @@ from hycon.output import Output, as_prediction, outputs
 from hycon.text import PretrainedText
 from hycon.train import Training
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,9 @@ class Config:
     text_hidden: int = 128  # MSAF
     audio_hidden: int = 32  # MSAF's grid, as the next
     vision_hidden: int = 32
+    cell: int = 32  # MSAF, as the next; of each head
     dropout: float = 0.3
-    combine: str = "concat"  # or "vote"
+    combine: str = "vote"  # sec. 4.3; "concat": MSAF
     d: int = 50  # width that token states are projected to; GloVe form: unused
 
     def __post_init__(self) -> None:
@@ -51,12 +55,11 @@ class Config:
 
 
 TRAINING = {
-    "vectors": Training(lr=1e-3, batch_size=32, epochs=40),
-    "tokens": Training(lr=2e-5, batch_size=48, epochs=50),  # as HyCon's; the paper is silent on the counterparts
+    "vectors": Training(lr=1e-3, batch_size=32, clip=0.8),  # MSAF: lr and batch of its grid, clip as it is
+    "tokens": Training(lr=2e-5, batch_size=48),  # as HyCon's; the paper is silent on the counterparts
 }
 SEARCH_SPACE = {
     "vectors": {
-        "text_hidden": (32, 64, 128),  # MSAF: 128; the smaller ones chosen here
         "audio_hidden": (16, 32, 64, 80),  # MSAF
         "vision_hidden": (16, 32, 64, 80),  # MSAF
         **SHARED_SPACE["vectors"],
@@ -68,8 +71,8 @@ SEARCH_SPACE = {
         **SHARED_SPACE["tokens"],
     },
 }
-ABLATIONS = {"fusion": {"combine": "vote"}}
-REMOVED = {"fusion": "the layer that reads all modalities: each decides alone, and decisions are averaged"}
+ABLATIONS = {"vote": {"combine": "concat"}}
+REMOVED = {"vote": "the vote of three heads: one head reads all hidden states, as in the code of the cited protocol"}
 
 
 class Model(nn.Module):
@@ -80,9 +83,9 @@ class Model(nn.Module):
         widths = {"text": self.text.width, "audio": dims["audio"], "vision": dims["vision"]}
         hidden = {m: getattr(config, f"{m}_hidden") for m in MODALITIES}
         self.lstm = nn.ModuleDict({m: nn.LSTM(widths[m], hidden[m]) for m in MODALITIES})
-        out = outputs(emotions)
         heads = hidden if config.combine == "vote" else {"all": sum(hidden.values())}
-        self.heads = nn.ModuleDict({name: Head(width, config.dropout, out) for name, width in heads.items()})
+        rest = config.cell, config.dropout, outputs(emotions)
+        self.heads = nn.ModuleDict({name: Head(width, *rest) for name, width in heads.items()})
 
     def forward(self, batch: Batch) -> Output:
         x = {"text": self.text(batch), "audio": batch.audio, "vision": batch.vision}

@@ -18,6 +18,8 @@ what the paper's Table 8 prints beside "MAG-BERT".
 Deviates:
 1. Weight decay spares every bias and layer norm; the reference, which tells them by name, decays XLNet's own norms.
 2. W_v and W_a have a bias each, as in the reference code (exact counts); the paper's displacement has one for both.
+3. The learning rate falls to 0 over this suite's budget of epochs, the reference's over 40. Training stops early and
+   keeps the epoch that is best on validation, by the squared error of its loss; the reference does neither.
 Reference implementations consulted: WasifurRahman/BERT_multimodal_transformer, thuiar/MMSA (Adam and L1 in place of
 AdamW and MSE). Both copy transformers' model files; here the gate is hooked before a layer of the untouched model.
 """
@@ -39,11 +41,12 @@ from hycon.output import Output, as_prediction, outputs
 from hycon.text import PretrainedText
 from hycon.train import Training
 
-VERSION = 1
+VERSION = 2
 NEEDS_ALIGNED = True
 NEEDS_POOLER = True
 BEFORE = {"bert": 0, "xlnet": 1}  # the layer that reads the shifted states; reference code
 EPSILON = 1e-6  # added to |h|; reference code
+ADAMW_EPSILON = 1e-6  # of the AdamW in the library transformers, which the reference uses; PyTorch's is 1e-8
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,6 @@ TRAINING = {
     "tokens": Training(
         lr=1e-5,  # reference code, as all
         batch_size=48,
-        epochs=40,
         optimizer="adamw",
         weight_decay=0.01,
         warmup=0.1,
@@ -75,6 +77,11 @@ SEARCH_SPACE = {
 }
 ABLATIONS = {"shift": {"beta_shift": 0.0}}
 REMOVED = {"shift": "the shift of the words by audio and vision: text alone is left"}
+
+
+def without_effect(config: Config, form: str) -> set[str]:
+    """Options of what this configuration does not have."""
+    return {"scale"} if config.beta_shift == 0 else set()
 
 
 class Gate(nn.Module):
@@ -108,11 +115,10 @@ class Model(nn.Module):
         self.summary = nn.Linear(width, width) if text.kind == "xlnet" else None
         init_like_authors(self)
         self.text = text
-        # BERT's own pooler, pretrained, at the end of the whole batch instead of in each of the encoder's calls
-        self.pooler: Any = None
+        # BERT's own pooler, at the end of the whole batch instead of in each of the encoder's calls
         if text.kind == "bert":
             bert: Any = text.model
-            self.pooler, bert.pooler = bert.pooler, None
+            text.pooler, bert.pooler = bert.pooler, None
 
     def forward(self, batch: Batch) -> Output:
         def shift(z: Tensor, utterances: Tensor) -> Tensor:
@@ -121,7 +127,8 @@ class Model(nn.Module):
 
         states = self.text.states(batch.text, shift, BEFORE[self.text.kind])  # (B, T, D)
         if self.summary is None:
-            pooled = self.pooler(states)
+            assert self.text.pooler is not None
+            pooled = self.text.pooler(states)
         else:
             last = batch.text.device_lengths() - 1  # [CLS] closes the sentence
             pooled = torch.tanh(self.summary(states[torch.arange(len(states), device=states.device), last]))
@@ -129,10 +136,14 @@ class Model(nn.Module):
         return Output(as_prediction(self.predictor(pooled), self.emotions), None, pooled)
 
     def param_groups(self, training: Training) -> list[dict[str, Any]]:
-        """Weight decay for all but biases and layer norms."""
+        """Weight decay for all but biases and layer norms, and AdamW's epsilon in the reference."""
         norms = {id(p) for module in self.modules() if isinstance(module, nn.LayerNorm) for p in module.parameters()}
         decayed: list[nn.Parameter] = []
         spared: list[nn.Parameter] = []
         for name, p in self.named_parameters():
             (spared if "bias" in name or id(p) in norms else decayed).append(p)
-        return [{"params": decayed, "weight_decay": training.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+        own = {"eps": ADAMW_EPSILON} if training.optimizer == "adamw" else {}
+        return [
+            {"params": decayed, "weight_decay": training.weight_decay, **own},
+            {"params": spared, "weight_decay": 0.0, **own},
+        ]

@@ -17,8 +17,9 @@ this file's: MMSA's MOSI sizes on unprojected 768/74/47 features behind a BERT w
 
 Deviates:
 1. Stops at the utterance's own last step; the reference codes run on through the padding.
-2. L1 and Adam without the reference's plateau schedule, whose patience of 100 epochs never ends within its 50.
-3. Vision as it comes; the official code divides it by the training split's largest (`scale=maxabs`).
+2. L1 and Adam without the official plateau schedule, whose patience of 100 epochs never ends within its 50.
+3. Vision as it comes; the official code divides it by the training split's largest (`scale=maxabs`, searched).
+4. An epoch ends with what is left of it as a smaller batch, which the official code drops.
 Reference implementations consulted: pliang279/MFN, thuiar/MMSA (whose MOSI setting feeds audio and vision as repeated
 means of the utterance; here they are what the corpus has at each word).
 """
@@ -45,7 +46,7 @@ from hycon.output import Output, as_prediction, outputs
 from hycon.text import PretrainedText
 from hycon.train import Training
 
-VERSION = 1
+VERSION = 2
 NEEDS_ALIGNED = True
 
 
@@ -74,8 +75,8 @@ class Config:
 SHAPES = (32, 64, 128, 256)  # official, of every NN's hidden layer
 DROPOUTS = (0.0, 0.2, 0.5, 0.7)  # official, of every NN
 TRAINING = {
-    "vectors": Training(lr=2e-3, batch_size=128, epochs=50),  # lr, batch: MMSA on MOSI; epochs: official
-    "tokens": Training(lr=2e-5, batch_size=48, epochs=50),  # as HyCon's; the paper is silent on the counterparts
+    "vectors": Training(lr=2e-3, batch_size=128),  # MMSA on MOSI
+    "tokens": Training(lr=2e-5, batch_size=48),  # as HyCon's; the paper is silent on the counterparts
 }
 SEARCH_SPACE = {
     "vectors": {
@@ -113,8 +114,8 @@ REMOVED = {
 }
 
 
-def without_effect(config: Config) -> set[str]:
-    """Hyper-parameters of what this configuration does not have."""
+def without_effect(config: Config, form: str) -> set[str]:
+    """Options of what this configuration does not have."""
     gone = set() if config.attention else {"attention_hidden", "attention_dropout"}
     if not config.gated_memory:
         gone |= {"memory"} | {f"{n}_{kind}" for n in ("proposal", "retain", "update") for kind in ("hidden", "dropout")}

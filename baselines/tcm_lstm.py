@@ -14,7 +14,7 @@ enhance the language representation.
                         i, f, o = sigmoid(W l_t + V h + b)                       gates by language alone
                         g = tanh(W_g l_t + V_g h + b_g + e_t o M m_t)            the enhanced language
                         c = f o c + i o g, h = o o tanh(c)
-    prediction          last real step of both, concatenated -> dropout -> relu Linear -> dropout -> Linear
+    prediction          last real step of both, concatenated -> relu Linear -> dropout -> Linear
 
 Both LSTMs run at once as one batch of two; all that does not depend on h is computed for all steps beforehand, and no
 step is computed beyond an utterance's end. The convolutions are causal, so padding on the right is never seen.
@@ -45,7 +45,7 @@ from hycon.output import Output, as_prediction, outputs
 from hycon.text import PretrainedText
 from hycon.train import Training
 
-VERSION = 1
+VERSION = 2
 NEEDS_ALIGNED = True
 
 
@@ -61,8 +61,8 @@ class Config:
 
 
 TRAINING = {
-    "vectors": Training(lr=1e-3, batch_size=32, epochs=40),  # chosen here: as EF-LSTM's
-    "tokens": Training(lr=2e-5, batch_size=48, epochs=50),  # as HyCon's
+    "vectors": Training(lr=1e-3, batch_size=32),  # chosen here: as EF-LSTM's
+    "tokens": Training(lr=2e-5, batch_size=48),  # as HyCon's
 }
 _SIZES: dict[str, tuple] = {
     "blocks": (1, 2, 3),  # chosen here, as all of these
@@ -181,7 +181,8 @@ class Model(nn.Module):
         widths = {"text": self.text.width, "audio": dims["audio"], "vision": dims["vision"]}
         self.tcn = nn.ModuleDict({m: ChannelTCN(width, config) for m, width in widths.items()})
         self.lstm = AuxiliaryLSTM(config.d, config.hidden)
-        self.head = Head(2 * config.hidden, config.dropout, outputs(emotions))
+        width = 2 * config.hidden
+        self.head = Head(width, width, config.dropout, outputs(emotions))
 
     def forward(self, batch: Batch) -> Output:
         text = self.text(batch)

@@ -58,7 +58,7 @@ def shared(c: dict[str, Any]) -> dict[str, Any]:
 def subnets(c: dict[str, Any]) -> dict[str, Any]:
     """Of TFN and LMF. MMSA's hidden_dims are text, audio, vision."""
     text, audio, vision = c["hidden_dims"]
-    return {"text_hidden": text, "audio_hidden": audio, "vision_hidden": vision, "dropout": c["dropouts"][0]}
+    return {"text_hidden": text, "audio_hidden": audio, "vision_hidden": vision}
 
 
 def memories(c: dict[str, Any]) -> dict[str, Any]:
@@ -88,18 +88,32 @@ def crossmodal(c: dict[str, Any]) -> dict[str, Any]:
 PART1 = {"faster": {"mosi": 2.5, "unpadded": 1.0}, "memory": 0.5}  # the targets of the first three models
 PAIRS = {
     "ef_lstm": Pair(
-        lambda c: {"hidden": c["hidden_dims"], "layers": c["num_layers"], "dropout": c["dropout"]}, **PART1
+        lambda c: {
+            "hidden": c["hidden_dims"],
+            "cell": c["hidden_dims"],
+            "layers": c["num_layers"],
+            "dropout": c["dropout"],
+        },
+        **PART1,
     ),
     "tfn": Pair(
         lambda c: {
             **subnets(c),
             "text_out": c["text_out"],
+            "dropout": c["dropouts"][0],
             "fusion_hidden": c["post_fusion_dim"],
             "fusion_dropout": c["dropouts"][3],
         },
         **PART1,
     ),
-    "lmf": Pair(lambda c: {**subnets(c), "rank": c["rank"]}, **PART1),
+    "lmf": Pair(
+        lambda c: {
+            **subnets(c),
+            **{f"{m}_dropout": p for m, p in zip(("audio", "vision", "text"), c["dropouts"], strict=False)},
+            "rank": c["rank"],
+        },
+        **PART1,
+    ),
     "mfn": Pair(
         lambda c: {
             **memories(c),

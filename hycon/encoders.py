@@ -70,6 +70,16 @@ class FrontEndConfig:
             raise UserError(f"layers is {self.layers}, heads {self.heads}, d {self.d}: d must be a multiple of heads.")
 
 
+# What each row with this front-end searches, HyCon as TFN-BERT, LMF-BERT and GFN
+FRONT_END_SPACE: dict[str, tuple] = {
+    "attn_dropout": (0.1, 0.3, 0.5),  # around the lineage's value, as the next three
+    "relu_dropout": (0.1, 0.3),
+    "res_dropout": (0.1, 0.3),
+    "embed_dropout": (0.2, 0.3),
+    "scale": ("none", "standard"),  # chosen here
+}
+
+
 class FrontEnd(nn.Module):
     """The three unimodal networks of HyCon and of the baselines that share them: Batch -> {modality: (B, d)}.
 
@@ -161,15 +171,15 @@ class TokenStates(nn.Module):
 
 
 class Head(nn.Module):
-    """dropout -> relu Linear(n, n) -> dropout -> Linear(n, out)."""
+    """Linear(n, cell) -> relu -> dropout -> Linear(cell, out): Gkoumas et al.'s, of their recurrent models."""
 
-    def __init__(self, width: int, dropout: float, out: int):
+    def __init__(self, width: int, cell: int, dropout: float, out: int):
         super().__init__()
+        self.hidden, self.out = nn.Linear(width, cell), nn.Linear(cell, out)
         self.drop = Dropout(dropout)
-        self.hidden, self.out = nn.Linear(width, width), nn.Linear(width, out)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.out(self.drop(F.relu(self.hidden(self.drop(x)))))
+        return self.out(self.drop(F.relu(self.hidden(x))))
 
 
 def init_like_authors(module: nn.Module) -> None:

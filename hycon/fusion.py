@@ -114,10 +114,11 @@ class GraphFusion(nn.Module):
         out         tanh Linear(3d -> hidden) of the batch-normed [U; B; T]
 
     G = Linear(2d, middle), leaky relu 0.2, Linear(middle, d), tanh.  functions: "argf" as above, "mib" has tanh for the
-    sigmoid and the elu, as the same authors' port.  With every size d = 50 GFN-BERT has exactly the parameters of Table
-    8, among them those of a batch norm of width d that the authors' code defines and never applies: it stands here too,
-    untrained, and normalises the unimodal vertices with `norm_vertices`.  Table 5's graph is taken to be the same
-    module; the authors' port to MIB has 64 units inside G, no batch norm and two more tanh layers.
+    sigmoid and the elu and skips the batch norm of [U; B; T], as the same authors' port.  With every size d = 50
+    GFN-BERT has exactly the parameters of Table 8, among them those of a batch norm of width d that the authors' code
+    defines and never applies: it stands here too, untrained, and normalises the unimodal vertices with `norm_vertices`.
+    Table 5's graph is taken to be the same module; the authors' port to MIB has 64 units inside G, no batch norm and
+    two more tanh layers.
     """
 
     def __init__(self, d: int, middle: int = 0, hidden: int = 0, functions: str = "argf", norm_vertices: bool = False):
@@ -132,7 +133,8 @@ class GraphFusion(nn.Module):
         self.pairs, self.triples = _mixer(d, middle), _mixer(d, middle)
         self.vertex_norm = nn.BatchNorm1d(d).requires_grad_(norm_vertices)
         self.norm_vertices = norm_vertices
-        self.norm = nn.BatchNorm1d(3 * d)
+        self.normed = functions != "mib"
+        self.norm = nn.BatchNorm1d(3 * d).requires_grad_(self.normed)
         self.out = nn.Linear(3 * d, self.width)
 
     def forward(self, x: Mapping[str, Tensor]) -> Tensor:
@@ -148,8 +150,10 @@ class GraphFusion(nn.Module):
         above = _edge(torch.cat([weight, edge]), torch.cat([softmaxed, mixed.softmax(-1)]), LEFT, RIGHT)  # (6, B)
         mixed = self.triples(torch.cat([_of(vertices, LEFT), _of(vertices, RIGHT)], -1))
         three = self.phi(above.softmax(0)[..., None] * mixed)
-        layers = [(weight[..., None] * one).mean(0), two.sum(0), three.sum(0)]
-        return torch.tanh(self.out(batch_norm(self.norm, torch.cat(layers, 1), one.shape[1])))
+        layers = torch.cat([(weight[..., None] * one).mean(0), two.sum(0), three.sum(0)], 1)
+        if self.normed:
+            layers = batch_norm(self.norm, layers, one.shape[1])
+        return torch.tanh(self.out(layers))
 
 
 def _mixer(d: int, middle: int) -> nn.Sequential:

@@ -84,10 +84,10 @@ class HybridConfig:
     margin: float = 0.8  # alpha, sec. 4.4(3); 1.0 is Table 4's "w/o margin", in SCL and IEMCL
     refinement: bool = True  # eqs. 8 and 11
     beta: float | None = None  # sec. 4.4: 0.2 for HyCon-v2
-    gamma: float = 1.0  # chosen here: paper silent; 1/(s+1) mirrors exp(s), far smaller values leave one pair
+    gamma: float = 1.0  # chosen here: paper silent; 1/(s+1) mirrors exp(s), but weighs all nearly alike: searched
     select_positives: bool = True
     select_negatives: bool = True
-    reduction: str = "sample"  # "E_s" over samples, "summed over ... modalities", sec. 3.5
+    reduction: str = "sample"  # E_s over samples, yet "summed over all data samples of different modalities", sec. 3.5
     log: bool = False  # as printed
     h_inter: str = "same"  # sec. 3.4 names one h for both
     weighted_refinement: str = "weighted"  # chosen here: with "literal" s w <= w ~ 1/h never reaches the margin

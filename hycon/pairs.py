@@ -24,8 +24,8 @@ ZEROS = ("positive", "exclude", "third")
 def sentiment_classes(label: Tensor, zero: str = "positive") -> Tensor:
     """Sentiment scores (K,) -> classes (K,) int64 on the same device: 0 negative, 1 positive.
 
-    zero: what a label of exactly 0 is. "positive": class 1, as the lineage's code thresholds at >= 0 and the only
-    reading with N + M = K - 1 for every anchor (section 3.3.2). "exclude": -1, in no pair. "third": class 2.
+    zero: what a label of exactly 0 is. "positive": class 1, as the lineage's code thresholds at >= 0. "third": class
+    2. With either, N + M = K - 1 for every anchor (section 3.3.2). "exclude": -1, in no pair.
     """
     if zero not in ZEROS:
         raise UserError(f"No way {zero!r} to treat labels of 0: choose one of {', '.join(ZEROS)}.")
@@ -109,7 +109,8 @@ def selected_pairs(
     similarity: (A, K, C, K).  h: pairs to keep for each anchor and side, out of all C modalities together; where an
     anchor has fewer, all it has.  gamma: offset in the weight of a positive, above 0.
     A side that is not to be selected (positives=False or negatives=False) becomes the plain mean over all its pairs:
-    weights of either kind sum to 1, so that the ratio compares two averages.
+    weights of either kind sum to 1, so that the ratio compares two averages. So with neither side selected this is not
+    HyCon, whose ratio compares two sums (`all_pairs`).
     """
     if positives:
         positive = _harder(-similarity, pairs.positive, h, lambda score: (gamma - score).reciprocal())

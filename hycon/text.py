@@ -38,6 +38,7 @@ class PretrainedText(nn.Module):
         super().__init__()
         replace_dropout(model)
         self.model = model
+        self.pooler: nn.Module | None = None  # MAG's: BERT's own, taken out of `model`
         self.kind = kind
 
     @property

@@ -21,25 +21,35 @@ from hycon.data.prepare import SCALES
 from hycon.errors import NonFiniteLoss, UserError
 from hycon.kernels.optim import RULES, Optimizer
 from hycon.output import task_loss
+from hycon.text import PretrainedText
 
+# The budget of every model, here and nowhere else: sec. 4.5.8 speaks of "the same number of epochs". A model's TRAINING
+# holds only what its source adds. The epoch that is best on validation is kept.
+EPOCHS = {"tokens": 50, "vectors": 100}  # at most. tokens: lineage (MIB, MCL); vectors: Gkoumas et al.'s configuration
+PATIENCE = 20  # epochs without a better validation loss before stopping; LMF's and TFN's code
 EVAL_ROWS = 128  # utterances per forward pass in evaluation; no number depends on it beyond rounding
 
 
 @dataclass(frozen=True)
 class Training:
-    """How a model is trained. Together with the model's Config it is a run's whole configuration."""
+    """How a model is trained. Together with the model's Config it is a run's whole configuration.
+
+    epochs: `studies.registry.resolve` puts those of the model's form here.  head_lr: of the layers beside a pretrained
+    text encoder; None: lr. (The lineage's MIB gives audio, vision and fusion twice the encoder's rate, MCL one to all.)
+    """
 
     lr: float
+    head_lr: float | None = None
     batch_size: int = 32
-    epochs: int = 50
-    patience: int = 8  # epochs without a better validation loss before stopping; chosen here, as MMSA's
+    epochs: int = EPOCHS["tokens"]
+    patience: int = PATIENCE
     optimizer: str = "adam"
     weight_decay: float = 0.0
     clip: float | None = None  # largest gradient norm
     warmup: float = 0.0  # share of all steps over which the learning rate rises; then it falls linearly to 0
     loss: str = "l1"  # eq. 2; "mse"
     selection: str = "loss"  # the task loss on validation; "mse" as in the authors' sibling code
-    scale: str = "none"  # of audio and vision by train statistics: "standard", "maxabs"
+    scale: str = "none"  # by train statistics: "standard" (audio and vision), "maxabs" (vision)
     precision: str = "fp32"  # "bf16": autocast
 
     def __post_init__(self) -> None:
@@ -54,6 +64,7 @@ class Training:
                 raise UserError(f"training.{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}.")
         for name, holds, expected in (
             ("lr", 0 < self.lr < math.inf, "a number above 0"),
+            ("head_lr", self.head_lr is None or 0 < self.head_lr < math.inf, "a number above 0, or None"),
             ("batch_size", self.batch_size >= 1, "at least 1"),
             ("epochs", self.epochs >= 1, "at least 1"),
             ("patience", self.patience >= 1, "at least 1"),
@@ -212,17 +223,29 @@ def _autocast(training: Training | str, device: torch.device):
 
 
 def _optimizer(model: nn.Module, training: Training) -> Optimizer:
-    """A model may group its parameters by `param_groups(training)`."""
+    """A model may group its parameters by `param_groups(training)`: dicts as `Optimizer` takes them."""
     grouped = getattr(model, "param_groups", None)
     groups = grouped(training) if grouped else [{"params": [p for p in model.parameters() if p.requires_grad]}]
+    if training.head_lr is not None:
+        encoders = (m for m in model.modules() if isinstance(m, PretrainedText))
+        pretrained = {id(p) for encoder in encoders for p in encoder.parameters()}
+        groups = [part for group in groups for part in _by_origin(group, pretrained, training.head_lr)]
     return Optimizer(training.optimizer, groups, lr=training.lr, weight_decay=training.weight_decay)
 
 
+def _by_origin(group: dict[str, Any], pretrained: set[int], head_lr: float) -> list[dict[str, Any]]:
+    """The pretrained parameters of a group, and the others with `head_lr` where the group has no rate of its own."""
+    known = [p for p in group["params"] if id(p) in pretrained]
+    fresh = [p for p in group["params"] if id(p) not in pretrained]
+    return [{**group, "params": known}, {"lr": head_lr, **group, "params": fresh}]
+
+
 def learning_rate_factors(training: Training, total: int) -> Iterator[float]:
-    """For each of `total` steps. With warmup they rise linearly, and then fall linearly to 0."""
-    rise = max(1, int(training.warmup * total))
+    """For each of `total` steps. With warmup they rise linearly from 0, so that the first step changes no weight, and
+    then fall linearly to 0: transformers' linear schedule."""
+    rise = int(training.warmup * total)
     for step in range(total):
         if training.warmup == 0:
             yield 1.0
         else:
-            yield (step + 1) / rise if step < rise else (total - step) / max(1, total - rise)
+            yield step / rise if step < rise else (total - step) / (total - rise)

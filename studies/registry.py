@@ -73,22 +73,26 @@ def literal(name: str, variable: str) -> Any:
 
 
 def resolve(name: str, text: str, overrides: Mapping[str, Any]) -> tuple[Any, Training]:
-    """(Config, Training) of a model with `overrides`, each of which must be a field of one of the two.
+    """(Config, Training) of a model with `overrides`, each of which must be a field of one of the two. Epochs are those
+    of the form, hycon.train.EPOCHS.
 
     Raises UserError for an unknown option (nearest names listed), a front-end that the model does not have, or a value
     of the wrong type.
     """
     from hycon.data.batch import form_of
+    from hycon.train import EPOCHS
 
     module = model_module(name)
     form = form_of(text)
     if text not in MODELS[name].text:
         raise UserError(f"Model {name} has no text front-end {text!r}; it has {', '.join(MODELS[name].text)}.")
-    config, training = module.Config(), module.TRAINING[form]
+    config, training = module.Config(), dataclasses.replace(module.TRAINING[form], epochs=EPOCHS[form])
     own, trained = ({f.name for f in dataclasses.fields(x)} for x in (config, training))
     for key in overrides:
         if key not in own | trained:
             raise UserError(f"Model {name} has no option {key!r}; nearest: {nearest(key, own | trained)}.")
+    if overrides.get("head_lr") is not None and form == "vectors":
+        raise UserError(f"head_lr is for layers beside a pretrained encoder; text={text} has none: use lr.")
     config = _replace(config, {k: v for k, v in overrides.items() if k in own})
     return config, _replace(training, {k: v for k, v in overrides.items() if k in trained})
 
@@ -156,15 +160,16 @@ def check_buildable(name: str, text: str, dims: Mapping[str, int], emotions: int
 
 
 def search_space(name: str, text: str, overrides: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
-    """The model's SEARCH_SPACE for the front-end, without what `overrides` fixes or what has no effect under them."""
+    """The model's SEARCH_SPACE for the front-end, without what `overrides` fixes and, where the model has a function
+    `without_effect(config, form)`, without the options that it names: those that nothing reads under `overrides`."""
     from hycon.data.batch import form_of
 
-    module = model_module(name)
+    module, form = model_module(name), form_of(text)
     config, _ = resolve(name, text, overrides)
     dropped = set(overrides)
     if hasattr(module, "without_effect"):
-        dropped |= module.without_effect(config)
-    return {k: tuple(v) for k, v in module.SEARCH_SPACE[form_of(text)].items() if k not in dropped}
+        dropped |= module.without_effect(config, form)
+    return {k: tuple(v) for k, v in module.SEARCH_SPACE[form].items() if k not in dropped}
 
 
 def build_model(

@@ -136,7 +136,8 @@ def test_the_readme_has_one_line_to_start_and_one_to_test(heading: str, parts: l
     first = blocks(section(heading))[0].splitlines()
     assert len(first) == 1
     positions = [first[0].find(part) for part in parts]
-    assert -1 not in positions and positions == sorted(positions)
+    assert -1 not in positions
+    assert positions == sorted(positions)
 
 
 def documented_commands() -> list[tuple[str, str]]:
@@ -186,7 +187,8 @@ def test_the_model_in_the_readme_runs(tmp_path: Path) -> None:
     file = tmp_path / "meanpool.py"
     file.write_text(next(block for block in blocks(section("Adding a model")) if "class Model" in block))
     spec = importlib.util.spec_from_file_location("meanpool", file)
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     synthesize("tiny", tmp_path, sizes={"train": 24, "valid": 8, "test": 8})
@@ -229,7 +231,8 @@ def test_ci_runs_the_lines_of_the_readme() -> None:
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & stat.S_IXUSR
     text = script.read_text()
-    assert "readme_command Tests" in text and "readme_command 'Quick start'" in text
+    assert "readme_command Tests" in text
+    assert "readme_command 'Quick start'" in text
     awk = re.search(r"readme_command\(\) \{\n(.*?)\n\}", text, re.DOTALL)
     assert awk
     for heading in ("Quick start", "Tests"):

@@ -48,15 +48,16 @@ def prepare(
 ) -> dict[str, Batch]:
     """{"train", "valid", "test"} -> Batch of the whole split, on `device`.
 
-    tokenizer: needed by bert and xlnet.  scale: audio and vision by the train split's statistics, per feature:
-    "standard" (zero mean, unit variance), "maxabs" (divided by the largest magnitude, as TFN's and MFN's code does).
+    tokenizer: needed by bert and xlnet.  scale: by the train split's statistics, per feature, "standard" (audio and
+    vision to zero mean and unit variance) or "maxabs" (vision by its largest magnitude, as TFN's and MFN's code).
     Raises UserError where the corpus cannot serve the front-end.
     """
     form_of(text)
     check_known("scale", scale, SCALES)
     scalers = {}
     if scale != "none":  # else the rows stay where they are mapped
-        scalers = {m: _scaler(getattr(corpus.splits["train"], m).rows, scale) for m in ("audio", "vision")}
+        which = ("vision",) if scale == "maxabs" else ("audio", "vision")
+        scalers = {m: _scaler(getattr(corpus.splits["train"], m).rows, scale) for m in which}
     apply = _front_end(corpus, text, tokenizer)
     batches = {}
     for name in SPLITS:
@@ -94,6 +95,10 @@ def _own_vectors(corpus: Corpus, text: str) -> bool:
 def serves(corpus: Corpus, text: str) -> bool:
     """Whether the steps of front-end `text` are aligned with audio and vision, word pieces as their words are.
 
+    Word pieces take the rows of their words only where all of train, valid and test have one row per word; so that no
+    valid or test utterance decides how a model is trained, a corpus where only train has them is refused.
+    Otherwise the answer decides whether a model may run, and changes no number.
+
     Raises UserError where the corpus cannot serve it at all.
     """
     name, manifest = corpus.name, corpus.manifest
@@ -109,7 +114,26 @@ def serves(corpus: Corpus, text: str) -> bool:
         raise UserError(
             f"Corpus {name!r} has no word vectors: import it with `--text-vectors FILE` (a GloVe text file)."
         )
+    if form_of(text) == "tokens" and manifest.aligned != "word" and (odd := _odd_utterance(corpus)):
+        raise UserError(f"Corpus {name!r} has one row per word in train but not in {odd}, so {text} cannot be used.")
     return manifest.aligned == "word"
+
+
+def _odd_utterance(corpus: Corpus) -> str | None:
+    """The first utterance of valid or test without one row per word, if all of train have one: "'id' (test)"."""
+    if not _one_row_per_word(corpus.splits["train"]).all():
+        return None
+    for name in ("valid", "test"):
+        odd = torch.nonzero(~_one_row_per_word(corpus.splits[name]))
+        if len(odd):
+            return f"{corpus.splits[name].ids[int(odd[0])]!r} ({name})"
+    return None
+
+
+def _one_row_per_word(split: Split) -> Tensor:
+    """(N,) bool: whether an utterance has as many rows of audio and of vision as words."""
+    words = torch.tensor([len(sentence) for sentence in split.words or ()])
+    return (words == split.audio.lengths) & (words == split.vision.lengths)
 
 
 def _front_end(corpus: Corpus, text: str, tokenizer: WordPieces | None) -> Callable[[Split], Batch]:
@@ -130,7 +154,7 @@ def _front_end(corpus: Corpus, text: str, tokenizer: WordPieces | None) -> Calla
 
 
 def _batch(split: Split, text: Ragged | None, layout: Layout) -> Batch:
-    """Each modality keeps its own steps, up to its nominal length."""
+    """Each modality keeps its own steps; those beyond its nominal length are left out, at the end."""
     assert text is not None
     text, audio, vision = (
         sequences.crop(layout.lengths[m])

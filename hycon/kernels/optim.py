@@ -27,14 +27,14 @@ Update = Callable[..., None]
 def _adam(rule: Callable[..., None]) -> Update:
     def update(params: list[Tensor], grads: list[Tensor], kept: Columns, **rates: Any) -> None:
         means, squares, steps = kept
-        rule(params, grads, means, squares, [], steps, **ADAM, **rates)
+        rule(params, grads, means, squares, [], steps, **(ADAM | rates))
 
     return update
 
 
 def _rmsprop(params: list[Tensor], grads: list[Tensor], kept: Columns, **rates: Any) -> None:
     squares, steps = kept
-    rmsprop(params, grads, squares, [], [], steps, **RMSPROP, **rates)
+    rmsprop(params, grads, squares, [], [], steps, **(RMSPROP | rates))
 
 
 def _adam_state(p: Tensor) -> tuple[Tensor, ...]:
@@ -55,7 +55,8 @@ RULES: dict[str, tuple[Update, Callable[[Tensor], tuple[Tensor, ...]]]] = {
 class Optimizer:
     """One of RULES over groups of parameters.
 
-    groups: dicts of "params" and, where they differ from the arguments, "lr" and "weight_decay".
+    groups: dicts of "params" and, where they differ from the arguments and from PyTorch's defaults, "lr",
+    "weight_decay" and the rule's own numbers (ADAM, RMSPROP).
     """
 
     def __init__(self, rule: str, groups: Iterable[dict[str, Any]], *, lr: float, weight_decay: float):
@@ -77,5 +78,6 @@ class Optimizer:
                 continue
             self._state |= {p: self._new_state(p) for p in params if p not in self._state}
             kept = [list(column) for column in zip(*(self._state[p] for p in params), strict=True)]
-            rates = {"lr": group["lr"] * factor, "weight_decay": group["weight_decay"]}
+            rates = {name: value for name, value in group.items() if name != "params"}
+            rates["lr"] *= factor
             self._update(params, [p.grad for p in params if p.grad is not None], kept, **rates)

@@ -169,16 +169,11 @@ def as_list(results: Sequence[ClaimResult]) -> list[dict[str, Any]]:
     """What --format json prints. Numbers in the printed unit, None for what was not measured."""
     return [
         {
-            "id": r.claim.id,
-            "quote": r.claim.quote,
-            "place": r.claim.place,
+            **{name: getattr(r.claim, name) for name in ("id", "quote", "place")},
             "table": list(r.claim.tables),
             "corpus": r.claim.corpus.split(" and "),
-            "kind": r.claim.kind,
-            "note": r.claim.note,
-            "verdict": r.verdict,
-            "reason": r.reason,
-            "caution": r.caution,
+            **{name: getattr(r.claim, name) for name in ("kind", "note")},
+            **{name: getattr(r, name) for name in ("verdict", "reason", "caution")},
             "decide": list(r.decide),
             "decisive": r.parts.index(r.decisive) if r.decisive else None,
             "parts": [_part(part) for part in r.parts],
@@ -198,10 +193,5 @@ def _part(part: Part) -> dict[str, Any]:
         "test": part.contest.test,
         "claimed": part.contest.value if part.contest.test in ("gain", "about", "at_most") else None,
         **{name: rounded(getattr(part, name)) for name in numbers},
-        "n_a": part.n_a,
-        "n_b": part.n_b,
-        "verdict": part.verdict,
-        "underpowered": part.underpowered,
-        "seeds_needed": part.seeds_needed,
-        "reason": part.reason,
+        **{name: getattr(part, name) for name in ("n_a", "n_b", "verdict", "underpowered", "seeds_needed", "reason")},
     }

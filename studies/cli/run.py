@@ -170,15 +170,15 @@ def how_of(options):
 
 
 def _forecast(forecasts, device: str, workers: int) -> str:
-    from tabulate import tabulate
-
+    from studies.document.blocks import headings
+    from studies.document.text import table
     from studies.engines.history import duration
 
-    lines = [[f.row, f.trials, f.seeds, f.text] for f in forecasts]
-    heads = ["row", "trials to do", "seeded runs to do", "estimated time"]
+    lines = [[f.row, str(f.trials), str(f.seeds), f.text] for f in forecasts]
+    heads = headings("row", "trials to do", "seeded runs to do", "estimated time")
     runs, seconds = sum(f.trials + f.seeds for f in forecasts), sum(f.seconds for f in forecasts)
     unknown = sum(f.unknown for f in forecasts)
     many = "worker" if workers == 1 else "workers"
     total = f"{runs} runs: {seconds / 3600:.2f} {device}-hours, {duration(seconds / workers)} on {workers} {many}"
     rest = f"\n{unknown} of them are not counted: no run of their kind has been measured yet" if unknown else ""
-    return f"{tabulate(lines, headers=heads, disable_numparse=True)}\n{total}{rest}"
+    return f"{table(heads, lines)}\n{total}{rest}"

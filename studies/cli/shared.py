@@ -82,14 +82,15 @@ def print_json(value: Any) -> None:
 
 def print_grid(items: Sequence[Mapping[str, Any]]) -> None:
     """Flat dicts, a line each, under the keys that any of them has."""
-    from tabulate import tabulate
+    from studies.document.blocks import headings
+    from studies.document.text import table
 
     def plain(value: Any) -> str:
         return ", ".join(map(str, value)) if isinstance(value, list | tuple) else "" if value is None else str(value)
 
     heads = list(dict.fromkeys(key for item in items for key in item))
     rows = [[plain(item.get(head)) for head in heads] for item in items]
-    print(tabulate(rows, headers=heads, disable_numparse=True))
+    print(table(headings(*heads), rows))
 
 
 def write_output(text: str, file: str | None) -> None:

@@ -16,7 +16,7 @@ TONES = {
     **dict.fromkeys(("inconclusive", "undecided", "underpowered", "partial"), UNSURE),
     **dict.fromkeys(("not run", "not comparable", "quoted", "cannot be read off", "too few seeds", "no verdict"), NONE),
 }
-# A verdict's sign: stands after a number, and beside the word, so that no verdict is told by colour alone.
+# A verdict's sign: stands after a number, and beside the word, so that no verdict depends on colour alone.
 SIGNS = {
     **dict.fromkeys(("supported", "consistent", "complete"), "✓"),
     **dict.fromkeys(("contradicted", "missing"), "✗"),
@@ -165,7 +165,7 @@ class Grid:
     narrow: bool = False
 
     @property
-    def said(self) -> Caption:
+    def full_caption(self) -> Caption:
         return Caption(self.caption) if isinstance(self.caption, str) else self.caption
 
     @property

@@ -89,7 +89,7 @@ def _float(grid: Grid, place: str) -> str:
     below = "".join(f"{escape(note)}\\par\n" for note in (*grid.notes, *grid.cautions))
     return (
         f"\\begin{{table}}[{place}]\n\\centering\n"
-        f"\\caption{{{escape(grid.said.text())}}}\n\\label{{tab:{slug(grid.id)}}}\n"
+        f"\\caption{{{escape(grid.full_caption.text())}}}\n\\label{{tab:{slug(grid.id)}}}\n"
         f"{SHRINK}{{%\n\\begin{{tabular}}{{{columns}}}\n\\toprule\n"
         f"{_line([escape(heading.text) for heading in grid.headings])}\\midrule\n{''.join(map(_line, rows))}"
         "\\bottomrule\n\\end{tabular}}\n"
@@ -108,7 +108,7 @@ def _longtable(grid: Grid) -> str:
     return (
         "{\\footnotesize\\sloppy\n"
         f"\\begin{{longtable}}{{{_columns(grid.headings)}}}\n"
-        f"\\caption{{{escape(grid.said.text())}}}\\label{{tab:{slug(grid.id)}}}\\\\\n"
+        f"\\caption{{{escape(grid.full_caption.text())}}}\\label{{tab:{slug(grid.id)}}}\\\\\n"
         f"\\toprule\n{heads}\\midrule\n\\endfirsthead\n\\toprule\n{heads}\\midrule\n\\endhead\n"
         f"\\bottomrule\n\\endfoot\n{rows}\\end{{longtable}}{below}}}\n"
     )

@@ -60,7 +60,8 @@ def _grid(grid: Grid) -> str:
     heads = [escape(heading.text) for heading in grid.headings]
     rows = [[_cell(cell, letters) for cell in row] for row in grid.cells]
     align = [heading.right for heading in grid.headings]
-    parts = [escape(grid.said.text()), _aligned(heads, rows, align) if grid.narrow else _compact(heads, rows, align)]
+    table = _aligned if grid.narrow else _compact
+    parts = [escape(grid.full_caption.text()), table(heads, rows, align)]
     if grid.notes:
         parts.append(_bullets(grid.notes))
     if cautions := grid.cautions:

@@ -27,7 +27,7 @@ def _grid(grid: Grid) -> str:
     letters = grid.letters
     # Nothing is bold on a plain terminal: a star stands for it.
     rows = [[cell.words(letters) + ("*" if cell.best else "") for cell in row] for row in grid.cells]
-    parts = [textwrap.fill(grid.said.text(best="*"), WIDTH, break_on_hyphens=False), table(grid.headings, rows)]
+    parts = [textwrap.fill(grid.full_caption.text(best="*"), WIDTH, break_on_hyphens=False), table(grid.headings, rows)]
     if grid.notes:
         parts.append("\n".join(map(wrapped, grid.notes)))
     if letters:

@@ -72,7 +72,8 @@ def by_hand(f: GraphFusion, text: list[float], audio: list[float], vision: list[
     unimodal = [sum(w[m] * x[m][k] for m in "lav") / 3 for k in range(D)]
     bimodal = [sum(x[m][k] for m in ("av", "al", "vl")) for k in range(D)]
     trimodal = [sum(v[k] for v in three) for k in range(D)]
-    return [math.tanh(y) for y in affine(f.out, normed(f.norm, unimodal + bimodal + trimodal))]
+    layers = unimodal + bimodal + trimodal
+    return [math.tanh(y) for y in affine(f.out, normed(f.norm, layers) if functions == "argf" else layers)]
 
 
 def fusion(**options) -> GraphFusion:

@@ -307,7 +307,7 @@ def test_modalities_that_there_are_not(options, said):
         model_module("hycon").Config(**options)
 
 
-@pytest.mark.parametrize(("model", "option"), [("lf_lstm", {"combine": "vote"}), ("ef_lstm", {"layers": 3})])
+@pytest.mark.parametrize(("model", "option"), [("lf_lstm", {"combine": "concat"}), ("ef_lstm", {"layers": 3})])
 def test_recurrent_options(model, option, batches):
     batch = batches("small", "glove")["train"].slice(0, 6)
     net = build(model, "glove", batch, **option)

@@ -15,25 +15,16 @@ from hycon.data.batch import form_of
 from hycon.kernels.optim import RULES
 from hycon.train import Training, fit
 from studies.engines.one_run import execute
-from studies.registry import model_module
+from studies.registry import MODELS, model_module
 
 # How often a training step waits for the GPU: blocking copies to it and values read from it, in the forward pass. What
 # is not named never waits. To be 0 everywhere: a number that has fallen is lowered here, none rises.
-VECTORS = {"mult": 3, "qmf": 2, "tcm_lstm": 3, "hffn": 13}
-RECURRENT = ("ef_lstm", "lf_lstm", "mfn", "graph_mfn", "raven", "iccn")
+VECTORS = {"mult": 3, "hffn": 1}
 WAITS = {
     "glove": VECTORS,
     "features": VECTORS,
-    "bert": {
-        **dict.fromkeys(RECURRENT, 7),
-        **dict.fromkeys(("tfn", "lmf", "gfn", "hycon"), 8),
-        **{"mag": 9, "qmf": 9, "mult": 10, "tcm_lstm": 10},
-    },
-    "xlnet": {
-        **dict.fromkeys(RECURRENT, 6),
-        **dict.fromkeys(("tfn", "lmf", "gfn", "hycon"), 7),
-        **{"mag": 8, "qmf": 8, "mult": 9, "tcm_lstm": 9},
-    },
+    "bert": {**dict.fromkeys(MODELS, 5), "mag": 7, "mult": 8},
+    "xlnet": {**dict.fromkeys(MODELS, 4), "mag": 6, "mult": 7},
 }
 
 

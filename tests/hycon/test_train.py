@@ -12,6 +12,7 @@ from hycon.data.batch import Batch, Layout
 from hycon.data.ragged import Ragged
 from hycon.errors import NonFiniteLoss, UserError
 from hycon.output import Output
+from hycon.text import PretrainedText
 from hycon.train import Training, fit, learning_rate_factors, predict, seed_everything, validation_loss
 from studies.registry import build_model
 
@@ -247,9 +248,9 @@ def test_warm_up_rises_and_then_falls_to_nothing():
         return [2.0 * factor for factor in learning_rate_factors(Training(lr=2.0, warmup=warmup), total)]
 
     assert rates(0.0, 4) == [2.0] * 4
-    assert rates(0.25, 8) == pytest.approx([1.0, 2.0, *(2 * k / 6 for k in (6, 5, 4, 3, 2, 1))])
-    assert rates(1e-9, 3) == pytest.approx([2.0, 2.0, 1.0])
-    assert all(rate > 0 for rate in rates(1.0, 5))
+    assert rates(0.25, 8) == pytest.approx([0.0, 1.0, *(2 * k / 6 for k in (6, 5, 4, 3, 2, 1))])
+    assert rates(1e-9, 3) == pytest.approx([2.0, 4 / 3, 2 / 3])
+    assert rates(1.0, 4) == pytest.approx([0.0, 0.5, 1.0, 1.5])
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop"])
@@ -283,6 +284,51 @@ def test_a_model_may_group_its_parameters():
     model, data = Grouped(), batch_of([0.0])
     fit(model, data, data, Training(lr=1.0, epochs=2), seed=0)
     assert model.weight.tolist() == [3.0, 4.0]
+
+
+class Tuned(nn.Module):
+    """A pretrained encoder of one weight, and a layer beside it."""
+
+    def __init__(self):
+        super().__init__()
+        self.text = PretrainedText(nn.Linear(1, 1, bias=False), "bert")
+        self.line = nn.Linear(1, 1, bias=False)
+
+    def forward(self, batch):
+        index = batch.text.padded()[:, 0]
+        return Output((self.text.model(index) + self.line(index))[:, 0])
+
+
+@pytest.mark.parametrize(("head_lr", "moved"), [(None, 0.01), (0.5, 0.5)])
+def test_a_learning_rate_of_the_layers_beside_the_encoder(head_lr, moved):
+    """Adam's first step is the learning rate."""
+    model, data = Tuned(), batch_of([0.0, 9.0])
+    before = model.text.model.weight.item(), model.line.weight.item()
+    fit(model, data, data, Training(lr=0.01, head_lr=head_lr, epochs=1), seed=0)
+    after = model.text.model.weight.item(), model.line.weight.item()
+    assert abs(after[0] - before[0]) == pytest.approx(0.01, rel=1e-3)
+    assert abs(after[1] - before[1]) == pytest.approx(moved, rel=1e-3)
+
+
+def test_a_group_s_own_learning_rate_is_above_that_of_the_layers():
+    class Grouped(Tuned):
+        def param_groups(self, training):
+            return [{"params": [self.line.weight], "lr": 0.2}, {"params": self.text.parameters()}]
+
+    model, data = Grouped(), batch_of([0.0, 9.0])
+    before = model.line.weight.item()
+    fit(model, data, data, Training(lr=0.01, head_lr=0.5, epochs=1), seed=0)
+    assert abs(model.line.weight.item() - before) == pytest.approx(0.2, rel=1e-3)
+
+
+def test_a_group_s_own_epsilon():
+    class Grouped(Steep):
+        def param_groups(self, training):
+            return [{"params": [self.weight], "eps": 1e9}]
+
+    model, data = Grouped(), batch_of([0.0])
+    fit(model, data, data, Training(lr=1.0, epochs=1), seed=0)
+    assert model.weight.tolist() == pytest.approx([3.0, 4.0], abs=1e-6)
 
 
 def test_frozen_parameters_stay():

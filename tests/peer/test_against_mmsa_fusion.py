@@ -17,7 +17,7 @@ DIMS = {"text": 6, "audio": 4, "vision": 3}
 LENGTH = 5
 SUBNETS = {"text_hidden": 8, "audio_hidden": 3, "vision_hidden": 2}
 OURS = {
-    "ef_lstm": {"hidden": 5, "layers": 2, "time_norm": LENGTH},
+    "ef_lstm": {"hidden": 5, "cell": 5, "layers": 2, "time_norm": LENGTH},
     "tfn": {**SUBNETS, "text_out": 4, "fusion_hidden": 6},
     "lmf": {**SUBNETS, "rank": 3},
 }

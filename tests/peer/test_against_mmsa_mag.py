@@ -29,7 +29,7 @@ NAMES = {  # MMSA's -> ours
     "bert.MAG.W_v.": "gate.vision.",
     "bert.MAG.W_a.": "gate.audio.",
     "bert.MAG.LayerNorm.": "gate.norm.",
-    "bert.pooler.": "pooler.",
+    "bert.pooler.": "text.pooler.",
     "bert.": "text.model.",
     "classifier.": "predictor.",
 }

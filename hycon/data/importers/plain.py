@@ -5,6 +5,9 @@
     vision.npz           the same
     text.npz             optional: text vectors; then the column text may be left out
 
+The nominal length of a modality is that of the longest training utterance, at least 50. Models read no further, so
+longer utterances of valid and test lose their end. If they counted, a test utterance would change what is trained.
+
 Nothing is unpickled, and no array is larger than what is there for it (hycon.data.arrays).
 """
 
@@ -27,6 +30,7 @@ from hycon.errors import UserError
 
 TABLE = "utterances.csv"
 EMOTION = "emotion:"
+SHORTEST = 50  # nominal length at the least: MAG-BERT's, as in hycon.data.importers.convert
 SPLIT_NAMES = {"train": "train", "valid": "valid", "val": "valid", "dev": "valid", "test": "test"}
 Getter = Callable[[str], np.ndarray]  # an utterance's id -> its array
 
@@ -54,10 +58,14 @@ def read(path: Path, name: str) -> Imported:
             if split is None:
                 raise UserError(f"{TABLE}, line {line}: split is {row['split']!r}; expected train, valid or test.")
             splits[split].append(_utterance(row, line, arrays, emotions))
-    every = [u for split in SPLITS for u in splits[split]]
-    steps = {m: [len(u.words or () if (rows := getattr(u, m)) is None else rows) for u in every] for m in MODALITIES}
-    lengths = {m: max(50, *steps[m]) for m in MODALITIES}
+    lengths = {m: max([SHORTEST, *(_steps(u, m) for u in splits["train"])]) for m in MODALITIES}
     return Imported(splits, lengths=lengths, emotions=emotions or None)
+
+
+def _steps(utterance: Utterance, modality: str) -> int:
+    """Rows of a modality; of text without vectors, its words."""
+    rows = getattr(utterance, modality)
+    return len(utterance.words or ()) if rows is None else len(rows)
 
 
 def _table(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:

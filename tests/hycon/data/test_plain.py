@@ -12,6 +12,7 @@ from samples import assert_aligned_corpus, count, plain_folder, rows_of, sequenc
 
 from hycon.data import load
 from hycon.data.importers import import_corpus
+from hycon.data.prepare import prepare
 from hycon.errors import UserError
 
 
@@ -36,11 +37,19 @@ def test_plain_emotions_text_vectors_and_no_words(root: Path, tmp_path: Path) ->
     np.testing.assert_array_equal(rows_of(corpus, "test", "text", 2), sequence(2, count("test", 2), 6, 3000))
 
 
-def test_plain_long_sequences_set_the_nominal_length(root: Path, tmp_path: Path) -> None:
-    folder = plain_folder(tmp_path / "in", packed=False)
-    np.save(folder / "vision" / "test_1.npy", np.zeros((77, 6)))
+def test_plain_takes_the_nominal_length_from_the_longest_training_utterance(root: Path, tmp_path: Path) -> None:
+    folder = plain_folder(tmp_path / "in", packed=False, text_vectors=True)
+    np.save(folder / "vision" / "train_1.npy", np.zeros((77, 6)))
+    for split in ("valid", "test"):
+        np.save(folder / "vision" / f"{split}_1.npy", sequence(1, 99, 6, 1000))
     manifest = import_corpus("own", folder, root=root)
     assert (manifest.lengths, manifest.aligned) == ({"text": 50, "audio": 50, "vision": 77}, "none")
+    corpus = load("own", root)
+    batches = prepare(corpus, "features")
+    for split in ("valid", "test"):
+        assert len(rows_of(corpus, split, "vision", 1)) == 99  # the corpus keeps all; a model reads the first 77
+        assert batches[split].vision.lengths[1] == 77
+        np.testing.assert_array_equal(batches[split].vision.padded()[1], sequence(1, 77, 6, 1000))
 
 
 def emotional(row: dict[str, Any], cell: str) -> dict[str, Any]:

@@ -179,6 +179,7 @@ def test_maxabs_scale_is_the_train_split_s(corpus):
     batches = scaled(corpus, "maxabs")
     np.testing.assert_allclose(batches["train"].vision.rows[:, 0], [-1, 0.25, 0, 0.25])
     np.testing.assert_allclose(batches["test"].vision.rows[0, 0], 2)  # the test split may leave [-1, 1]
+    assert torch.equal(batches["train"].audio.rows, scaled(corpus, "none")["train"].audio.rows)  # vision only
 
 
 def test_scaling_leaves_special_pieces_at_zero(corpus):

@@ -61,7 +61,7 @@ def test_versions_that_prepare_data_only_are_no_part_of_the_class():
         ("torch", {"environment": {}}),
         ("platform", {"environment": {**VERSIONS, "platform": "darwin"}}),
         ("model version", {"version": 2}),
-        ("suite version", {"suite": 2}),
+        ("suite version", {"suite": 3}),
         ("data", {"data": "f" * 64}),
         ("threads", {"threads": 4}),
         ("encoder weights", {"encoder": {"name": "demo", "sha256": "9" * 64}}),

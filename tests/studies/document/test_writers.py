@@ -8,9 +8,11 @@ from report_folders import HYCON, Drawn
 from studies.aggregate.cells import Entry, RowResult, TableResult
 from studies.aggregate.obstacles import CorpusInfo
 from studies.aggregate.render import grid
-from studies.document import html, latex, markdown
+from studies.document import html, latex, markdown, text
 from studies.document.blocks import (
     Bullets,
+    Caption,
+    Cell,
     Counts,
     Document,
     Fold,
@@ -21,7 +23,10 @@ from studies.document.blocks import (
     Picture,
     Section,
     Text,
+    headings,
+    wide,
 )
+from studies.document.words import count_of, mean_sd_of, p_value, span
 from studies.paper import PaperValue
 from studies.statistics.cell import CellStat
 from studies.tables import Column, TableSpec
@@ -146,3 +151,53 @@ def test_a_table_that_the_paper_does_not_have_has_no_column_for_it():
     lines = [re.findall("<t[hd]", line) for line in re.findall("<tr>.*?</tr>", text)]
     assert {len(line) for line in lines} == {2 + len(RESULT.table.columns)}
     assert ">paper<" not in text
+
+
+CAUTION = "Not the <paper's> setting"
+CLAIMS = Grid(
+    "claims",
+    Caption("Two claims.", ("MADE UP.",), ("How to read it.",), "the best.", ("= same.",)),
+    (*headings("Verdict"), *wide("Why")),
+    (
+        (Cell("", verdict="supported", note=CAUTION), Cell("9", best=True)),
+        (Cell("1", verdict="differs", hint="8 below"), Cell("one\ntwo", id="claim-two")),
+    ),
+    notes=("A note.",),
+    lettered="Letters:",
+)
+
+
+def test_a_caution_is_a_letter_and_written_out_below_but_in_html_beside_the_verdict():
+    assert text.write([CLAIMS]) == (
+        "Two claims. MADE UP. How to read it. * the best. = same.\n\n"
+        "Verdict        Why\n-------------  -----\nsupported (a)  9*\n1 ≠            one\n               two\n\n"
+        "A note.\n\nLetters:\n(a) Not the <paper's> setting\n"
+    )
+    found = markdown.fragment([CLAIMS])
+    assert "| supported (a) | **9** |" in found
+    assert "| 1 ≠ | one<br>two |" in found
+    assert found.endswith("\n\n- A note.\n\nLetters:\n\n- (a) Not the \\<paper's\\> setting\n")
+    found = latex.fragment([CLAIMS])
+    assert found.startswith("% needs \\usepackage{booktabs,longtable}\n")
+    assert "1 $\\neq$ & one \\newline two \\\\" in found
+    assert "Letters:\\par\n(a) Not the \\textless{}paper's\\textgreater{} setting\\par\n}\n" in found
+    found = html.page("Claims", [CLAIMS])
+    assert "<small>Not the &lt;paper&#39;s&gt; setting</small>" in found
+    assert '<td id="claim-two" class="wide">one<br>two</td>' in found
+    assert "Letters:" not in found
+
+
+def test_what_must_be_known_of_the_data_stands_in_the_caption_and_the_rest_below():
+    found = html.page("Claims", [CLAIMS])
+    assert '<span id="claims-caption">Two claims. MADE UP.</span></caption>' in found
+    assert '<p id="claims-said" class="said">How to read it. Bold: the best. = same.</p>' in found
+    assert 'title="differs: 8 below"' in found
+
+
+def test_numbers_of_one_kind_are_printed_in_one_way():
+    assert mean_sd_of([1.0, 2.0], 2) == "1.50 ± 0.71 (2)"
+    assert mean_sd_of([1234.5], 1) == "1,234.5 (1)"
+    assert mean_sd_of([], 1) == "–"
+    assert (p_value(None), p_value(0.0004), p_value(0.0312)) == ("–", "< 0.001", "0.031")
+    assert (span([]), span([5]), span([3, 5, 4])) == ("–", "5", "3 to 5")
+    assert (count_of(1, "row"), count_of(2, "study", "studies")) == ("1 row", "2 studies")

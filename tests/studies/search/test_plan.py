@@ -10,6 +10,7 @@ from builders import ENCODER, manifest, setting
 
 import studies.store.study
 from hycon.errors import UserError
+from hycon.train import EPOCHS
 from studies.aggregate.table import study_of
 from studies.lookup import PROFILES, View
 from studies.registry import MODELS, model_module, resolve, search_space
@@ -99,9 +100,7 @@ def test_epochs(epochs, options, expected):
     """--set epochs=3 is not overruled by a profile."""
     study, specs = trial_specs(EF, setting(most_epochs=epochs, **options))
     assert {s.training["epochs"] for s in specs} == {expected} == {study.options["epochs"]}
-    assert {s.training["epochs"] for s in trial_specs(EF, setting())[1]} == {
-        model_module("ef_lstm").TRAINING["vectors"].epochs
-    }
+    assert {s.training["epochs"] for s in trial_specs(EF, setting())[1]} == {EPOCHS["vectors"]}
 
 
 def test_data_and_encoder_are_part_of_the_identity():

@@ -1,0 +1,198 @@
+"""The tables of docs/protocol.md that state what the code does: how each row is trained and searched, and what is not
+the same for all rows over a pretrained text encoder.
+
+    python -m studies.report.protocol                     print them
+    python -m studies.report.protocol docs/protocol.md    put them into the page, between its two marks
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hycon.errors import UserError
+from hycon.files import write_atomic
+from studies.registry import resolve, search_space
+from studies.tables import TABLES, Row
+
+BEGIN, END = "<!-- generated: python -m studies.report.protocol -->", "<!-- end -->"
+LIKE = "HyCon-BERT"  # what the other token rows are compared with
+DROPOUTS = ("attn_dropout", "relu_dropout", "res_dropout", "embed_dropout")  # of HyCon's encoders of audio and vision
+FRONT_END = "front-end"  # all of DROPOUTS, of a model that has none of them
+EVERY = ""  # every model that has no reason of its own
+REASONS: dict[tuple[str, str], str] = {  # (option, model) -> why it is not HyCon's
+    (
+        "lr",
+        EVERY,
+    ): "The paper states HyCon's (sec. 4.4(3)), and none for the baselines over BERT: searched around it.",
+    ("batch_size", EVERY): "HyCon's are those of its lineage; these are two of them.",
+    (FRONT_END, EVERY): "The method has networks of its own for audio and vision, and options of its own are searched.",
+    ("clip", "mult"): "As in the reference code.",
+    **{(option, "mult"): "Its own Transformers, with MMSA's values and the reference code's." for option in DROPOUTS},
+    ("lr", "mag"): "The reference code's; searched over MMSA's values.",
+    ("batch_size", "mag"): "MMSA's values.",
+    **{(option, "mag"): "As in the reference code." for option in ("optimizer", "weight_decay", "warmup", "loss")},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Conditions:
+    """How a row is trained: option -> its value, in words, and in brackets what is searched.
+
+    training: the fields of hycon.train.Training.  front_end: of DROPOUTS, None where the model has no such option.
+    """
+
+    row: Row
+    training: dict[str, str]
+    front_end: dict[str, str | None]
+
+    @property
+    def all(self) -> dict[str, str | None]:
+        front_end = {FRONT_END: None} if not any(self.front_end.values()) else self.front_end
+        return {**self.training, **front_end}
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """An option that is another in some rows than in LIKE. reason: "" where REASONS has none."""
+
+    option: str
+    like: str
+    here: str
+    reason: str
+    rows: tuple[str, ...]
+
+
+def conditions(row: Row) -> Conditions:
+    """Of a row of a table. Imports torch."""
+    config, training = resolve(row.model, row.text, row.config)
+    space = search_space(row.model, row.text, row.config)
+
+    def value(option: str, default: Any) -> str:
+        if option not in space:
+            return words(default)
+        numeric = all(isinstance(v, float | int) for v in space[option])
+        return f"{words(default)} ({', '.join(map(words, sorted(space[option]) if numeric else space[option]))})"
+
+    trained = {f.name: value(f.name, getattr(training, f.name)) for f in dataclasses.fields(training)}
+    encoders = {o: value(o, getattr(config, o)) if hasattr(config, o) else None for o in DROPOUTS}
+    return Conditions(row, trained, encoders)
+
+
+def words(value: Any) -> str:
+    """0.00002 as "2e-5", None as "none"."""
+    if value is None:
+        return "none"
+    if isinstance(value, float) and 0 < value < 0.01:
+        mantissa, exponent = f"{value:e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def shown_rows() -> list[Row]:
+    """The rows of Table 1, and of Table 3 those that are not among them."""
+    rows = list(TABLES["table1"].rows)
+    known = {(row.model, row.text) for row in rows}
+    others = [row for row in TABLES["table3"].rows if (row.model, row.text) not in known]
+    return rows + [dataclasses.replace(row, name=f"{row.name} (Table 3)") for row in others]
+
+
+def on_tokens(found: Iterable[Conditions]) -> list[Conditions]:
+    from hycon.data.batch import form_of
+
+    return [one for one in found if form_of(one.row.text) == "tokens"]
+
+
+def differences(found: Sequence[Conditions]) -> list[Difference]:
+    """Of token rows from LIKE, in its order of options; rows with the same difference and reason are one line."""
+    rows = on_tokens(found)
+    like = next(one for one in rows if one.row.name == LIKE)
+    lines: dict[tuple[str, str, str, str], list[str]] = {}
+    for option in (*like.training, FRONT_END, *DROPOUTS):
+        expected = like.all.get(option)
+        if option == FRONT_END:
+            expected = "the four dropouts above"
+        for one in rows:
+            here = one.all.get(option, expected)  # of a row without encoders: FRONT_END only; of others: no FRONT_END
+            if here != expected:
+                reason = REASONS.get((option, one.row.model), REASONS.get((option, EVERY), ""))
+                line = (option, expected or "no such option", here or "no such option", reason)
+                lines.setdefault(line, []).append(one.row.name)
+    return [Difference(*line, tuple(names)) for line, names in lines.items()]
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _grouped(lines: Iterable[tuple[str, tuple[str, ...]]]) -> list[list[str]]:
+    """Rows of one content are one line, under all their names."""
+    names: dict[tuple[str, ...], list[str]] = {}
+    for name, content in lines:
+        names.setdefault(content, []).append(name)
+    return [[", ".join(own), *content] for content, own in names.items()]
+
+
+def _training(found: Sequence[Conditions]) -> str:
+    """What every row has in common in a sentence, the rest in a table."""
+    options = list(found[0].training)
+    same = [option for option in options if len({one.training[option] for one in found}) == 1]
+    varied = [option for option in options if option not in same]
+    common = ", ".join(f"`{option}` {found[0].training[option]}" for option in same)
+    lines = _grouped((one.row.name, tuple(one.training[option] for option in varied)) for one in found)
+    return (
+        "A value, and in brackets the values that are searched; a value without brackets is fixed. The same in every "
+        f"row: {common}.\n\n" + _table(["rows", *(f"`{option}`" for option in varied)], lines)
+    )
+
+
+def _front_end(found: Sequence[Conditions]) -> str:
+    lines = _grouped((one.row.name, tuple(one.front_end[o] or "-" for o in DROPOUTS)) for one in on_tokens(found))
+    return (
+        "Options of the encoders of audio and vision in the rows over BERT and XLNet; - where a model has no such "
+        "option.\n\n" + _table(["rows", *(f"`{option}`" for option in DROPOUTS)], lines)
+    )
+
+
+def _differences(found: Sequence[Conditions]) -> str:
+    lines = [[d.option, d.like, d.here, ", ".join(d.rows), d.reason] for d in differences(found)]
+    return f"What differs from {LIKE} in these rows, and why.\n\n" + _table(
+        ["option", LIKE, "here", "rows", "why"], [[f"`{o}`", *rest] for o, *rest in lines]
+    )
+
+
+def generated() -> str:
+    """The tables, in Markdown, without the marks around them. Imports torch."""
+    found = [conditions(row) for row in shown_rows()]
+    return "\n\n".join([_training(found), _front_end(found), _differences(found)])
+
+
+def split(page: str) -> tuple[str, str, str]:
+    """What stands before, between and after the marks. Raises UserError where a page does not have them once each."""
+    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
+        raise UserError(f"The page has no place for the tables: expected the lines {BEGIN} and {END}, once each.")
+    before, rest = page.split(BEGIN)
+    inside, after = rest.split(END)
+    return before, inside.strip(), after
+
+
+def main(arguments: Sequence[str]) -> int:
+    if not arguments:
+        print(generated())
+        return 0
+    path = Path(arguments[0])
+    try:
+        before, _, after = split(path.read_text(encoding="utf-8"))
+        write_atomic(path, f"{before}{BEGIN}\n\n{generated()}\n\n{END}{after}".encode())
+    except (UserError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,176 @@
+"""All rows train under the same conditions: one budget, and searches that try only what has an effect."""
+
+import ast
+import dataclasses
+import hashlib
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from model_checks import build, corpus_of, loss_of
+
+from hycon.data.batch import form_of
+from hycon.encoders import FRONT_END_SPACE, FrontEndConfig
+from hycon.errors import UserError
+from hycon.train import EPOCHS, PATIENCE, Training, fit
+from studies.registry import MODELS, build_model, model_module, resolve, search_space
+from studies.tables import TABLES
+
+PAPER = {"text": 768, "audio": 74, "vision": 47}
+FORMS = [(name, text) for name, entry in MODELS.items() for text in entry.text]
+TOKENS = [(name, text) for name, text in FORMS if text in ("bert", "xlnet")]
+
+
+# ------------------------------------------------------------------------------------------------- budget
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_s_file_states_no_budget(name):
+    tree = ast.parse(Path(importlib.util.find_spec(MODELS[name].module).origin).read_text())
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    trainings = [call for call in calls if getattr(call.func, "id", None) == "Training"]
+    assert trainings
+    for call in trainings:
+        assert not call.args
+        assert not {keyword.arg for keyword in call.keywords} & {"epochs", "patience", None}
+    spaces = model_module(name).SEARCH_SPACE.values()
+    assert not {"epochs", "patience"} & {option for space in spaces for option in space}
+
+
+@pytest.mark.parametrize(("name", "text"), FORMS)
+def test_every_row_has_the_budget_of_its_form(name, text):
+    training = resolve(name, text, {})[1]
+    assert training.epochs == EPOCHS[form_of(text)]
+    assert training.patience == PATIENCE
+    assert resolve(name, text, {"epochs": 7, "patience": 3})[1] == dataclasses.replace(training, epochs=7, patience=3)
+
+
+def test_the_budget():
+    assert EPOCHS == {"tokens": 50, "vectors": 100}
+    assert PATIENCE == 20
+
+
+def test_a_head_s_learning_rate_needs_an_encoder():
+    assert resolve("hycon", "bert", {"head_lr": 1e-3})[1].head_lr == 1e-3
+    with pytest.raises(UserError, match="text=glove has none: use lr"):
+        resolve("hycon", "glove", {"head_lr": 1e-3})
+
+
+# ----------------------------------------------------------------------------------------------- the sources
+
+
+def rates_of(model, text, **overrides):
+    """The groups of a model's optimiser: {their numbers: their parameters' names}."""
+    with torch.device("meta"):
+        net = build_model(model, text=text, dims=PAPER, **overrides)
+    training = resolve(model, text, overrides)[1]
+    names = {id(p): name for name, p in net.named_parameters()}
+    groups = net.param_groups(training)
+    assert sorted(names[id(p)] for g in groups for p in g["params"]) == sorted(names.values())
+    return [({k: v for k, v in g.items() if k != "params"}, {names[id(p)] for p in g["params"]}) for g in groups]
+
+
+def test_lmf_s_factors_may_have_a_learning_rate_of_their_own():
+    factors = {f"net.fusion.factors.{m}" for m in ("text", "audio", "vision")}
+    for text in ("glove", "bert"):
+        (own, named), (rest, _) = rates_of("lmf", text, factor_lr=0.003)
+        assert (own, rest) == ({"lr": 0.003}, {})
+        assert named == factors
+        assert [numbers for numbers, _ in rates_of("lmf", text)] == [{}, {}]
+    with pytest.raises(UserError, match="factor_lr is -1"):
+        resolve("lmf", "glove", {"factor_lr": -1.0})
+
+
+def test_mag_s_adamw_and_hffn_s_rmsprop_are_their_libraries():
+    assert [numbers for numbers, _ in rates_of("mag", "bert")] == [
+        {"weight_decay": 0.01, "eps": 1e-6},
+        {"weight_decay": 0.0, "eps": 1e-6},
+    ]
+    assert all("eps" not in numbers for numbers, _ in rates_of("mag", "bert", optimizer="adam"))
+    assert rates_of("hffn", "glove")[0][0] == {"alpha": 0.9, "eps": 1e-7}
+    assert rates_of("hffn", "glove", optimizer="adam")[0][0] == {}
+
+
+# ------------------------------------------------------------------------------------------------- same search
+
+
+@pytest.mark.parametrize(("name", "text"), TOKENS)
+def test_rows_with_hycon_s_front_end_search_the_same_of_it(name, text):
+    space = search_space(name, text, {})
+    assert space["scale"] == FRONT_END_SPACE["scale"]
+    if issubclass(model_module(name).Config, FrontEndConfig):
+        assert {option: space[option] for option in FRONT_END_SPACE} == FRONT_END_SPACE
+        assert (space["attn_dropout"], space["relu_dropout"]) == ((0.1, 0.3, 0.5), (0.1, 0.3))
+
+
+# ------------------------------------------------------------------------------------------------- effect
+
+
+def rows():
+    """Each row of each table, and each model without each part that it names."""
+    found = {}
+    for table in TABLES.values():
+        corpus = "emotional" if table.task == "emotion" else "small"
+        found |= {(row.model, row.text, corpus, repr(row.config)): dict(row.config) for row in table.rows}
+    for name, text in FORMS:
+        for change in getattr(model_module(name), "ABLATIONS", {}).values():
+            if text in ("glove", "bert"):
+                found[name, text, corpus_of(text), repr(change)] = change
+    return [pytest.param(*key[:3], config, id=f"{key[0]}-{key[1]}-{key[3]}") for key, config in found.items()]
+
+
+STEPPING = ("lr", "weight_decay", "factor_lr")  # of the optimiser: seen in the weights after two steps
+TAKEN = ("batch_size", "clip")  # to have an effect, as tests/hycon/test_train.py finds them to
+
+
+def test_text_alone_has_no_scale():
+    space = search_space("hycon", "glove", {"modalities": "text"})
+    assert "scale" not in space
+    assert "attn_dropout" in space  # word vectors are read by a Transformer of the suite's
+
+
+class Outcome:
+    """What options lead to, of one row and one small batch: loss and gradients, or the weights after two steps. The
+    seeds are the same throughout, and weights as large as after training, since a fresh model may not show a part."""
+
+    def __init__(self, model, text, corpus, config, batches):
+        self.row, self.config, self.corpus, self.batches = (model, text), config, corpus, batches
+        self.of_training = {field.name for field in dataclasses.fields(Training)}
+
+    def __call__(self, stepping=False, **changes):
+        overrides = {**self.config, **changes}
+        training = resolve(*self.row, overrides)[1]
+        count = 24 if self.config.get("beta") else 12  # enough to select two pairs
+        split = self.batches(self.corpus, self.row[1], training.scale)["train"].slice(0, count)
+        own = {name: v for name, v in overrides.items() if name not in self.of_training}
+        net = build(*self.row, split, emotions=4 if self.corpus == "emotional" else 0, **own).train()
+        for parameter in net.parameters():
+            if parameter.dim() > 1:
+                torch.nn.init.normal_(parameter, std=0.2)
+        torch.manual_seed(1)
+        if stepping:
+            fit(net, split, split.slice(0, 1), dataclasses.replace(training, batch_size=count // 2, epochs=1), seed=0)
+            return digest(net.parameters())
+        loss = loss_of(net, split)
+        loss.backward()
+        return float(loss.detach()), digest(p.grad for p in net.parameters() if p.grad is not None)
+
+
+def digest(tensors):
+    return hashlib.sha256(b"".join(t.detach().numpy().tobytes() for t in tensors)).hexdigest()
+
+
+@pytest.mark.parametrize(("model", "text", "corpus", "config"), rows())
+def test_every_searched_option_has_an_effect(model, text, corpus, config, batches):
+    outcome = Outcome(model, text, corpus, config, batches)
+    settings = {k: v for x in resolve(model, text, config) for k, v in dataclasses.asdict(x).items()}
+    sizes = getattr(model_module(model), "DEMO", {}).get(form_of(text), {})
+    settings |= {k: v for k, v in sizes.items() if k not in config}
+    plain, stepped = outcome(), outcome(stepping=True)
+    for option, values in search_space(model, text, config).items():
+        another = next(value for value in reversed(values) if value != settings[option])
+        if option in STEPPING:
+            assert outcome(stepping=True, **{option: another}) != stepped, option
+        elif option not in TAKEN:
+            assert outcome(**{option: another}) != plain, option
