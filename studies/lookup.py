@@ -21,20 +21,30 @@ TASKS = {name: task for task, name in DEMO_CORPORA.items()} | {table.corpus: tab
 
 @dataclass(frozen=True)
 class Profile:
-    """How much is run. epochs: None keeps each model's own."""
+    """How much is run. epochs, patience: None keeps each model's own.
+    shares: the profile whose searches and seeded runs this one goes on with, under that profile's name in files."""
 
     name: str
     trials: int
     seeds: int
     epochs: int | None = None
+    patience: int | None = None
+    shares: str | None = None
     demo: bool = False  # made-up corpora, tiny sizes
     encoders: Mapping[str, str] = field(default_factory=dict)
 
 
 PROFILES = {
     "paper": Profile("paper", trials=50, seeds=5),  # sec. 4.4(1)
+    # Five pairs cannot give p < 0.05, whatever they are (the smallest is 2 / 2^5); ten give 0.002.
+    "decisive": Profile("decisive", trials=50, seeds=10, shares="paper"),
     "demo": Profile("demo", 2, 2, epochs=5, demo=True, encoders={"bert": "demo", "xlnet": "demo"}),
 }
+
+
+def recorded_profile(name: str) -> str:
+    """The name in the study files of a profile's studies."""
+    return (PROFILES[name].shares if name in PROFILES else None) or name
 
 
 @dataclass(frozen=True)
@@ -88,7 +98,7 @@ def table_spec(name: str, studies: int | None = None) -> TableSpec:
 
 
 def profile_of(name: str, **changes: Any) -> Profile:
-    """A named profile with trials, seeds or epochs replaced where given."""
+    """A named profile with trials, seeds, epochs or patience replaced where given."""
     check_known("profile", name, PROFILES)
     for key, value in changes.items():
         if value is not None and value < 1:

@@ -101,7 +101,7 @@ def put(store: RunStore, given: RunSpec, error: float = 0.1, **changes: Any) -> 
 def study_of(
     row: Row, given: RunSpec, draws: list[dict], trials: list[str], runs: list[str], /, **changes: Any
 ) -> Study:
-    """The study of a row whose runs are like `given`; trial 0 wins."""
+    """The study of a row whose runs are like `given`; trial 0 wins. A measured row has no trials."""
     study = Study(
         model=row.model,
         text=row.text,
@@ -117,7 +117,27 @@ def study_of(
         selected=0,
         runs=runs,
     )
+    if row.measured:
+        fixed = {"batch_size": 48, "epochs": 3, "patience": 3}
+        study = dataclasses.replace(study, draws=[], trials=[], selected=None, options=fixed, measured=True)
+        changes.pop("selected", None)
     return dataclasses.replace(study, **changes)
+
+
+class Runner:
+    """Stands in for an executor: a run's loss is what `loss` says of its spec, None is a failure. calls: their ids."""
+
+    def __init__(self, store, loss=lambda spec: spec.seed % 997):
+        self.store, self.loss, self.calls = store, loss, []
+
+    def __call__(self, specs):
+        self.calls.append([spec.id for spec in specs])
+        for spec in specs:
+            loss = self.loss(spec)
+            if loss is None:
+                self.store.put_failed(spec, "non-finite loss at epoch 1, step 1")
+            elif not self.store.has(spec.id):
+                self.store.put(RunRecord(spec, "done", valid_loss=float(loss)), {"valid_prediction": np.zeros(2)})
 
 
 # ------------------------------------------------------------------------------------------------- rows

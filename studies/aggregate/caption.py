@@ -91,9 +91,7 @@ def _cells(result: TableResult) -> str:
     if result.table.task == "emotion":
         metrics = "accuracy and weighted F1 of each emotion and their averages"
     if any(column.metric == "train_seconds" for column in result.table.columns):
-        metrics = (
-            "what each run cost: training ends by early stopping, so epochs differ; evaluation is of the test split"
-        )
+        metrics = "what each run cost: an epoch is the mean over those of the run, and includes its validation"
     return f"Cells: mean ± sample standard deviation (n) over seeded runs on the test split, {n}, {metrics}{papers}."
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from hycon.data.corpus import read_labels
 from hycon.data.manifest import Manifest
 from studies.aggregate.cells import NOT_RUN, TableResult, assemble, corpus_info
 from studies.aggregate.comparability import across, described, mixture, refusal
-from studies.lookup import DEFAULT_VIEW, PROFILES, View, manifest_of
+from studies.lookup import DEFAULT_VIEW, PROFILES, View, manifest_of, recorded_profile
 from studies.registry import MODELS
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
@@ -34,27 +35,29 @@ def table_result(
     """
     manifest = manifest or manifest_of(view.corpus_of(table), view.data, store.root)
     shown = table if rows is None else dataclasses.replace(table, rows=tuple(rows))
-    found = studies_of(shown, view, load_studies(store) if studies is None else studies, manifest)
+    known = load_studies(store) if studies is None else studies
+    found = studies_of(shown, view, known, manifest)
     records: dict[str, list[RunRecord]] = {}
     status: dict[str, tuple[str, str]] = {}
     budgets: dict[str, str] = {}
     winners: dict[str, float] = {}
     for row in shown.rows:
         study = found.get(row.name)
+        intact = study_of(row.intact, known, view.corpus_of(table), view, manifest.sha256) if row.intact else None
         if row.model not in MODELS:
             status[row.name] = ("missing", f"model {row.model} is not built yet")
         elif study is None:
-            status[row.name] = ("missing", NOT_RUN)
+            status[row.name] = _unwon(row.intact, intact, store) if row.intact and intact else ("missing", NOT_RUN)
         else:
             records[row.name], status[row.name] = _unmixed(*_runs_of(study, store), view.mixed)
-            budgets[row.name] = _budget(study)
+            budgets[row.name] = _budget(intact if study.winner_of else study)
             if WINNER in table.columns and (loss := _winner_loss(study, store)) is not None:
                 winners[row.name] = loss
     given = {name: why for name, why in status.items() if why[0]}
     info = corpus_info(manifest, constant=_constant(manifest, view) if "acc2" in _metrics(shown) else None)
     filled = assemble(shown, records, given, corpus=info, protocol=view.protocol, budgets=budgets, winners=winners)
     beside = across({row.row.name: row.records for row in filled.rows})
-    return dataclasses.replace(filled, notes=(*filled.notes, *beside))
+    return dataclasses.replace(filled, notes=(*filled.notes, *_origins(shown, found), *beside))
 
 
 def _metrics(table: TableSpec) -> set[str]:
@@ -81,17 +84,60 @@ def studies_of(table: TableSpec, view: View, studies: Sequence[Study], manifest:
 def _runs_of(study: Study, store: RunStore) -> tuple[list[RunRecord], tuple[str, str]]:
     """The seeded runs of a study, finished or failed, and what else is to say of them: (status, reason)."""
     records = [record for run in study.runs if (record := store.get(run) or store.failed(run))]
+    if study.chosen is None:
+        return records, _under_way(study, store)
     failures = [f for trial in study.trials if (f := store.failed(trial))]
-    if study.selected is None:
-        done = sum(store.has(trial) for trial in study.trials)
-        if failures and done == 0 and len(failures) == len(study.trials):
-            return records, ("failed", failures[0].reason or "every trial failed")
-        return records, ("missing", f"search under way: {done} of {len(study.trials)} trials done")
     missing = len(study.runs) - len(records)
     said = [f"{missing} of {len(study.runs)} seeded runs to do"] if missing else []
     if failures:
         said.append(f"{len(failures)} of {len(study.trials)} trials failed: {failures[0].reason}")
     return records, ("missing", "; ".join(said)) if said else ("", "")
+
+
+def _under_way(study: Study, store: RunStore) -> tuple[str, str]:
+    """(status, reason) of a search without a winner."""
+    failures = [f for trial in study.trials if (f := store.failed(trial))]
+    done = sum(store.has(trial) for trial in study.trials)
+    if failures and done == 0 and len(failures) == len(study.trials):
+        return "failed", failures[0].reason or "every trial failed"
+    return "missing", f"search under way: {done} of {len(study.trials)} trials done"
+
+
+def _unwon(intact: Row, study: Study, store: RunStore) -> tuple[str, str]:
+    """(status, reason) of a variant that has no study, while its intact row has one."""
+    if study.chosen is not None:
+        return "missing", NOT_RUN
+    status, reason = _under_way(study, store)
+    return status, f"{intact.name}: {reason}"
+
+
+def _origins(table: TableSpec, found: Mapping[str, Study]) -> list[str]:
+    """Sentences for the caption: which rows were not searched, and what they have instead."""
+    variants = {row.name: row.intact.name for row in table.rows if row.intact and row.name in found}
+    own = [name for name in variants if found[name].searched]
+    taken = [name for name in variants if name not in own]
+    said = []
+    if taken:
+        intact = " or ".join(dict.fromkeys(variants[name] for name in taken))
+        which = f"rows {', '.join(taken)} were" if own else "variants were"
+        said.append(
+            f"{which} not searched: each has the winning configuration of {intact}, changed only as its name says"
+        )
+    if own:
+        which = f"rows {', '.join(own)} were each" if taken else "each row was"
+        said.append(f"{which} searched by itself")
+    measured = [study for study in found.values() if study.measured]
+    if measured:
+        said += dict.fromkeys(f"not searched: {_measurement(study)}" for study in measured)
+    return said
+
+
+def _measurement(study: Study) -> str:
+    fixed = dict(study.options)
+    epochs, batch, _ = (fixed.pop(name, None) for name in ("epochs", "batch_size", "patience"))
+    many = f"{epochs} epoch{'s' if epochs != 1 else ''} without early stopping"
+    said = ["the default configuration of each model", f"batch size {batch}", many, *_set(fixed, study.profile)]
+    return ", ".join(said)
 
 
 def _unmixed(records: list[RunRecord], said: tuple[str, str], allowed: bool) -> tuple[list[RunRecord], tuple[str, str]]:
@@ -108,23 +154,34 @@ def _unmixed(records: list[RunRecord], said: tuple[str, str], allowed: bool) -> 
 
 def _winner_loss(study: Study, store: RunStore) -> float | None:
     """The validation loss by which the winner was chosen."""
-    record = None if study.selected is None else store.get(study.trials[study.selected])
+    record = store.get(study.winner) if study.winner else None
     return record.valid_loss if record else None
 
 
-def _budget(study: Study) -> str:
-    """ "50 trials, at most 9 epochs, with lr = 0.1 set by hand": the search, and the options that it did not draw."""
+def _budget(study: Study | None) -> str:
+    """ "50 trials, at most 9 epochs, patience 2, with lr = 0.1 set by hand": the search, and the options that it did
+    not draw. None: a search that is not in the folder. Empty for what was measured, not searched."""
+    if study is None:
+        return "an unknown number of trials"
+    if study.measured:
+        return ""
     fixed = dict(study.options)
-    epochs = fixed.pop("epochs", None)
+    epochs, patience = fixed.pop("epochs", None), fixed.pop("patience", None)
     count = len(study.trials)
     parts = [f"{count} trial{'s' if count != 1 else ''}"]
     if epochs:
         parts.append(f"at most {epochs} epoch{'s' if epochs != 1 else ''}")
-    if fixed:
-        demo = study.profile in PROFILES and PROFILES[study.profile].demo
-        whose = "by the demo profile" if demo else "by hand"
-        parts.append("with " + ", ".join(f"{key} = {value}" for key, value in fixed.items()) + f" set {whose}")
-    return ", ".join(parts)
+    if patience:
+        parts.append(f"patience {patience}")
+    return ", ".join([*parts, *_set(fixed, study.profile)])
+
+
+def _set(fixed: Mapping[str, Any], profile: str) -> list[str]:
+    if not fixed:
+        return []
+    demo = profile in PROFILES and PROFILES[profile].demo
+    whose = "by the demo profile" if demo else "by hand"
+    return ["with " + ", ".join(f"{key} = {value}" for key, value in fixed.items()) + f" set {whose}"]
 
 
 def study_of(
@@ -133,13 +190,21 @@ def study_of(
     """The study that fills a row; None where none fits. data: sha256 of the corpus as it is now.
 
     Of those with the view's profile and encoder, in this order: one on the corpus's current data, the newest model
-    VERSION, the most seeded runs, the most trials.
+    VERSION, the most seeded runs, the most trials. A variant's study must have the winner that its intact row has now;
+    where there is none, one with a search of its own serves.
     """
+    studies = list(studies)
+    profile = view.profile and recorded_profile(view.profile)
     fitting = [
         s
         for s in studies
         if (s.model, s.text, s.corpus, s.row, s.number) == (row.model, row.text, corpus, dict(row.config), row.study)
-        and (view.profile is None or s.profile == view.profile)
+        and s.measured == row.measured
+        and (profile is None or s.profile == profile)
         and (row.text not in view.encoders or (s.encoder or {}).get("name") == view.encoders[row.text])
     ]
+    if row.intact is not None:
+        intact = study_of(row.intact, studies, corpus, view, data)
+        taken = [s for s in fitting if s.winner_of and (intact is None or s.winner == intact.winner)]
+        fitting = taken or [s for s in fitting if s.searched]
     return max(fitting, key=lambda s: (s.data == data, s.model_version, len(s.runs), len(s.trials), s.id), default=None)

@@ -51,6 +51,12 @@ def running(added: argparse.ArgumentParser) -> None:
     added.add_argument("--seeds", type=int, metavar="N", help="seeded runs of the winner (paper: 5)")
     added.add_argument("--epochs", type=int, metavar="N", help="most epochs a run may take (default: the model's)")
     added.add_argument(
+        "--patience", type=int, metavar="N", help="epochs without a better validation loss that end a run"
+    )
+    added.add_argument(
+        "--own-search", action="store_true", help="search each variant by itself (default: its intact row's winner)"
+    )
+    added.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="fix an option of the model or its training"
     )
     added.add_argument(
@@ -74,7 +80,7 @@ def running(added: argparse.ArgumentParser) -> None:
         "--time-limit", type=float, metavar="SECONDS", help="stop a run that takes longer; it counts as failed"
     )
     added.add_argument("--dry-run", action="store_true", help="print the runs and their estimated time, run nothing")
-    added.add_argument("--quiet", action="store_true", help="no progress")
+    added.add_argument("--quiet", action="store_true", help="no progress, nothing on edges of grids")
 
 
 def do_run(options) -> int:
@@ -83,6 +89,8 @@ def do_run(options) -> int:
 
     table = table_spec(options.table, options.studies)
     rows = pick_rows(table, options.rows.split(",") if options.rows else None)
+    if options.trials is not None and all(row.measured for row in rows):
+        raise UserError(f"--trials is for searches; {table.name} is measured with fixed settings, without a search.")
     return _run(options, table, rows, parse_values(options.set), lambda result, _: render(result, options.format))
 
 
@@ -115,7 +123,13 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     from studies.search.run import forecast, run_table
 
     check_format(options.format, FORMATS)
-    profile = profile_of(options.profile or "paper", trials=options.trials, seeds=options.seeds, epochs=options.epochs)
+    profile = profile_of(
+        options.profile or "paper",
+        trials=options.trials,
+        seeds=options.seeds,
+        epochs=options.epochs,
+        patience=options.patience,
+    )
     how, store = how_of(options), store_of(options)
     if store.storage and not options.dry_run:
         store.storage.check()
@@ -128,6 +142,7 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
         encoders=parse_encoders(options.encoder),
         device=how.devices[0],
         options=fixed,
+        own_search=options.own_search,
         keep=not options.dry_run,
     )
     if options.dry_run:
@@ -141,9 +156,25 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     view = View(setting.manifest.name, options.data, profile.name, encoders, mixed=options.mixed)
     result = table_result(table, store, view, rows=rows, studies=studies)
     print(show(result, store).rstrip("\n"))
+    for sentence in () if options.quiet else edges(studies):
+        print(f"bench: {sentence}", file=sys.stderr)
     for spec, reason in failed:
         print(f"bench: run {spec.id} ({spec.model}-{spec.text}) failed: {reason}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def edges(studies) -> list[str]:
+    """A sentence for each search whose winner lies at the edge of a grid."""
+    from studies.search.edges import at_edge
+
+    said = []
+    for study in studies:
+        found = at_edge(study.space or {}, study.chosen or {}) if study.searched else []
+        if found:
+            row = "-".join([study.model, study.text, *(f"{key}={value}" for key, value in study.row.items())])
+            ends = ", ".join(f"{option} = {value} ({end})" for option, value, end in found)
+            said.append(f"the winner of {row} lies at the edge of its grid: {ends}.")
+    return said
 
 
 def how_of(options):

@@ -35,7 +35,7 @@ def naming(added: argparse.ArgumentParser, default: str | None = None) -> None:
 def choosing(added: argparse.ArgumentParser, rows: bool = True) -> None:
     """Options of every command that picks results or runs."""
     added.add_argument("--corpus", metavar="NAME", help="corpus (default: the table's, or the profile's)")
-    added.add_argument("--profile", metavar="NAME", help="paper (default) or demo")
+    added.add_argument("--profile", metavar="NAME", help="paper (default), decisive (its searches, ten seeds) or demo")
     if rows:
         added.add_argument("--rows", metavar="A,B", help="rows by the paper's names, e.g. TFN-BERT,HyCon-BERT")
     added.add_argument(

@@ -66,7 +66,7 @@ def add_export(commands) -> None:
     added = command(commands, "export", do_export, "write results into one archive with checksums")
     added.add_argument("file", metavar="FILE", help="the archive to write, such as results.tar.gz")
     added.add_argument("--corpus", metavar="NAME", help="runs on this corpus only (default: all)")
-    added.add_argument("--profile", metavar="NAME", help="runs of this profile's studies only: paper or demo")
+    added.add_argument("--profile", metavar="NAME", help="runs of this profile's studies only: paper, decisive or demo")
     added.add_argument(
         "--without-predictions", action="store_true", help="leave out predictions, which hold the corpus's labels"
     )

@@ -154,16 +154,17 @@ def _of_results(scope: Scope) -> Answers:
 
 
 def _of_searches(scope: Scope) -> Answers:
-    uses = scope.uses
+    uses = [use for use in scope.uses if use.study.searched]
+    seeded = [len(use.runs) for use in scope.uses]
     bounds = [space_of(use.study) for use in uses]
     won = [use.study.selected is not None for use in uses]
     return {
         "runs": (
-            _state([len(use.trials) + failed(use) >= len(use.study.trials) and use.runs for use in uses]),
-            f"{span([len(use.study.trials) for use in uses])} trials and {span([len(use.runs) for use in uses])} "
+            _state([*(len(use.trials) + failed(use) >= len(use.study.trials) for use in uses), *seeded]),
+            f"{span([len(use.study.trials) for use in uses])} trials for each searched row and {span(seeded)} "
             f"seeded runs for each row (the paper: 50, 5); {count_of(sum(map(failed, uses)), 'trial')} failed."
             if uses
-            else "Nothing was run.",
+            else "Nothing was searched.",
         ),
         "bounds": (_state(bounds), f"{sum(map(bool, bounds))} of {len(uses)} searches have them."),
         "winner": (_state(won), f"{sum(won)} of {len(uses)} searches have a winner."),
@@ -173,7 +174,7 @@ def _of_searches(scope: Scope) -> Answers:
             "The winner’s validation loss, and the seeded runs’.",
         ),
         "summary": (
-            _state([len(use.runs) > 1 for use in uses]),
+            _state([runs > 1 for runs in seeded]),
             "Mean, sample standard deviation and n of every measured cell; a single run has no spread.",
         ),
     }

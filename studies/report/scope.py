@@ -17,8 +17,8 @@ from studies.tables import TABLES, Row
 
 @dataclass(frozen=True)
 class Use:
-    """A study that fills rows. row: the first.  rows: "table1 HyCon-BERT", ...  trials, runs: finished ones.
-    failures: of either."""
+    """A study that fills rows. row: the first.  rows: "table1 HyCon-BERT", ...  trials, runs: finished ones, without
+    the trial of a row that took another's winner.  failures: of either."""
 
     study: Study
     row: Row
@@ -94,7 +94,8 @@ def _may_stand_for(corpus: str, papers: str) -> bool:
 
 
 def _use(store: RunStore, study: Study, row: Row, rows: Sequence[str]) -> Use:
-    trials = tuple(record for run in study.trials if (record := store.get(run)))
+    tried = study.trials if study.searched else []
+    trials = tuple(record for run in tried if (record := store.get(run)))
     runs = tuple(record for run in study.runs if (record := store.get(run)))
-    failures = tuple(failed for run in (*study.trials, *study.runs) if (failed := store.failed(run)))
+    failures = tuple(failed for run in (*tried, *study.runs) if (failed := store.failed(run)))
     return Use(study, row, tuple(rows), trials, runs, failures)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hycon.errors import UserError
-from studies.document.blocks import Fold, Grid, Notice, Section, Text, headings, numbers, wide
+from studies.document.blocks import Bullets, Fold, Grid, Notice, Section, Text, headings, numbers, wide
 from studies.document.words import NOTHING, mean_sd_of, span
 from studies.registry import MODELS, literal, search_space
 from studies.report.scope import Scope, Use
@@ -43,10 +43,7 @@ def settings(values: Mapping[str, Any]) -> str:
 
 def winner(use: Use) -> RunRecord | None:
     """The trial that was selected."""
-    if use.study.selected is None:
-        return None
-    chosen = use.study.trials[use.study.selected]
-    return next((record for record in use.trials if record.id == chosen), None)
+    return next((record for record in use.trials if record.id == use.study.winner), None)
 
 
 def failed(use: Use) -> int:
@@ -58,7 +55,8 @@ def failed(use: Use) -> int:
 
 
 def searches(scope: Scope) -> Section:
-    if not scope.uses:
+    uses = [use for use in scope.uses if use.study.searched]
+    if not uses:
         return Section("searches", "Searches", (Notice("No search was run."),))
     said = Text(
         "All configurations of a search are drawn before anything runs, uniformly from the choices of the space. "
@@ -74,9 +72,21 @@ def searches(scope: Scope) -> Section:
             *numbers("Winner’s validation loss", "Validation loss of the seeded runs"),
             *wide("Winning configuration", "Fixed"),
         ),
-        tuple(_search_line(use) for use in scope.uses),
+        tuple(_search_line(use) for use in uses),
     )
-    return Section("searches", "Searches", (said, grid, *(_details(use) for use in scope.uses)))
+    others = tuple(_unsearched(use) for use in scope.uses if not use.study.searched)
+    without = [Bullets(others)] if others else []
+    return Section("searches", "Searches", (said, grid, *without, *(_details(use) for use in uses)))
+
+
+def _unsearched(use: Use) -> str:
+    study = use.study
+    if study.measured:
+        return f"{use.row.name} on {study.corpus} was not searched but measured, with {settings(study.options)} fixed."
+    taken = settings({**(study.chosen or {}), **study.row, **study.options})
+    return (
+        f"{use.row.name} on {study.corpus} was not searched: it has its intact row’s winner’s configuration, {taken}."
+    )
 
 
 def _search_line(use: Use) -> tuple[str, ...]:
@@ -91,7 +101,7 @@ def _search_line(use: Use) -> tuple[str, ...]:
         f"{math.prod(len(choices) for choices in space.values()):,}" if space else NOTHING,
         f"{won.valid_loss:.4f}" if won and won.valid_loss is not None else NOTHING,
         mean_sd_of(losses, 4),
-        settings(study.draws[study.selected]) if study.selected is not None else "search under way",
+        settings(study.chosen) if study.chosen is not None else "search under way",
         settings({**study.row, **study.options}),
     )
 
@@ -99,7 +109,7 @@ def _search_line(use: Use) -> tuple[str, ...]:
 def _details(use: Use) -> Fold:
     study = use.study
     space = space_of(study)
-    chosen = study.draws[study.selected] if study.selected is not None else {}
+    chosen = study.chosen or {}
     names = list(dict.fromkeys(name for drawn in study.draws for name in drawn))
     lines = [
         (

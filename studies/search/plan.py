@@ -1,4 +1,8 @@
-"""What a row of a table asks to be run: the trials of its search, and the seeded runs of its winner."""
+"""What a row of a table asks to be run: the trials of its search, and the seeded runs of its winner.
+
+A variant (an ablation) has no search: it follows its intact row, whose winner's configuration it takes, with its own
+options in place of the winner's. Only `--own-search` searches it. Rows of Table 8 are measured: no search at all.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,13 @@ from typing import Any
 
 from hycon.data.manifest import Manifest
 from hycon.errors import UserError
-from studies.lookup import Profile, corpus_for, corpus_name
+from studies.lookup import Profile, corpus_for, corpus_name, recorded_profile
 from studies.registry import MODELS
 from studies.search.draws import draw
 from studies.search.seeds import derive_seed
 from studies.store.record import RunSpec
 from studies.store.study import Study
-from studies.tables import Row, TableSpec
+from studies.tables import MEASURED_BATCH, MEASURED_EPOCHS, Row, TableSpec
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Setting:
     encoders: Mapping[str, dict[str, str]]  # "bert"/"xlnet" -> {"name", "sha256"}
     device: str = "cpu"
     options: Mapping[str, Any] = field(default_factory=dict)  # --set
+    own_search: bool = False  # variants too are searched, each by itself
 
 
 def setting_for(
@@ -40,11 +45,12 @@ def setting_for(
     encoders: Mapping[str, str] | None = None,
     device: str = "cpu",
     options: Mapping[str, Any] | None = None,
+    own_search: bool = False,
     keep: bool = True,
 ) -> Setting:
     """What a command fixes for all rows. encoders: front-end -> name or folder; only those that rows need are read.
 
-    keep: whether a demo corpus that has to be made stays in the data folder.
+    own_search: variants too are searched.  keep: whether a demo corpus that has to be made stays in the data folder.
     """
     from hycon.pretrained import DEFAULT, identify
 
@@ -56,7 +62,7 @@ def setting_for(
     names = {**DEFAULT, **profile.encoders, **(encoders or {})}
     needed = {row.text for row in rows if row.model in MODELS} & set(DEFAULT)
     identified = {kind: identify(kind, names[kind]) for kind in sorted(needed)}
-    return Setting(manifest, profile, identified, device.split(":")[0], dict(options or {}))
+    return Setting(manifest, profile, identified, device.split(":")[0], dict(options or {}), own_search)
 
 
 def built(rows: Sequence[Row]) -> list[Row]:
@@ -64,47 +70,96 @@ def built(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.model in MODELS]
 
 
+def fixed_options(row: Row, setting: Setting) -> dict[str, Any]:
+    """What the user, the profile and, for Table 8, the measurement fix."""
+    profile = setting.profile
+    options = {**demo_options(row, setting), **setting.options}
+    for name, most in (("epochs", profile.epochs), ("patience", profile.patience)):
+        if most:
+            options.setdefault(name, most)
+    if row.measured:
+        options = {"batch_size": MEASURED_BATCH, "epochs": MEASURED_EPOCHS, **options}
+        options["patience"] = options["epochs"]  # more than can pass: never stopped early
+    return options
+
+
+def follows(row: Row, setting: Setting) -> Row | None:
+    """The row whose winner `row` takes; None for a row that is searched, or measured."""
+    return None if setting.own_search else row.intact
+
+
+def searched_rows(rows: Sequence[Row], setting: Setting) -> list[Row]:
+    """The rows whose searches `rows` need, each study once: their own, or those of the rows that they follow."""
+    needed = (follows(row, setting) or row for row in rows if not row.measured)
+    asked = {row.key: row for row in reversed(rows)}  # under the names that the caller knows
+    return list({row.key: asked.get(row.key, row) for row in needed}.values())
+
+
 def trial_specs(row: Row, setting: Setting) -> tuple[Study, list[RunSpec]]:
-    """The study of a row as planned, and the specs of its trials."""
+    """The study of a searched row as planned, and the specs of its trials."""
     from studies.registry import search_space
 
-    options = {**demo_options(row, setting), **setting.options}
-    if setting.profile.epochs:
-        options.setdefault("epochs", setting.profile.epochs)
+    options = fixed_options(row, setting)
     overrides = {**row.config, **options}
     space = search_space(row.model, row.text, overrides)
     axes = _axes(row, setting)
     draws = draw(space, setting.profile.trials, *axes, "search")
     specs = [_spec(row, setting, {**overrides, **d}, (*axes, "trial", i)) for i, d in enumerate(draws)]
-    study = Study(
+    choices = {name: list(choices) for name, choices in space.items()}
+    return _study(row, setting, draws=draws, trials=[spec.id for spec in specs], space=choices), specs
+
+
+def following(row: Row, setting: Setting, intact: Study) -> Study:
+    """The study of a variant: the configuration of the intact row's winner, changed where the row's differs."""
+    assert intact.selected is not None
+    draws, trials = [intact.draws[intact.selected]], [intact.trials[intact.selected]]
+    return _with_runs(row, setting, _study(row, setting, draws=draws, trials=trials, selected=0, winner_of=intact.id))
+
+
+def measurement(row: Row, setting: Setting) -> Study:
+    """The study of a row that is measured, not searched."""
+    return _with_runs(row, setting, _study(row, setting, draws=[], trials=[], measured=True))
+
+
+def _study(row: Row, setting: Setting, **found: Any) -> Study:
+    from studies.registry import model_module
+
+    return Study(
         model=row.model,
         text=row.text,
         corpus=setting.manifest.name,
         data=setting.manifest.sha256,
         row=dict(row.config),
-        options=options,
+        options=fixed_options(row, setting),
         encoder=setting.encoders.get(row.text),
         device=setting.device,
-        profile=setting.profile.name,
-        draws=draws,
-        trials=[spec.id for spec in specs],
-        model_version=specs[0].version,
+        profile=recorded_profile(setting.profile.name),
+        model_version=model_module(row.model).VERSION,
         number=row.study,
-        space={name: list(choices) for name, choices in space.items()},
+        **found,
     )
-    return study, specs
+
+
+def _with_runs(row: Row, setting: Setting, study: Study) -> Study:
+    return dataclasses.replace(study, runs=[spec.id for spec in repeat_specs(row, setting, study)])
 
 
 def repeat_specs(row: Row, setting: Setting, study: Study) -> list[RunSpec]:
-    """The seeded runs of the study's winner."""
-    assert study.selected is not None
-    overrides = {**study.row, **study.options, **study.draws[study.selected]}
+    """The seeded runs of the configuration that the study has chosen."""
+    assert study.chosen is not None
     axes = _axes(row, setting)
+    overrides = configuration(study.chosen, study.row, study.options)
     return [_spec(row, setting, overrides, (*axes, "repeat", i)) for i in range(setting.profile.seeds)]
 
 
+def configuration(drawn: Mapping[str, Any], row: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides of a run: a draw, its own or an intact row's; then what makes the row; then what was fixed."""
+    return {**drawn, **row, **fixed}
+
+
 def _axes(row: Row, setting: Setting) -> tuple[object, ...]:
-    """What the row's draws and seeds are derived from; the options are not among them, so variants share both."""
+    """What the row's draws and seeds are derived from; the options are not among them, so a variant's seeded runs are
+    pairs with its intact row's."""
     axes = (row.model, setting.manifest.name, row.text)
     return (*axes, "study", row.study) if row.study else axes
 

@@ -1,4 +1,4 @@
-"""From rows to runs: search each row, choose on validation, run the winner's seeds.
+"""From rows to runs: search each row that has a search, choose on validation, run the seeds of every row.
 
 Validation chooses; the test split is measured in every run and read by tables only.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,21 @@ from hycon.data.manifest import corpus_folder
 from hycon.errors import UserError
 from studies.registry import MODELS
 from studies.search.draws import select
-from studies.search.plan import Setting, built, repeat_specs, trial_specs
+from studies.search.plan import (
+    Setting,
+    built,
+    configuration,
+    fixed_options,
+    following,
+    follows,
+    measurement,
+    repeat_specs,
+    searched_rows,
+    trial_specs,
+)
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
-from studies.store.study import Study, load_studies, remember_corpus, save_study
+from studies.store.study import Study, find_study, remember_corpus, save_study
 from studies.tables import Row
 
 if TYPE_CHECKING:
@@ -98,9 +109,14 @@ def check_rows(rows: Sequence[Row], setting: Setting, data: str | os.PathLike | 
         why = "; ".join(f"{reason} ({', '.join(names)})" for reason, names in unserved.items())
         raise UserError(f"Corpus {manifest.name!r} {why}. Name the rows to run with --rows.")
     for row in built(rows):
-        study, _ = trial_specs(row, setting)
-        configs = [resolve(row.model, row.text, {**study.row, **study.options, **draw})[0] for draw in study.draws]
+        configs = [resolve(row.model, row.text, overrides)[0] for overrides in possible(row, setting)]
         check_buildable(row.model, row.text, dims, len(manifest.emotions or ()), configs)
+
+
+def possible(row: Row, setting: Setting) -> list[dict[str, Any]]:
+    """The overrides that runs of the row may have: one for each draw of the search on which they depend."""
+    draws = [{}] if row.measured else trial_specs(follows(row, setting) or row, setting)[0].draws
+    return [configuration(drawn, row.config, fixed_options(row, setting)) for drawn in draws]
 
 
 def run_rows(
@@ -109,21 +125,28 @@ def run_rows(
     store: RunStore,
     execute: Callable[[list[RunSpec]], Any],
 ) -> list[Study]:
-    """Search every row, choose on validation, run the winners' seeds. execute: runs specs.
+    """Search every row that has a search, choose on validation, run the seeds of `rows`. execute: runs specs.
 
-    Safe to repeat: what is done is not done again. Returns a study per row, without winner where every trial failed.
+    Safe to repeat: what is done is not done again. Returns the studies of `rows` and those that they follow; one
+    whose trials all failed is without winner, and rows that follow it have no study.
     """
-    planned = [(row, *trial_specs(row, setting)) for row in rows]
+    planned = [(row, *trial_specs(row, setting)) for row in searched_rows(rows, setting)]
     remember_corpus(store, setting.manifest)
-    known = {study.id for study in load_studies(store)}  # may have a winner already, which a table shows meanwhile
     for _, study, _ in planned:
-        if study.id not in known:
+        if find_study(store, study.id) is None:  # else it may have a winner already, which a table shows meanwhile
             save_study(store, study)
-    execute([spec for _, _, specs in planned for spec in specs])
-    chosen = [(row, choose_winner(store, study, row, setting, specs)) for row, study, specs in planned]
-    won = [(row, study) for row, study in chosen if study.selected is not None]
-    execute([spec for row, study in won for spec in repeat_specs(row, setting, study)])
-    return [study for _, study in chosen]
+    if planned:
+        execute([spec for _, _, specs in planned for spec in specs])
+    found = {row.key: choose_winner(store, study, row, setting, specs) for row, study, specs in planned}
+    for row in rows:
+        intact = follows(row, setting)
+        if row.measured:
+            found[row.key] = keep_study(store, measurement(row, setting))
+        elif intact and found[intact.key].selected is not None:
+            found[row.key] = keep_study(store, following(row, setting, found[intact.key]))
+    ready = [(row, found[row.key]) for row in rows if row.key in found and found[row.key].chosen is not None]
+    execute([spec for row, study in ready for spec in repeat_specs(row, setting, study)])
+    return list(found.values())
 
 
 def choose_winner(store: RunStore, study: Study, row: Row, setting: Setting, specs: Sequence[RunSpec]) -> Study:
@@ -135,8 +158,17 @@ def choose_winner(store: RunStore, study: Study, row: Row, setting: Setting, spe
     study = dataclasses.replace(study, selected=selected)
     if selected is not None:
         study = dataclasses.replace(study, runs=[spec.id for spec in repeat_specs(row, setting, study)])
-    save_study(store, study)
+    study = keep_study(store, study)
     write_ledger(store, study, [record.valid_loss if record else None for record in records.values()])
+    return study
+
+
+def keep_study(store: RunStore, study: Study) -> Study:
+    """The study as saved. Further seeded runs of the same winner that an earlier command asked for stay in it."""
+    before = find_study(store, study.id)
+    if before is not None and study.runs and before.runs[: len(study.runs)] == study.runs:
+        study = dataclasses.replace(study, runs=before.runs)
+    save_study(store, study)
     return study
 
 
@@ -153,7 +185,8 @@ class Forecast:
 
 
 def forecast(rows: Sequence[Row], setting: Setting, store: RunStore, how: How) -> list[Forecast]:
-    """For --dry-run: the runs still to do, row by row, with times from the store's own records.
+    """For --dry-run: the runs still to do, row by row, with times from the store's own records. A search that `rows`
+    need of a row that is not among them has a line of its own, before theirs.
 
     Raises UserError where `check_table` does.
     """
@@ -161,17 +194,30 @@ def forecast(rows: Sequence[Row], setting: Setting, store: RunStore, how: How) -
 
     check_table(rows, setting, how)
     history = History(store.records())
-    known = {study.id: study for study in load_studies(store)}
+    asked = {row.key for row in rows}
+    searched = searched_rows(built(rows), setting)
+    planned = {row.key: trial_specs(row, setting) for row in searched}
+    searches = {key: find_study(store, study.id) or study for key, (study, _) in planned.items()}
     found = []
-    for row in rows:
+    for row in (*(row for row in searched if row.key not in asked), *rows):
         if row.model not in MODELS:
             found.append(Forecast(row.name, 0, 0, 0.0, 0, "not built yet"))
             continue
-        study, specs = trial_specs(row, setting)
-        pending = [spec for spec in specs if not store.has(spec.id)]
-        runs = known[study.id].runs[: setting.profile.seeds] if study.id in known else []
-        seeds = setting.profile.seeds - sum(store.has(run) for run in runs)
-        guess = history.estimate([*pending, *[specs[0]] * seeds])
+        pending = [spec for spec in planned[row.key][1] if not store.has(spec.id)] if row.key in planned else []
+        seeded = _seeded(row, setting, searches) if row.key in asked else []
+        to_do = [spec for spec in seeded if not store.has(spec.id)]
+        guess = history.estimate([*pending, *to_do])
         text = "unknown: no run of its kind has been measured" if guess.unknown else duration(guess.seconds)
-        found.append(Forecast(row.name, len(pending), seeds, guess.seconds, guess.unknown, text))
+        found.append(Forecast(row.name, len(pending), len(to_do), guess.seconds, guess.unknown, text))
     return found
+
+
+def _seeded(row: Row, setting: Setting, searches: Mapping[tuple, Study]) -> list[RunSpec]:
+    """The seeded runs of a row. searches: row key -> the study, whose first draw stands for a winner still unknown."""
+    if row.measured:
+        return repeat_specs(row, setting, measurement(row, setting))
+    intact = follows(row, setting)
+    study = searches[(intact or row).key]
+    if study.selected is None:
+        study = dataclasses.replace(study, selected=0)
+    return repeat_specs(row, setting, following(row, setting, study) if intact else study)

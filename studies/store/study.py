@@ -30,6 +30,9 @@ class Study:
     the demo profile, epochs included.  draws: the configurations of the trials.
     trials: run ids, one a draw.  selected: index of the winner once it is known.  runs: the seeded runs' ids.
     number: the row's `study`, from 0.  space: parameter -> its choices, None in studies from before it was kept.
+    winner_of: the id of the intact row's study whose winner this row takes; then the one draw and the one trial are
+    that winner's, and no search was made for the row. None also in studies from before rows could do so.
+    measured: neither searched nor stopped early; there are no draws.
     """
 
     model: str
@@ -48,12 +51,33 @@ class Study:
     model_version: int = 0  # the model's VERSION; 0 in studies from before it was kept
     number: int = 0
     space: dict[str, list[Any]] | None = None
+    winner_of: str | None = None
+    measured: bool = False
     version: int = STUDY_VERSION
+
+    @property
+    def searched(self) -> bool:
+        """Whether the trials are this row's own search."""
+        return not self.measured and self.winner_of is None
+
+    @property
+    def chosen(self) -> dict[str, Any] | None:
+        """What the seeded runs have beside `row` and `options`; None while the search is under way."""
+        if self.measured:
+            return {}
+        return None if self.selected is None else self.draws[self.selected]
+
+    @property
+    def winner(self) -> str | None:
+        """The run id of the trial that was selected."""
+        return None if self.selected is None else self.trials[self.selected]
 
     @property
     def id(self) -> str:
         encoder = self.encoder and self.encoder["sha256"]
         key = [self.model, self.text, self.data, self.row, self.options, encoder, self.trials]
+        if not self.searched:  # ids of searches are as they were before there was anything else
+            key.append("measured" if self.measured else "winner of an intact row")
         return hashlib.sha256(canonical(key).encode()).hexdigest()[:16]
 
 
@@ -87,6 +111,15 @@ def load_studies(store: RunStore) -> list[Study]:
         except ValueError:
             continue
     return studies
+
+
+def find_study(store: RunStore, study_id: str) -> Study | None:
+    """One study of a results folder; None where it is not there, or damaged. Raises UserError as `load_studies`."""
+    path = store.root / "studies" / f"{study_id}.json"
+    try:
+        return read_study(path.read_bytes(), str(path))
+    except (OSError, ValueError):
+        return None
 
 
 def read_study(content: bytes, name: str = "The study") -> Study:

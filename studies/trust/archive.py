@@ -21,6 +21,7 @@ import msgspec
 
 from hycon.data.manifest import FORMAT_VERSION, Manifest
 from hycon.errors import UserError
+from studies.lookup import recorded_profile
 from studies.store.record import RunRecord, read_object
 from studies.store.run_store import PREDICTIONS, RunStore
 from studies.store.study import Study, load_studies, read_study, write_result
@@ -64,7 +65,8 @@ def export(
     Raises UserError where nothing is to be exported, where a record or its predictions are damaged, and where the
     archive cannot be written.
     """
-    studies = [s for s in load_studies(store) if corpus in (None, s.corpus) and profile in (None, s.profile)]
+    recorded = profile and recorded_profile(profile)
+    studies = [s for s in load_studies(store) if corpus in (None, s.corpus) and recorded in (None, s.profile)]
     named = {run for study in studies for run in (*study.trials, *study.runs)}
     chosen = [
         record

@@ -101,6 +101,7 @@ def test_intact_and_ablated_row(remove, options, intact, ablated, label):
     one, other = ablation_table("hycon", "bert", remove, options).rows
     assert (one.name, dict(one.config)) == ("hycon-bert", intact)
     assert (other.name, dict(other.config)) == (f"hycon-bert ({label})", ablated)
+    assert (one.intact, other.intact) == (None, one)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +153,7 @@ def test_the_difference_is_ablated_less_intact_in_printed_units(tmp_path):
 def test_five_seeds_are_underpowered_and_the_text_says_so(tmp_path):
     result, store = filled(tmp_path, [EXACT] * 5, [OFF] * 5)
     text = render_ablation(result, differences(result, store), "text")
-    assert "Intact and ablated model are each searched" in text
+    assert "Runs of the intact and of the ablated model share seeds" in text
     below = text[text.index("Ablated less intact") :]
     assert "5 pairs of runs of equal seeds on 4 utterances" in " ".join(below.split())
     line = next(line for line in below.splitlines() if line.startswith("Acc2"))

@@ -76,7 +76,7 @@ def test_the_checklist_is_complete_where_the_records_are(tmp_path):
     assert len(found) == 16
     answers = {item.asked: item.answer for item in items(read_scope(store))}
     assert answers["Number of runs: search trials and repeats"] == (
-        "3 trials and 2 seeded runs for each row (the paper: 50, 5); 1 trial failed."
+        "3 trials for each searched row and 2 seeded runs for each row (the paper: 50, 5); 1 trial failed."
     )
     assert answers["Number of parameters of each model"] == "1,000 to 1,001"
     assert answers["Run time of each model, or energy"] == (

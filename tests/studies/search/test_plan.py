@@ -4,9 +4,8 @@ import dataclasses
 import errno
 import json
 
-import numpy as np
 import pytest
-from builders import ENCODER, manifest, setting
+from builders import ENCODER, Runner, manifest, setting
 
 import studies.store.study
 from hycon.errors import UserError
@@ -16,29 +15,12 @@ from studies.lookup import PROFILES, View
 from studies.registry import MODELS, model_module, resolve, search_space
 from studies.search.plan import repeat_specs, trial_specs
 from studies.search.run import run_rows
-from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
 from studies.store.study import Study, load_studies, save_study
 from studies.tables import Row
 
 EF, TFN, LMF = Row("EF", "ef_lstm", "glove"), Row("TFN", "tfn", "glove"), Row("LMF-BERT", "lmf", "bert")
 HYCON, V2 = Row("HyCon", "hycon", "bert"), Row("HyCon-v2", "hycon", "bert", {"beta": 0.2})
-
-
-class Runner:
-    """Stands in for an executor: a run's loss is what `loss` says of its spec, None is a failure."""
-
-    def __init__(self, store, loss=lambda spec: spec.seed % 997):
-        self.store, self.loss, self.calls = store, loss, []
-
-    def __call__(self, specs):
-        self.calls.append([spec.id for spec in specs])
-        for spec in specs:
-            loss = self.loss(spec)
-            if loss is None:
-                self.store.put_failed(spec, "non-finite loss at epoch 1, step 1")
-            elif not self.store.has(spec.id):
-                self.store.put(RunRecord(spec, "done", valid_loss=float(loss)), {"valid_prediction": np.zeros(2)})
 
 
 @pytest.fixture
@@ -168,6 +150,13 @@ def test_more_seeds_append(store):
     [more] = run_rows([EF], setting(seeds=4), store, Runner(store))
     assert more.runs[:2] == few.runs
     assert len(more.runs) == 4
+    assert load_studies(store) == [more]
+
+
+def test_fewer_seeds_later_forget_none(store):
+    [more] = run_rows([EF], setting(seeds=4), store, Runner(store))
+    [again] = run_rows([EF], setting(seeds=2), store, Runner(store))
+    assert again == more
     assert load_studies(store) == [more]
 
 
