@@ -6,11 +6,16 @@ A corpus is a folder `<root>/<name>/` with
     corpus.safetensors   every split's arrays, ragged: the rows of all utterances one after the other, and offsets
     vectors.safetensors  (optional) word vectors of the corpus's own vocabulary, from a GloVe text file
 
+`Manifest.sha256` is the identity of the data and part of every run's id. Since version 2 of the format it covers the
+files and what of the manifest can move a number or the name of one. Corpora of version 1 keep the identity that they
+had, which covers the files alone; to be imported again makes them version 2.
+
 No file holds anything executable.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -30,7 +35,7 @@ log = logging.getLogger(__name__)
 
 MODALITIES = ("text", "audio", "vision")
 SPLITS = ("train", "valid", "test")
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # of corpora that are written now
 
 # The paper's splits and feature sizes (sections 4.1 and 4.4(2)); IEMOCAP's split sizes are not printed.
 PAPER: dict[str, dict[str, Any]] = {
@@ -38,6 +43,7 @@ PAPER: dict[str, dict[str, Any]] = {
     "mosei": {"sizes": (16265, 1869, 4643), "text": (768, 300), "audio": (74,), "vision": (35,)},
     "iemocap": {"sizes": None, "text": (300,), "audio": (74,), "vision": (35,)},
 }
+IDENTITY = ("files", "lengths", "aligned", "emotions", "task", "own_glove")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Task = Annotated[str, msgspec.Meta(pattern=r"\A(sentiment|emotion)\Z")]
@@ -62,13 +68,22 @@ class Manifest:
     emotions: list[str] | None = None  # emotion corpora: names in the label's order
     positives: dict[str, list[Count]] | None = None  # emotion corpora: split -> utterances with each emotion
     synthetic: bool = False
-    version: int = FORMAT_VERSION
+    version: int = 1  # that of manifests without one; corpora that are written have FORMAT_VERSION
 
     @property
     def sha256(self) -> str:
-        """Identity of the data, independent of where it lies and of what it was called."""
-        text = json.dumps(self.files, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        """Identity of the data, independent of where it lies and of what it was called.
+
+        Of the files, the nominal lengths, the alignment, the emotions in their order, the task, and whether the text
+        vectors count as GloVe's; in version 1 of the files alone.
+        """
+        identity = {key: getattr(self, key) for key in IDENTITY} if self.version > 1 else self.files
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def files_sha256(self) -> str:
+        """What the identity of the same files was in version 1."""
+        return dataclasses.replace(self, version=1).sha256
 
     @property
     def own_glove(self) -> bool:
@@ -130,7 +145,7 @@ def read_manifest(name: str, root: str | os.PathLike | None = None) -> Manifest:
 
 
 class _Version(msgspec.Struct):
-    version: int = FORMAT_VERSION
+    version: int = 1
 
 
 def decode_manifest(content: bytes, where: str) -> Manifest:

@@ -16,6 +16,10 @@ ALIGNMENT = {
     "word": "Aligned: one audio and one vision row per word.",
     "step": "Aligned: text vectors, audio and vision have equal lengths.",
 }
+IDENTITIES = {
+    True: "of its files, nominal lengths, alignment, task and emotions",
+    False: "of its files alone, an earlier rule: import it again to have nominal lengths and emotions in it as well",
+}
 
 
 def check(name: str, root: str | os.PathLike | None = None) -> dict[str, Any]:
@@ -38,6 +42,8 @@ def check(name: str, root: str | os.PathLike | None = None) -> dict[str, Any]:
         "dims": dict(manifest.dims),
         "aligned": manifest.aligned,
         "nominal_lengths": dict(manifest.lengths),
+        "sha256": manifest.sha256,
+        "version": manifest.version,
         "labels": {split: _labels(arrays[f"{split}.label"], manifest) for split in SPLITS},
         "nonfinite": manifest.nonfinite,
         "lengths": {split: _lengths(arrays, split) for split in SPLITS},
@@ -121,6 +127,7 @@ def render(report: dict[str, Any]) -> str:
         *_table(["rows per utterance", *(f"{p} %" if p < 100 else "longest" for p in PERCENTILES)], lengths),
         ALIGNMENT.get(report["aligned"], "Not aligned: the modalities have lengths of their own."),
         *_vector_lines(report["vectors"]),
+        f"Identity: {report['sha256']} ({IDENTITIES[report['version'] > 1]}).",
         "",
         f"Beside the paper's {paper['corpus']}:" if paper else "Beside the paper:",
         *(f"  {sentence}" for sentence in differences),

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from hycon.data.importers.common import Utterance
-from hycon.data.manifest import MODALITIES, PAPER, SPLITS, Alignment, Manifest, corpus_folder
+from hycon.data.manifest import FORMAT_VERSION, MODALITIES, PAPER, SPLITS, Alignment, Manifest, corpus_folder
 from hycon.errors import UserError
 from hycon.files import sha256_file, sweep, temporary
 
@@ -224,7 +224,8 @@ def _fill(temp: Path, manifest: Manifest, arrays: Mapping[str, np.ndarray], vect
         manifest = dataclasses.replace(manifest, vectors=dict(description))
     for file, tensors in contents.items():
         save_file(tensors, temp / file)
-    manifest = dataclasses.replace(manifest, files={file: sha256_file(temp / file) for file in contents})
+    files = {file: sha256_file(temp / file) for file in contents}
+    manifest = dataclasses.replace(manifest, files=files, version=FORMAT_VERSION)
     text = json.dumps(dataclasses.asdict(manifest), indent=1, ensure_ascii=False)
     (temp / "manifest.json").write_text(text, encoding="utf-8")
     for path in temp.iterdir():

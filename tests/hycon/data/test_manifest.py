@@ -17,6 +17,8 @@ from hycon.data.importers import import_corpus
 from hycon.data.manifest import decode_manifest, list_corpora
 from hycon.errors import UserError
 
+PUBLISHED = "81fe13b4fd4f8b8f7e3894b224255f4c2157a25b64c0ca747ac7d566bf8b9f2c"
+
 
 def run(code: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -39,16 +41,48 @@ def test_what_is_written_is_read(root: Path, write_pickle) -> None:
 
 def test_keys_of_other_versions(raw: dict[str, Any]) -> None:
     """A key that is not known here is ignored, one that came later has its default."""
-    added = {key: raw.pop(key) for key in ("notes", "vectors", "emotions", "positives", "synthetic", "version")}
+    added = {key: raw.pop(key) for key in ("notes", "vectors", "emotions", "positives", "synthetic")}
+    added["version"] = 1 if raw.pop("version") else None
     manifest = decode_manifest(json.dumps({**raw, "colour": [1, {}]}).encode(), "it")
     assert {key: getattr(manifest, key) for key in added} == added
 
 
 def test_a_newer_version_is_refused_whatever_else_it_holds(root: Path, raw: dict[str, Any]) -> None:
     path = root / "own" / "manifest.json"
-    path.write_text(json.dumps({**raw, "version": 2, "sizes": "otherwise"}))
-    with pytest.raises(UserError, match=r"manifest\.json was written by a newer version of this suite \(format 2\)"):
+    path.write_text(json.dumps({**raw, "version": 3, "sizes": "otherwise"}))
+    with pytest.raises(UserError, match=r"manifest\.json was written by a newer version of this suite \(format 3\)"):
         read_manifest("own", root)
+
+
+def test_what_moves_a_number_is_in_the_identity(root: Path, raw: dict[str, Any]) -> None:
+    manifest = read_manifest("own", root)
+    assert manifest.version == 2
+    changes: list[dict[str, Any]] = [
+        {"files": {"corpus.safetensors": "0" * 64}},
+        {"lengths": {**manifest.lengths, "text": 40}},
+        {"aligned": "none"},
+        {"emotions": ["sad", "happy"]},
+        {"emotions": ["happy", "sad"]},
+        {"task": "emotion"},
+        {"source": {"format": "mult"}, "dims": {**manifest.dims, "text": 300}},
+    ]
+    found = {dataclasses.replace(manifest, **change).sha256 for change in [{}, *changes]}
+    assert len(found) == len(changes) + 1
+    same = dataclasses.replace(manifest, name="other", notes=["n"], source={"file": "elsewhere"})
+    assert same.sha256 == manifest.sha256
+
+
+def test_a_corpus_of_version_1_keeps_its_identity() -> None:
+    """That of results/published, by which its runs go."""
+    path = Path(__file__).parents[3] / "results/published/mosi_resampled/corpora/mosi_resampled/manifest.json"
+    manifest = decode_manifest(path.read_bytes(), str(path))
+    assert manifest.version == 1
+    assert manifest.sha256 == PUBLISHED
+    longer = dataclasses.replace(manifest, lengths=dict.fromkeys(manifest.lengths, 20))
+    assert longer.sha256 == PUBLISHED
+    again = dataclasses.replace(manifest, version=2)
+    assert again.sha256 != PUBLISHED
+    assert again.files_sha256 == PUBLISHED
 
 
 @pytest.mark.parametrize(
