@@ -146,17 +146,18 @@ def check_repeatable(record: RunRecord, *, data: str | os.PathLike | None, encod
 
 
 def _check_encoder(record: RunRecord, given: str | None) -> None:
-    from hycon.pretrained import identify, register
+    """By the rule of checksums that the record's own was made by; a Hugging Face name is fetched if need be."""
+    from hycon.pretrained import identify, missing_because, register
 
-    expected = record.spec.encoder or {}
-    found = identify(record.spec.text, given or expected["name"])
-    if found["sha256"] != expected["sha256"]:
+    kind, expected = record.spec.text, record.spec.encoder or {}
+    found = identify(kind, given or expected.get("name", ""))
+    if given and Path(given).expanduser().is_dir():
+        register(expected.get("sha256", ""), Path(given).expanduser())
+    if missing_because(kind, expected):
         raise UserError(
             f"The text encoder {found['name']!r} is not the one that run {record.id} was made with "
-            f"({expected['name']!r} with sha256 {expected['sha256'][:12]}): give it with --encoder."
+            f"({expected.get('name')!r} with sha256 {expected.get('sha256', '')[:12]}): give it with --encoder."
         )
-    if given and Path(given).expanduser().is_dir():
-        register(expected["name"], Path(given).expanduser())
 
 
 def _kept(store: RunStore, record: RunRecord) -> dict[str, np.ndarray] | None:
