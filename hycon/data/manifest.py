@@ -15,13 +15,15 @@ No file holds anything executable.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
 import os
 import re
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,7 +31,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from hycon.errors import UserError, nearest
-from hycon.files import sha256_file
+from hycon.files import abandoned, sha256_file
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +45,11 @@ PAPER: dict[str, dict[str, Any]] = {
     "mosei": {"sizes": (16265, 1869, 4643), "text": (768, 300), "audio": (74,), "vision": (35,)},
     "iemocap": {"sizes": None, "text": (300,), "audio": (74,), "vision": (35,)},
 }
+REST = 60.0  # seconds after which another machine's import no longer stands between its two renames; chosen here
+AVERAGE = "average"  # what records call the mean over the emotions
 IDENTITY = ("files", "lengths", "aligned", "emotions", "task", "own_glove")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-Count = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Task = Annotated[str, msgspec.Meta(pattern=r"\A(sentiment|emotion)\Z")]
 Alignment = Literal["word", "step", "none"]
 
@@ -112,6 +116,8 @@ def corpus_folder(name: str, root: str | os.PathLike | None = None) -> Path:
 
 def corpus_names(root: str | os.PathLike | None = None) -> list[str]:
     """Folders with a manifest, damaged or not; without what a killed import left behind (".mosi.k3x9")."""
+    with contextlib.suppress(OSError):
+        restore(data_root(root))
     return sorted(p.parent.name for p in data_root(root).glob("*/manifest.json") if NAME.fullmatch(p.parent.name))
 
 
@@ -126,6 +132,22 @@ def list_corpora(root: str | os.PathLike | None = None) -> list[Manifest]:
     return found
 
 
+def restore(root: Path) -> None:
+    """Put back what an import had moved out of the way, to `.NAME.*/old`, when it was killed. Raises OSError.
+
+    An import that lives leaves its corpus without a folder for an instant only, so another machine's is put back after
+    REST seconds.
+    """
+    for old in root.glob(".*/old"):
+        name, beside = old.parent.name.split(".")[1], old.parent
+        if not NAME.fullmatch(name) or (root / name).exists() or not (old / "manifest.json").is_file():
+            continue
+        with contextlib.suppress(FileNotFoundError):  # another process was quicker
+            if abandoned(beside) or time.time() - beside.stat().st_mtime > REST:
+                os.rename(old, root / name)
+                beside.rmdir()
+
+
 def named_after(name: str, corpora: Iterable[str]) -> str | None:
     """The one of `corpora` that `name` is or begins with: mosi for "mosi" and "mosi_resampled", none for "mosix"."""
     return next((c for c in corpora if name == c or name.startswith((f"{c}_", f"{c}-"))), None)
@@ -134,6 +156,9 @@ def named_after(name: str, corpora: Iterable[str]) -> str | None:
 def read_manifest(name: str, root: str | os.PathLike | None = None) -> Manifest:
     """The manifest of corpus `name`. Raises UserError where there is none, or it is damaged or of a newer version."""
     path = corpus_folder(name, root) / "manifest.json"
+    if not path.exists():
+        with contextlib.suppress(OSError):
+            restore(data_root(root))
     if not path.exists():
         names = corpus_names(root)
         hint = f"nearest: {nearest(name, names)}" if names else "none is imported yet; see `bench data import --help`"
@@ -148,6 +173,23 @@ class _Version(msgspec.Struct):
     version: int = 1
 
 
+class _Source(msgspec.Struct):
+    """The keys of `Manifest.source` that are read; there may be others."""
+
+    file: str | None = None
+    format: str | None = None
+    sha256: str | None = None
+
+
+class _Vectors(msgspec.Struct):
+    """Those of `Manifest.vectors`."""
+
+    file: str | None = None
+    dim: Count | None = None
+    types: dict[str, Count] = {}
+    tokens: dict[str, Count] = {}
+
+
 def decode_manifest(content: bytes, where: str) -> Manifest:
     """The manifest in the file `where`; keys that are not known here are ignored.
 
@@ -158,6 +200,8 @@ def decode_manifest(content: bytes, where: str) -> Manifest:
     if version > FORMAT_VERSION:
         raise UserError(f"{where} was written by a newer version of this suite (format {version}): upgrade.")
     manifest = msgspec.json.decode(content, type=Manifest)
+    msgspec.convert(manifest.source, _Source)
+    msgspec.convert(manifest.vectors or {}, _Vectors)
     if not NAME.fullmatch(manifest.name):
         raise ValueError(f"its name is {manifest.name!r}")
     for split, counts in (manifest.positives or {}).items():
@@ -170,7 +214,20 @@ def check_files(folder: Path, manifest: Manifest) -> None:
     """Raises UserError where a file beside the manifest is missing or not the one that was imported."""
     for file, digest in manifest.files.items():
         path = folder / file
-        if Path(file).name != file or not path.is_file():
+        try:
+            found = sha256_file(path) if Path(file).name == file and path.is_file() else None
+        except OSError as error:
+            raise UserError(f"Cannot read {path}: {error.strerror or error}.") from error
+        if found is None:
             raise UserError(f"{path} is missing: import the corpus again.")
-        if sha256_file(path) != digest:
+        if found != digest:
             raise UserError(f"{path} does not have the sha256 of its manifest: it was changed; import it again.")
+
+
+def check_emotions(emotions: Sequence[str], where: str) -> None:
+    """Raises UserError where names are empty, occur twice, or are that of the mean over all emotions."""
+    for name in emotions:
+        if not name.strip() or emotions.count(name) > 1:
+            raise UserError(f"{where}: the emotion {name!r} has no name of its own; expected one for each.")
+    if AVERAGE in emotions:
+        raise UserError(f"{where}: an emotion cannot be called {AVERAGE!r}, the name of the mean over all emotions.")

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from hycon.data.corpus import read_arrays, strings_of
-from hycon.data.manifest import MODALITIES, PAPER, SPLITS, Manifest, corpus_folder, named_after, read_manifest
+from hycon.data.manifest import MODALITIES, PAPER, SPLITS, Manifest, corpus_folder, named_after
+from hycon.errors import UserError
 
 CLASSES = tuple(range(-3, 4))
 PERCENTILES = (5, 50, 95, 100)
@@ -29,8 +30,14 @@ def check(name: str, root: str | os.PathLike | None = None) -> dict[str, Any]:
     metric), and how many are exactly zero; for emotions, how many utterances have each.  "paper": the corpus of the
     paper that this one is named after (mosi for mosi_resampled), if any.  "differences": sentences.
     """
-    manifest = read_manifest(name, root)
-    arrays = read_arrays(corpus_folder(name, root), manifest)
+    manifest, arrays = read_arrays(name, root)
+    try:
+        return _report(name, manifest, arrays)
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{corpus_folder(name, root)} is damaged ({error}): import the corpus again.") from error
+
+
+def _report(name: str, manifest: Manifest, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     corpus = named_after(name, PAPER)
     report: dict[str, Any] = {
         "name": name,

@@ -47,6 +47,26 @@ def test_emotions_in_another_order_are_another_corpus(root: Path) -> None:
     assert made[0].files == made[1].files
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["sad", "average"], "an emotion cannot be called 'average'"),
+        (["sad", "sad"], "the emotion 'sad' has no name of its own"),
+        (["sad", " "], "the emotion ' ' has no name of its own"),
+    ],
+)
+def test_emotions_have_names_of_their_own(root: Path, names: list[str], said: str) -> None:
+    rows = np.ones((2, 3), np.float32)
+    splits = {s: [Utterance(f"{s}_0", [0, 1], rows, rows, ["a", "b"])] for s in ("train", "valid", "test")}
+    with pytest.raises(UserError, match=said):
+        convert("own", splits, source={"file": "x"}, root=root, emotions=names)
+    convert("own", splits, source={"file": "x"}, root=root, emotions=["sad", "angry"])
+    path = root / "own" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "emotions": names}))
+    with pytest.raises(UserError, match=said):
+        load("own", root)
+
+
 def test_a_full_disk_and_a_file_in_the_way_change_nothing(
     root: Path, tmp_path: Path, write_pickle, monkeypatch
 ) -> None:

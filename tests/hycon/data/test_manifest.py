@@ -14,6 +14,7 @@ from samples import mag_content, mult_content
 
 from hycon.data import load, read_manifest
 from hycon.data.importers import import_corpus
+from hycon.data.importers.check import check
 from hycon.data.manifest import decode_manifest, list_corpora
 from hycon.errors import UserError
 
@@ -103,6 +104,10 @@ def test_a_corpus_of_version_1_keeps_its_identity() -> None:
         ({"version": "1"}, r"at `\$\.version`"),
         ({"name": 5}, r"at `\$\.name`"),
         ({"name": "../own"}, r"its name is '\.\./own'"),
+        ({"sizes": {"train": 10**400}}, r"at `\$\.sizes\[\.\.\.\]`|out of range"),
+        ({"vectors": {"dim": "300"}}, r"`int \| null`, got `str` - at `\$\.dim`"),
+        ({"vectors": {"types": {"exact": []}}}, r"at `\$\.types\[\.\.\.\]`"),
+        ({"source": {"file": [1]}}, r"at `\$\.file`"),
         ({"positives": {"train": [5]}}, "its positives exceed the utterances of train"),
         ({"positives": {"dev": [1]}}, "its positives exceed the utterances of dev"),
     ],
@@ -111,6 +116,27 @@ def test_a_field_of_another_kind_is_damage(root: Path, raw: dict[str, Any], chan
     (root / "own" / "manifest.json").write_text(json.dumps({**raw, **change}))
     with pytest.raises(UserError, match=rf"manifest\.json is damaged \(.*{fault}\): import the corpus again\.$"):
         read_manifest("own", root)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"sizes": {"train": 4, "valid": 2, "test": 2}}, r"test\.label has shape \(3,\), expected \(2,\)"),
+        ({"sizes": {"train": 4, "valid": 2}}, r"test\.label has shape \(3,\)"),
+        ({"dims": {"vision": 47}}, r"train\.audio has 74 features, not None"),
+        ({"dims": {"audio": 74, "vision": 47, "text": 5}}, r"train\.text has None features, not 5"),
+        ({"lengths": {"text": 50, "audio": 50}}, "no nominal length"),
+        ({"lengths": {"text": 50, "audio": 50, "vision": 0}}, "no nominal length"),
+        ({"emotions": ["sad", "happy"]}, r"its task is sentiment, its emotions are \['sad', 'happy'\]"),
+        ({"emotions": ["sad", "happy"], "task": "emotion"}, r"train\.label has shape \(4,\), expected \(4, 2\)"),
+        ({"task": "emotion"}, "its task is emotion, its emotions are None"),
+    ],
+)
+@pytest.mark.parametrize("read", [load, check])
+def test_a_manifest_of_other_data_is_damage(root: Path, raw: dict[str, Any], read, change: dict, fault: str) -> None:
+    (root / "own" / "manifest.json").write_text(json.dumps({**raw, **change}))
+    with pytest.raises(UserError, match=rf"own is damaged \(.*{fault}.*\): import the corpus again\.$"):
+        read("own", root)
 
 
 @pytest.mark.parametrize("key", ["name", "sizes", "files"])
