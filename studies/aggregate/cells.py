@@ -223,7 +223,7 @@ def _majority(table: TableSpec, records: Sequence[RunRecord], corpus: CorpusInfo
     tests: list[Mapping[str, Any]] = [record.metrics.get("test", {}) for record in records]
     lines = [_flat(test["majority"]) for test in tests if "majority" in test]
     known = lines[0] if lines else corpus.majority or {}
-    values = {c.metric: c.scale * known[c.metric] if known else None for c in table.columns}
+    values = {c.metric: c.scale * known[c.metric] if c.metric in known else None for c in table.columns}
     reason = "always the commoner answer" + ("" if known else ", known once the corpus is imported")
     return (_reference("Majority class", reason, values),)
 
