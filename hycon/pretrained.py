@@ -1,23 +1,25 @@
 """Pretrained text encoders behind the front-ends `bert` and `xlnet`: found, identified, loaded.
 
 An encoder is a Hugging Face name, a local folder, or "demo": a tiny, randomly initialised model over a small shipped
-vocabulary, for the demo profile and the tests. A run's identity holds the sha256 of config, weights and vocabulary, so
-a folder may move. Where a name stands for a folder of this machine, $BENCH_ENCODERS (JSON, name -> folder) says which.
+vocabulary, for the demo profile and the tests. A run's identity holds the sha256 of all that is loaded
+(hycon.encoder_files), so a folder may move; it is checked again where tokenizer and weights are loaded. Where a name or
+a sha256 stands for a folder of this machine, $BENCH_ENCODERS (JSON, name or sha256 -> folder) says which.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hycon.encoder_files import HUB, RULE, check_folder, config_of, digest, weights
 from hycon.errors import UserError
-from hycon.files import sha256_file
 from hycon.offline import offline
 
 if TYPE_CHECKING:
@@ -27,33 +29,42 @@ if TYPE_CHECKING:
 
 DEFAULT = {"bert": "bert-base-uncased", "xlnet": "xlnet-base-cased"}  # sec. 4.4(2), [12], [13]
 DEMO = "demo"
-FILES = (
-    "config.json",
-    "*.safetensors",
-    "*.bin",
-    "vocab.txt",
-    "spiece.model",
-    "tokenizer.json",
-    "tokenizer_config.json",
-)
+ENCODERS = "BENCH_ENCODERS"
+HEADS = ("pooler.",)  # what a checkpoint may lack: it begins random then, as a task's head does
+ATTENTION = {"bert": "sdpa", "xlnet": "eager"}  # transformers' own choice; a config.json could ask for other kernels
 
 
 def register(name: str, folder: str | Path) -> None:
-    """Let `name` stand for `folder`, in this process and those that it starts."""
-    known = json.loads(os.environ.get("BENCH_ENCODERS", "{}"))
-    os.environ["BENCH_ENCODERS"] = json.dumps({**known, name: str(Path(folder).resolve())})
+    """Let `name`, or a sha256, stand for `folder`, in this process and those that it starts."""
+    os.environ[ENCODERS] = json.dumps({**_registered(), name: str(Path(folder).resolve())})
+
+
+def _registered() -> dict[str, str]:
+    try:
+        known = json.loads(os.environ.get(ENCODERS) or "{}")
+    except ValueError:
+        known = None
+    if not isinstance(known, dict) or not all(isinstance(folder, str) for folder in known.values()):
+        raise UserError(f"${ENCODERS} is not JSON of the form {{name: folder}}: correct or unset it.")
+    return known
 
 
 def identify(kind: str, name: str) -> dict[str, str]:
-    """{"name", "sha256"} of an encoder; a folder is known by its last path component from then on."""
+    """{"name", "sha256", "rule"} of an encoder, which is fetched from the Hugging Face hub if need be and not offline.
+
+    A folder is known by its last path component from then on. The demo's encoder has no rule.
+    """
     if name == DEMO:
         text = json.dumps([kind, _demo_sizes(kind), list(demo_vocabulary())])
         return {"name": DEMO, "sha256": hashlib.sha256(text.encode()).hexdigest()}
-    path = Path(name).expanduser()
-    if path.is_dir():
-        name = short_name(path)
-        register(name, path)
-    return {"name": name, "sha256": _digest(locate(kind, name))}
+    folder = Path(_registered().get(name, name)).expanduser()
+    short = short_name(name)
+    if not folder.is_dir():
+        folder = _from_hub(kind, name, offline())
+    check_folder(kind, folder)
+    sha256 = digest(folder)
+    register(sha256, folder)
+    return {"name": short, "sha256": sha256, "rule": RULE}
 
 
 def short_name(name: str | Path) -> str:
@@ -65,40 +76,72 @@ def short_name(name: str | Path) -> str:
     return path.parent.name if path.name in ("model", "snapshot", "pytorch") else path.name
 
 
-@functools.lru_cache
-def _digest(folder: Path) -> str:
-    files = sorted({p for pattern in FILES for p in folder.glob(pattern)})
-    text = json.dumps([[p.name, sha256_file(p)] for p in files])
-    return hashlib.sha256(text.encode()).hexdigest()
+def locate(kind: str, encoder: dict[str, str]) -> Path:
+    """The folder on this machine of an encoder that was identified. No network is used.
+
+    Raises UserError where no folder that its sha256 or its name leads to has that sha256.
+    """
+    name, wanted, reason = encoder.get("name", ""), encoder.get("sha256", ""), "it is not here"
+    for folder in _folders(kind, name, wanted):
+        try:
+            check_folder(kind, folder)
+            if digest(folder, encoder.get("rule")) == wanted:
+                return folder
+            reason = f"{folder} holds another one: it was changed, or only has the same name"
+        except UserError as error:
+            reason = str(error).rstrip(".")
+    raise UserError(
+        f"There is no text encoder {name!r} with sha256 {wanted[:12]} on this machine ({reason}); give its folder with "
+        f"--encoder {kind}=FOLDER, or in ${ENCODERS}."
+    )
 
 
-def locate(kind: str, name: str) -> Path:
-    """The local folder of an encoder; fetched from the Hugging Face hub if need be and if not offline."""
-    known = json.loads(os.environ.get("BENCH_ENCODERS", "{}"))
-    folder = Path(known.get(name, name)).expanduser()
-    if not folder.is_dir():
-        folder = _from_hub(kind, name)
-    config = folder / "config.json"
-    if not config.exists():
-        raise UserError(f"{folder} is no Hugging Face model folder: it has no config.json.")
-    found = json.loads(config.read_text()).get("model_type")
-    if found != kind:
-        raise UserError(f"{name} is a {found!r} model, but the front-end is {kind}: give a {kind} model.")
-    return folder
+def missing_because(kind: str, encoder: dict[str, str]) -> str | None:
+    """Why an encoder that was identified is not on this machine; None: it is."""
+    if encoder.get("name") == DEMO:
+        same = identify(kind, DEMO)["sha256"] == encoder.get("sha256")
+        return None if same else "the demo's encoder is another one in this version of the suite"
+    try:
+        locate(kind, encoder)
+    except UserError as error:
+        return str(error).rstrip(".")
+    return None
 
 
-def _from_hub(kind: str, name: str) -> Path:
+def _folders(kind: str, name: str, sha256: str) -> Iterator[Path]:
+    known = _registered()
+    for folder in (known.get(sha256), known.get(name), name):
+        if folder and (path := Path(folder).expanduser()).is_dir():
+            yield path
+    with contextlib.suppress(UserError):
+        yield _from_hub(kind, name, local=True)
+
+
+def _from_hub(kind: str, name: str, local: bool) -> Path:
+    """The folder of a model in the Hugging Face cache; with local=False it is fetched first."""
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(
-            snapshot_download(name, allow_patterns=list(FILES), ignore_patterns=["*/*"], local_files_only=offline())
-        )
+        return Path(snapshot_download(name, allow_patterns=list(HUB), ignore_patterns=["*/*"], local_files_only=local))
     except Exception as error:  # the hub raises a dozen types, from validation to sockets
         raise UserError(
             f"The text encoder {name!r} is neither a folder nor in the local Hugging Face cache nor reachable "
             f"({type(error).__name__}); download it once, or give a folder: --encoder {kind}=FOLDER."
         ) from error
+
+
+@contextlib.contextmanager
+def _reading(kind: str, encoder: dict[str, str]) -> Iterator[Path]:
+    """The encoder's folder, to load from. Raises UserError where it was overwritten meanwhile, or cannot be loaded."""
+    folder = locate(kind, encoder)
+    try:
+        yield folder
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # transformers, tokenizers and safetensors raise a dozen types
+        raise UserError(f"The text encoder in {folder} cannot be loaded ({type(error).__name__}: {error}).") from error
+    if digest(folder, encoder.get("rule")) != encoder["sha256"]:
+        raise UserError(f"The text encoder in {folder} was overwritten while it was loaded.")
 
 
 def modules(kinds: Collection[str]) -> list[str]:
@@ -118,10 +161,24 @@ def load_model(kind: str, encoder: dict[str, str] | None, pooler: bool = False) 
             return BertModel(BertConfig(**sizes), add_pooling_layer=pooler)
         base = {"vocab_size": 32000, "d_model": 768, "n_layer": 12, "n_head": 12, "d_inner": 3072}
         return XLNetModel(XLNetConfig(**(sizes or base)))
-    folder = locate(kind, encoder["name"])
-    if kind == "bert":
-        return BertModel.from_pretrained(folder, add_pooling_layer=pooler)
-    return XLNetModel.from_pretrained(folder)
+    options: dict[str, Any] = {"add_pooling_layer": pooler} if kind == "bert" else {}
+    with _reading(kind, encoder) as folder:
+        architecture: Any = {"bert": BertModel, "xlnet": XLNetModel}[kind]
+        model, found = architecture.from_pretrained(
+            folder,
+            output_loading_info=True,
+            local_files_only=True,
+            use_safetensors=".safetensors" in weights(folder)[0],
+            attn_implementation=ATTENTION[kind],
+            **options,
+        )
+        missing = sorted(key for key in found["missing_keys"] if not key.startswith(HEADS))
+        if missing:
+            raise UserError(
+                f"The weights in {folder} lack {len(missing)} of the model's tensors, such as {missing[0]}: they are "
+                f"not those of a {kind} model as transformers writes it."
+            )
+    return model
 
 
 def hidden_size(kind: str, encoder: dict[str, str] | None) -> int:
@@ -129,8 +186,18 @@ def hidden_size(kind: str, encoder: dict[str, str] | None) -> int:
         return 768
     if encoder["name"] == DEMO:
         return int(_demo_sizes(kind)["hidden_size" if kind == "bert" else "d_model"])
-    config = json.loads((locate(kind, encoder["name"]) / "config.json").read_text())
-    return int(config.get("hidden_size") or config["d_model"])
+    with _reading(kind, encoder) as folder:
+        config = config_of(folder)
+        return int(config.get("hidden_size") or config["d_model"])
+
+
+def positions(kind: str, encoder: dict[str, str]) -> int | None:
+    """How many steps of a sentence BERT has positions for; None: any number, since XLNet's are relative."""
+    if kind == "xlnet":
+        return None
+    config = {} if encoder["name"] == DEMO else config_of(locate(kind, encoder))
+    found = config.get("max_position_embeddings", 512)  # the default of transformers' BertConfig
+    return found if isinstance(found, int) else 512
 
 
 def load_tokenizer(kind: str, encoder: dict[str, str]) -> WordPieces:
@@ -147,7 +214,11 @@ def load_tokenizer(kind: str, encoder: dict[str, str]) -> WordPieces:
         )
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(locate(kind, encoder["name"]))
+    with _reading(kind, encoder) as folder:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        special = (tokenizer.unk_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id)
+        if None in special or len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+            raise UserError(f"The tokenizer in {folder} has no vocabulary, or lacks [UNK], [CLS], [SEP] or [PAD].")
 
     def pieces(words: Sequence[str]) -> list[list[int]]:
         ids = tokenizer(list(words), add_special_tokens=False)["input_ids"] if words else []

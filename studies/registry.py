@@ -118,9 +118,11 @@ def _check_range(key: str, value: Any, default: Any) -> None:
         raise UserError(f"Option {key} is {value!r}; expected at least {min(1, default)}.")
 
 
-def unserved_because(name: str, text: str, corpus: Corpus) -> str | None:
-    """Why the corpus cannot serve the front-end, or not word by word as the model needs it: "has no words, ..."."""
+def unserved_because(name: str, text: str, corpus: Corpus, encoder: dict[str, str] | None = None) -> str | None:
+    """Why the corpus cannot serve the front-end or the metrics, or not word by word as the model needs it: "has no
+    words, ..."."""
     from hycon.data.prepare import serves
+    from hycon.pretrained import positions
 
     try:
         aligned = serves(corpus, text)
@@ -128,6 +130,12 @@ def unserved_because(name: str, text: str, corpus: Corpus) -> str | None:
         return str(error).removeprefix(f"Corpus {corpus.name!r} ").rstrip(".")
     if not aligned and getattr(model_module(name), "NEEDS_ALIGNED", False):
         return f"is not word-aligned with text={text}, as some models need it"
+    steps, most = corpus.manifest.lengths["text"], positions(text, encoder) if encoder else None
+    if most is not None and steps > most:
+        return f"pads sentences to {steps} steps, and the text encoder has positions for {most}"
+    for split in ("valid", "test"):
+        if corpus.manifest.task == "sentiment" and not corpus.splits[split].label.any():
+            return f"has no label other than 0 in its {split} split, and most metrics leave those out"
     return None
 
 

@@ -68,11 +68,17 @@ SENTIMENT = (
     Column("mae", "MAE", 1, 3, False),
     Column("corr", "Corr", 1, 3, True),
 )
-EMOTION = tuple(
-    Column(f"{emotion}_{metric}", f"{emotion.capitalize()} {heading}", 100, 1, True)
-    for emotion in ("happy", "sad", "angry", "neutral", "average")
-    for metric, heading in (("acc", "Acc"), ("f1", "F1"))
-)
+
+
+def emotion_columns(emotions: Sequence[str]) -> tuple[Column, ...]:
+    return tuple(
+        Column(f"{emotion}_{metric}", f"{emotion.capitalize()} {heading}", 100, 1, True)
+        for emotion in (*emotions, "average")
+        for metric, heading in (("acc", "Acc"), ("f1", "F1"))
+    )
+
+
+EMOTION = emotion_columns(("happy", "sad", "angry", "neutral"))
 COST = (  # the last three are ours: the paper has one number of them, 0.770 s for HyCon-v2's test split (sec. 4.5.8)
     Column("parameters", "Parameters", 1, 0, False),
     Column("train_seconds", "Training [s]", 1, 0, False),
@@ -236,6 +242,14 @@ def studies_of(rows: Sequence[Row], studies: int) -> tuple[Row, ...]:
 def searched_row(row: Row) -> str:
     """The name that the rows of `studies_of` have in common."""
     return row.name.removesuffix(f" (study {row.study + 1})")
+
+
+def for_emotions(table: TableSpec, emotions: Sequence[str] | None) -> TableSpec:
+    """The table with columns for a corpus's own emotions; as it is where they are its columns' in any order."""
+    columns = emotion_columns(emotions or ())
+    if not emotions or table.task != "emotion" or set(columns) == set(table.columns):
+        return table
+    return replace(table, columns=columns)
 
 
 def with_studies(table: TableSpec, studies: int) -> TableSpec:

@@ -8,7 +8,7 @@ import pytest
 
 from hycon.errors import UserError
 from hycon.offline import go_offline, offline
-from hycon.pretrained import locate
+from hycon.pretrained import identify, locate
 
 # Loaded by every Python process, workers and their server included: a connection, or a look-up of a name, is noted.
 BLOCKED = """
@@ -68,8 +68,15 @@ def test_an_encoder_that_is_not_here_is_one_sentence(restored):
     restored.setattr(huggingface_hub, "snapshot_download", snapshot)
     restored.setenv("BENCH_OFFLINE", "1")
     with pytest.raises(UserError, match="no/such-model"):
-        locate("bert", "no/such-model")
+        identify("bert", "no/such-model")
     assert seen["local_files_only"] is True
+    restored.setenv("BENCH_OFFLINE", "0")
+    with pytest.raises(UserError, match="no/such-model"):
+        locate("bert", {"name": "no/such-model", "sha256": "0" * 64})  # for a run: never fetched
+    assert seen["local_files_only"] is True
+    with pytest.raises(UserError, match="no/such-model"):
+        identify("bert", "no/such-model")
+    assert seen["local_files_only"] is False
 
 
 def test_no_download(restored, tmp_path):

@@ -6,17 +6,24 @@ A corpus is a folder `<root>/<name>/` with
     corpus.safetensors   every split's arrays, ragged: the rows of all utterances one after the other, and offsets
     vectors.safetensors  (optional) word vectors of the corpus's own vocabulary, from a GloVe text file
 
+`Manifest.sha256` is the identity of the data and part of every run's id. Since version 2 of the format it covers the
+files and what of the manifest can move a number or the name of one. Corpora of version 1 keep the identity that they
+had, which covers the files alone; to be imported again makes them version 2.
+
 No file holds anything executable.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
 import json
 import logging
 import os
 import re
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,13 +31,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from hycon.errors import UserError, nearest
-from hycon.files import sha256_file
+from hycon.files import abandoned, sha256_file
 
 log = logging.getLogger(__name__)
 
 MODALITIES = ("text", "audio", "vision")
 SPLITS = ("train", "valid", "test")
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # of corpora that are written now
 
 # The paper's splits and feature sizes (sections 4.1 and 4.4(2)); IEMOCAP's split sizes are not printed.
 PAPER: dict[str, dict[str, Any]] = {
@@ -38,8 +45,11 @@ PAPER: dict[str, dict[str, Any]] = {
     "mosei": {"sizes": (16265, 1869, 4643), "text": (768, 300), "audio": (74,), "vision": (35,)},
     "iemocap": {"sizes": None, "text": (300,), "audio": (74,), "vision": (35,)},
 }
+REST = 60.0  # seconds after which another machine's import no longer stands between its two renames; chosen here
+AVERAGE = "average"  # what records call the mean over the emotions
+IDENTITY = ("files", "lengths", "aligned", "emotions", "task", "own_glove")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-Count = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Task = Annotated[str, msgspec.Meta(pattern=r"\A(sentiment|emotion)\Z")]
 Alignment = Literal["word", "step", "none"]
 
@@ -64,13 +74,22 @@ class Manifest:
     # sentiment corpora: protocol -> metric -> what hycon.metrics.constant_metrics has; absent in older manifests
     constant: dict[str, dict[str, float]] | None = None
     synthetic: bool = False
-    version: int = FORMAT_VERSION
+    version: int = 1  # that of manifests without one; corpora that are written have FORMAT_VERSION
 
     @property
     def sha256(self) -> str:
-        """Identity of the data, independent of where it lies and of what it was called."""
-        text = json.dumps(self.files, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        """Identity of the data, independent of where it lies and of what it was called.
+
+        Of the files, the nominal lengths, the alignment, the emotions in their order, the task, and whether the text
+        vectors count as GloVe's; in version 1 of the files alone.
+        """
+        identity = {key: getattr(self, key) for key in IDENTITY} if self.version > 1 else self.files
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def files_sha256(self) -> str:
+        """What the identity of the same files was in version 1."""
+        return dataclasses.replace(self, version=1).sha256
 
     @property
     def own_glove(self) -> bool:
@@ -99,6 +118,8 @@ def corpus_folder(name: str, root: str | os.PathLike | None = None) -> Path:
 
 def corpus_names(root: str | os.PathLike | None = None) -> list[str]:
     """Folders with a manifest, damaged or not; without what a killed import left behind (".mosi.k3x9")."""
+    with contextlib.suppress(OSError):
+        restore(data_root(root))
     return sorted(p.parent.name for p in data_root(root).glob("*/manifest.json") if NAME.fullmatch(p.parent.name))
 
 
@@ -113,6 +134,22 @@ def list_corpora(root: str | os.PathLike | None = None) -> list[Manifest]:
     return found
 
 
+def restore(root: Path) -> None:
+    """Put back what an import had moved out of the way, to `.NAME.*/old`, when it was killed. Raises OSError.
+
+    An import that lives leaves its corpus without a folder for an instant only, so another machine's is put back after
+    REST seconds.
+    """
+    for old in root.glob(".*/old"):
+        name, beside = old.parent.name.split(".")[1], old.parent
+        if not NAME.fullmatch(name) or (root / name).exists() or not (old / "manifest.json").is_file():
+            continue
+        with contextlib.suppress(FileNotFoundError):  # another process was quicker
+            if abandoned(beside) or time.time() - beside.stat().st_mtime > REST:
+                os.rename(old, root / name)
+                beside.rmdir()
+
+
 def named_after(name: str, corpora: Iterable[str]) -> str | None:
     """The one of `corpora` that `name` is or begins with: mosi for "mosi" and "mosi_resampled", none for "mosix"."""
     return next((c for c in corpora if name == c or name.startswith((f"{c}_", f"{c}-"))), None)
@@ -121,6 +158,9 @@ def named_after(name: str, corpora: Iterable[str]) -> str | None:
 def read_manifest(name: str, root: str | os.PathLike | None = None) -> Manifest:
     """The manifest of corpus `name`. Raises UserError where there is none, or it is damaged or of a newer version."""
     path = corpus_folder(name, root) / "manifest.json"
+    if not path.exists():
+        with contextlib.suppress(OSError):
+            restore(data_root(root))
     if not path.exists():
         names = corpus_names(root)
         hint = f"nearest: {nearest(name, names)}" if names else "none is imported yet; see `bench data import --help`"
@@ -132,7 +172,24 @@ def read_manifest(name: str, root: str | os.PathLike | None = None) -> Manifest:
 
 
 class _Version(msgspec.Struct):
-    version: int = FORMAT_VERSION
+    version: int = 1
+
+
+class _Source(msgspec.Struct):
+    """The keys of `Manifest.source` that are read; there may be others."""
+
+    file: str | None = None
+    format: str | None = None
+    sha256: str | None = None
+
+
+class _Vectors(msgspec.Struct):
+    """Those of `Manifest.vectors`."""
+
+    file: str | None = None
+    dim: Count | None = None
+    types: dict[str, Count] = {}
+    tokens: dict[str, Count] = {}
 
 
 def decode_manifest(content: bytes, where: str) -> Manifest:
@@ -145,6 +202,8 @@ def decode_manifest(content: bytes, where: str) -> Manifest:
     if version > FORMAT_VERSION:
         raise UserError(f"{where} was written by a newer version of this suite (format {version}): upgrade.")
     manifest = msgspec.json.decode(content, type=Manifest)
+    msgspec.convert(manifest.source, _Source)
+    msgspec.convert(manifest.vectors or {}, _Vectors)
     if not NAME.fullmatch(manifest.name):
         raise ValueError(f"its name is {manifest.name!r}")
     for split, counts in (manifest.positives or {}).items():
@@ -157,7 +216,20 @@ def check_files(folder: Path, manifest: Manifest) -> None:
     """Raises UserError where a file beside the manifest is missing or not the one that was imported."""
     for file, digest in manifest.files.items():
         path = folder / file
-        if Path(file).name != file or not path.is_file():
+        try:
+            found = sha256_file(path) if Path(file).name == file and path.is_file() else None
+        except OSError as error:
+            raise UserError(f"Cannot read {path}: {error.strerror or error}.") from error
+        if found is None:
             raise UserError(f"{path} is missing: import the corpus again.")
-        if sha256_file(path) != digest:
+        if found != digest:
             raise UserError(f"{path} does not have the sha256 of its manifest: it was changed; import it again.")
+
+
+def check_emotions(emotions: Sequence[str], where: str) -> None:
+    """Raises UserError where names are empty, occur twice, or are that of the mean over all emotions."""
+    for name in emotions:
+        if not name.strip() or emotions.count(name) > 1:
+            raise UserError(f"{where}: the emotion {name!r} has no name of its own; expected one for each.")
+    if AVERAGE in emotions:
+        raise UserError(f"{where}: an emotion cannot be called {AVERAGE!r}, the name of the mean over all emotions.")

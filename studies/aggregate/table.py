@@ -15,7 +15,7 @@ from studies.registry import MODELS
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
 from studies.store.study import Study, load_studies
-from studies.tables import WINNER, Row, TableSpec
+from studies.tables import WINNER, Row, TableSpec, for_emotions
 
 
 def table_result(
@@ -34,6 +34,7 @@ def table_result(
     names the runs and what they differ in.
     """
     manifest = manifest or manifest_of(view.corpus_of(table), view.data, store.root)
+    table = for_emotions(table, manifest.emotions)
     shown = table if rows is None else dataclasses.replace(table, rows=tuple(rows))
     known = load_studies(store) if studies is None else studies
     found = studies_of(shown, view, known, manifest)

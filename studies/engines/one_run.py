@@ -56,7 +56,7 @@ def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tup
     training = Training(**spec.training)
     tokenizer = load_tokenizer(spec.text, spec.encoder) if spec.encoder else None
     batches = prepare(corpus, spec.text, tokenizer=tokenizer, scale=training.scale, device=device)
-    if reason := unserved_because(spec.model, spec.text, corpus):
+    if reason := unserved_because(spec.model, spec.text, corpus, spec.encoder):
         raise UserError(f"Corpus {spec.corpus!r} {reason}.")
     width = hidden_size(spec.text, spec.encoder) if spec.encoder else batches["train"].text.rows.shape[1]
     dims = {"text": width, **{m: getattr(batches["train"], m).rows.shape[1] for m in ("audio", "vision")}}

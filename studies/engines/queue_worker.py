@@ -167,7 +167,8 @@ class Pull:
             return f"it is for {entry.spec.device}"
         if self.execute != EXECUTE:
             return None
-        return missing_corpus(entry.spec.corpus, entry.spec.data, self.data_root or entry.data_root)
+        spec = entry.spec
+        return missing_corpus(spec.corpus, spec.data, self.data_root or entry.data_root) or missing_encoder(spec)
 
     def _fits(self, spec: RunSpec) -> bool:
         """Whether it will, as far as is known, end within this worker's time."""
@@ -239,6 +240,15 @@ def missing_corpus(name: str, data: str, root: str) -> str | None:
     except UserError:
         return f"corpus {name!r} is not in {root}"
     return None if manifest.sha256 == data else f"corpus {name!r} in {root} holds other data"
+
+
+def missing_encoder(spec: RunSpec) -> str | None:
+    """Why runs with this run's encoder cannot be done here, or None. By its sha256; nothing is fetched."""
+    if not spec.encoder:
+        return None
+    from hycon.pretrained import missing_because
+
+    return missing_because(spec.text, spec.encoder)
 
 
 @contextmanager

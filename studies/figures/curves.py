@@ -8,7 +8,7 @@ has a panel of its own.
 from __future__ import annotations
 
 from studies.aggregate.cells import RowResult
-from studies.figures.drawing import BLACK, BLUE, ORANGE, WIDTH, Drawing, Source, canvas, listed, wrapped
+from studies.figures.drawing import BLACK, BLUE, ORANGE, PLAIN, WIDTH, Drawing, Source, canvas, listed, wrapped
 
 ACROSS = 5  # pairs of panels in a line
 
@@ -60,7 +60,7 @@ def _picture(rows: list[RowResult]):
         line, column = divmod(i, across)
         above, below = axes[2 * line][column], axes[2 * line + 1][column]
         _panels(above, below, row)
-        above.set_title(wrapped(row.row.name, 0.8 * WIDTH / across))
+        above.set_title(wrapped(row.row.name, 0.8 * WIDTH / across), **PLAIN)
         if column == 0:
             above.set_ylabel("train")
             below.set_ylabel("validation")

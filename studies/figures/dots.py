@@ -8,7 +8,7 @@ from typing import Any
 
 from studies.aggregate.caption import DAGGER
 from studies.aggregate.cells import Entry, RowResult
-from studies.figures.drawing import BLACK, BLUE, GREY, ORANGE, Drawing, Source, canvas
+from studies.figures.drawing import BLACK, BLUE, GREY, ORANGE, PLAIN, Drawing, Source, canvas
 from studies.tables import Column
 
 ACROSS = 5  # metrics side by side
@@ -93,11 +93,11 @@ def _picture(rows: list[RowResult], columns: list[Column]):
     for i, column in enumerate(columns):
         axis = axes.flat[i]
         _panel(axis, rows, column)
-        axis.set_title(column.heading + ("" if column.higher_is_better else f" {LOWER}"))
+        axis.set_title(column.heading + ("" if column.higher_is_better else f" {LOWER}"), **PLAIN)
     axes.flat[0].set_ylim(len(rows) - 0.5, -0.5)
     quoted = [any(e.paper and e.paper.quoted for e in row.cells.values()) for row in rows]
     names = [row.row.name + (f" {DAGGER}" if told else "") for row, told in zip(rows, quoted, strict=True)]
-    axes.flat[0].set_yticks(range(len(rows)), names)
+    axes.flat[0].set_yticks(range(len(rows)), names, **PLAIN)
     picture.legend(handles=_legend(axes.flat[0], rows), loc="outside lower center", ncols=4)
     return picture
 

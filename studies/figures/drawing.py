@@ -29,6 +29,7 @@ DPI = 200  # of a PNG: chosen here, sharp in print at the figure's own width
 WIDTH = 7.16  # inches: both columns of an IEEE page
 # Colours of Okabe and Ito, told apart by colour-blind readers and by their grey; marks differ too.
 BLUE, ORANGE, GREY, BLACK = "#0072B2", "#D55E00", "#8A8A8A", "#222222"
+PLAIN: Any = {"parse_math": False}  # for words of others (notes, names of rows and emotions): a $ is no formula
 STYLE: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica", "sans-serif"],
@@ -121,7 +122,7 @@ def stamp(picture: matplotlib.figure.Figure, said: str) -> None:
     """Write above the picture that its data is synthetic or not the paper's: it may be shown without its caption."""
     if said:
         lines = textwrap.fill(said, int(WIDTH / 0.05), break_on_hyphens=False)  # 6-point letters are that wide
-        picture.suptitle(lines, x=0.005, ha="left", fontsize=6, color=ORANGE)
+        picture.suptitle(lines, x=0.005, ha="left", fontsize=6, color=ORANGE, **PLAIN)
 
 
 def encode(picture: matplotlib.figure.Figure, format: str, name: str, title: str, alt: str) -> bytes:

@@ -18,7 +18,7 @@ import numpy as np
 from hycon.errors import UserError
 from studies.aggregate.cells import RowResult
 from studies.document.words import mean_sd
-from studies.figures.drawing import GREY, WIDTH, Drawing, Source, canvas, listed, wrapped
+from studies.figures.drawing import GREY, PLAIN, WIDTH, Drawing, Source, canvas, listed, wrapped
 from studies.figures.separation import (
     NEIGHBOURS,
     Separation,
@@ -135,7 +135,7 @@ def _picture(runs: dict[str, list[Run]], shown: dict[str, list[Run]]):
         for j, run in enumerate(of_row):
             axis = axes[i][j] if several > 1 else flat[i]
             _panel(axis, run, 0.5 if several > 1 else 1.0)
-            axis.set_title(_heading(run, runs[name], side, several > 1))
+            axis.set_title(_heading(run, runs[name], side, several > 1), **PLAIN)
             used |= set(np.unique(run.classes).tolist())
     handles = [
         flat[0].scatter([], [], marker=mark, c=colour, s=14, linewidths=0.8, label=name)

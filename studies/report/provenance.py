@@ -65,7 +65,7 @@ def _data(scope: Scope) -> tuple[Block, ...]:
     warning = (Notice(f"Some runs are on earlier contents than the manifest's: {', '.join(older)}."),) if older else ()
     grid = Grid(
         "corpus-list",
-        "Corpora of the runs. Checksum: sha256 over the corpus's files, part of every run's identity.",
+        "Corpora of the runs. Checksum: the sha256 that identifies the corpus, part of every run's identity.",
         (
             *headings("Corpus", "Utterances (train, valid, test)", "Feature sizes", "Aligned"),
             *numbers("Non-finite values set to 0"),
@@ -100,7 +100,7 @@ def _encoders(records: Iterable[RunRecord]) -> list[Block]:
         return []
     grid = Grid(
         "encoder-list",
-        "Pretrained text encoders behind the BERT and XLNet rows; the checksum covers configuration and weights.",
+        "Pretrained text encoders behind the BERT and XLNet rows; the checksum covers all that is loaded.",
         (*headings("Encoder", "Front-end"), *numbers("Runs"), *wide("Checksum")),
         tuple((name, text, str(n), sha) for (text, name, sha), n in sorted(found.items())),
     )

@@ -103,7 +103,7 @@ def check_rows(rows: Sequence[Row], setting: Setting, data: str | os.PathLike | 
     dims = {m: manifest.dims[m] for m in ("audio", "vision")}
     unserved: dict[str, list[str]] = {}  # reason -> rows
     for row in built(rows):
-        if corpus and (reason := unserved_because(row.model, row.text, corpus)):
+        if corpus and (reason := unserved_because(row.model, row.text, corpus, setting.encoders.get(row.text))):
             unserved.setdefault(reason, []).append(row.name)
     if unserved:
         why = "; ".join(f"{reason} ({', '.join(names)})" for reason, names in unserved.items())

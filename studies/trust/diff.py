@@ -95,6 +95,7 @@ def diff(
         first, second = (table_result(spec, store, shown, rows=rows, manifest=manifest) for store in (a, b))
         pairs = [(x, y) for x, y in zip(first.rows, second.rows, strict=False) if x.records or y.records]
         if pairs:
+            spec = dataclasses.replace(spec, columns=first.table.columns)  # the corpus's own emotions
             lines = [_row(a, b, x, y, spec.columns, view.protocol) for x, y in pairs]
             found.append(TableDiff(spec, manifest.name, first.corpus.synthetic, tuple(_adjusted(lines))))
     if not found:

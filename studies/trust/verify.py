@@ -28,6 +28,11 @@ from studies.registry import MODELS, literal
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
 
+IMPORTED_AGAIN = (
+    "the corpus has the same files, but was imported anew since: nominal lengths, alignment and emotions were in no "
+    "checksum then, and may differ"
+)
+
 
 @dataclass(frozen=True)
 class Verification:
@@ -90,7 +95,11 @@ def verify(
     for record in records:
         check_repeatable(record, data=data, encoders=encoders or {})
     kind = device.partition(":")[0] if device else None
-    specs = {record.id: dataclasses.replace(record.spec, device=kind or record.spec.device) for record in records}
+    held = {record.spec.corpus: read_manifest(record.spec.corpus, data).sha256 for record in records}
+    specs = {
+        record.id: dataclasses.replace(record.spec, device=kind or record.spec.device, data=held[record.spec.corpus])
+        for record in records
+    }
     devices = (device,) if device else tuple({spec.device for spec in specs.values()})
     try:
         check_devices(devices)
@@ -127,7 +136,8 @@ def check_repeatable(record: RunRecord, *, data: str | os.PathLike | None, encod
     suite = RunSpec.__dataclass_fields__["suite"].default
     if suite != spec.suite:
         raise UserError(f"Run {record.id} is of version {spec.suite} of the suite; this code has {suite}.")
-    if read_manifest(spec.corpus, data).sha256 != spec.data:
+    manifest = read_manifest(spec.corpus, data)
+    if spec.data not in (manifest.sha256, manifest.files_sha256):
         raise UserError(
             f"Corpus {spec.corpus!r} is not the one that run {record.id} was made with: its data has changed."
         )
@@ -136,17 +146,18 @@ def check_repeatable(record: RunRecord, *, data: str | os.PathLike | None, encod
 
 
 def _check_encoder(record: RunRecord, given: str | None) -> None:
-    from hycon.pretrained import identify, register
+    """By the rule of checksums that the record's own was made by; a Hugging Face name is fetched if need be."""
+    from hycon.pretrained import identify, missing_because, register
 
-    expected = record.spec.encoder or {}
-    found = identify(record.spec.text, given or expected["name"])
-    if found["sha256"] != expected["sha256"]:
+    kind, expected = record.spec.text, record.spec.encoder or {}
+    found = identify(kind, given or expected.get("name", ""))
+    if given and Path(given).expanduser().is_dir():
+        register(expected.get("sha256", ""), Path(given).expanduser())
+    if missing_because(kind, expected):
         raise UserError(
             f"The text encoder {found['name']!r} is not the one that run {record.id} was made with "
-            f"({expected['name']!r} with sha256 {expected['sha256'][:12]}): give it with --encoder."
+            f"({expected.get('name')!r} with sha256 {expected.get('sha256', '')[:12]}): give it with --encoder."
         )
-    if given and Path(given).expanduser().is_dir():
-        register(expected["name"], Path(given).expanduser())
 
 
 def _kept(store: RunStore, record: RunRecord) -> dict[str, np.ndarray] | None:
@@ -172,6 +183,8 @@ def _outcome(
         same = before.predictions is not None and before.predictions == now.predictions
         found = "their sha256 is the same" if same else "weights and metrics are compared, predictions are not"
         notes.append(f"the run's predictions are not kept here: {found}")
+    if spec.data != before.spec.data:
+        notes.append(IMPORTED_AGAIN)
     findings += _numbers(before, now)
     elsewhere = tuple(_environment(before, now))
     if findings and not elsewhere:

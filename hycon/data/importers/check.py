@@ -8,13 +8,18 @@ from typing import Any
 import numpy as np
 
 from hycon.data.corpus import read_arrays, strings_of
-from hycon.data.manifest import MODALITIES, PAPER, SPLITS, Manifest, corpus_folder, named_after, read_manifest
+from hycon.data.manifest import MODALITIES, PAPER, SPLITS, Manifest, corpus_folder, named_after
+from hycon.errors import UserError
 
 CLASSES = tuple(range(-3, 4))
 PERCENTILES = (5, 50, 95, 100)
 ALIGNMENT = {
     "word": "Aligned: one audio and one vision row per word.",
     "step": "Aligned: text vectors, audio and vision have equal lengths.",
+}
+IDENTITIES = {
+    True: "of its files, nominal lengths, alignment, task and emotions",
+    False: "of its files alone, an earlier rule: import it again to have nominal lengths and emotions in it as well",
 }
 
 
@@ -25,8 +30,14 @@ def check(name: str, root: str | os.PathLike | None = None) -> dict[str, Any]:
     metric), and how many are exactly zero; for emotions, how many utterances have each.  "paper": the corpus of the
     paper that this one is named after (mosi for mosi_resampled), if any.  "differences": sentences.
     """
-    manifest = read_manifest(name, root)
-    arrays = read_arrays(corpus_folder(name, root), manifest)
+    manifest, arrays = read_arrays(name, root)
+    try:
+        return _report(name, manifest, arrays)
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{corpus_folder(name, root)} is damaged ({error}): import the corpus again.") from error
+
+
+def _report(name: str, manifest: Manifest, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     corpus = named_after(name, PAPER)
     report: dict[str, Any] = {
         "name": name,
@@ -38,6 +49,8 @@ def check(name: str, root: str | os.PathLike | None = None) -> dict[str, Any]:
         "dims": dict(manifest.dims),
         "aligned": manifest.aligned,
         "nominal_lengths": dict(manifest.lengths),
+        "sha256": manifest.sha256,
+        "version": manifest.version,
         "labels": {split: _labels(arrays[f"{split}.label"], manifest) for split in SPLITS},
         "nonfinite": manifest.nonfinite,
         "lengths": {split: _lengths(arrays, split) for split in SPLITS},
@@ -121,6 +134,7 @@ def render(report: dict[str, Any]) -> str:
         *_table(["rows per utterance", *(f"{p} %" if p < 100 else "longest" for p in PERCENTILES)], lengths),
         ALIGNMENT.get(report["aligned"], "Not aligned: the modalities have lengths of their own."),
         *_vector_lines(report["vectors"]),
+        f"Identity: {report['sha256']} ({IDENTITIES[report['version'] > 1]}).",
         "",
         f"Beside the paper's {paper['corpus']}:" if paper else "Beside the paper:",
         *(f"  {sentence}" for sentence in differences),

@@ -9,7 +9,6 @@ import dataclasses
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,17 @@ from typing import Any
 import numpy as np
 
 from hycon.data.importers.common import Utterance
-from hycon.data.manifest import MODALITIES, PAPER, SPLITS, Alignment, Manifest, corpus_folder
+from hycon.data.manifest import (
+    FORMAT_VERSION,
+    MODALITIES,
+    PAPER,
+    SPLITS,
+    Alignment,
+    Manifest,
+    check_emotions,
+    corpus_folder,
+    restore,
+)
 from hycon.errors import UserError
 from hycon.files import sha256_file, sweep, temporary
 from hycon.metrics import constant_metrics
@@ -50,6 +59,7 @@ def convert(
     _check_ids(splits, where)
     dims = _check_dims(splits, where)
     _check_paper(name, dims, where)
+    check_emotions(list(emotions or ()), where)
     nonfinite: dict[str, dict[str, int]] = {}
     arrays: dict[str, np.ndarray] = {}
     for split in SPLITS:
@@ -199,6 +209,7 @@ def write_corpus(
 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        restore(folder.parent)  # before what a killed import has left is deleted
         sweep(folder.parent)
         temp = temporary(folder)
         temp.mkdir(mode=0o700)
@@ -226,7 +237,8 @@ def _fill(temp: Path, manifest: Manifest, arrays: Mapping[str, np.ndarray], vect
         manifest = dataclasses.replace(manifest, vectors=dict(description))
     for file, tensors in contents.items():
         save_file(tensors, temp / file)
-    manifest = dataclasses.replace(manifest, files={file: sha256_file(temp / file) for file in contents})
+    files = {file: sha256_file(temp / file) for file in contents}
+    manifest = dataclasses.replace(manifest, files=files, version=FORMAT_VERSION)
     text = json.dumps(dataclasses.asdict(manifest), indent=1, ensure_ascii=False)
     (temp / "manifest.json").write_text(text, encoding="utf-8")
     for path in temp.iterdir():
@@ -247,7 +259,8 @@ def _put(temp: Path, folder: Path) -> None:
     if not folder.exists():
         os.rename(temp, folder)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    old = temporary(folder)  # its name tells whose it is: `restore` puts back what a killed import left in it
+    old.mkdir(mode=0o700)
     try:
         os.rename(folder, old / "old")
         try:

@@ -30,6 +30,10 @@ from hycon.errors import UserError
 
 EPSILON = 1e-3  # seconds; the SDK's 10e-4: a shorter overlap is none
 SILENCE = "sp"
+KIND = "computational sequence (HDF5 with data and metadata)"
+DEEPEST = 4  # groups below each other; a computational sequence has root, data or metadata, video
+LARGER = 200  # times its file's size that a file's data may be; chosen here: gzip makes features 2 to 10 times smaller
+MEMBER = 64  # bytes that each name in a file counts, so that groups within themselves come to an end
 CORPORA = ("mosei", "mosi", "pom")  # those for which the SDK has standard folds
 ROLES = {
     "words": (("words",), ("vector", "glove", "bert")),
@@ -88,12 +92,45 @@ def standard_folds(mmsdk: Any, corpus: str) -> dict[str, str]:
 
 
 def _open(mmsdk: Any, path: Path) -> Any:
+    _check_hdf5(path)
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             return mmsdk.computational_sequence(str(path))
     except Exception as error:  # mmsdk raises None, RuntimeError, KeyError ... for a file that is none of its own
-        kind = "computational sequence (HDF5 with data and metadata)"
-        raise UserError(f"{path.name} is not a readable {kind}.") from error
+        raise UserError(f"{path.name} is not a readable {KIND}.") from error
+
+
+def _check_hdf5(path: Path) -> None:
+    """Raises UserError where a file holds data of other files, links, or more data than can be in it."""
+    import h5py
+
+    most = LARGER * path.stat().st_size
+
+    def declared(group: Any, depth: int, total: int) -> int:
+        """Bytes of all data below `group`, by every name that leads to them."""
+        for name in group:
+            where, link = f"{path.name}: {text_of(name)!r}", group.get(name, getlink=True)
+            if not isinstance(link, h5py.HardLink):
+                raise UserError(f"{where} is a link, which is not followed; expected the data itself.")
+            member = group[name]
+            total += MEMBER
+            if isinstance(member, h5py.Dataset):
+                if member.external or member.is_virtual:
+                    raise UserError(f"{where} takes its data from another file, which is not read.")
+                total += member.size * member.dtype.itemsize if member.shape is not None else 0
+            elif depth == DEEPEST:
+                raise UserError(f"{where} lies deeper than a computational sequence has groups.")
+            elif isinstance(member, h5py.Group):
+                total = declared(member, depth + 1, total)
+            if total > most:
+                raise UserError(f"{path.name} declares over {most} bytes of data, {LARGER} times its size; not read.")
+        return total
+
+    try:
+        with h5py.File(path, "r") as handle:
+            declared(handle, 1, 0)
+    except (OSError, LookupError, ValueError, RuntimeError, TypeError) as error:
+        raise UserError(f"{path.name} is not a readable {KIND} ({error}).") from error
 
 
 def _metadata(sequence: Any, key: str) -> str:

@@ -24,7 +24,7 @@ import numpy as np
 from hycon.data.arrays import BAD_ZIP
 from hycon.data.corpus import read_arrays, strings_of
 from hycon.data.importers.convert import write_corpus
-from hycon.data.manifest import SPLITS, Manifest, corpus_folder, read_manifest
+from hycon.data.manifest import SPLITS, Manifest, corpus_folder
 from hycon.errors import UserError
 from hycon.files import sha256_file
 
@@ -65,12 +65,11 @@ def read_vectors(
 
 def attach_vectors(name: str, file: str | os.PathLike, root: str | os.PathLike | None = None) -> Manifest:
     """Give the imported corpus `name` word vectors from `file`, in place of any it had. Atomic; its sha256 changes."""
-    manifest, folder = read_manifest(name, root), corpus_folder(name, root)
-    arrays = read_arrays(folder, manifest)
+    manifest, arrays = read_arrays(name, root)
     words = Counter(w for split in SPLITS for ws in strings_of(arrays, split).get("words") or () for w in ws)
     if not words:
         raise UserError(f"Corpus {name!r} has no words, so there is nothing to look up in {Path(file).name}.")
-    return write_corpus(folder, manifest, arrays, read_vectors(file, words))
+    return write_corpus(corpus_folder(name, root), manifest, arrays, read_vectors(file, words))
 
 
 def _spellings(word: str) -> list[tuple[str, str]]:

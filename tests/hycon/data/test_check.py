@@ -106,3 +106,11 @@ def test_no_torch_is_needed(root: Path, write_pickle) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_the_rule_of_the_identity_is_said(root: Path, write_pickle) -> None:
+    manifest = import_corpus("own", write_pickle(mag_content()), root=root)
+    assert f"Identity: {manifest.sha256} (of its files, nominal lengths" in render(check("own", root))
+    path = root / "own" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 1}))
+    assert f"Identity: {manifest.files_sha256} (of its files alone, an earlier rule" in render(check("own", root))

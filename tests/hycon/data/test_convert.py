@@ -25,6 +25,48 @@ def test_same_file_same_corpus(root: Path, write_pickle) -> None:
     assert sorted(p.name for p in root.iterdir()) == ["mosi", "other"]
 
 
+def test_the_same_utterances_padded_otherwise_are_another_corpus(root: Path) -> None:
+    rows = np.ones((2, 3), np.float32)
+    splits = {s: [Utterance(f"{s}_0", 1.0, rows, rows, ["a", "b"])] for s in ("train", "valid", "test")}
+    made = [
+        convert("own", splits, source={"file": "x"}, root=root, lengths=dict.fromkeys(("text", "audio", "vision"), n))
+        for n in (20, 40, 20)
+    ]
+    assert made[0].sha256 == made[2].sha256 != made[1].sha256
+    assert made[0].files == made[1].files
+
+
+def test_emotions_in_another_order_are_another_corpus(root: Path) -> None:
+    rows = np.ones((2, 3), np.float32)
+    splits = {s: [Utterance(f"{s}_0", [0, 1], rows, rows, ["a", "b"])] for s in ("train", "valid", "test")}
+    made = [
+        convert("own", splits, source={"file": "x"}, root=root, emotions=names)
+        for names in (["sad", "angry"], ["angry", "sad"])
+    ]
+    assert made[0].sha256 != made[1].sha256
+    assert made[0].files == made[1].files
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["sad", "average"], "an emotion cannot be called 'average'"),
+        (["sad", "sad"], "the emotion 'sad' has no name of its own"),
+        (["sad", " "], "the emotion ' ' has no name of its own"),
+    ],
+)
+def test_emotions_have_names_of_their_own(root: Path, names: list[str], said: str) -> None:
+    rows = np.ones((2, 3), np.float32)
+    splits = {s: [Utterance(f"{s}_0", [0, 1], rows, rows, ["a", "b"])] for s in ("train", "valid", "test")}
+    with pytest.raises(UserError, match=said):
+        convert("own", splits, source={"file": "x"}, root=root, emotions=names)
+    convert("own", splits, source={"file": "x"}, root=root, emotions=["sad", "angry"])
+    path = root / "own" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "emotions": names}))
+    with pytest.raises(UserError, match=said):
+        load("own", root)
+
+
 def test_a_full_disk_and_a_file_in_the_way_change_nothing(
     root: Path, tmp_path: Path, write_pickle, monkeypatch
 ) -> None:

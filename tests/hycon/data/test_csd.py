@@ -192,3 +192,56 @@ def test_damaged_videos(root: Path, tmp_path: Path, title: str, change, reason: 
     with pytest.raises(UserError, match=reason):
         import_corpus("mosi", folder_of(tmp_path / "in", **{title: damage}), root=root)
     assert not root.exists()
+
+
+def external(group, path: Path) -> None:
+    secret = path.parent.parent / "secret.txt"
+    secret.write_bytes(b"password" * 4)
+    del group["features"]
+    group.create_dataset("features", (4, 1), "S8", external=[(str(secret), 0, 32)])
+
+
+def virtual(group, path: Path) -> None:
+    del group["features"]
+    layout = h5py.VirtualLayout((4, 1), "S8")
+    layout[:] = h5py.VirtualSource(str(path.parent.parent / "other.h5"), "x", (4, 1))
+    group.create_virtual_dataset("features", layout)
+
+
+def outside(group, path: Path) -> None:
+    del group["features"]
+    group["features"] = h5py.ExternalLink(str(path.parent.parent / "other.h5"), "/x")
+
+
+def soft(group, path: Path) -> None:
+    group["again"] = h5py.SoftLink("/words")
+
+
+def huge(group, path: Path) -> None:
+    del group["features"]
+    group.create_dataset("features", (10**9, 4), "S8", chunks=(1000, 4))
+
+
+def within_itself(group, path: Path) -> None:
+    group["again"] = group.file["words"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (external, "'features' takes its data from another file"),
+        (virtual, "'features' takes its data from another file"),
+        (outside, "'features' is a link, which is not followed"),
+        (soft, "'again' is a link, which is not followed"),
+        (huge, "declares over .* bytes of data, 200 times its size"),
+        (within_itself, "lies deeper than a computational sequence has groups"),
+    ],
+)
+def test_a_file_that_leads_elsewhere_or_declares_too_much_is_not_read(root: Path, tmp_path: Path, change, said) -> None:
+    folder = folder_of(tmp_path / "csd")
+    path = folder / "words.csd"
+    with h5py.File(path, "r+") as handle:
+        change(handle["words"]["data"][VIDEOS["train"]], path)
+    with pytest.raises(UserError, match=said):
+        import_corpus("mosi", folder, root=root)
+    assert not (root / "mosi").exists()

@@ -14,8 +14,11 @@ from samples import mag_content, mult_content
 
 from hycon.data import load, read_manifest
 from hycon.data.importers import import_corpus
+from hycon.data.importers.check import check
 from hycon.data.manifest import decode_manifest, list_corpora
 from hycon.errors import UserError
+
+PUBLISHED = "81fe13b4fd4f8b8f7e3894b224255f4c2157a25b64c0ca747ac7d566bf8b9f2c"
 
 
 def run(code: str) -> subprocess.CompletedProcess:
@@ -39,16 +42,48 @@ def test_what_is_written_is_read(root: Path, write_pickle) -> None:
 
 def test_keys_of_other_versions(raw: dict[str, Any]) -> None:
     """A key that is not known here is ignored, one that came later has its default."""
-    added = {key: raw.pop(key) for key in ("notes", "vectors", "emotions", "positives", "synthetic", "version")}
+    added = {key: raw.pop(key) for key in ("notes", "vectors", "emotions", "positives", "synthetic")}
+    added["version"] = 1 if raw.pop("version") else None
     manifest = decode_manifest(json.dumps({**raw, "colour": [1, {}]}).encode(), "it")
     assert {key: getattr(manifest, key) for key in added} == added
 
 
 def test_a_newer_version_is_refused_whatever_else_it_holds(root: Path, raw: dict[str, Any]) -> None:
     path = root / "own" / "manifest.json"
-    path.write_text(json.dumps({**raw, "version": 2, "sizes": "otherwise"}))
-    with pytest.raises(UserError, match=r"manifest\.json was written by a newer version of this suite \(format 2\)"):
+    path.write_text(json.dumps({**raw, "version": 3, "sizes": "otherwise"}))
+    with pytest.raises(UserError, match=r"manifest\.json was written by a newer version of this suite \(format 3\)"):
         read_manifest("own", root)
+
+
+def test_what_moves_a_number_is_in_the_identity(root: Path, raw: dict[str, Any]) -> None:
+    manifest = read_manifest("own", root)
+    assert manifest.version == 2
+    changes: list[dict[str, Any]] = [
+        {"files": {"corpus.safetensors": "0" * 64}},
+        {"lengths": {**manifest.lengths, "text": 40}},
+        {"aligned": "none"},
+        {"emotions": ["sad", "happy"]},
+        {"emotions": ["happy", "sad"]},
+        {"task": "emotion"},
+        {"source": {"format": "mult"}, "dims": {**manifest.dims, "text": 300}},
+    ]
+    found = {dataclasses.replace(manifest, **change).sha256 for change in [{}, *changes]}
+    assert len(found) == len(changes) + 1
+    same = dataclasses.replace(manifest, name="other", notes=["n"], source={"file": "elsewhere"})
+    assert same.sha256 == manifest.sha256
+
+
+def test_a_corpus_of_version_1_keeps_its_identity() -> None:
+    """That of results/published, by which its runs go."""
+    path = Path(__file__).parents[3] / "results/published/mosi_resampled/corpora/mosi_resampled/manifest.json"
+    manifest = decode_manifest(path.read_bytes(), str(path))
+    assert manifest.version == 1
+    assert manifest.sha256 == PUBLISHED
+    longer = dataclasses.replace(manifest, lengths=dict.fromkeys(manifest.lengths, 20))
+    assert longer.sha256 == PUBLISHED
+    again = dataclasses.replace(manifest, version=2)
+    assert again.sha256 != PUBLISHED
+    assert again.files_sha256 == PUBLISHED
 
 
 @pytest.mark.parametrize(
@@ -69,6 +104,10 @@ def test_a_newer_version_is_refused_whatever_else_it_holds(root: Path, raw: dict
         ({"version": "1"}, r"at `\$\.version`"),
         ({"name": 5}, r"at `\$\.name`"),
         ({"name": "../own"}, r"its name is '\.\./own'"),
+        ({"sizes": {"train": 10**400}}, r"at `\$\.sizes\[\.\.\.\]`|out of range"),
+        ({"vectors": {"dim": "300"}}, r"`int \| null`, got `str` - at `\$\.dim`"),
+        ({"vectors": {"types": {"exact": []}}}, r"at `\$\.types\[\.\.\.\]`"),
+        ({"source": {"file": [1]}}, r"at `\$\.file`"),
         ({"positives": {"train": [5]}}, "its positives exceed the utterances of train"),
         ({"positives": {"dev": [1]}}, "its positives exceed the utterances of dev"),
     ],
@@ -77,6 +116,27 @@ def test_a_field_of_another_kind_is_damage(root: Path, raw: dict[str, Any], chan
     (root / "own" / "manifest.json").write_text(json.dumps({**raw, **change}))
     with pytest.raises(UserError, match=rf"manifest\.json is damaged \(.*{fault}\): import the corpus again\.$"):
         read_manifest("own", root)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"sizes": {"train": 4, "valid": 2, "test": 2}}, r"test\.label has shape \(3,\), expected \(2,\)"),
+        ({"sizes": {"train": 4, "valid": 2}}, r"test\.label has shape \(3,\)"),
+        ({"dims": {"vision": 47}}, r"train\.audio has 74 features, not None"),
+        ({"dims": {"audio": 74, "vision": 47, "text": 5}}, r"train\.text has None features, not 5"),
+        ({"lengths": {"text": 50, "audio": 50}}, "no nominal length"),
+        ({"lengths": {"text": 50, "audio": 50, "vision": 0}}, "no nominal length"),
+        ({"emotions": ["sad", "happy"]}, r"its task is sentiment, its emotions are \['sad', 'happy'\]"),
+        ({"emotions": ["sad", "happy"], "task": "emotion"}, r"train\.label has shape \(4,\), expected \(4, 2\)"),
+        ({"task": "emotion"}, "its task is emotion, its emotions are None"),
+    ],
+)
+@pytest.mark.parametrize("read", [load, check])
+def test_a_manifest_of_other_data_is_damage(root: Path, raw: dict[str, Any], read, change: dict, fault: str) -> None:
+    (root / "own" / "manifest.json").write_text(json.dumps({**raw, **change}))
+    with pytest.raises(UserError, match=rf"own is damaged \(.*{fault}.*\): import the corpus again\.$"):
+        read("own", root)
 
 
 @pytest.mark.parametrize("key", ["name", "sizes", "files"])

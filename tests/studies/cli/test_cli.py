@@ -1,7 +1,9 @@
 """Commands that run, on the demo profile: from a command to a table, resumed, failed and killed."""
 
+import importlib.util
 import json
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,6 +115,41 @@ def test_mult_s_iemocap_file_from_import_to_table(capsys, tmp_path):
     assert [row["status"] for row in found["rows"]] == ["measured"] * 3 + ["reference"]
     assert found["rows"][0]["encoder"] == "the corpus's own GloVe (9-d)"
     assert found["rows"][-1]["metrics"] == before["metrics"]  # of the runs' own labels
+
+
+def test_emotions_of_ones_own_from_import_to_table(capsys, tmp_path):
+    """Their columns are the corpus's, in a table, in a comparison and in a figure."""
+    source = tmp_path / "source"
+    source.mkdir()
+    rng, names = np.random.default_rng(0), ["joy", "fear $x_{$"]
+    lines, rows = ["id,split,text,emotion:joy,emotion:fear $x_{$"], {}
+    for split, count in (("train", 24), ("valid", 8), ("test", 8)):
+        for i in range(count):
+            lines.append(f"{split}{i},{split},a good day,{i % 2},{i // 2 % 2}")
+            rows[f"{split}{i}"] = rng.normal(size=(3, 4)).astype(np.float32)
+    (source / "utterances.csv").write_text("\n".join(lines))
+    for modality in ("audio", "vision", "text"):
+        np.savez(source / f"{modality}.npz", **rows)
+    (tmp_path / "vectors.txt").write_text("a 1 2\ngood 3 4\nday 5 6\n")
+    where = places(tmp_path)
+    given = ["data", "import", "own", source, "--text-vectors", tmp_path / "vectors.txt", *where[:2]]
+    assert bench(capsys, *given)[0] == 0
+    small = ["--profile", "demo", "--trials", "1", "--seeds", "2", "--epochs", "1", "--executor", "inline", "--quiet"]
+    own = ["--rows", "LMF", "--corpus", "own"]
+    code, out, err = bench(capsys, "run", "table3", *small, *own, *where, "--format", "json")
+    assert code == 0, err
+    measured, majority = json.loads(out)["rows"]
+    expected = [f"{name}_{kind}" for name in (*names, "average") for kind in ("acc", "f1")]
+    assert list(measured["metrics"]) == expected
+    assert all(0 <= metric["mean"] <= 100 for metric in measured["metrics"].values())
+    assert majority["metrics"]["joy_acc"]["mean"] == 50
+    shutil.copytree(tmp_path / "results", tmp_path / "copied")
+    code, out, _ = bench(capsys, "diff", tmp_path / "results", tmp_path / "copied", "--data", where[1])
+    assert code == 0
+    if importlib.util.find_spec("matplotlib"):
+        figure = ["figure", "dots", "--table", "table3", "--profile", "demo", *own, "--output", tmp_path / "dots.svg"]
+        assert bench(capsys, *figure, *where)[0] == 0
+        assert "Fear $x_{$ Acc" in (tmp_path / "dots.svg").read_text()
 
 
 def test_ablation_on_emotions_has_their_columns(capsys, tmp_path):

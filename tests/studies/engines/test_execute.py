@@ -15,8 +15,12 @@ from hycon.errors import NonFiniteLoss, UserError
 from hycon.metrics import sentiment_metrics
 from studies.engines.determinism import warnings_noted
 from studies.engines.one_run import _driver, _forget_peak_memory, _peak_memory, environment, execute, weights_sha256
+from studies.lookup import profile_of
 from studies.registry import build_model
+from studies.search.plan import setting_for
+from studies.search.run import check_rows
 from studies.store.run_store import RunStore
+from studies.tables import TABLES
 
 SPLITS = {"valid": 16, "test": 16}
 
@@ -213,6 +217,34 @@ def test_another_version_of_a_model_is_refused(corpora):
 def test_a_missing_corpus_is_refused(corpora, tmp_path):
     with pytest.raises(UserError, match="No corpus 'small'"):
         execute(spec_of(corpora), data_root=str(tmp_path))
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_labels_that_no_metric_counts_are_refused_before_training(corpora, tmp_path, utterances_of, vectors_of, split):
+    corpus = load("small", corpora)
+    splits = utterances_of(corpus)
+    splits[split] = [dataclasses.replace(utterance, label=0.0) for utterance in splits[split]]
+    convert("small", splits, source={"file": "zeros"}, root=tmp_path, vectors=vectors_of(corpus))
+    row = next(row for row in TABLES["table1"].rows if row.name == "TFN-GloVe")
+    setting = setting_for(TABLES["table1"], [row], profile_of("demo"), corpus="small", data=tmp_path)
+    said = rf"Corpus 'small' has no label other than 0 in its {split} split"
+    with pytest.raises(UserError, match=said):
+        check_rows([row], setting, tmp_path)
+    with pytest.raises(UserError, match=said):
+        execute(spec_of(tmp_path), data_root=str(tmp_path))
+
+
+def test_sentences_beyond_berts_positions_are_refused_before_training(corpora, tmp_path, utterances_of):
+    splits, lengths = utterances_of(load("small", corpora)), dict.fromkeys(("text", "audio", "vision"), 513)
+    convert("small", splits, source={"file": "long"}, root=tmp_path, lengths=lengths)
+    rows = [row for row in TABLES["table1"].rows if row.name in ("TFN-BERT", "MAG-XLNet")]
+    said = r"Corpus 'small' pads sentences to 513 steps, and the text encoder has positions for 512 \(TFN-BERT\)\."
+    setting = setting_for(TABLES["table1"], rows, profile_of("demo"), corpus="small", data=tmp_path)
+    with pytest.raises(UserError, match=said):
+        check_rows(rows, setting, tmp_path)
+    check_rows(rows[1:], setting, tmp_path)
+    with pytest.raises(UserError, match="positions for 512"):
+        execute(spec_of(tmp_path, text="bert"), data_root=str(tmp_path))
 
 
 def test_early_fusion_refuses_unaligned_data(corpora, tmp_path, utterances_of, vectors_of):

@@ -117,6 +117,26 @@ def test_a_corpus_of_other_content_is_refused(tmp_path):
     assert "holds other data" in queue_worker.missing_corpus("tiny", "0" * 64, str(tmp_path))
 
 
+def test_an_encoder_that_is_not_there_is_no_failure_of_the_runs(go, runs, tmp_path, monkeypatch):
+    """Nothing is fetched, whatever its name, and a folder of its name is not taken for it."""
+    import huggingface_hub
+
+    from hycon.data.importers.synthetic import synthesize
+
+    asked = []
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **options: asked.append(options) or 1 / 0)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").mkdir()
+    held = synthesize("toy", tmp_path, sizes={"train": 4, "valid": 4, "test": 4}).sha256
+    encoder = {"name": "tiny", "sha256": "0" * 64, "rule": "2"}
+    wanted = dataclasses.replace(spec(0), data=held, text="bert", encoder=encoder)
+    want(runs, [wanted], execute=queue_worker.EXECUTE)
+    done = go(execute=queue_worker.EXECUTE)
+    assert [why[:36] for why in done.refused.values()] == ["There is no text encoder 'tiny' with"]
+    assert (runs.failed(wanted.id), len(left(runs))) == (None, 1)
+    assert all(options["local_files_only"] for options in asked)
+
+
 def test_once(go, runs):
     want(runs, [spec(n) for n in range(3)])
     done = go(limits=Limits(idle=30, once=True), slots=2)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -161,6 +162,17 @@ def test_synthetic_data_is_said_in_caption_and_alternative_text(tmp_path):
         assert drawn.alt.startswith("SYNTHETIC DATA. ")
         assert drawn.corpus == "synthetic"
         assert ">SYNTHETIC DATA.</text>" in drawn.content.decode()  # the picture may travel alone
+
+
+@pytest.mark.parametrize("name", ["dots", "curves", "fig4"])
+def test_a_dollar_is_no_formula(store, tmp_path, name):
+    note = "read as $x_{$"
+    folder = RunStore(tmp_path)
+    shutil.copytree(store.root, tmp_path, dirs_exist_ok=True)
+    for path in tmp_path.glob("runs/*/record.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "notes": [note]}))
+    drawn = figure(name, folder, table="table4", rows=[WITHOUT.name, HYCON.name])
+    assert note.encode() in drawn.content
 
 
 def test_a_picture_says_what_stands_in_for_the_papers_data(store):

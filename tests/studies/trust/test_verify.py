@@ -209,6 +209,17 @@ def test_what_cannot_be_repeated_is_refused_before_anything_runs(corpora, change
         check_repeatable(record, data=corpora, encoders={})
 
 
+def test_a_run_on_a_corpus_of_the_earlier_rule_is_verified_on_it_imported_again(corpora, done, tmp_path):
+    store, (record, _) = done
+    earlier = dataclasses.replace(record.spec, data=read_manifest("small", corpora).files_sha256)
+    old = dataclasses.replace(record, spec=earlier)
+    new = RunStore(tmp_path / "results")
+    new.put(old, store.predictions(record.id))
+    found = again(new, old, corpora)
+    assert found.outcome == "identical"
+    assert "nominal lengths" in found.notes[-1]
+
+
 def test_every_model_says_its_version_in_a_way_that_can_be_read():
     for name in studies.registry.MODELS:
         assert studies.registry.literal(name, "VERSION") == model_module(name).VERSION
