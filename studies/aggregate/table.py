@@ -12,7 +12,8 @@ from studies.lookup import DEFAULT_VIEW, PROFILES, View, manifest_of
 from studies.registry import MODELS
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
-from studies.store.study import Study, load_studies
+from studies.store.soundness import sound_studies
+from studies.store.study import Study
 from studies.tables import WINNER, Row, TableSpec
 
 
@@ -33,7 +34,7 @@ def table_result(
     """
     manifest = manifest or manifest_of(view.corpus_of(table), view.data, store.root)
     shown = table if rows is None else dataclasses.replace(table, rows=tuple(rows))
-    found = studies_of(shown, view, load_studies(store) if studies is None else studies, manifest)
+    found = studies_of(shown, view, sound_studies(store) if studies is None else studies, manifest)
     records: dict[str, list[RunRecord]] = {}
     status: dict[str, tuple[str, str]] = {}
     budgets: dict[str, str] = {}

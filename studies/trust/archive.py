@@ -21,8 +21,9 @@ import msgspec
 
 from hycon.data.manifest import FORMAT_VERSION, Manifest
 from hycon.errors import UserError
-from studies.store.record import RunRecord, read_object
+from studies.store.record import RunRecord, RunSpec, read_object
 from studies.store.run_store import PREDICTIONS, RunStore
+from studies.store.soundness import sound_studies, unsound
 from studies.store.study import Study, load_studies, read_study, write_result
 from studies.trust.tarball import MANIFEST, pack, unpack
 
@@ -64,7 +65,7 @@ def export(
     Raises UserError where nothing is to be exported, where a record or its predictions are damaged, and where the
     archive cannot be written.
     """
-    studies = [s for s in load_studies(store) if corpus in (None, s.corpus) and profile in (None, s.profile)]
+    studies = [s for s in sound_studies(store) if corpus in (None, s.corpus) and profile in (None, s.profile)]
     named = {run for study in studies for run in (*study.trials, *study.runs)}
     chosen = [
         record
@@ -129,6 +130,7 @@ def import_results(file: str | os.PathLike, store: RunStore) -> Imported:
 def _check(path: Path) -> None:
     """Read the whole archive and refuse it for anything that is not as it must be. Raises UserError."""
     pending: dict[str, str] = {}  # run id -> sha256 of predictions, which come before their record
+    specs: dict[str, RunSpec] = {}  # of finished runs, which come before the studies
     for name, content in unpack(path):
         if name == MANIFEST:
             continue
@@ -136,7 +138,7 @@ def _check(path: Path) -> None:
         if match is None:
             raise _refused(path, f"it holds {name!r}, no file of a results folder")
         try:
-            _check_file(match, content, pending)
+            _check_file(match, content, pending, specs)
         except ValueError as error:
             raise _refused(path, f"{name!r} is damaged ({error})") from error
     if pending:
@@ -147,7 +149,7 @@ def _refused(path: Path, reason: str) -> UserError:
     return UserError(f"{path} is refused, nothing was imported: {reason}.")
 
 
-def _check_file(match: re.Match[str], content: bytes, pending: dict[str, str]) -> None:
+def _check_file(match: re.Match[str], content: bytes, pending: dict[str, str], specs: dict[str, RunSpec]) -> None:
     """Raises ValueError where a file is damaged or not the one of its name, UserError where a newer suite wrote it."""
     if match["file"] == PREDICTIONS:
         pending[match["run"]] = hashlib.sha256(content).hexdigest()
@@ -157,8 +159,14 @@ def _check_file(match: re.Match[str], content: bytes, pending: dict[str, str]) -
         digest = pending.pop(record.id, None)
         if digest and digest != (record.predictions or {}).get("sha256"):
             raise ValueError("its predictions are not those of its record")
-    elif match["kind"] == "json" and read_study(content).id != match["study"]:
-        raise ValueError("it is another study")
+        if status == "done":
+            specs[record.id] = record.spec
+    elif match["kind"] == "json":
+        study = read_study(content)
+        if study.id != match["study"]:
+            raise ValueError("it is another study")
+        if why := unsound(study, specs.get):
+            raise ValueError(why)
     elif match["corpus"] and _manifest(content).name != match["corpus"]:
         raise ValueError("it is another corpus's")
 

@@ -26,6 +26,7 @@ from studies.store.leases import TTL, Held
 from studies.store.quarantine import damage, quarantine
 from studies.store.record import RunRecord
 from studies.store.run_store import FOLDERS, PREDICTIONS, RunStore
+from studies.store.soundness import unsound
 from studies.store.study import Study, read_study
 
 RUN_FILES = ("record.json", PREDICTIONS, "failed.json", "log.txt")
@@ -226,6 +227,9 @@ def _study(store: RunStore, path: Path, records: dict[str, RunRecord], held: set
         yield Finding("study", name, f"holds study {study.id}", "quarantine")
         return
     what = f"{study.model}-{study.text} on {study.corpus}"
+    if why := unsound(study, lambda run: records[run].spec if run in records else None):
+        yield Finding("study", name, f"{what}: not sound ({why}); `bench run` writes it anew", "quarantine")
+        return
     for sentence in _contradictions(study, records, held, busy):
         yield Finding("study", name, f"{what}: {sentence}")
     if mixed := mixture(records[run] for run in study.runs if run in records):

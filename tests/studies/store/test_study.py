@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from small_stores import fill, spec
+from builders import fill, spec
 
 from hycon.errors import UserError
 from studies.store.record import RunRecord
