@@ -21,6 +21,7 @@ import msgspec
 
 from hycon.data.manifest import FORMAT_VERSION, Manifest
 from hycon.errors import UserError
+from studies.store.inside import largest, read_inside
 from studies.store.record import RunRecord, RunSpec, read_object
 from studies.store.run_store import PREDICTIONS, RunStore
 from studies.store.soundness import sound_studies, unsound
@@ -88,14 +89,16 @@ def export(
         paths += [path for path in found if path.exists()]
     corpora = sorted({record.spec.corpus for record in chosen})
     paths += [p for name in corpora if (p := store.root / "corpora" / name / "manifest.json").exists()]
-    files: dict[str, Callable[[], bytes]] = {p.relative_to(store.root).as_posix(): partial(_bytes, p) for p in paths}
+    files: dict[str, Callable[[], bytes]] = {
+        p.relative_to(store.root).as_posix(): partial(_bytes, store.root, p) for p in paths
+    }
     size = pack(Path(file), files, {"corpora": corpora, "runs": len(done), "predictions": bool(kept)})
     return Exported(len(done), len(kept), len(studies), size)
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(root: Path, path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_inside(root, path)
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror or error}.") from error
 
@@ -110,7 +113,7 @@ def import_results(file: str | os.PathLike, store: RunStore) -> Imported:
     _check(path)
     report = Imported()
     predictions: dict[str, bytes] = {}
-    for name, content in unpack(path):  # checked again as it is read: the file may have changed
+    for name, content in unpack(path, largest):  # checked again as it is read: the file may have changed
         match = NAMES.fullmatch(name)
         if match is None:
             continue  # the manifest
@@ -131,7 +134,7 @@ def _check(path: Path) -> None:
     """Read the whole archive and refuse it for anything that is not as it must be. Raises UserError."""
     pending: dict[str, str] = {}  # run id -> sha256 of predictions, which come before their record
     specs: dict[str, RunSpec] = {}  # of finished runs, which come before the studies
-    for name, content in unpack(path):
+    for name, content in unpack(path, largest):
         if name == MANIFEST:
             continue
         match = NAMES.fullmatch(name)
@@ -236,8 +239,8 @@ def _add_corpus(store: RunStore, corpus: str, name: str, content: bytes, report:
         report.added["corpora"] += 1
         return
     try:
-        same = _manifest(path.read_bytes()).sha256 == _manifest(content).sha256
-    except ValueError:
+        same = _manifest(read_inside(store.root, path)).sha256 == _manifest(content).sha256
+    except (ValueError, OSError):
         same = False
     if same:
         report.present["corpora"] += 1

@@ -73,7 +73,7 @@ def test_an_archive_with_a_forged_study_is_refused(store, tmp_path, monkeypatch)
     save_study(store, _other_options(store, fill(store, [0.1, 0.2], trials=2)))
     monkeypatch.setattr("studies.trust.archive.sound_studies", load_studies)
     export(store, tmp_path / "x.tar.gz")
-    with pytest.raises(UserError, match="is refused, nothing was imported: .* has other options than its winner"):
+    with pytest.raises(UserError, match=r"is refused, nothing was imported: .* has other options than its winner"):
         import_results(tmp_path / "x.tar.gz", RunStore(tmp_path / "new"))
     assert not (tmp_path / "new").exists()
 
