@@ -15,6 +15,8 @@ import msgspec
 from hycon.errors import UserError
 
 RECORD_VERSION = 1
+# What a finished run's record must hold, and what a second record of the same run is compared in.
+RESULT = ("metrics", "valid_loss", "best_epoch", "curve", "parameters", "weights_sha256", "predictions")
 
 if TYPE_CHECKING:  # what code computes with
     Metrics = dict[str, dict[str, dict[str, float]]]
@@ -113,6 +115,9 @@ class RunRecord:
         Raises ValueError where the content is damaged or another run's, and UserError where a newer suite wrote it.
         """
         raw = read_object(content, name, RECORD_VERSION, "record_version")
+        lacking = [name for name in RESULT if status == "done" and name not in raw]
+        if lacking:  # as after a flipped bit in its name
+            raise ValueError(f"it has no {lacking[0]}")
         record = msgspec.convert(raw, cls)
         if not raw.get("id") == run_id == record.id or record.status != status:
             raise ValueError("it is not the record of this run")

@@ -23,7 +23,7 @@ import json
 import math
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -38,7 +38,7 @@ from studies.store.database import Storage
 from studies.store.inside import SHARED, Unfit, fit, make_folder, open_log, read_inside
 from studies.store.leases import TTL, FileLeases, Held
 from studies.store.leases_postgres import PostgresLeases
-from studies.store.record import Damage, RunRecord, RunSpec
+from studies.store.record import RESULT, Damage, RunRecord, RunSpec
 
 PREDICTIONS = "predictions.npz"
 FOLDERS = ("runs", "leases", "queue", "studies")  # in which files are written
@@ -46,7 +46,6 @@ DONE, FAILED = "record.json", "failed.json"
 STATUS = {DONE: "done", FAILED: "failed"}  # of the record in a file
 LARGEST_ARRAYS = 2**29  # bytes that predictions unpack to; chosen here: the largest corpus takes 100 MB
 FAILURES = 20  # reasons of earlier attempts that a record keeps, the last ones; chosen here
-RESULT = ("metrics", "valid_loss", "best_epoch", "curve", "parameters", "weights_sha256", "predictions")
 
 
 @dataclass(frozen=True)
@@ -117,8 +116,11 @@ class RunStore:
         """Whether the file is there; a published folder leaves it out."""
         return os.path.lexists(self.folder(run_id) / PREDICTIONS)
 
-    def predictions(self, run_id: str) -> dict[str, np.ndarray]:
-        """The arrays stored with a finished run, checked against the sha256 in its record. Raises UserError."""
+    def predictions(self, run_id: str, needs: Collection[str] = ()) -> dict[str, np.ndarray]:
+        """The arrays stored with a finished run, checked against the sha256 in its record.
+
+        needs: arrays that must be there, and fit together.  Raises UserError.
+        """
         record = self.get(run_id)
         if record is None or record.predictions is None:
             raise UserError(f"{self.folder(run_id)} holds no finished run with predictions: run it first.")
@@ -130,7 +132,7 @@ class RunStore:
         if not record.predictions_are(content):
             raise UserError(f"{path} does not have the sha256 of its record: delete its folder and run it again.")
         try:
-            return _arrays(content)
+            return _arrays(content, needs)
         except Damaged as error:
             raise UserError(f"{path} is damaged ({error}): delete its folder and run it again.") from error
 
@@ -274,8 +276,9 @@ def _note_difference(folder: Path, first: RunRecord, second: RunRecord) -> None:
             log.write(f"{note}{differing}. See `bench verify {first.id}`.\n")
 
 
-def _arrays(content: bytes) -> dict[str, np.ndarray]:
-    """The arrays of a .npz. Raises Damaged, also where they would take more memory than any run's."""
+def _arrays(content: bytes, needs: Collection[str]) -> dict[str, np.ndarray]:
+    """The arrays of a .npz. Raises Damaged, also where they would take more memory than any run's, where one of `needs`
+    is not there, and where those of one split are not of the same utterances or hold other things than they must."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             size = sum(info.file_size for info in archive.infolist())
@@ -283,7 +286,18 @@ def _arrays(content: bytes) -> dict[str, np.ndarray]:
         raise Damaged(f"no readable .npz file ({error})") from error
     if size > LARGEST_ARRAYS:
         raise Damaged(f"it unpacks to {size} bytes")
-    return dict(read_npz(content))
+    arrays = dict(read_npz(content))
+    if lacking := sorted(set(needs) - arrays.keys()):
+        raise Damaged(f"it has no {lacking[0]}")
+    for split in ("valid", "test") if needs else ():
+        known = {name: found for name, found in arrays.items() if name.startswith(f"{split}_")}
+        odd = [name for name, found in known.items() if (found.dtype.kind == "U") != (name == f"{split}_id")]
+        odd += [name for name, found in known.items() if name.endswith("_multimodal") and found.ndim != 2]
+        if odd:
+            raise Damaged(f"{odd[0]} holds {known[odd[0]].ndim}-d {known[odd[0]].dtype}")
+        if len({np.shape(found)[:1] for found in known.values()}) > 1:
+            raise Damaged(f"the arrays of {split} are not of the same utterances")
+    return arrays
 
 
 def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:

@@ -30,6 +30,7 @@ from studies.store.record import RunRecord
 from studies.store.run_store import FOLDERS, PREDICTIONS, RunStore
 from studies.store.soundness import unsound
 from studies.store.study import Study, read_study
+from studies.trust.recompute import other_metrics
 
 RUN_FILES = ("record.json", PREDICTIONS, "failed.json", "log.txt")
 STUDY_FILES = re.compile(r"[0-9a-f]{16}\.(json|journal|journal\.guard)")  # guard: of earlier versions of this suite
@@ -39,8 +40,8 @@ TEMPORARY = re.compile(r"\..*\.tmp|\.(probe|clock)-[0-9a-f]+")
 
 @dataclass(frozen=True)
 class Finding:
-    """kind: temporary | damaged | predictions | unfinished | failed | stray | journal | lock | study | mixed | lease |
-    queue.
+    """kind: temporary | damaged | predictions | metrics | unfinished | failed | stray | journal | lock | study |
+    mixed | lease | queue.
 
     path: below the results folder.  said: what is wrong, and what to do where `action` is None.
     action: what `--repair` does, delete | quarantine | release; None where a person has to decide.
@@ -57,7 +58,8 @@ class Finding:
 
 
 def examine(store: RunStore) -> list[Finding]:
-    """All findings, in a fixed order. Reads every record and every file of predictions. Raises UserError where the
+    """All findings, in a fixed order. Reads every record and every file of predictions, of which it computes the
+    metrics again. Raises UserError where the
     folder is not there or cannot be read."""
     if not store.root.is_dir():
         raise UserError(f"{store.root} is not there: give a results folder with --results.")
@@ -186,6 +188,8 @@ def _predictions(store: RunStore, records: dict[str, RunRecord]) -> Iterator[Fin
             yield Finding("predictions", f"runs/{run_id}", "gone: delete the folder to have the run made again")
         elif found := damage(store, run_id):
             yield Finding("predictions", f"runs/{run_id}", found.reason, "quarantine")
+        elif kept and (other := other_metrics(records[run_id], store.predictions(run_id))):
+            yield Finding("metrics", f"runs/{run_id}", other, "quarantine")
 
 
 # ------------------------------------------------------------------------------------------------- studies

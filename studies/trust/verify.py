@@ -211,7 +211,10 @@ def _curve(before: Sequence[Mapping[str, float]], now: Sequence[Mapping[str, flo
 
 
 def _predictions(before: Mapping[str, np.ndarray], now: Mapping[str, np.ndarray]) -> Iterator[str]:
-    """What differs in arrays that both have: newer code may keep more than older did."""
+    """What differs in arrays that both have: newer code may keep more than older did, beyond what all have kept."""
+    for name in sorted(now.keys() - before.keys()):
+        if name.rpartition("_")[2] in ("prediction", "label", "id"):
+            yield f"predictions: {name} is not among those kept"
     for name in sorted(before):
         if name not in now:
             yield f"predictions: {name} is no longer made"
