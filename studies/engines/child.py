@@ -124,8 +124,8 @@ def child_main(
         raise SystemExit(HOST_FULL if error.host else DEVICE_FULL) from None
     finally:
         with contextlib.suppress(OSError):
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed before this process started
+                stream.flush()
             if log.stat().st_size == 0:
                 log.unlink()
 
