@@ -148,6 +148,15 @@ def test_numbers_and_words_stay_as_they_are_in_csv():
     assert as_csv(lines).splitlines()[1] == "-0.3,-0.3,+1e-3,a=b,-,"
 
 
+@pytest.mark.parametrize("value", ["Infinity", "NaN", "1e999", "9" * 400, "[1, -Infinity]"])
+def test_numbers_that_are_none(capsys, tmp_path, value):
+    code, _, err = bench(capsys, "run", "table1", "--profile", "demo", "--set", f"clip={value}", *places(tmp_path))
+    assert code == 2
+    assert err.startswith("bench: --set clip is ")
+    assert err.endswith("expected a finite number.\n")
+    assert not (tmp_path / "results").exists()
+
+
 @pytest.mark.parametrize("option", [["--time", "inf"], ["--time", "nan"], ["--idle", "nan"]])
 def test_times_that_are_none(folder, capsys, option):
     code, _, err = bench(capsys, "worker", *option, "--results", folder / "results")
