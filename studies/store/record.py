@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -21,8 +21,11 @@ RESULT = ("metrics", "valid_loss", "best_epoch", "curve", "parameters", "weights
 if TYPE_CHECKING:  # what code computes with
     Metrics = dict[str, dict[str, dict[str, float]]]
     Curve = list[dict[str, float]]
+    Whole = int
 else:  # what files may hold: null where a number is undefined, and the numbers of each emotion in place of one
-    Number = int | float | None
+    # A whole number beyond these is no measurement, and cannot be made a float.
+    Whole = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
+    Number = Whole | float | None
     Metrics = dict[str, dict[str, dict[str, Number | dict[str, Number]]]]
     Curve = list[dict[str, Number]]
 
@@ -78,9 +81,9 @@ class RunRecord:
     reason: str | None = None
     metrics: Metrics = field(default_factory=dict)
     valid_loss: float | None = None
-    best_epoch: int | None = None
+    best_epoch: Whole | None = None
     curve: Curve = field(default_factory=list)
-    parameters: int | None = None
+    parameters: Whole | None = None
     seconds: float | None = None
     seconds_per_epoch: float | None = None
     test_seconds: float | None = None  # forward pass over the test split
@@ -93,7 +96,7 @@ class RunRecord:
     commit: str | None = None
     notes: list[str] = field(default_factory=list)  # stand-ins and synthetic data, for captions
     started: str | None = None
-    attempts: int = 1
+    attempts: Whole = 1
     failures: list[str] = field(default_factory=list)  # why the attempts before this one failed, the oldest first
     record_version: int = RECORD_VERSION
 
