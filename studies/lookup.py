@@ -12,6 +12,7 @@ from typing import Any
 from hycon.data.manifest import Manifest, corpus_folder, existing_folder, read_manifest
 from hycon.errors import UserError, check_known, nearest
 from hycon.metrics import PROTOCOLS
+from studies.store.inside import fit
 from studies.tables import TABLES, Row, TableSpec, with_studies
 
 DEMO_CORPORA = {"sentiment": "synthetic", "emotion": "synthetic_emotions"}  # task -> name
@@ -142,9 +143,11 @@ def corpus_for(name: str, data: str | os.PathLike | None, keep: bool = True) -> 
 
 def known_manifest(name: str, data: str | os.PathLike | None, *results: Path) -> Manifest | None:
     """The manifest of a corpus: from the data folder, else as a results folder remembers it; None where none has it."""
-    for root in (data, *(folder / "corpora" for folder in results)):
-        if (corpus_folder(name, root) / "manifest.json").exists():
-            return read_manifest(name, root)
+    if (corpus_folder(name, data) / "manifest.json").exists():
+        return read_manifest(name, data)
+    for folder in results:
+        if fit(folder, corpus_folder(name, folder / "corpora") / "manifest.json"):
+            return read_manifest(name, folder / "corpora")
     return None
 
 

@@ -147,7 +147,10 @@ def fill(store: RunStore, errors: Sequence[float], row: str = "EF-LSTM-GloVe", t
     """A row of Table 1, searched and run: one seeded run for each of `errors`, each with its record `changes`
     (a list gives one value a run; `spec_...` changes the spec)."""
     found = next(r for r in TABLES["table1"].rows if r.name == row)
-    tried = [put(store, spec(1000 + i, found.model), 0.5 + i).id for i in range(trials)]
+    common = {
+        k.removeprefix("spec_"): v for k, v in changes.items() if k.startswith("spec_") and not isinstance(v, list)
+    }
+    tried = [put(store, spec(1000 + i, found.model, **common), 0.5 + i).id for i in range(trials)]
     runs = []
     for number, error in enumerate(errors):
         given = {k: v[number] if isinstance(v, list) else v for k, v in changes.items()}
@@ -156,7 +159,9 @@ def fill(store: RunStore, errors: Sequence[float], row: str = "EF-LSTM-GloVe", t
         runs.append(put(store, spec(number, found.model, **own), error, **known).id)
     remember_corpus(store, manifest())
     draws = [{"lr": 0.001 * (i + 1)} for i in range(trials)]
-    study = study_of(found, spec(), draws, tried, runs, text="glove", row={}, model_version=1)
+    study = study_of(
+        found, spec(**common), draws, tried, runs, text="glove", row={}, model_version=spec(**common).version
+    )
     save_study(store, study)
     return study
 
@@ -186,7 +191,9 @@ def fill_signs(
         arrays = {"test_prediction": prediction, "test_label": SIGNED, "test_id": ids, "test_multimodal": points}
         records.append(store.put(made, arrays))
     runs = [made.id for made in records]
-    save_study(store, study_of(row, spec_of(row, corpus, encoder=encoder), [{}] * 50, ["t"] * 50, runs))
+    save_study(
+        store, study_of(row, spec_of(row, corpus, encoder=encoder), [{}] * 50, [f"t{i}" for i in range(50)], runs)
+    )
 
 
 def _remember(store: RunStore, corpus: str) -> None:

@@ -23,7 +23,8 @@ def group_of(store: RunStore, records: Sequence[RunRecord], split: str = "test")
     """
     if not records or not all(_kept(store, record) for record in records):
         return None
-    arrays = [store.predictions(record.id) for record in records]
+    needs = [f"{split}_{kind}" for kind in ("id", "label", "prediction")]
+    arrays = [store.predictions(record.id, needs) for record in records]
     for name in (f"{split}_id", f"{split}_label"):
         odd = [
             r.id for r, found in zip(records, arrays, strict=True) if not np.array_equal(found[name], arrays[0][name])

@@ -14,7 +14,8 @@ from studies.lookup import DEFAULT_VIEW, PROFILES, View, manifest_of, recorded_p
 from studies.registry import MODELS
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
-from studies.store.study import Study, load_studies
+from studies.store.soundness import sound_studies
+from studies.store.study import Study
 from studies.tables import WINNER, Row, TableSpec, for_emotions
 
 
@@ -36,7 +37,7 @@ def table_result(
     manifest = manifest or manifest_of(view.corpus_of(table), view.data, store.root)
     table = for_emotions(table, manifest.emotions)
     shown = table if rows is None else dataclasses.replace(table, rows=tuple(rows))
-    known = load_studies(store) if studies is None else studies
+    known = sound_studies(store) if studies is None else studies
     found = studies_of(shown, view, known, manifest)
     records: dict[str, list[RunRecord]] = {}
     status: dict[str, tuple[str, str]] = {}

@@ -42,7 +42,7 @@ from studies.paper import paper_value
 from studies.statistics.cell import FEWEST, CellStat, tolerance_of
 from studies.statistics.comparison import benjamini_hochberg
 from studies.store.run_store import RunStore
-from studies.store.study import load_studies
+from studies.store.soundness import sound_studies
 from studies.tables import TABLES
 
 PAPER_DEVICE = "GTX 1080 Ti"  # sec. 4.4(3)
@@ -79,7 +79,7 @@ def evaluate(store: RunStore, view: View = DEFAULT_VIEW, *, claims: Sequence[Cla
 def _rows(found: Sequence[Contest], store: RunStore, view: View) -> tuple[dict[Side, RowResult], dict[str, CorpusInfo]]:
     """The rows that are compared, and the corpus that each of their tables is read on."""
     needed = sorted({side.table for contest in found for side in (contest.a, contest.b) if side})
-    studies = load_studies(store)
+    studies = sound_studies(store)
     results = {name: table_result(TABLES[name], store, view, studies=studies) for name in needed}
     rows = {Side(name, row.row.name): row for name, result in results.items() for row in result.rows}
     return rows, {name: result.corpus for name, result in results.items()}

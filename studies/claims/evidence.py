@@ -69,7 +69,8 @@ class Evidence:
     def _separation(self, record: RunRecord) -> float | None:
         if record.id not in self.separations:
             try:
-                arrays: Mapping[str, np.ndarray] = self.store.predictions(record.id)
+                needs = ("test_label", "test_multimodal")
+                arrays: Mapping[str, np.ndarray] = self.store.predictions(record.id, needs)
             except UserError:  # published records come without predictions
                 arrays = {}
             points, label = arrays.get("test_multimodal"), arrays.get("test_label")

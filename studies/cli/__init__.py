@@ -6,6 +6,7 @@ Nothing here imports torch. A new command: `add(commands)` in a module of its ow
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from hycon.errors import UserError
 from hycon.offline import go_offline, offline
 from studies.cli import claims, data, figure, listing, report, run, table, trust, worker
 from studies.cli.arguments import Parser, Version
+from studies.cli.terminal import guarded
 
 FAMILIES = (listing, data, run, worker, table, figure, claims, report, trust)  # in the order of the help
 
@@ -29,8 +31,22 @@ DESCRIPTION = """Reproduce HyCon (Mai et al., IEEE TAFFC 2022): run a table, jud
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 done, 1 some runs failed, 2 a mistake of the caller's, 130 interrupted."""
+    """Exit codes: 0 done, 1 some runs failed, 2 a mistake of the caller's, 130 interrupted.
+
+    Where nobody reads what is printed any more, the command goes on, and its exit code tells what it did.
+    """
+    with guarded() as (out, err):
+        code = _main(arguments)
+        out.flush()
+        if out.error is not None and not isinstance(out.error, BrokenPipeError):
+            print(f"bench: what was to be printed is lost ({getattr(out.error, 'strerror', out.error)}).", file=err)
+            return code or 2
+        return code
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     try:
+        check_here()
         options = parser().parse_args(arguments)
         if getattr(options, "offline", False) or offline():
             go_offline()  # before anything imports Transformers
@@ -41,9 +57,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("bench: interrupted; finished runs are kept, the same command goes on from here.", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print("bench: a path is longer than this system allows: give shorter ones.", file=sys.stderr)
+        return 2
+
+
+def check_here() -> None:
+    """Raises UserError where the working directory has been deleted, so that no relative path leads anywhere."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError("The working directory is gone: change into another one.") from error
 
 
 def parser() -> argparse.ArgumentParser:

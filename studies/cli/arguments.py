@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
+from textwrap import shorten
 from typing import Any
 
 from hycon.errors import UserError, nearest
@@ -54,13 +56,20 @@ def parse_pairs(pairs: Sequence[str], what: str, form: str = "KEY=VALUE") -> dic
 def parse_values(pairs: Sequence[str]) -> dict[str, Any]:
     """["margin=0.5", "fusion=tensor"] -> numbers, booleans and None as JSON has them, the rest as text."""
 
-    def value(text: str) -> Any:
+    def value(key: str, text: str) -> Any:
+        def number(digits: str) -> Any:
+            found = float(digits)
+            if not math.isfinite(found):
+                raise UserError(f"--set {key} is {shorten(text, 40)}; expected a finite number.")
+            return int(digits) if digits.lstrip("-").isdecimal() else found
+
+        words = {"None": "null", "True": "true", "False": "false"}
         try:
-            return json.loads({"None": "null", "True": "true", "False": "false"}.get(text, text))
-        except ValueError:
+            return json.loads(words.get(text, text), parse_int=number, parse_float=number, parse_constant=number)
+        except (ValueError, RecursionError):
             return text
 
-    return {key: value(text) for key, text in parse_pairs(pairs, "--set").items()}
+    return {key: value(key, text) for key, text in parse_pairs(pairs, "--set").items()}
 
 
 def parse_encoders(pairs: Sequence[str]) -> dict[str, str]:

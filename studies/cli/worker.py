@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 
 from hycon.errors import UserError
@@ -42,9 +43,9 @@ def do_worker(options) -> int:
     from studies.engines.queue_worker import Limits, work
 
     slots = parse_slots(options.slots)
-    if options.time is not None and options.time <= 0:
+    if options.time is not None and not 0 < options.time < math.inf:
         raise UserError(f"--time is {options.time:g}; expected seconds, more than 0.")
-    if options.idle < 0:
+    if not options.idle >= 0:
         raise UserError(f"--idle is {options.idle:g}; expected seconds, 0 or more.")
     store = store_of(options)
     if not store.root.is_dir():

@@ -15,7 +15,7 @@ from importlib import resources
 from typing import Any
 
 from studies.document.blocks import SIGNS, TONES, Block, Document
-from studies.document.words import slug
+from studies.document.words import slug, visible
 
 
 def write(document: Document) -> str:
@@ -36,7 +36,7 @@ def _asset(name: str) -> str:
 
 
 def _render(template: str, **known: Any) -> str:
-    return _environment().get_template(template).render(style=_asset("page.css"), **known)
+    return visible(_environment().get_template(template).render(style=_asset("page.css"), **known))
 
 
 @cache

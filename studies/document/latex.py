@@ -167,7 +167,7 @@ def escape(text: str, best: bool = False) -> str:
 
 def _ascii(character: str) -> str:
     plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
-    return "".join(_ESCAPES.get(c, c) for c in plain) or "?"
+    return "".join(_ESCAPES.get(c, c if c.isprintable() or c in "\n\t" else "?") for c in plain) or "?"
 
 
 def _breakable(text: str) -> str:

@@ -7,6 +7,10 @@ from collections.abc import Sequence
 
 from studies.document import blocks
 from studies.document.blocks import Block, Cell, Document, Grid
+from studies.document.words import visible
+
+LINE_ENDS = re.compile(r"\s*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
+BEGINNINGS = re.compile(r"^(\s*\d*)(#{1,6}(?=\s|$)|[-+](?=\s|$)|[.)](?=\s|$)|(?:---|===)[-=]*\s*$)")
 
 
 def write(document: Document) -> str:
@@ -21,8 +25,10 @@ def fragment(items: Sequence[Block]) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    return re.sub(r"([\\`*_{}\[\]<>|~&$])", r"\\\1", text)
+    """Text that Markdown shows as it is, on one line: a new line could begin a heading or a list."""
+    line = visible(LINE_ENDS.sub(" ", text))
+    shown = re.sub(r"([\\`*_{}\[\]<>|~&$])", r"\\\1", line)
+    return BEGINNINGS.sub(r"\1\\\2", shown)
 
 
 def _block(block: Block) -> str:

@@ -15,6 +15,24 @@ def one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
+# Control characters but for tab and newline; those that hide or turn text (bidi); other line ends; lone surrogates.
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e0fff]"
+)
+
+
+def visible(text: str) -> str:
+    """Text whose control characters are shown as JSON writes them: \\u001b. A terminal would obey them."""
+    return _HIDDEN.sub(lambda found: escaped(found[0]), text)
+
+
+def escaped(character: str) -> str:
+    """A character as JSON may write it: \\u and four hex digits, twice beyond the first 65,536."""
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))
+
+
 def slug(text: str) -> str:
     """An id that needs no escaping, whatever the data called itself."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", text)

@@ -18,6 +18,7 @@ from typing import Any
 
 from hycon.errors import NonFiniteLoss, UserError
 from hycon.host import keep_freed_memory
+from studies.store.inside import open_log
 from studies.store.record import RunSpec
 from studies.store.run_store import RunStore
 
@@ -123,8 +124,8 @@ def child_main(
         raise SystemExit(HOST_FULL if error.host else DEVICE_FULL) from None
     finally:
         with contextlib.suppress(OSError):
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed before this process started
+                stream.flush()
             if log.stat().st_size == 0:
                 log.unlink()
 
@@ -139,17 +140,11 @@ def _end_with_the_driver() -> None:
 
 def _redirect_output(log: Path) -> None:
     """Send what the run prints to its log, also from C, so that it cannot tear the driver's progress display."""
-    with contextlib.suppress(OSError):
-        log.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
-        os.dup2(handle, 1)
-        os.dup2(handle, 2)
-        os.close(handle)
+    with contextlib.suppress(OSError), open_log(log, os.O_TRUNC) as opened:
+        os.dup2(opened.fileno(), 1)
+        os.dup2(opened.fileno(), 2)
 
 
 def _append(log: Path, text: str) -> None:
-    with contextlib.suppress(OSError):  # the failure itself is recorded in any case
-        log.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW, 0o644)
-        with open(handle, "a") as opened:
-            opened.write(text)
+    with contextlib.suppress(OSError), open_log(log, os.O_APPEND) as opened:  # the failure is recorded in any case
+        opened.write(text)

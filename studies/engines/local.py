@@ -33,6 +33,7 @@ from studies.store.run_store import RunStore
 GRACE = 1.0  # seconds between SIGTERM and SIGKILL; Ctrl-C must be over within 2 s
 STRAGGLING = 5.0  # seconds from the first SIGTERM of a job to the last; chosen here
 ORPHANED = 255  # the exit code that multiprocessing gives workers whose fork server has ended
+LONGEST_WAIT = 86400.0  # seconds: the system counts them in milliseconds, of which it takes 25 days
 DYING = 0.5  # seconds that the system may take over its death; chosen here
 DEATHS = 2  # a worker that is killed is tried once more, the second death is a failure
 
@@ -120,7 +121,7 @@ def _patience(children: Iterable[_Child], poll: float | None) -> float | None:
     """Seconds to wait for something to happen: `poll`, or until the first run is over its limit."""
     now = time.monotonic()
     left = [c.started + c.limit - now for c in children if c.limit is not None and not c.overdue]
-    return max(0.0, min(left if poll is None else [*left, poll])) if left else poll
+    return max(0.0, min([*left, LONGEST_WAIT] if poll is None else [*left, poll])) if left else poll
 
 
 def _kill_overdue(children: Iterable[_Child]) -> None:
@@ -142,6 +143,11 @@ def _start_forkserver(context, how: How) -> None:
     try:
         with sigint_ignored():  # inherited: Ctrl-C must not reach a worker before its first line
             forkserver.ensure_running()
+    except OSError as error:  # its socket is in TMPDIR
+        raise UserError(
+            f"Workers cannot be started ({error.strerror or error}): set TMPDIR to a short path that can be written, "
+            "such as /tmp."
+        ) from error
     finally:
         for name, value in before.items():
             if value is None:

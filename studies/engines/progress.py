@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable
 from typing import Any, TextIO
 
+from studies.document.words import visible
 from studies.engines.backlog import Event
 from studies.engines.history import History, duration
 from studies.store.record import RunRecord, RunSpec
@@ -28,7 +29,7 @@ def line(event: Event) -> str:
         return f"{what} on {event.device}"
     took = "" if event.seconds is None else f" in {duration(event.seconds)}"
     if event.record is None:
-        return f"{what}{took}: {event.reason}"
+        return f"{what}{took}: {visible(event.reason or '')}"
     loss = event.record.valid_loss
     return f"{what}{took}" + ("" if loss is None else f", validation loss {loss:.4f}")
 
@@ -65,7 +66,7 @@ class Progress:
             from rich.console import Console
             from rich.live import Live
 
-            console = Console(file=self.stream)
+            console = Console(file=getattr(self.stream, "stream", self.stream))  # past what shows control characters
             self._live = Live(get_renderable=self._table, console=console, refresh_per_second=2, transient=True)
             self._live.start()
         return self

@@ -25,6 +25,7 @@ import msgspec
 from hycon.errors import UserError
 from hycon.files import write_atomic
 from studies.engines.options import EXECUTE, How
+from studies.store.inside import make_folder, read_inside
 from studies.store.record import RunSpec
 from studies.store.run_store import RunStore
 
@@ -52,7 +53,7 @@ def publish(store: RunStore, entries: Iterable[Entry]) -> None:
     """Put entries into the queue, over older ones of the same runs. Raises UserError where it cannot be written."""
     folder = store.root / FOLDER
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(store.root, folder)
         for entry in entries:
             write_atomic(_path(store, entry.spec.id), json.dumps(asdict(entry)).encode())
     except OSError as error:
@@ -90,7 +91,7 @@ def wanted(store: RunStore, run_id: str) -> bool:
 def read(store: RunStore, run_id: str) -> Entry | None:
     """The entry of a run; None where it was taken away meanwhile, or is no entry of this run."""
     try:
-        entry = msgspec.json.decode(_path(store, run_id).read_bytes(), type=Entry)
+        entry = msgspec.json.decode(read_inside(store.root, _path(store, run_id)), type=Entry)
     except (OSError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return None
     return replace(entry, execute=EARLIER.get(entry.execute, entry.execute)) if entry.spec.id == run_id else None

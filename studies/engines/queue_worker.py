@@ -259,7 +259,8 @@ def _alarm(moment: float | None, rung: threading.Event) -> Iterator[None]:
         rung.set()
         os.kill(os.getpid(), signal.SIGTERM)
 
-    timer = threading.Timer(0.0 if moment is None else max(0.0, moment - time.monotonic()), ring)
+    left = 0.0 if moment is None else min(max(0.0, moment - time.monotonic()), threading.TIMEOUT_MAX)
+    timer = threading.Timer(left, ring)
     timer.daemon = True
     if moment is not None:
         timer.start()

@@ -78,7 +78,7 @@ def draw(source: Source) -> Drawing:
 
 def _read(source: Source, row: RowResult, i: int) -> Run:
     record = row.records[i]
-    arrays = source.store.predictions(record.id)
+    arrays = source.store.predictions(record.id, ("test_label",))
     if "test_multimodal" not in arrays:
         raise UserError(
             f"Run {record.id} ({row.row.name}) keeps no multimodal representation: runs made before these were kept "

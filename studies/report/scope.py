@@ -11,7 +11,8 @@ from studies.aggregate.table import studies_of, table_result
 from studies.lookup import DEFAULT_VIEW, PROFILES, View, known_manifest, manifest_of
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
-from studies.store.study import Study, load_studies
+from studies.store.soundness import sound_studies
+from studies.store.study import Study
 from studies.tables import TABLES, Row
 
 
@@ -54,7 +55,7 @@ class Scope:
 
 def read_scope(store: RunStore, view: View = DEFAULT_VIEW) -> Scope:
     """Read all tables. Raises UserError for a corpus that neither the data nor the results know."""
-    studies = load_studies(store)
+    studies = sound_studies(store)
     if not (view.corpus or view.profile):
         corpus, profile = _only_choice(studies)
         view = replace(view, corpus=corpus, profile=profile)

@@ -16,6 +16,7 @@ from typing import Any
 
 from hycon.errors import UserError
 from hycon.files import temporary
+from studies.store.inside import make_folder
 from studies.store.record import canonical
 from studies.store.run_store import RunStore
 from studies.store.study import Study
@@ -38,7 +39,7 @@ def _write_journal(path: Path, study: Study, losses: Sequence[float | None]) -> 
 
     temp = temporary(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent.parent, path.parent)
         # The temporary file is this process's own: it needs none of Optuna's locks, which are files beside it.
         backend = JournalFileBackend(str(temp), lock_obj=threading.Lock())  # type: ignore[arg-type]
         _fill(JournalStorage(backend), study, losses)

@@ -13,7 +13,7 @@ import re
 import select
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Engine
 
 VARIABLE = "BENCH_STORAGE"
+SECRET_OPTIONS = ("sslpassword",)  # of libpq, beside the password itself; never printed and never stored
 SHAPE = re.compile(  # stricter than SQLAlchemy, which guesses where a bare / ? # or @ in a password belongs
     r"(postgresql|postgres|postgresql\+psycopg2)://"  # as libpq, older tools, and SQLAlchemy write it
     r"([^/?#@\[\]]*@)?"  # user:password@
@@ -44,12 +45,12 @@ class Away(Exception):
 class Storage:
     """A database. parts: its URL with the password, which SQLAlchemy leaves out wherever it prints one."""
 
-    parts: URL
+    parts: URL = field(repr=False)
 
     @property
     def url(self) -> str:
         """The URL without the password, so that it may be printed and stored."""
-        return str(self.parts._replace(password=None))
+        return str(self.parts._replace(password=None).difference_update_query(SECRET_OPTIONS))
 
     @property
     def name(self) -> str:
@@ -112,7 +113,10 @@ class Storage:
         """The first line of an error of the database, without the password."""
         error = getattr(error, "orig", None) or error
         text = " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split())
-        return (text.replace(self.password, "***") if self.password else text).rstrip(".")
+        options = (self.parts.query.get(name, "") for name in SECRET_OPTIONS)
+        for secret in filter(None, (self.password, *options)):
+            text = text.replace(secret if isinstance(secret, str) else secret[-1], "***")
+        return text.rstrip(".")
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:

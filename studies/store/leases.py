@@ -30,10 +30,12 @@ from typing import Any, Protocol
 from hycon.errors import UserError
 from hycon.files import temporary
 from hycon.host import machine, start_time
+from studies.store.inside import Unfit, make_folder, open_regular, refuse_links
 from studies.store.record import object_of
 
 TTL = 60.0  # seconds without a heartbeat after which a lease of another machine is stale; chosen here
 BEATS_PER_TTL = 12  # a heartbeat every 5 s: several may be late (a busy NFS server) before anything is taken over
+LONGEST_TTL = 86400.0  # seconds that a lease file may ask for; chosen here, beyond what anybody sets
 MARK = "postgresql.json"  # among the leases: they are in a database
 
 
@@ -112,7 +114,7 @@ class Lease:
 
     def _mine(self) -> bool:
         """False where it was taken over while this process was suspended."""
-        return self.path.stat().st_ino == self.inode
+        return self.path.lstat().st_ino == self.inode
 
 
 def claim(folder: Path, run_id: str, ttl: float = TTL) -> Lease | None:
@@ -122,7 +124,7 @@ def claim(folder: Path, run_id: str, ttl: float = TTL) -> Lease | None:
     Raises UserError where the folder cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent, folder)
         seen = _files(folder, run_id)
         if any(_alive(path, stat, ttl) for path, stat in seen.items()):
             return None
@@ -173,6 +175,7 @@ def survey(folder: Path, ttl: float = TTL) -> tuple[set[str], dict[str, list[Hel
     live: set[str] = set()
     stale: dict[str, list[Held]] = {}
     try:
+        refuse_links(folder.parent, folder)
         for run_id in sorted({path.name.split(".")[0] for path in folder.glob("[!.]*.*.json")}):
             for path, seen in _files(folder, run_id).items():
                 if _alive(path, seen, ttl):
@@ -199,11 +202,13 @@ def _files(folder: Path, run_id: str) -> dict[Path, _Seen]:
     seen: dict[Path, _Seen] = {}
     for path in sorted(folder.glob(f"{run_id}.*.json")):
         try:
-            with open(path, "rb") as handle:
+            with open_regular(folder.parent, path) as handle:
                 stat = os.fstat(handle.fileno())
                 text = handle.read()
         except FileNotFoundError:  # released between listing and opening
             continue
+        except Unfit:  # nobody's lease; stale when it is old
+            stat, text = path.lstat(), b""
         try:
             holder = object_of(text)
         except ValueError:  # created this instant and not yet written, or its writer was killed in between
@@ -239,7 +244,7 @@ def _alive(path: Path, seen: _Seen, ttl: float) -> bool:
     if is_dead(holder.get("machine"), holder.get("pid"), holder.get("start")):
         return False
     own = holder.get("ttl")
-    ttl = own if isinstance(own, int | float) else ttl
+    ttl = own if isinstance(own, int | float) and own <= LONGEST_TTL else ttl
     # abs: where the clock was set back, whoever lives beats by the new one soon.
     return abs(_clock(path.parent) - modified) < ttl * 1e9
 

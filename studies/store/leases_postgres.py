@@ -26,6 +26,7 @@ from pathlib import Path
 from hycon.errors import UserError
 from hycon.files import temporary
 from studies.store.database import Away, Connection, Storage
+from studies.store.inside import make_folder, read_inside
 from studies.store.leases import MARK, TTL, Held, is_dead, me
 from studies.store.leases import survey as survey_files
 from studies.store.record import object_of
@@ -195,7 +196,7 @@ def _mark(folder: Path, store: str, database: str) -> bool:
     content = json.dumps({"id": store, "database": database}).encode() + b"\n"
     temp = temporary(folder / MARK)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent, folder)
         try:
             temp.write_bytes(content)
             os.link(temp, folder / MARK)  # whole, and only where there is none
@@ -211,7 +212,7 @@ def _mark(folder: Path, store: str, database: str) -> bool:
 def _known(folder: Path) -> str | None:
     """The id of the results folder, None where its leases have never been in a database."""
     try:
-        return str(object_of((folder / MARK).read_bytes())["id"])
+        return str(object_of(read_inside(folder.parent, folder / MARK))["id"])
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hycon.errors import UserError
+from studies.store.inside import make_folder, refuse_links
 from studies.store.record import Damage, RunSpec
 from studies.store.run_store import PREDICTIONS, RunStore
 
@@ -19,12 +20,13 @@ QUARANTINE = "quarantine"
 
 def quarantine(root: Path, below: str) -> None:
     """Move `root`/`below` into quarantine, beside what an earlier time put there. Raises OSError."""
+    refuse_links(root, (root / below).parent)
     target = root / QUARANTINE / below
     number = 1
-    while target.exists():
+    while os.path.lexists(target):
         number += 1
         target = root / QUARANTINE / f"{below}.{number}"
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(root, target.parent)
     os.rename(root / below, target)
 
 

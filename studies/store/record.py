@@ -8,19 +8,24 @@ import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
 from hycon.errors import UserError
 
 RECORD_VERSION = 1
+# What a finished run's record must hold, and what a second record of the same run is compared in.
+RESULT = ("metrics", "valid_loss", "best_epoch", "curve", "parameters", "weights_sha256", "predictions")
 
 if TYPE_CHECKING:  # what code computes with
     Metrics = dict[str, dict[str, dict[str, float]]]
     Curve = list[dict[str, float]]
+    Whole = int
 else:  # what files may hold: null where a number is undefined, and the numbers of each emotion in place of one
-    Number = int | float | None
+    # A whole number beyond these is no measurement, and cannot be made a float.
+    Whole = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
+    Number = Whole | float | None
     Metrics = dict[str, dict[str, dict[str, Number | dict[str, Number]]]]
     Curve = list[dict[str, Number]]
 
@@ -76,9 +81,9 @@ class RunRecord:
     reason: str | None = None
     metrics: Metrics = field(default_factory=dict)
     valid_loss: float | None = None
-    best_epoch: int | None = None
+    best_epoch: Whole | None = None
     curve: Curve = field(default_factory=list)
-    parameters: int | None = None
+    parameters: Whole | None = None
     seconds: float | None = None
     seconds_per_epoch: float | None = None
     test_seconds: float | None = None  # forward pass over the test split
@@ -91,7 +96,7 @@ class RunRecord:
     commit: str | None = None
     notes: list[str] = field(default_factory=list)  # stand-ins and synthetic data, for captions
     started: str | None = None
-    attempts: int = 1
+    attempts: Whole = 1
     failures: list[str] = field(default_factory=list)  # why the attempts before this one failed, the oldest first
     record_version: int = RECORD_VERSION
 
@@ -113,6 +118,9 @@ class RunRecord:
         Raises ValueError where the content is damaged or another run's, and UserError where a newer suite wrote it.
         """
         raw = read_object(content, name, RECORD_VERSION, "record_version")
+        lacking = [name for name in RESULT if status == "done" and name not in raw]
+        if lacking:  # as after a flipped bit in its name
+            raise ValueError(f"it has no {lacking[0]}")
         record = msgspec.convert(raw, cls)
         if not raw.get("id") == run_id == record.id or record.status != status:
             raise ValueError("it is not the record of this run")

@@ -23,7 +23,7 @@ import json
 import math
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,20 +31,21 @@ from typing import Any
 
 import numpy as np
 
-from hycon.data.arrays import Damaged, read_npz
+from hycon.data.arrays import BAD_ZIP, Damaged, read_npz
 from hycon.errors import UserError
 from hycon.files import sweep, temporary, write_atomic
 from studies.store.database import Storage
+from studies.store.inside import SHARED, Unfit, fit, make_folder, open_log, read_inside
 from studies.store.leases import TTL, FileLeases, Held
 from studies.store.leases_postgres import PostgresLeases
-from studies.store.record import Damage, RunRecord, RunSpec
+from studies.store.record import RESULT, Damage, RunRecord, RunSpec
 
 PREDICTIONS = "predictions.npz"
 FOLDERS = ("runs", "leases", "queue", "studies")  # in which files are written
 DONE, FAILED = "record.json", "failed.json"
 STATUS = {DONE: "done", FAILED: "failed"}  # of the record in a file
+LARGEST_ARRAYS = 2**29  # bytes that predictions unpack to; chosen here: the largest corpus takes 100 MB
 FAILURES = 20  # reasons of earlier attempts that a record keeps, the last ones; chosen here
-RESULT = ("metrics", "valid_loss", "best_epoch", "curve", "parameters", "weights_sha256", "predictions")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class RunStore:
     """Records of runs under `root` (the results folder).
 
     storage: the database of the leases, and of Optuna's studies; None: both are files under `root`, too.
+    Raises UserError where one of the folders in `root` is a link.
     """
 
     root: Path
@@ -59,6 +61,9 @@ class RunStore:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root).absolute())
+        for name in SHARED:
+            if (self.root / name).is_symlink():
+                raise UserError(f"{self.root / name} is a link, which is not followed: put the folder in its place.")
 
     @cached_property
     def leases(self) -> FileLeases | PostgresLeases:
@@ -111,20 +116,23 @@ class RunStore:
         """Whether the file is there; a published folder leaves it out."""
         return os.path.lexists(self.folder(run_id) / PREDICTIONS)
 
-    def predictions(self, run_id: str) -> dict[str, np.ndarray]:
-        """The arrays stored with a finished run, checked against the sha256 in its record. Raises UserError."""
+    def predictions(self, run_id: str, needs: Collection[str] = ()) -> dict[str, np.ndarray]:
+        """The arrays stored with a finished run, checked against the sha256 in its record.
+
+        needs: arrays that must be there, and fit together.  Raises UserError.
+        """
         record = self.get(run_id)
         if record is None or record.predictions is None:
             raise UserError(f"{self.folder(run_id)} holds no finished run with predictions: run it first.")
         path = self.folder(run_id) / PREDICTIONS
         try:
-            content = path.read_bytes()
+            content = read_inside(self.root, path)
         except OSError as error:
             raise UserError(f"Cannot read {path} ({error.strerror}): delete its folder and run it again.") from error
         if not record.predictions_are(content):
             raise UserError(f"{path} does not have the sha256 of its record: delete its folder and run it again.")
         try:
-            return dict(read_npz(content))
+            return _arrays(content, needs)
         except Damaged as error:
             raise UserError(f"{path} is damaged ({error}): delete its folder and run it again.") from error
 
@@ -183,7 +191,7 @@ class RunStore:
         """Raises UserError, before anything is trained, where results could not be stored afterwards."""
         probe = temporary(self.root / "runs" / "probe")
         try:
-            probe.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.root, probe.parent)
             write_atomic(probe, b"x" * 4096)
         except OSError as error:
             raise unwritable(self.root, error) from error
@@ -199,7 +207,8 @@ class RunStore:
         for lease in itertools.chain.from_iterable(self.leases.survey()[1].values()):
             lease.release()
         for folder in (self.root, *(self.root / name for name in FOLDERS), *(self.root / "corpora").glob("*/")):
-            sweep(folder)
+            if folder == self.root or fit(self.root, folder):
+                sweep(folder)
 
     def claim(self, run_id: str, ttl: float = TTL) -> Held | None:
         """The right to do a run, None while another live process has it; see studies.store.leases."""
@@ -214,9 +223,11 @@ class RunStore:
     def _read(self, run_id: str, name: str) -> RunRecord | Damage | None:
         path = self.folder(run_id) / name
         try:
-            return RunRecord.from_json(path.read_bytes(), run_id, STATUS[name], str(path))
+            return RunRecord.from_json(read_inside(self.root, path), run_id, STATUS[name], str(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except Unfit as error:
+            return Damage(run_id, path, str(error.strerror))
         except OSError as error:
             raise UserError(f"Cannot read {path}: {error.strerror}.") from error
         except ValueError as error:
@@ -235,9 +246,7 @@ class RunStore:
         """
         folder = self.folder(run_id)
         try:
-            if folder.is_symlink():
-                raise UserError(f"{folder} is a link: results are not written through links; delete it.")
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.root, folder)
             handle = os.open(folder, os.O_RDONLY)
             try:
                 with contextlib.suppress(OSError):
@@ -263,8 +272,32 @@ def _note_difference(folder: Path, first: RunRecord, second: RunRecord) -> None:
     stored, other = (json.loads(_to_json(record)) for record in (first, second))
     if differing := ", ".join(name for name in RESULT if stored[name] != other[name]):
         note = "A second worker finished this run with another result; the first one stands. They differ in "
-        with contextlib.suppress(OSError), open(folder / "log.txt", "a") as log:
+        with contextlib.suppress(OSError), open_log(folder / "log.txt", os.O_APPEND) as log:
             log.write(f"{note}{differing}. See `bench verify {first.id}`.\n")
+
+
+def _arrays(content: bytes, needs: Collection[str]) -> dict[str, np.ndarray]:
+    """The arrays of a .npz. Raises Damaged, also where they would take more memory than any run's, where one of `needs`
+    is not there, and where those of one split are not of the same utterances or hold other things than they must."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            size = sum(info.file_size for info in archive.infolist())
+    except BAD_ZIP as error:
+        raise Damaged(f"no readable .npz file ({error})") from error
+    if size > LARGEST_ARRAYS:
+        raise Damaged(f"it unpacks to {size} bytes")
+    arrays = dict(read_npz(content))
+    if lacking := sorted(set(needs) - arrays.keys()):
+        raise Damaged(f"it has no {lacking[0]}")
+    for split in ("valid", "test") if needs else ():
+        known = {name: found for name, found in arrays.items() if name.startswith(f"{split}_")}
+        odd = [name for name, found in known.items() if (found.dtype.kind == "U") != (name == f"{split}_id")]
+        odd += [name for name, found in known.items() if name.endswith("_multimodal") and found.ndim != 2]
+        if odd:
+            raise Damaged(f"{odd[0]} holds {known[odd[0]].ndim}-d {known[odd[0]].dtype}")
+        if len({np.shape(found)[:1] for found in known.values()}) > 1:
+            raise Damaged(f"the arrays of {split} are not of the same utterances")
+    return arrays
 
 
 def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -296,4 +329,5 @@ def _finite(value: Any) -> Any:
 
 
 def unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(f"Cannot write to {path} ({error.strerror or error}): free space, or give another --results.")
+    remedy = "delete it" if isinstance(error, Unfit) else "free space, or give another --results"
+    return UserError(f"Cannot write to {path} ({error.strerror or error}): {remedy}.")

@@ -16,6 +16,7 @@ import msgspec
 
 from hycon.data.manifest import Manifest
 from hycon.files import write_atomic
+from studies.store.inside import make_folder, read_inside
 from studies.store.record import canonical, read_object
 from studies.store.run_store import RunStore, unwritable
 
@@ -96,7 +97,7 @@ def write_result(store: RunStore, file: str, content: bytes) -> None:
     """A file of the results folder, whole or not at all. Raises UserError where it cannot be written."""
     path = store.root / file
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(store.root, path.parent)
         write_atomic(path, content)
     except OSError as error:
         raise unwritable(path, error) from error
@@ -107,8 +108,8 @@ def load_studies(store: RunStore) -> list[Study]:
     studies = []
     for path in sorted((store.root / "studies").glob("*.json")):
         try:
-            studies.append(read_study(path.read_bytes(), str(path)))
-        except ValueError:
+            studies.append(read_study(read_inside(store.root, path), str(path)))
+        except (ValueError, OSError):
             continue
     return studies
 

@@ -22,8 +22,10 @@ import msgspec
 from hycon.data.manifest import FORMAT_VERSION, Manifest
 from hycon.errors import UserError
 from studies.lookup import recorded_profile
-from studies.store.record import RunRecord, read_object
+from studies.store.inside import largest, read_inside
+from studies.store.record import RunRecord, RunSpec, read_object
 from studies.store.run_store import PREDICTIONS, RunStore
+from studies.store.soundness import sound_studies, unsound
 from studies.store.study import Study, load_studies, read_study, write_result
 from studies.trust.tarball import MANIFEST, pack, unpack
 
@@ -66,7 +68,7 @@ def export(
     archive cannot be written.
     """
     recorded = profile and recorded_profile(profile)
-    studies = [s for s in load_studies(store) if corpus in (None, s.corpus) and recorded in (None, s.profile)]
+    studies = [s for s in sound_studies(store) if corpus in (None, s.corpus) and recorded in (None, s.profile)]
     named = {run for study in studies for run in (*study.trials, *study.runs)}
     chosen = [
         record
@@ -89,14 +91,16 @@ def export(
         paths += [path for path in found if path.exists()]
     corpora = sorted({record.spec.corpus for record in chosen})
     paths += [p for name in corpora if (p := store.root / "corpora" / name / "manifest.json").exists()]
-    files: dict[str, Callable[[], bytes]] = {p.relative_to(store.root).as_posix(): partial(_bytes, p) for p in paths}
+    files: dict[str, Callable[[], bytes]] = {
+        p.relative_to(store.root).as_posix(): partial(_bytes, store.root, p) for p in paths
+    }
     size = pack(Path(file), files, {"corpora": corpora, "runs": len(done), "predictions": bool(kept)})
     return Exported(len(done), len(kept), len(studies), size)
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(root: Path, path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_inside(root, path)
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror or error}.") from error
 
@@ -111,7 +115,7 @@ def import_results(file: str | os.PathLike, store: RunStore) -> Imported:
     _check(path)
     report = Imported()
     predictions: dict[str, bytes] = {}
-    for name, content in unpack(path):  # checked again as it is read: the file may have changed
+    for name, content in unpack(path, largest):  # checked again as it is read: the file may have changed
         match = NAMES.fullmatch(name)
         if match is None:
             continue  # the manifest
@@ -131,14 +135,15 @@ def import_results(file: str | os.PathLike, store: RunStore) -> Imported:
 def _check(path: Path) -> None:
     """Read the whole archive and refuse it for anything that is not as it must be. Raises UserError."""
     pending: dict[str, str] = {}  # run id -> sha256 of predictions, which come before their record
-    for name, content in unpack(path):
+    specs: dict[str, RunSpec] = {}  # of finished runs, which come before the studies
+    for name, content in unpack(path, largest):
         if name == MANIFEST:
             continue
         match = NAMES.fullmatch(name)
         if match is None:
             raise _refused(path, f"it holds {name!r}, no file of a results folder")
         try:
-            _check_file(match, content, pending)
+            _check_file(match, content, pending, specs)
         except ValueError as error:
             raise _refused(path, f"{name!r} is damaged ({error})") from error
     if pending:
@@ -149,7 +154,7 @@ def _refused(path: Path, reason: str) -> UserError:
     return UserError(f"{path} is refused, nothing was imported: {reason}.")
 
 
-def _check_file(match: re.Match[str], content: bytes, pending: dict[str, str]) -> None:
+def _check_file(match: re.Match[str], content: bytes, pending: dict[str, str], specs: dict[str, RunSpec]) -> None:
     """Raises ValueError where a file is damaged or not the one of its name, UserError where a newer suite wrote it."""
     if match["file"] == PREDICTIONS:
         pending[match["run"]] = hashlib.sha256(content).hexdigest()
@@ -159,8 +164,14 @@ def _check_file(match: re.Match[str], content: bytes, pending: dict[str, str]) -
         digest = pending.pop(record.id, None)
         if digest and digest != (record.predictions or {}).get("sha256"):
             raise ValueError("its predictions are not those of its record")
-    elif match["kind"] == "json" and read_study(content).id != match["study"]:
-        raise ValueError("it is another study")
+        if status == "done":
+            specs[record.id] = record.spec
+    elif match["kind"] == "json":
+        study = read_study(content)
+        if study.id != match["study"]:
+            raise ValueError("it is another study")
+        if why := unsound(study, specs.get):
+            raise ValueError(why)
     elif match["corpus"] and _manifest(content).name != match["corpus"]:
         raise ValueError("it is another corpus's")
 
@@ -230,8 +241,8 @@ def _add_corpus(store: RunStore, corpus: str, name: str, content: bytes, report:
         report.added["corpora"] += 1
         return
     try:
-        same = _manifest(path.read_bytes()).sha256 == _manifest(content).sha256
-    except ValueError:
+        same = _manifest(read_inside(store.root, path)).sha256 == _manifest(content).sha256
+    except (ValueError, OSError):
         same = False
     if same:
         report.present["corpora"] += 1

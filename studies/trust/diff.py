@@ -27,7 +27,7 @@ from studies.lookup import DEFAULT_VIEW, View, manifest_of
 from studies.statistics.comparison import Comparison, Group, benjamini_hochberg
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
-from studies.store.study import load_studies
+from studies.store.soundness import sound_studies
 from studies.tables import TABLES, Column, Row, TableSpec
 from studies.trust.archive import outcome
 
@@ -105,7 +105,7 @@ def diff(
 
 def _asked(a: RunStore, b: RunStore, table: TableSpec | None, view: View) -> Iterator[tuple[Manifest, TableSpec]]:
     """(corpus, table), each corpus with the tables that the paper shows of it; any other with all of its task."""
-    held = {study.corpus for store in (a, b) for study in load_studies(store)}
+    held = {study.corpus for store in (a, b) for study in sound_studies(store)}
     for name in [view.corpus] if view.corpus else sorted(held):
         manifest = dataclasses.replace(manifest_of(name, view.data, a.root, b.root), name=name)
         paper = named_after(name, {spec.corpus for spec in TABLES.values()})

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -22,11 +23,14 @@ from hycon.errors import UserError
 from studies.aggregate.comparability import described, mixture
 from studies.engines import queue
 from studies.search.draws import select
+from studies.store.inside import fit, read_inside, refuse_links
 from studies.store.leases import TTL, Held
 from studies.store.quarantine import damage, quarantine
 from studies.store.record import RunRecord
 from studies.store.run_store import FOLDERS, PREDICTIONS, RunStore
+from studies.store.soundness import unsound
 from studies.store.study import Study, read_study
+from studies.trust.recompute import other_metrics
 
 RUN_FILES = ("record.json", PREDICTIONS, "failed.json", "log.txt")
 STUDY_FILES = re.compile(r"[0-9a-f]{16}\.(json|journal|journal\.guard)")  # guard: of earlier versions of this suite
@@ -36,8 +40,8 @@ TEMPORARY = re.compile(r"\..*\.tmp|\.(probe|clock)-[0-9a-f]+")
 
 @dataclass(frozen=True)
 class Finding:
-    """kind: temporary | damaged | predictions | unfinished | failed | stray | journal | lock | study | mixed | lease |
-    queue.
+    """kind: temporary | damaged | predictions | metrics | unfinished | failed | stray | journal | lock | study |
+    mixed | lease | queue.
 
     path: below the results folder.  said: what is wrong, and what to do where `action` is None.
     action: what `--repair` does, delete | quarantine | release; None where a person has to decide.
@@ -54,7 +58,8 @@ class Finding:
 
 
 def examine(store: RunStore) -> list[Finding]:
-    """All findings, in a fixed order. Reads every record and every file of predictions. Raises UserError where the
+    """All findings, in a fixed order. Reads every record and every file of predictions, of which it computes the
+    metrics again. Raises UserError where the
     folder is not there or cannot be read."""
     if not store.root.is_dir():
         raise UserError(f"{store.root} is not there: give a results folder with --results.")
@@ -96,6 +101,7 @@ def repair(store: RunStore, findings: Sequence[Finding]) -> list[Finding]:
 
 def _mend(store: RunStore, finding: Finding) -> None:
     path = store.root / finding.path
+    refuse_links(store.root, path.parent)
     if finding.action == "release" and finding.lease is not None:
         finding.lease.release()
     elif finding.action == "delete":
@@ -104,7 +110,7 @@ def _mend(store: RunStore, finding: Finding) -> None:
                 path.rmdir()
         else:
             path.unlink(missing_ok=True)
-    elif finding.action == "quarantine" and path.exists():
+    elif finding.action == "quarantine" and os.path.lexists(path):
         quarantine(store.root, finding.path)
 
 
@@ -119,7 +125,7 @@ def _temporary(store: RunStore, live: set[str]) -> Iterator[Finding]:
     folders = [store.root / part for part in ("", *FOLDERS)]
     folders += [store.folder(run_id) for run_id in store.ids() if run_id not in live]
     folders += sorted((store.root / "corpora").glob("*/"))
-    for folder in folders:
+    for folder in (one for one in folders if one == store.root or fit(store.root, one)):
         for path in sorted(folder.glob(".*")):
             if TEMPORARY.fullmatch(path.name) and _old(path):
                 yield Finding("temporary", _below(store, path), "left by a process that was killed", "delete")
@@ -137,6 +143,9 @@ def _run(store: RunStore, run_id: str, records: dict[str, RunRecord], held: set[
     """Findings on one run's folder. A readable record is put into `records`; that or a failure, into `held`."""
     folder = store.folder(run_id)
     name = _below(store, folder)
+    if folder.is_symlink():
+        yield Finding("damaged", name, "a link, which is not followed", "quarantine")
+        return
     if not folder.is_dir():
         yield Finding("stray", name, "no run's folder: move it elsewhere")
         return
@@ -179,6 +188,8 @@ def _predictions(store: RunStore, records: dict[str, RunRecord]) -> Iterator[Fin
             yield Finding("predictions", f"runs/{run_id}", "gone: delete the folder to have the run made again")
         elif found := damage(store, run_id):
             yield Finding("predictions", f"runs/{run_id}", found.reason, "quarantine")
+        elif kept and (other := other_metrics(records[run_id], store.predictions(run_id))):
+            yield Finding("metrics", f"runs/{run_id}", other, "quarantine")
 
 
 # ------------------------------------------------------------------------------------------------- studies
@@ -197,35 +208,39 @@ def _studies(store: RunStore, records: dict[str, RunRecord], held: set[str], bus
             yield Finding("journal", name, "set aside by an earlier version of `bench run`", "quarantine")
         elif not STUDY_FILES.fullmatch(path.name):
             yield Finding("stray", name, "no file of the suite: move it elsewhere")
-        elif path.suffix == ".journal" and not _whole(path):
+        elif path.suffix == ".journal" and not _whole(store.root, path):
             yield Finding("journal", name, "torn: Optuna cannot read past it; `bench run` writes it anew", "quarantine")
         elif path.suffix == ".json":
             yield from _study(store, path, records, held, busy)
 
 
-def _whole(journal: Path) -> bool:
+def _whole(root: Path, journal: Path) -> bool:
     """False where a line is torn: Optuna does not read past it."""
     try:
-        content = journal.read_bytes()
+        content = read_inside(root, journal)
         return content[-1:] in (b"", b"\n") and all(json.loads(line) for line in content.splitlines())
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, OSError):
         return False
 
 
 def _study(store: RunStore, path: Path, records: dict[str, RunRecord], held: set[str], busy: bool) -> Iterator[Finding]:
     name = _below(store, path)
     try:
-        study = read_study(path.read_bytes())
+        study = read_study(read_inside(store.root, path))
     except UserError as error:
         yield Finding("study", name, str(error))
         return
     except (ValueError, OSError) as error:
-        yield Finding("study", name, f"damaged ({error}); `bench run` writes it anew", "quarantine")
+        reason = getattr(error, "strerror", None) or error
+        yield Finding("study", name, f"damaged ({reason}); `bench run` writes it anew", "quarantine")
         return
     if study.id != path.stem:
         yield Finding("study", name, f"holds study {study.id}", "quarantine")
         return
     what = f"{study.model}-{study.text} on {study.corpus}"
+    if why := unsound(study, lambda run: records[run].spec if run in records else None):
+        yield Finding("study", name, f"{what}: not sound ({why}); `bench run` writes it anew", "quarantine")
+        return
     for sentence in _contradictions(study, records, held, busy):
         yield Finding("study", name, f"{what}: {sentence}")
     if mixed := mixture(records[run] for run in study.runs if run in records):
@@ -251,6 +266,10 @@ def _contradictions(study: Study, records: dict[str, RunRecord], held: set[str],
 
 def _corpora(store: RunStore) -> Iterator[Finding]:
     for path in sorted((store.root / "corpora").glob("*/manifest.json")):
+        if not fit(store.root, path):
+            below = path.parent if path.parent.is_symlink() else path
+            yield Finding("damaged", _below(store, below), "a link, no regular file, or too large", "quarantine")
+            continue
         try:
             read_manifest(path.parent.name, store.root / "corpora")
         except UserError as error:

@@ -31,7 +31,7 @@ VERSION = 1
 FORMAT = "hycon-bench results"
 # Limits, chosen here: a run of the largest corpus (4,643 utterances, 512 features kept) is 10 MB, a table of 22 rows
 # is 1,210 runs; what is refused above them is a mistake or an attack.
-LARGEST_FILE = 256 * 2**20  # bytes
+LARGEST_FILE = 256 * 2**20  # bytes, and less for some names
 LARGEST_MANIFEST = 64 * 2**20
 LARGEST_ARCHIVE = 16 * 2**30
 MOST_FILES = 200_000
@@ -96,14 +96,15 @@ def _append(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(info, io.BytesIO(content))
 
 
-def unpack(path: Path) -> Iterator[tuple[str, bytes]]:
+def unpack(path: Path, largest: Callable[[str], int]) -> Iterator[tuple[str, bytes]]:
     """(name, content) of each file, "manifest.json" first, each checked against the manifest before it is given out.
 
+    largest: the limit in bytes for a file of that name.
     What comes later may still be refused: read to the end once before acting on anything. Raises UserError.
     """
     try:
         with open(path, "rb") as raw, gzip.GzipFile(fileobj=raw) as packed:
-            yield from _members(packed)
+            yield from _members(packed, largest)
     except Refused as error:
         raise UserError(f"{path} is refused, nothing was imported: {error}.") from error
     except (OSError, EOFError, zlib.error) as error:
@@ -111,12 +112,12 @@ def unpack(path: Path) -> Iterator[tuple[str, bytes]]:
         raise UserError(f"{path} cannot be read as an archive of `bench export`: {reason}.") from error
 
 
-def _members(packed: gzip.GzipFile) -> Iterator[tuple[str, bytes]]:
+def _members(packed: gzip.GzipFile, largest: Callable[[str], int]) -> Iterator[tuple[str, bytes]]:
     info = _header(packed)
     if info is None or info.name != MANIFEST or info.size > LARGEST_MANIFEST:
         raise Refused(f"it does not begin with a {MANIFEST}")
     manifest = _content(packed, info)
-    files = _listed(manifest)
+    files = _listed(manifest, largest)
     yield MANIFEST, manifest
     last = ""
     while (info := _header(packed)) is not None:
@@ -163,7 +164,7 @@ def _content(packed: gzip.GzipFile, info: tarfile.TarInfo) -> bytes:
     return content[: info.size]
 
 
-def _listed(manifest: bytes) -> dict[str, Member]:
+def _listed(manifest: bytes, largest: Callable[[str], int]) -> dict[str, Member]:
     """The manifest's files by name, within the limits."""
     try:
         contents = msgspec.json.decode(manifest, type=Contents)
@@ -173,8 +174,11 @@ def _listed(manifest: bytes) -> dict[str, Member]:
         raise Refused(f"its {MANIFEST} is none of `bench export` (its format is {contents.format!r})")
     if contents.version > VERSION:
         raise Refused(f"a newer version of this suite wrote it (archive {contents.version}); upgrade")
+    for name, member in contents.files.items():
+        if member.size > min(largest(name), LARGEST_FILE):
+            raise Refused(f"it declares {name!r} of {member.size} bytes, beyond what is unpacked here")
     sizes = [member.size for member in contents.files.values()]
-    if len(sizes) > MOST_FILES or max(sizes, default=0) > LARGEST_FILE or sum(sizes) > LARGEST_ARCHIVE:
+    if len(sizes) > MOST_FILES or sum(sizes) > LARGEST_ARCHIVE:
         raise Refused(f"it declares {len(sizes)} files of {sum(sizes)} bytes, beyond what is unpacked here")
     if min(sizes, default=0) < 0:
         raise Refused("it declares a negative size")

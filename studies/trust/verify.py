@@ -8,6 +8,7 @@ Nothing is written to the results folder.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -106,7 +107,7 @@ def verify(
     except UserError as error:
         raise UserError(f"{error} Say with --device where to run it again.") from error
     kept = {record.id: _kept(store, record) for record in records}
-    with TemporaryDirectory(prefix="bench-verify-") as scratch:
+    with _scratch() as scratch:
         again = RunStore(Path(scratch))
         summary = run(
             specs.values(),
@@ -120,6 +121,16 @@ def verify(
         )
         reasons = {spec.id: reason for spec, reason in summary.failed}
         return [_outcome(record, kept[record.id], specs[record.id], again, reasons) for record in records]
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[str]:
+    try:
+        folder = TemporaryDirectory(prefix="bench-verify-")
+    except OSError as error:
+        raise UserError(f"No scratch folder can be made ({error.strerror or error}): set TMPDIR to another.") from error
+    with folder as path:
+        yield path
 
 
 def check_repeatable(record: RunRecord, *, data: str | os.PathLike | None, encoders: Mapping[str, str]) -> None:
@@ -224,7 +235,10 @@ def _curve(before: Sequence[Mapping[str, float]], now: Sequence[Mapping[str, flo
 
 
 def _predictions(before: Mapping[str, np.ndarray], now: Mapping[str, np.ndarray]) -> Iterator[str]:
-    """What differs in arrays that both have: newer code may keep more than older did."""
+    """What differs in arrays that both have: newer code may keep more than older did, beyond what all have kept."""
+    for name in sorted(now.keys() - before.keys()):
+        if name.rpartition("_")[2] in ("prediction", "label", "id"):
+            yield f"predictions: {name} is not among those kept"
     for name in sorted(before):
         if name not in now:
             yield f"predictions: {name} is no longer made"

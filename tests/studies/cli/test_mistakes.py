@@ -104,7 +104,7 @@ MISTAKES = [
     ([*RUN, "--devices", "cuda:99"], "cuda:99"),
     ([*RUN, "--set", "lrr=1"], "lr"),
     ([*RUN, "--set", "lr"], "KEY=VALUE"),
-    ([*RUN, "--set", "lr=NaN"], "above 0"),
+    ([*RUN, "--set", "lr=NaN"], "finite number"),
     ([*RUN, "--set", "lr=fast"], "a number"),
     ([*RUN, "--set", "clip=tight"], "a number or None"),
     ([*RUN, "--set", "batch_size=2.5"], "a whole number"),

@@ -98,6 +98,11 @@ def test_the_time_limit_holds_for_each_run_not_for_all(go):
     assert len(go([spec(n, sleep=0.8) for n in range(4)], workers=1, time_limit=2.5).done) == 4
 
 
+@pytest.mark.parametrize("seconds", [25 * 86400.0, 1e300])
+def test_a_time_limit_beyond_what_the_system_counts(go, seconds):
+    assert len(go([spec(0, sleep=0.1)], time_limit=seconds).done) == 1
+
+
 # ------------------------------------------------------------------------------------------------ several drivers
 
 

@@ -23,6 +23,7 @@ from studies.store.run_store import RunStore
         ("postgresql://me@h/d?password=pass&host=/run/pg", "postgresql://me@h/d?host=%2Frun%2Fpg", "pass"),
         ("postgresql://me:pass@h/d?password=other", "postgresql://me@h/d", "pass"),
         ("postgresql://h/d?password=pass", "postgresql://@h/d", "pass"),
+        ("postgresql://me@h/d?sslpassword=hidden&sslmode=require", "postgresql://me@h/d?sslmode=require", None),
         ("postgresql://:pass@h/d", "postgresql://@h/d", "pass"),
         ("postgresql:///d", "postgresql:///d", None),
     ],
@@ -30,6 +31,8 @@ from studies.store.run_store import RunStore
 def test_the_password_is_cut_off(given, url, password):
     found = storage_of(given)
     assert (found.url, found.password) == (url, password)
+    if "hidden" in given:
+        assert "hidden" not in repr(found) + str(found) + found.name + found.url + found.reason(OSError("hidden"))
     assert password is None or password not in repr(found) + str(found) + found.name + found.url
     assert storage_of(found.full_url()) == found == pickle.loads(pickle.dumps(found))
     assert found.sqlalchemy_url().startswith("postgresql+psycopg2://")

@@ -257,6 +257,8 @@ def test_any_value_in_a_record_or_a_study(store, data):
     [
         {"metrics": {"test": {"paper": {"mae": "<script>"}}}}, {"curve": [3]}, {"notes": "x"},
         {"environment": {"a": 1}}, {"best_epoch": []},
+        {"metrics": {"test": {"paper": {"mae": 10**400}}}}, {"curve": [{"epoch": 10**400}]}, {"parameters": 10**400},
+        {"valid_loss": 10**400}, {"seconds": -(10**400)}, {"best_epoch": 10**400}, {"attempts": 10**400},
         {"seconds": "fast"}, {"predictions": {"sha256": None}}, {"attempts": True},
     ],
 )  # fmt: skip
