@@ -21,8 +21,8 @@ Deviates:
    word; the code normalises per position in the sentence, with the batch's statistics in evaluation too.
 3. L1, the comparison's protocol; the code trains with the squared error.
 4. `rule="code"` gives the official code's version: gates without sigmoid, e' = e + beta |e| h / max(|h|, 1).
-5. `detach=True` cuts the gradient of the shift, as both public codes do (by `.data`), so that no non-verbal parameter
-   is ever trained. Off: the paper trains them.
+5. `detach=True` cuts the gradient of what is scaled and added, as both public codes do (by `.data`), so that no non-verbal
+   parameter is ever trained; that of the word's norm stays. Off: the paper trains them.
 6. This suite's budget of epochs; the official code trains for 500.
 Reference implementations consulted: victorywys/RAVEN, gkoumasd/MSAF.
 """
@@ -137,9 +137,7 @@ class Model(nn.Module):
         audio, vision = packing.rows(batch.audio), packing.rows(batch.vision)  # (R, d_m)
         audio = batch_norm(self.norm, audio, len(audio))
         mixed = self.mix(torch.cat([self.audio(audio, words), self.vision(vision, words)], 1))  # h: (R, d_l)
-        shift = self.shift(words, mixed)
-        if self.config.detach:
-            shift = shift.detach()
+        shift = self.shift(words, mixed.detach() if self.config.detach else mixed)
         final = packed_lstm(self.lstm, self.drop(words + shift), packing)[packing.last]  # (B, hidden)
         return Output(as_prediction(self.out(final), self.emotions), multimodal=final)
 

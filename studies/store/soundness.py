@@ -70,8 +70,11 @@ def _elsewhere(study: Study, spec: RunSpec) -> bool:
 
 
 def _other_winner(study: Study, specs: dict[str, RunSpec], spec_of: Callable[[str], RunSpec | None]) -> str | None:
-    """Why the seeded runs are not those of one winner, which differ in their seed alone."""
-    winner = study.selected if study.selected is not None and study.selected < len(study.trials) else None
+    """Why the seeded runs are not those of one winner, which differ in their seed alone.
+
+    The trial of a variant is its intact row's winner, whose options it changes: its runs are compared with each other.
+    """
+    winner = study.selected if study.searched and study.selected in range(len(study.trials)) else None
     first = (winner is not None and spec_of(study.trials[winner])) or next(iter(specs.values()), None)
     seeds: dict[tuple[int, str, int], str] = {}
     for run, spec in specs.items():

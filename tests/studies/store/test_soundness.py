@@ -87,3 +87,15 @@ def test_a_study_without_trials_or_with_runs_still_to_do_is_sound(store):
     ):
         save_study(store, sound)
     assert len(sound_studies(store)) == 3
+
+
+def test_a_variant_s_runs_may_differ_from_its_intact_row_s_winner_but_not_from_each_other(store):
+    intact = fill(store, [0.1, 0.2])
+    changed = [put(store, spec(10 + n, config={"hidden": 9})).id for n in range(2)]
+    variant = dataclasses.replace(intact, row={"hidden": 9}, winner_of=intact.id, runs=changed)
+    save_study(store, variant)
+    assert len(sound_studies(store)) == 2
+    odd = put(store, spec(12, config={"hidden": 10})).id
+    save_study(store, dataclasses.replace(variant, runs=[*changed, odd]))
+    with pytest.raises(UserError, match="has other options than its winner"):
+        sound_studies(store)
