@@ -21,8 +21,8 @@ Deviates:
    word; the code normalises per position in the sentence, with the batch's statistics in evaluation too.
 3. L1, the comparison's protocol; the code trains with the squared error.
 4. `rule="code"` gives the official code's version: gates without sigmoid, e' = e + beta |e| h / max(|h|, 1).
-5. `detach=True` cuts the gradient of what is scaled and added, as both public codes do (by `.data`), so that no non-verbal
-   parameter is ever trained; that of the word's norm stays. Off: the paper trains them.
+5. `detach=True` cuts the gradient of what is scaled and added, as both public codes do (by `.data`), so that no
+   non-verbal parameter is ever trained; that of the word's norm stays. Off: the paper trains them.
 6. This suite's budget of epochs; the official code trains for 500.
 Reference implementations consulted: victorywys/RAVEN, gkoumasd/MSAF.
 """
