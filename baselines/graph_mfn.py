@@ -39,7 +39,7 @@ from hycon.output import Output, as_prediction, outputs
 from hycon.text import PretrainedText
 from hycon.train import Training
 
-VERSION = 1
+VERSION = 2
 NEEDS_ALIGNED = True
 STATES = {"hidden": 0, "memory": 1}  # what singletons read -> where the LSTMs give it
 INNER = 100  # width between the two layers of a vertex's network and of the efficacies'; SDK and MMSA

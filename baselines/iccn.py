@@ -43,7 +43,7 @@ from hycon.output import Output, as_prediction, outputs, task_loss
 from hycon.text import PretrainedText
 from hycon.train import Training
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)

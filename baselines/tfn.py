@@ -15,7 +15,7 @@ Deviates:
 1. The mean runs over real steps; the reference code averages the padding in.
 2. A batch of one utterance is normalised with the running statistics; the reference code fails on it.
 3. Vision as it comes; the reference code divides it by the training split's largest (`scale=maxabs`), which the batch
-   norm undoes: so the GloVe form searches no scale.
+   norm undoes but for features of a standard deviation near .003 (its eps): so the GloVe form searches no scale.
 4. The mean of a batch's absolute errors; the reference minimises their sum, which Adam, without weight decay, does not
    tell from the mean.
 Reference implementations consulted: Justin1904/TensorFusionNetworks, thuiar/MMSA, the authors' MIB (BERT form).

@@ -200,7 +200,6 @@ SENSITIVE = (  # one option at a time; what the plain rows are, is Table 1's run
     _hycon("HyCon (logarithm in eqs. 7 and 10)", log=True),  # A1
     _hycon("HyCon (label 0: in no pair)", zero="exclude"),  # A3
     _hycon("HyCon (label 0: a third class)", zero="third"),
-    _hycon("HyCon (h of IEMCL doubled)", h_inter="double"),  # A8
     _hycon("HyCon (read-out: last real step)", readout="last_real"),  # docs/protocol.md, architecture
     _hycon("HyCon (read-out: first step)", readout="cls"),
     _hycon("HyCon (read-out: mean; lineage 2023)", readout="mean"),
@@ -213,13 +212,15 @@ SENSITIVE = (  # one option at a time; what the plain rows are, is Table 1's run
     _hycon("HyCon-v2 (β = 0.1)", beta=0.1),  # the paper: 0.2; values around it, chosen here
     _hycon("HyCon-v2 (β = 0.3)", beta=0.3),
     _hycon("HyCon-v2 (β = 0.5)", beta=0.5),
+    _hycon("HyCon-v2 (h of IEMCL doubled)", **V2, h_inter="double"),  # A8: without beta there is no h
     _hycon("HyCon-v2 (refinement: literal)", **V2, weighted_refinement="literal"),  # A10
     _hycon("HyCon-v2 (refinement: mean)", **V2, weighted_refinement="mean"),
     LATE,
     Row("LF-LSTM-GloVe (concatenated)", "lf_lstm", "glove", {"combine": "concat"}, intact=LATE),  # MSAF's code
     MAG,  # its authors: MSE and AdamW
     Row("MAG-BERT (L1 loss)", "mag", "bert", {"loss": "l1"}, intact=MAG),
-    Row("MAG-BERT (Adam)", "mag", "bert", {"optimizer": "adam"}, intact=MAG),
+    # without decay: beside Adam it is added to the gradient, a far stronger one than AdamW's
+    Row("MAG-BERT (Adam without weight decay)", "mag", "bert", {"optimizer": "adam", "weight_decay": 0.0}, intact=MAG),
 )
 VECTORS_LR = 1e-3  # hycon.model.TRAINING["vectors"]: 2e-5 suits BERT's weights, and without text there are none
 SUBSETS = (

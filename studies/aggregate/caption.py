@@ -72,7 +72,7 @@ def _budgets(result: TableResult) -> list[str]:
     """One phrase for each search that is not the paper's 50 trials, naming its rows unless all share it."""
     rows: dict[str, list[str]] = {}
     for row in result.rows:
-        if row.budget:
+        if row.budget and not row.row.measured:
             rows.setdefault(row.budget, []).append(row.row.name)
     return [
         f"search of {budget}{'' if len(rows) == 1 else ' for ' + ', '.join(names)} (the paper: {PAPER_BUDGET})"

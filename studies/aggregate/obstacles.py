@@ -70,7 +70,7 @@ def obstacles(
     found += earlier_protocol(records)
     found += distinct((*corpus.notes, *(note for record in records for note in record.notes)))
     if budget not in ("", PAPER_BUDGET):
-        found.append(f"a search of {budget}, not {PAPER_BUDGET}")
+        found.append(f"run {budget}" if row.measured else f"a search of {budget}, not {PAPER_BUDGET}")
     return tuple(found)
 
 

@@ -18,6 +18,8 @@ from studies.store.soundness import sound_studies
 from studies.store.study import Study
 from studies.tables import WINNER, Row, TableSpec, for_emotions
 
+OTHER_DATA = "run on other data than the corpus of this name has now"
+
 
 def table_result(
     table: TableSpec,
@@ -51,7 +53,10 @@ def table_result(
         elif study is None:
             status[row.name] = _unwon(row.intact, intact, store) if row.intact and intact else ("missing", NOT_RUN)
         else:
-            records[row.name], status[row.name] = _unmixed(*_runs_of(study, store), view.mixed)
+            found_runs, said = _unmixed(*_runs_of(study, store), view.mixed)
+            if manifest.files and study.data not in (manifest.sha256, manifest.files_sha256):
+                found_runs = [dataclasses.replace(r, notes=[*r.notes, OTHER_DATA]) for r in found_runs]
+            records[row.name], status[row.name] = found_runs, said
             budgets[row.name] = _budget(intact if study.winner_of else study)
             if WINNER in table.columns and (loss := _winner_loss(study, store)) is not None:
                 winners[row.name] = loss
@@ -162,12 +167,13 @@ def _winner_loss(study: Study, store: RunStore) -> float | None:
 
 def _budget(study: Study | None) -> str:
     """ "50 trials, at most 9 epochs, patience 2, with lr = 0.1 set by hand": the search, and the options that it did
-    not draw. None: a search that is not in the folder. Empty for what was measured, not searched."""
+    not draw. None: a search that is not in the folder. Of what was measured: only what was set by hand."""
     if study is None:
         return "an unknown number of trials"
-    if study.measured:
-        return ""
     fixed = dict(study.options)
+    if study.measured:
+        by_hand = _set({k: v for k, v in fixed.items() if k not in ("epochs", "patience", "batch_size")}, study.profile)
+        return ", ".join(by_hand)
     epochs, patience = fixed.pop("epochs", None), fixed.pop("patience", None)
     count = len(study.trials)
     parts = [f"{count} trial{'s' if count != 1 else ''}"]
@@ -207,6 +213,10 @@ def study_of(
     ]
     if row.intact is not None:
         intact = study_of(row.intact, studies, corpus, view, data)
-        taken = [s for s in fitting if s.winner_of and (intact is None or s.winner == intact.winner)]
+        taken = [
+            s
+            for s in fitting
+            if s.winner_of and (intact is None or (s.winner, s.options) == (intact.winner, intact.options))
+        ]
         fitting = taken or [s for s in fitting if s.searched]
     return max(fitting, key=lambda s: (s.data == data, s.model_version, len(s.runs), len(s.trials), s.id), default=None)

@@ -57,6 +57,8 @@ def run_table(
     from studies.store.quarantine import set_aside_damaged
 
     check_table(rows, setting, how)
+    if any(row.measured for row in rows):
+        how = dataclasses.replace(how, workers=1)  # what is timed has the machine for itself
     store.leases.check()
     store.sweep()
     summaries: list[Summary] = []
@@ -97,6 +99,11 @@ def check_rows(rows: Sequence[Row], setting: Setting, data: str | os.PathLike | 
     from hycon.data import load
     from studies.registry import check_buildable, resolve, unserved_because
 
+    for row in rows:
+        if own := sorted(row.config.keys() & setting.options.keys()):
+            raise UserError(
+                f"--set {own[0]} is what makes the row {row.name!r}: leave it out, or name other rows by --rows."
+            )
     manifest = setting.manifest
     there = (corpus_folder(manifest.name, data) / "manifest.json").exists()  # not where a dry run made it up
     corpus = load(manifest.name, data) if there else None

@@ -76,9 +76,11 @@ class Study:
     @property
     def id(self) -> str:
         encoder = self.encoder and self.encoder["sha256"]
-        key = [self.model, self.text, self.data, self.row, self.options, encoder, self.trials]
-        if not self.searched:  # ids of searches are as they were before there was anything else
-            key.append("measured" if self.measured else "winner of an intact row")
+        key: list[Any] = [self.model, self.text, self.data, self.row, self.options, encoder, self.trials]
+        if self.measured:  # no trials, whose ids hold the rest
+            key += ["measured", self.device, self.model_version]
+        elif not self.searched:  # ids of searches are as they were before there was anything else
+            key.append("winner of an intact row")
         return hashlib.sha256(canonical(key).encode()).hexdigest()[:16]
 
 
@@ -118,7 +120,7 @@ def find_study(store: RunStore, study_id: str) -> Study | None:
     """One study of a results folder; None where it is not there, or damaged. Raises UserError as `load_studies`."""
     path = store.root / "studies" / f"{study_id}.json"
     try:
-        return read_study(path.read_bytes(), str(path))
+        return read_study(read_inside(store.root, path), str(path))
     except (OSError, ValueError):
         return None
 

@@ -231,7 +231,7 @@ def _add_study(store: RunStore, study_id: str, kind: str, name: str, content: by
 
 def _covers(longer: Study, shorter: Study) -> bool:
     same_winner = longer.selected == shorter.selected
-    return shorter.selected is None or (same_winner and set(longer.runs) >= set(shorter.runs))
+    return shorter.chosen is None or (same_winner and set(longer.runs) >= set(shorter.runs))
 
 
 def _add_corpus(store: RunStore, corpus: str, name: str, content: bytes, report: Imported) -> None:

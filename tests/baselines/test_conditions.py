@@ -174,3 +174,20 @@ def test_every_searched_option_has_an_effect(model, text, corpus, config, batche
             assert outcome(stepping=True, **{option: another}) != stepped, option
         elif option not in TAKEN:
             assert outcome(**{option: another}) != plain, option
+
+
+VARIANTS = {
+    f"{row.name}": row for table in TABLES.values() if table.task == "sentiment" for row in table.rows if row.intact
+}
+
+
+@pytest.mark.parametrize("row", VARIANTS.values(), ids=VARIANTS)
+def test_every_variant_is_another_model_or_another_training(row, batches):
+    """But for what its intact row may have by default; batch_size and selection, which `fit`'s own tests cover; and
+    zero, since the made-up labels are never 0 (tests/hycon/test_losses.py)."""
+    intact = dict(row.intact.config)
+    settings = {k: v for x in resolve(row.model, row.text, intact) for k, v in dataclasses.asdict(x).items()}
+    changed = {k: v for k, v in row.config.items() if settings[k] != v and k not in ("batch_size", "selection", "zero")}
+    outcome = Outcome(row.model, row.text, "small", intact, batches)
+    stepping = bool(changed.keys() & {field.name for field in dataclasses.fields(Training)})
+    assert not changed or outcome(stepping, **changed) != outcome(stepping)

@@ -131,7 +131,8 @@ def test_deviations_are_read_from_docstrings():
         "The mean runs over real steps; the reference code averages the padding in.",
         "A batch of one utterance is normalised with the running statistics; the reference code fails on it.",
         "Vision as it comes; the reference code divides it by the training split's largest (scale=maxabs), which the "
-        "batch norm undoes: so the GloVe form searches no scale.",
+        "batch norm undoes but for features of a standard deviation near .003 (its eps): so the GloVe form searches no "
+        "scale.",
         "The mean of a batch's absolute errors; the reference minimises their sum, which Adam, without weight decay, "
         "does not tell from the mean.",
     )
