@@ -2,8 +2,8 @@
 
 With n pairs of runs no p is below 2 / 2^n, with n against n runs none below 2 / C(2n, n). Adjusted over the m questions
 of a table's family it is at most m times as much, where nothing else differs. So many seeds are asked for that even
-then it can be below the level, if all permutations are counted. Where they are drawn (studies.statistics.comparison), no
-p is below 2 / 10,000, so in a family of several hundred questions one comparison alone stays undecided.
+then it can be below the level, if all permutations are counted. Where they are drawn (studies.statistics.comparison),
+no p is below 2 / 10,000, so in a family of several hundred questions one comparison alone stays undecided.
 """
 
 from __future__ import annotations
