@@ -29,7 +29,18 @@ WEIGHTS = (  # in the order in which transformers looks for them
     "pytorch_model.bin.index.json",
 )
 READ = (".json", ".txt", ".model")
-NOT_LOADED = ("readme", "license", "notice", "requirements", "generation_config")
+NOT_LOADED = (  # beginnings of names: documentation, hidden files, and what training and sentence-transformers leave
+    *(".", "readme", "license", "notice", "requirements", "generation_config"),
+    *(
+        "trainer_state",
+        "training_args",
+        "all_results",
+        "eval_results",
+        "train_results",
+        "modules",
+        "sentence_bert_config",
+    ),
+)
 FIRST_RULE = (
     "config.json",
     "*.safetensors",

@@ -73,7 +73,11 @@ def test_the_checksum_covers_every_file_of_the_tokenizer(folder, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "LICENSE.txt", "tf_model.h5", "generation_config.json", "pytorch_model.bin"]
+    "name",
+    [
+        *("README.md", "LICENSE.txt", "tf_model.h5", "generation_config.json", "pytorch_model.bin"),
+        *("._vocab.txt", "trainer_state.json", "eval_results.txt", "modules.json", "sentence_bert_config.json"),
+    ],
 )
 def test_what_is_not_loaded_is_not_in_the_checksum(folder, name):
     """So that a cache that was filled by another tool holds the same encoder."""
