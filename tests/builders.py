@@ -60,8 +60,11 @@ def spec(number: int = 0, model: str = "ef_lstm", **changes: Any) -> RunSpec:
     return dataclasses.replace(given, **changes)
 
 
-def spec_of(row: Row, corpus: str = "mosi", data: str = "0" * 64, encoder: dict | None = None, **changes) -> RunSpec:
-    given = RunSpec(row.model, 1, row.text, corpus, data, dict(row.config), {}, seed=0, encoder=encoder)
+def spec_of(row: Row, corpus: str = "mosi", data: str = "", encoder: dict | None = None, **changes) -> RunSpec:
+    """data: sha256 of the corpus; of `manifest`'s by default."""
+    given = RunSpec(
+        row.model, 1, row.text, corpus, data or manifest(corpus).sha256, dict(row.config), {}, seed=0, encoder=encoder
+    )
     return dataclasses.replace(given, **changes)
 
 
