@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hycon.errors import UserError
-from studies.cli.shared import check_format, choosing, command, view_of, write_output
+from studies.cli.shared import check_format, choosing, command, layout, view_of, write_output
 
 FORMATS = ("text", "md", "html", "latex", "json")  # of studies.claims.render, which --help need not import
 
@@ -33,7 +33,8 @@ def do_claims(options) -> None:
         found = against_paper(chosen)
     else:
         found = evaluate(RunStore(results_root(options.results)), view_of(options), claims=chosen)
-    write_output(render_claims(found, format, detailed=bool(ids)), options.output)
+    width = layout(options)["width"]
+    write_output(render_claims(found, format, detailed=bool(ids), width=width), options.output)
 
 
 def _format(options) -> str:

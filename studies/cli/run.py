@@ -10,7 +10,7 @@ from typing import Any
 from hycon.errors import UserError
 from studies.cli.arguments import parse_encoders, parse_values
 from studies.cli.listing import do_list
-from studies.cli.shared import check_format, choosing, command, mixing, naming, store_of, storing
+from studies.cli.shared import captioning, check_format, choosing, command, layout, mixing, naming, store_of, storing
 from studies.engines.executors import DEFAULT, engine_of, names
 
 
@@ -25,6 +25,7 @@ def add_run(commands) -> None:
     choosing(added)
     running(added)
     mixing(added)
+    captioning(added)
     added.add_argument("--format", default="text", metavar="FORMAT", help="of the table printed at the end")
 
 
@@ -41,6 +42,7 @@ def add_ablate(commands) -> None:
     choosing(added, rows=False)
     running(added)
     mixing(added)
+    captioning(added)
     added.add_argument("--format", default="text", metavar="FORMAT", help="of the table printed at the end")
 
 
@@ -91,7 +93,7 @@ def do_run(options) -> int:
     rows = pick_rows(table, options.rows.split(",") if options.rows else None)
     if options.trials is not None and all(row.measured for row in rows):
         raise UserError(f"--trials is for searches; {table.name} is measured with fixed settings, without a search.")
-    return _run(options, table, rows, parse_values(options.set), lambda result, _: render(result, options.format))
+    return _run(options, table, rows, parse_values(options.set), lambda result, _: render(result, options.format, **layout(options)))
 
 
 def do_ablate(options) -> int:
@@ -105,7 +107,7 @@ def do_ablate(options) -> int:
     table = ablation_table(options.model, options.text, options.remove, parse_values(options.set), task)
 
     def show(result, store) -> str:
-        return render_ablation(result, differences(result, store), options.format)
+        return render_ablation(result, differences(result, store), options.format, **layout(options))
 
     return _run(options, table, list(table.rows), {}, show)
 

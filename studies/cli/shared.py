@@ -10,6 +10,7 @@ from typing import Any
 
 from hycon.errors import UserError, check_known
 from studies.cli.arguments import parse_encoders
+from studies.cli.terminal import columns
 
 
 def command(commands, name: str, function: Callable[[Any], int | None], text: str) -> argparse.ArgumentParser:
@@ -45,6 +46,11 @@ def choosing(added: argparse.ArgumentParser, rows: bool = True) -> None:
         default=[],
         help="pretrained model behind bert or xlnet: a Hugging Face name or a local folder",
     )
+
+
+def captioning(added: argparse.ArgumentParser) -> None:
+    """The option of every command that prints a table of results as text."""
+    added.add_argument("--notes", action="store_true", help="print the whole caption of a text table, not its short form")
 
 
 def mixing(added: argparse.ArgumentParser) -> None:
@@ -90,7 +96,15 @@ def print_grid(items: Sequence[Mapping[str, Any]]) -> None:
 
     heads = list(dict.fromkeys(key for item in items for key in item))
     rows = [[plain(item.get(head)) for head in heads] for item in items]
-    print(table(headings(*heads), rows))
+    print(table(headings(*heads), rows, columns()))
+
+
+def layout(options) -> dict[str, Any]:
+    """How a table of results is laid out as text: to fit the terminal, or a file's usual width."""
+    from studies.document.text import WIDTH
+
+    width = WIDTH if getattr(options, "output", None) else columns()
+    return {"width": width, "notes": getattr(options, "notes", False)}
 
 
 def write_output(text: str, file: str | None) -> None:

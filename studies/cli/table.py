@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from studies.cli.shared import check_format, choosing, command, mixing, naming, print_json, table_of, write_output
+from studies.cli.shared import (
+    captioning,
+    check_format,
+    choosing,
+    command,
+    layout,
+    mixing,
+    naming,
+    print_grid,
+    print_json,
+    table_of,
+    write_output,
+)
 
 
 def add(commands) -> None:
@@ -15,6 +27,7 @@ def add_table(commands) -> None:
     naming(added)
     choosing(added)
     mixing(added)
+    captioning(added)
     added.add_argument("--format", default="text", metavar="FORMAT", help="text, md, latex, csv, html or json")
     added.add_argument("--protocol", default="paper", metavar="NAME", help="metrics: paper, all, mult or mmsa")
     added.add_argument("--output", metavar="FILE", help="write there instead of printing")
@@ -32,7 +45,7 @@ def do_table(options) -> None:
     from studies.aggregate.render import FORMATS, render
 
     check_format(options.format, FORMATS)
-    write_output(render(table_of(options), options.format), options.output)
+    write_output(render(table_of(options), options.format, **layout(options)), options.output)
 
 
 def do_status(options) -> None:
@@ -41,6 +54,4 @@ def do_status(options) -> None:
     if options.json:
         print_json(items)
     else:
-        width = max(18, *(len(item["row"]) for item in items))
-        for item in items:
-            print(f"{item['row']:{width}} {item['status']:9} n={item['n']}  {item['reason']}")
+        print_grid(items)
