@@ -37,9 +37,7 @@ TO_DECIDE = "What would decide undecided claims, with the same --results and --d
 LETTERED = "Verdicts with a letter are not about the paper's own setting:"
 
 
-def render_claims(
-    results: Sequence[ClaimResult], format: str, *, detailed: bool = False, width: int = WIDTH
-) -> str:
+def render_claims(results: Sequence[ClaimResult], format: str, *, detailed: bool = False, width: int = WIDTH) -> str:
     """`results` in one of FORMATS, ending in a newline. detailed: every part of each (text and md; JSON always has).
 
     width: characters of a line of text. Commands are never broken.  Raises UserError for an unknown format.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 from hycon.errors import UserError
 from studies.cli.arguments import parse_encoders, parse_values
+from studies.cli.closing import closing, edges
 from studies.cli.listing import do_list
 from studies.cli.shared import captioning, check_format, choosing, command, layout, mixing, naming, store_of, storing
+from studies.cli.terminal import columns
 from studies.engines.executors import DEFAULT, engine_of, names
 
 
@@ -93,7 +96,13 @@ def do_run(options) -> int:
     rows = pick_rows(table, options.rows.split(",") if options.rows else None)
     if options.trials is not None and all(row.measured for row in rows):
         raise UserError(f"--trials is for searches; {table.name} is measured with fixed settings, without a search.")
-    return _run(options, table, rows, parse_values(options.set), lambda result, _: render(result, options.format, **layout(options)))
+    return _run(
+        options,
+        table,
+        rows,
+        parse_values(options.set),
+        lambda result, _: render(result, options.format, **layout(options)),
+    )
 
 
 def do_ablate(options) -> int:
@@ -123,6 +132,7 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     from studies.lookup import View, profile_of
     from studies.search.plan import setting_for
     from studies.search.run import forecast, run_table
+    from studies.store.curve import read_curve
 
     check_format(options.format, FORMATS)
     profile = profile_of(
@@ -150,33 +160,26 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     if options.dry_run:
         print(_forecast(forecast(rows, setting, store, how), setting.device, how.workers))
         return 0
-    records = list(store.records())
-    studies, failed = run_table(
-        rows, setting, store, how, lambda specs: Progress(specs, records, workers=how.workers, quiet=options.quiet)
-    )
+    begun = time.monotonic()
+    with Progress(
+        records=store.records(),
+        workers=how.workers,
+        quiet=options.quiet,
+        epoch=lambda run_id: len(read_curve(store, run_id)),
+    ) as progress:
+        outcome = run_table(rows, setting, store, how, progress)
     encoders = {kind: encoder["name"] for kind, encoder in setting.encoders.items()}
     view = View(setting.manifest.name, options.data, profile.name, encoders, mixed=options.mixed)
-    result = table_result(table, store, view, rows=rows, studies=studies)
+    result = table_result(table, store, view, rows=rows, studies=outcome.studies)
     print(show(result, store).rstrip("\n"))
-    for sentence in () if options.quiet else edges(studies):
-        print(f"bench: {sentence}", file=sys.stderr)
-    for spec, reason in failed:
+    sys.stdout.flush()
+    for spec, reason in outcome.failed:
         print(f"bench: run {spec.id} ({spec.model}-{spec.text}) failed: {reason}", file=sys.stderr)
-    return 1 if failed else 0
-
-
-def edges(studies) -> list[str]:
-    """A sentence for each search whose winner lies at the edge of a grid."""
-    from studies.search.edges import at_edge
-
-    said = []
-    for study in studies:
-        found = at_edge(study.space or {}, study.chosen or {}) if study.searched else []
-        if found:
-            row = "-".join([study.model, study.text, *(f"{key}={value}" for key, value in study.row.items())])
-            ends = ", ".join(f"{option} = {value} ({end})" for option, value, end in found)
-            said.append(f"the winner of {row} lies at the edge of its grid: {ends}.")
-    return said
+    if not options.quiet:
+        for sentence in () if profile.demo else edges(outcome.studies):
+            print(f"bench: {sentence}", file=sys.stderr)
+        print("\n" + closing(outcome, options, store.root, time.monotonic() - begun, columns()), file=sys.stderr)
+    return 1 if outcome.failed else 0
 
 
 def how_of(options):

@@ -50,7 +50,9 @@ def choosing(added: argparse.ArgumentParser, rows: bool = True) -> None:
 
 def captioning(added: argparse.ArgumentParser) -> None:
     """The option of every command that prints a table of results as text."""
-    added.add_argument("--notes", action="store_true", help="print the whole caption of a text table, not its short form")
+    added.add_argument(
+        "--notes", action="store_true", help="print the whole caption of a text table, not its short form"
+    )
 
 
 def mixing(added: argparse.ArgumentParser) -> None:

@@ -1,4 +1,5 @@
-"""What `bench` prints: as wide as the terminal; control characters are shown, not obeyed, and a reader that has gone stops no run."""
+"""What `bench` prints: as wide as the terminal, with control characters shown, not obeyed. A reader that has gone stops
+no run."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ import dataclasses
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from hycon.data.manifest import corpus_folder
 from hycon.errors import UserError
 from studies.registry import MODELS
 from studies.search.draws import select
+from studies.search.parts import Part, seeds_of, together, trials_of
 from studies.search.plan import (
     Setting,
     built,
@@ -37,8 +37,19 @@ from studies.tables import Row
 if TYPE_CHECKING:
     from studies.engines.backlog import Summary
     from studies.engines.options import How
+    from studies.engines.progress import Progress
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a table's runs. done: how many now, here or elsewhere; skipped: how many were done before."""
+
+    studies: list[Study]
+    failed: list[tuple[RunSpec, str]]
+    done: int = 0
+    skipped: int = 0
 
 
 def run_table(
@@ -46,12 +57,11 @@ def run_table(
     setting: Setting,
     store: RunStore,
     how: How,
-    progress: Callable[[list[RunSpec]], Any] | None = None,
-) -> tuple[list[Study], list[tuple[RunSpec, str]]]:
-    """Run the studies of `rows`; returns them, and the failed runs with their reasons.
+    progress: Progress | None = None,
+) -> Outcome:
+    """Run the studies of `rows`. progress: is told what is to do, and every event.
 
-    progress: specs -> context manager that takes events.  Raises UserError, before anything is written or run, where
-    `check_table` does.
+    Raises UserError, before anything is written or run, where `check_table` does.
     """
     from studies.engines.run import run
     from studies.store.quarantine import set_aside_damaged
@@ -66,14 +76,21 @@ def run_table(
     def execute(specs: list[RunSpec]) -> None:
         for sentence in set_aside_damaged(store, specs):
             log.warning("bench: %s", sentence)
-        pending = [spec for spec in specs if not store.has(spec.id)]
         lowered = summaries[-1].lowered if summaries else None
-        with progress(pending) if progress else nullcontext() as on_event:
-            summaries.append(run(specs, store, how=how, on_event=on_event, lowered=lowered))
+        summaries.append(run(specs, store, how=how, on_event=progress, lowered=lowered))
         _check_kept(store, specs)
 
-    studies = run_rows(built(rows), setting, store, execute)
-    return studies, [failed for summary in summaries for failed in summary.failed]
+    def announce(part: Part) -> None:
+        if progress:
+            progress.expect([spec for spec in part.specs if not store.has(spec.id)], part.names, part.doing)
+
+    studies = run_rows(built(rows), setting, store, execute, announce)
+    return Outcome(
+        studies,
+        [failed for summary in summaries for failed in summary.failed],
+        done=sum(len(summary.done) for summary in summaries),
+        skipped=sum(len(summary.skipped) for summary in summaries),
+    )
 
 
 def _check_kept(store: RunStore, specs: Sequence[RunSpec]) -> None:
@@ -131,8 +148,12 @@ def run_rows(
     setting: Setting,
     store: RunStore,
     execute: Callable[[list[RunSpec]], Any],
+    announce: Callable[[Part], Any] = lambda part: None,
 ) -> list[Study]:
     """Search every row that has a search, choose on validation, run the seeds of `rows`. execute: runs specs.
+
+    announce: is told of each part what is to do from there on. While winners are unknown, the seeded runs of each
+    search's first draw stand for theirs.
 
     Safe to repeat: what is done is not done again. Returns the studies of `rows` and those that they follow; one
     whose trials all failed is without winner, and rows that follow it have no study.
@@ -143,6 +164,8 @@ def run_rows(
         if find_study(store, study.id) is None:  # else it may have a winner already, which a table shows meanwhile
             save_study(store, study)
     if planned:
+        expected = [seeds_of(row, _seeded(row, setting, _searches(planned, store))) for row in rows]
+        announce(together("search", [*(trials_of(row, specs) for row, _, specs in planned), *expected]))
         execute([spec for _, _, specs in planned for spec in specs])
     found = {row.key: choose_winner(store, study, row, setting, specs) for row, study, specs in planned}
     for row in rows:
@@ -152,7 +175,9 @@ def run_rows(
         elif intact and found[intact.key].selected is not None:
             found[row.key] = keep_study(store, following(row, setting, found[intact.key]))
     ready = [(row, found[row.key]) for row in rows if row.key in found and found[row.key].chosen is not None]
-    execute([spec for row, study in ready for spec in repeat_specs(row, setting, study)])
+    seeded = [seeds_of(row, repeat_specs(row, setting, study)) for row, study in ready]
+    announce(together("seeds", seeded))
+    execute([spec for part in seeded for spec in part.specs])
     return list(found.values())
 
 
@@ -204,7 +229,7 @@ def forecast(rows: Sequence[Row], setting: Setting, store: RunStore, how: How) -
     asked = {row.key for row in rows}
     searched = searched_rows(built(rows), setting)
     planned = {row.key: trial_specs(row, setting) for row in searched}
-    searches = {key: find_study(store, study.id) or study for key, (study, _) in planned.items()}
+    searches = _searches([(row, *planned[row.key]) for row in searched], store)
     found = []
     for row in (*(row for row in searched if row.key not in asked), *rows):
         if row.model not in MODELS:
@@ -217,6 +242,11 @@ def forecast(rows: Sequence[Row], setting: Setting, store: RunStore, how: How) -
         text = "unknown: no run of its kind has been measured" if guess.unknown else duration(guess.seconds)
         found.append(Forecast(row.name, len(pending), len(to_do), guess.seconds, guess.unknown, text))
     return found
+
+
+def _searches(planned: Sequence[tuple[Row, Study, list[RunSpec]]], store: RunStore) -> dict[tuple, Study]:
+    """Row key -> its search as stored, which may have a winner, else as planned."""
+    return {row.key: find_study(store, study.id) or study for row, study, _ in planned}
 
 
 def _seeded(row: Row, setting: Setting, searches: Mapping[tuple, Study]) -> list[RunSpec]:

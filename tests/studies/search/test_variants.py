@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hycon.errors import UserError
 from studies.aggregate.render import render
 from studies.aggregate.table import study_of, table_result
-from studies.cli.run import edges
+from studies.cli.closing import edges
 from studies.engines.options import How
 from studies.lookup import PROFILES, View, pick_rows, profile_of
 from studies.registry import model_module

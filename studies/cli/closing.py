@@ -1,0 +1,78 @@
+"""What `bench run` and `bench ablate` say when they end: what was done, where it is, and what to look at next."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from studies.document.text import wrapped
+from studies.document.words import count_of
+
+if TYPE_CHECKING:
+    from studies.search.run import Outcome
+    from studies.store.study import Study
+
+FEW = 3  # winners at the edge of a grid that are named each; chosen here
+KEPT = ("profile", "corpus", "encoder", "results", "data")  # options that reading commands need as well
+
+
+def closing(outcome: Outcome, options: Any, root: Path, seconds: float, width: int) -> str:
+    """One paragraph, and below it the commands to go on with, which work as printed."""
+    from studies.engines.history import duration
+
+    parts = [f"{count_of(outcome.done, 'run')} done in {duration(seconds)}"]
+    if outcome.skipped:
+        parts.append(f"{outcome.skipped} were done before")
+    if outcome.failed:
+        parts.append(f"{len(outcome.failed)} failed (the same command tries them again)")
+    said = f"bench: {', '.join(parts)}. All is in {root.absolute()}. Next:"
+    return "\n".join([wrapped(said, width), *(f"  {command}" for command in commands(options))])
+
+
+def commands(options: Any) -> list[str]:
+    """The commands that show what a run has left, with its options."""
+    given = [word for name in KEPT for word in _words(name, getattr(options, name, None))]
+    table = getattr(options, "table", None)
+    reading = [["table", table], ["report"], ["claims"]] if table else [["report"], ["list", "runs"]]
+    known = [given if command[0] != "list" else _only(given, "--results") for command in reading]
+    return [shlex.join([program(), *command, *more]) for command, more in zip(reading, known, strict=True)]
+
+
+def _words(name: str, value: Any) -> list[str]:
+    values = value if isinstance(value, list) else [value] if value else []
+    return [word for one in values for word in (f"--{name}", one)]
+
+
+def _only(words: Sequence[str], name: str) -> list[str]:
+    return [word for pair in zip(words[::2], words[1::2], strict=True) if pair[0] == name for word in pair]
+
+
+def program() -> str:
+    """How this program is called: `bench` where that leads to it, else as it was called."""
+    called = Path(sys.argv[0])
+    found = shutil.which("bench")
+    if called.name != "bench" or os.sep not in sys.argv[0] or (found and Path(found).absolute() == called.absolute()):
+        return "bench"
+    return sys.argv[0]
+
+
+def edges(studies: Sequence[Study]) -> list[str]:
+    """A sentence for each search whose winner lies at the edge of a grid; one for all where they are many."""
+    from studies.search.edges import at_edge
+
+    said, short = [], []
+    for study in studies:
+        found = at_edge(study.space or {}, study.chosen or {}) if study.searched else []
+        if found:
+            row = "-".join([study.model, study.text, *(f"{key}={value}" for key, value in study.row.items())])
+            ends = ", ".join(f"{option} = {value} ({end})" for option, value, end in found)
+            said.append(f"the winner of {row} lies at the edge of its grid: {ends}.")
+            short.append(f"{row} ({', '.join(option for option, *_ in found)})")
+    if len(said) > FEW:
+        return [f"{len(said)} winners lie at the edge of their grids: {', '.join(short)}."]
+    return said
