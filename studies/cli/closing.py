@@ -1,4 +1,5 @@
-"""What `bench run` and `bench ablate` say when they end: what was done, where it is, and what to look at next."""
+"""What `bench run` and `bench ablate` say when they end: what was done, where it is, and what to look at next; for a
+dry run, what there is to do."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from studies.document.text import wrapped
 from studies.document.words import count_of
 
 if TYPE_CHECKING:
-    from studies.search.run import Outcome
+    from studies.search.plan import Setting
+    from studies.search.run import Forecast, Outcome
     from studies.store.study import Study
 
 FEW = 3  # winners at the edge of a grid that are named each; chosen here
@@ -76,3 +78,43 @@ def edges(studies: Sequence[Study]) -> list[str]:
     if len(said) > FEW:
         return [f"{len(said)} winners lie at the edge of their grids: {', '.join(short)}."]
     return said
+
+
+def forecast_text(forecasts: Sequence[Forecast], setting: Setting, workers: int, width: int) -> str:
+    """The runs to do, a line for each row, and about how long they will take in all."""
+    from studies.document.blocks import headings, numbers
+    from studies.document.text import table
+
+    lines = [[f.row, str(f.trials), str(f.seeds), f.text] for f in forecasts]
+    heads = (*headings("row"), *numbers("trials to do", "seeded runs to do"), *headings("time, one after the other"))
+    said = [_total(forecasts, setting.device, workers)]
+    for kind in sorted(setting.absent):
+        encoder = setting.encoders[kind]
+        counted = (
+            "the stored runs with that name count as its" if encoder["sha256"] else "none of its runs counts as done"
+        )
+        said.append(f"The {kind} encoder {encoder['name']} is not on this machine; {counted}.")
+    return "\n".join([table(heads, lines, width), "", *(wrapped(sentence, width) for sentence in said)])
+
+
+def _total(forecasts: Sequence[Forecast], device: str, workers: int) -> str:
+    from studies.engines.history import duration
+
+    runs, seconds = sum(f.trials + f.seeds for f in forecasts), sum(f.seconds for f in forecasts)
+    unknown = sum(f.unknown for f in forecasts)
+    if not runs:
+        return "0 runs: all is done."
+    if unknown == runs:
+        return f"{count_of(runs, 'run')}, time unknown: no run of their kinds has finished in this results folder."
+    time = f"about {seconds / 3600:.2f} {device}-hours, {duration(seconds / workers)} on {count_of(workers, 'worker')}"
+    if unknown:
+        said = (
+            f"{count_of(runs, 'run')}, of {unknown} of which the time is unknown: none of their kind has finished here."
+        )
+        said += f" The others: {time}."
+    else:
+        said = f"{count_of(runs, 'run')}: {time}."
+    return (
+        f"{said} An estimate from finished runs of the same model and data: those with the same most epochs, or else "
+        "seconds an epoch times the most epochs, which early stopping may cut short."
+    )

@@ -10,7 +10,7 @@ from typing import Any
 
 from hycon.errors import UserError
 from studies.cli.arguments import parse_encoders, parse_values
-from studies.cli.closing import closing, edges
+from studies.cli.closing import closing, edges, forecast_text
 from studies.cli.listing import do_list
 from studies.cli.shared import captioning, check_format, choosing, command, layout, mixing, naming, store_of, storing
 from studies.cli.terminal import columns
@@ -155,10 +155,10 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
         device=how.devices[0],
         options=fixed,
         own_search=options.own_search,
-        keep=not options.dry_run,
+        dry=store if options.dry_run else None,
     )
     if options.dry_run:
-        print(_forecast(forecast(rows, setting, store, how), setting.device, how.workers))
+        print(forecast_text(forecast(rows, setting, store, how), setting, how.workers, columns()))
         return 0
     begun = time.monotonic()
     with Progress(
@@ -203,18 +203,3 @@ def how_of(options):
         cluster=read_cluster(options.cluster, over),
         data_root=options.data,
     )
-
-
-def _forecast(forecasts, device: str, workers: int) -> str:
-    from studies.document.blocks import headings
-    from studies.document.text import table
-    from studies.engines.history import duration
-
-    lines = [[f.row, str(f.trials), str(f.seeds), f.text] for f in forecasts]
-    heads = headings("row", "trials to do", "seeded runs to do", "estimated time")
-    runs, seconds = sum(f.trials + f.seeds for f in forecasts), sum(f.seconds for f in forecasts)
-    unknown = sum(f.unknown for f in forecasts)
-    many = "worker" if workers == 1 else "workers"
-    total = f"{runs} runs: {seconds / 3600:.2f} {device}-hours, {duration(seconds / workers)} on {workers} {many}"
-    rest = f"\n{unknown} of them are not counted: no run of their kind has been measured yet" if unknown else ""
-    return f"{table(heads, lines)}\n{total}{rest}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from hycon.errors import UserError, check_known
 from studies.cli.arguments import parse_encoders
-from studies.cli.terminal import columns
+from studies.cli.terminal import columns, terminal_columns
 
 
 def command(commands, name: str, function: Callable[[Any], int | None], text: str) -> argparse.ArgumentParser:
@@ -89,16 +89,18 @@ def print_json(value: Any) -> None:
 
 
 def print_grid(items: Sequence[Mapping[str, Any]]) -> None:
-    """Flat dicts, a line each, under the keys that any of them has."""
+    """Flat dicts, a line each, under the keys that any of them has; a paragraph each where a terminal is too narrow."""
     from studies.document.blocks import headings
-    from studies.document.text import table
+    from studies.document.text import listing
 
     def plain(value: Any) -> str:
-        return ", ".join(map(str, value)) if isinstance(value, list | tuple) else "" if value is None else str(value)
+        if isinstance(value, list | tuple):
+            return ", ".join(map(str, value))
+        return "" if value is None else str(round(value, 4) if isinstance(value, float) else value)
 
     heads = list(dict.fromkeys(key for item in items for key in item))
     rows = [[plain(item.get(head)) for head in heads] for item in items]
-    print(table(headings(*heads), rows, columns()))
+    print(listing(headings(*heads), rows, terminal_columns()))
 
 
 def layout(options) -> dict[str, Any]:

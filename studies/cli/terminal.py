@@ -74,11 +74,16 @@ def guarded() -> Iterator[tuple[Guarded, Guarded]]:
 
 
 def columns() -> int:
-    """Characters of a line of standard output: $COLUMNS, else the terminal's, else WIDTH where it is none."""
+    """Characters of a line of standard output: the terminal's, else WIDTH."""
+    return terminal_columns() or WIDTH
+
+
+def terminal_columns() -> int | None:
+    """$COLUMNS, else what the terminal has; None where standard output is none."""
     given = os.environ.get("COLUMNS", "")
     if given.isdecimal() and int(given) > 0:
         return max(int(given), FEWEST_COLUMNS)
-    return max(shutil.get_terminal_size((WIDTH, 0)).columns, FEWEST_COLUMNS) if sys.stdout.isatty() else WIDTH
+    return max(shutil.get_terminal_size((WIDTH, 0)).columns, FEWEST_COLUMNS) if sys.stdout.isatty() else None
 
 
 def _encodable(text: str, encoding: str) -> str:

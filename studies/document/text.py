@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from studies.document.blocks import Block, Caption, Grid, Heading, Text
 
 WIDTH = 100  # characters of a line where no terminal says otherwise
-GAP = 2  # spaces between columns
+GAP, ROOM = 2, 2  # spaces between columns, and those that tabulate leaves beside a heading
 NARROWEST = 12  # characters that a column of words keeps, as far as it can; chosen here
 MORE = "--notes prints the whole caption."
 
@@ -87,42 +87,56 @@ def table(headings: Sequence[Heading], rows: Sequence[Sequence[str]], width: int
 
     align = ["right" if heading.right else "left" for heading in headings]
     limits = _limits(headings, rows, width)
-    names, *cells = (
-        [_lines(text, most) for text, most in zip(row, limits, strict=True)]
-        for row in ([heading.text for heading in headings], *rows)
-    )
+    names = [_lines(heading.text, most - ROOM) for heading, most in zip(headings, limits, strict=True)]
+    cells = [[_lines(text, most) for text, most in zip(row, limits, strict=True)] for row in rows]
     grid = tabulate(cells, names, "simple", disable_numparse=True, colalign=align if rows else None)
     return "\n".join(line.rstrip() for line in grid.splitlines())
 
 
-def _limits(headings: Sequence[Heading], rows: Sequence[Sequence[str]], width: int | None) -> list[int]:
+def listing(headings: Sequence[Heading], rows: Sequence[Sequence[str]], width: int | None) -> str:
+    """A `table` where it fits without a broken word, else a paragraph for each row, below its first cell."""
+    if width is None or _total(_limits(headings, rows, width, whole=True)) <= width:
+        return table(headings, rows, width)
+    said = []
+    for first, *others in rows:
+        pairs = ", ".join(f"{heading.text}: {text}" for heading, text in zip(headings[1:], others, strict=True) if text)
+        indent = {"initial_indent": "  ", "subsequent_indent": "  "}
+        said.append("\n".join([first, *([textwrap.fill(pairs, width, **indent)] if pairs else [])]))
+    return "\n".join(said)
+
+
+def _limits(
+    headings: Sequence[Heading], rows: Sequence[Sequence[str]], width: int | None, whole: bool = False
+) -> list[int]:
     """The width of each column: its widest cell, or less where the table is wider than `width`. Sentences give way
-    first, then other words, the widest column before others."""
+    first, then other words, the widest column before others. whole: no word is broken, whatever the width."""
     widths, words = _widths(headings, rows), _longest_words(headings, rows)
     every = range(len(headings))
     able = [c for c in every if headings[c].wide or not headings[c].number]
-    for least in (
+    steps = [
         {c: max(2 * NARROWEST, words[c]) for c in able if headings[c].wide},
         {c: max(NARROWEST, words[c]) for c in able},
-        {c: NARROWEST for c in able},
-    ):
+    ]
+    for least in steps if whole else (*steps, dict.fromkeys(able, NARROWEST), dict.fromkeys(able, NARROWEST // 2)):
         while width and _total(widths) > width and (more := [c for c in least if widths[c] > least[c]]):
             widths[max(more, key=lambda c: widths[c])] -= 1
     return widths
 
 
 def _longest_words(headings: Sequence[Heading], rows: Sequence[Sequence[str]]) -> list[int]:
+    def longest(text: str) -> int:
+        return max(map(len, text.split()), default=0)
+
     return [
-        max(len(word) for text in (heading.text, *(row[c] for row in rows)) for word in (text.split() or [""]))
-        for c, heading in enumerate(headings)
+        max([longest(heading.text) + ROOM, *(longest(row[c]) for row in rows)]) for c, heading in enumerate(headings)
     ]
 
 
 def _widths(headings: Sequence[Heading], rows: Sequence[Sequence[str]]) -> list[int]:
-    return [
-        max(len(line) for text in (heading.text, *(row[c] for row in rows)) for line in (text.splitlines() or [""]))
-        for c, heading in enumerate(headings)
-    ]
+    def widest(text: str) -> int:
+        return max(map(len, text.splitlines()), default=0)
+
+    return [max([len(heading.text) + ROOM, *(widest(row[c]) for row in rows)]) for c, heading in enumerate(headings)]
 
 
 def _total(widths: Sequence[int]) -> int:

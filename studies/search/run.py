@@ -127,7 +127,8 @@ def check_rows(rows: Sequence[Row], setting: Setting, data: str | os.PathLike | 
     dims = {m: manifest.dims[m] for m in ("audio", "vision")}
     unserved: dict[str, list[str]] = {}  # reason -> rows
     for row in built(rows):
-        if corpus and (reason := unserved_because(row.model, row.text, corpus, setting.encoders.get(row.text))):
+        encoder = None if row.text in setting.absent else setting.encoders.get(row.text)
+        if corpus and (reason := unserved_because(row.model, row.text, corpus, encoder)):
             unserved.setdefault(reason, []).append(row.name)
     if unserved:
         why = "; ".join(f"{reason} ({', '.join(names)})" for reason, names in unserved.items())
@@ -239,7 +240,8 @@ def forecast(rows: Sequence[Row], setting: Setting, store: RunStore, how: How) -
         seeded = _seeded(row, setting, searches) if row.key in asked else []
         to_do = [spec for spec in seeded if not store.has(spec.id)]
         guess = history.estimate([*pending, *to_do])
-        text = "unknown: no run of its kind has been measured" if guess.unknown else duration(guess.seconds)
+        known = f"about {duration(guess.seconds)}" if pending or to_do else ""
+        text = "unknown" if guess.unknown else known
         found.append(Forecast(row.name, len(pending), len(to_do), guess.seconds, guess.unknown, text))
     return found
 

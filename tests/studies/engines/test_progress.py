@@ -68,13 +68,13 @@ def test_lines_now_and_then_where_there_is_no_terminal(monkeypatch):
         progress(Event("start", spec(0), device="cpu"))
         progress(Event("retry", spec(0), 1.0, reason="killed by signal 9 (out of memory?)", device="cpu"))
         progress(Event("done", spec(0), 60.0, measured(0, 60.0, 0.25)))
-        progress(Event("failed", spec(1), 2.0, reason="non-finite loss at epoch 1, step 2"))
+        progress(Event("failed", spec(1), 2.0, reason="non-finite loss"))
         progress(Event("elsewhere", spec(2), 60.0, measured(2, 60.0, 0.75)))  # at once: not worth a line
         monkeypatch.setattr("studies.engines.progress.EVERY", 0.0)
         progress(Event("done", spec(3), 60.0, measured(3, 60.0, 0.5)))
     assert stream.getvalue().splitlines() == [
         "retry     row seed 0 in 1 s: killed by signal 9 (out of memory?) [0 of 4 runs, about 4 min 00 s left]",
-        "failed    row seed 1 in 2 s: non-finite loss at epoch 1, step 2 [2 of 4 runs, 1 failed, about 2 min 00 s left]",
+        "failed    row seed 1 in 2 s: non-finite loss [2 of 4 runs, 1 failed, about 2 min 00 s left]",
         "done      row seed 3 in 1 min 00 s, validation loss 0.5000 [4 of 4 runs, 1 failed]",
     ]
 
