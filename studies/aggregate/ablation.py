@@ -150,21 +150,34 @@ def comparison(found: Sequence[Difference]) -> Grid:
             "p: two-sided permutation test over seeds; adjusted over the metrics (Benjamini-Hochberg).",
         ),
     )
-    heads = (*headings("Metric"), *numbers("ablated - intact"), *headings("95 % interval", "p", "p adjusted", "Note"))
-    return Grid("ablation-difference", caption, heads, tuple(map(_line, found)), narrow=True)
+    heads = (*headings("Metric"), *numbers("ablated - intact"), *headings("95 % interval", "p", "p adjusted"))
+    alike = len({_power(one) for one in found}) == 1
+    notes = [note if alike else f"{one.column.heading}: {note}" for one in found if (note := _power(one))]
+    return Grid(
+        "ablation-difference",
+        caption,
+        heads,
+        tuple(map(_line, found)),
+        notes=tuple(dict.fromkeys(notes)),
+        narrow=True,
+    )
+
+
+def _power(one: Difference) -> str:
+    """Empty where there are seeds enough for a p below 0.05."""
+    found = one.found
+    return f"underpowered: p < 0.05 needs {found.seeds_needed} seeds a row at least" if found.underpowered else ""
 
 
 def _line(one: Difference) -> tuple[str, ...]:
     found, column = one.printed, one.column
     show = f"{{:+,.{column.decimals + 1}f}}".format  # a decimal more than the table has: differences are small
-    power = f"underpowered: p < 0.05 needs {found.seeds_needed} seeds a row at least" if found.underpowered else ""
     return (
         column.heading + ("" if column.higher_is_better else " (lower is better)"),
         show(found.difference),
         between(found.low, found.high, show, f"none below {FEWEST} runs"),
         p_value(found.p, "none"),
         p_value(one.p_adjusted, "none"),
-        power,
     )
 
 

@@ -43,8 +43,8 @@ def _grid(grid: Grid, width: int, notes: bool) -> str:
         table([grid.headings[c] for c in block], [[row[c] for c in block] for row in rows], width) for block in blocks
     ]
     heading, caption = _caption(grid.full_caption, width, len(blocks), notes)
-    said = [wrapped(note, width) for note in (*grid.notes, *grid.cautions)]
-    below = ["\n".join(paragraphs) for paragraphs in (said, caption) if paragraphs]
+    notes_below, cautions = ([wrapped(note, width) for note in said] for said in (grid.notes, grid.cautions))
+    below = ["\n".join(paragraphs) for paragraphs in (notes_below, cautions, caption) if paragraphs]
     return "\n\n".join([_filled(heading, width), *drawn, *below])
 
 
