@@ -55,7 +55,7 @@ class View:
     corpus: None for each table's own, or the profile's demo corpus.  data: the folder of corpora, as for
     `hycon.data.load`.  profile: only studies of this profile; None for all.  encoders: front-end -> short name of the
     pretrained encoder, only studies with it.  protocol: whose metrics.  mixed: average also runs that differ in data,
-    versions or environment (studies.aggregate.comparability).
+    versions or environment (studies.aggregate.comparability).  given: the options of the command, as it gave them.
     """
 
     corpus: str | None = None
@@ -64,6 +64,7 @@ class View:
     encoders: Mapping[str, str] = field(default_factory=dict)
     protocol: str = "paper"
     mixed: bool = False
+    given: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         check_known("protocol", self.protocol, PROTOCOLS)
@@ -73,6 +74,13 @@ class View:
     def corpus_of(self, table: TableSpec) -> str:
         """The corpus that `table` is read on."""
         return corpus_name(table, PROFILES[self.profile] if self.profile else None, self.corpus)
+
+
+def options_of(view: View) -> list[str]:
+    """The options with which a command picks what `view` does: as they were given, else by its names."""
+    named = [("--corpus", view.corpus), ("--profile", view.profile)]
+    named += [("--encoder", f"{kind}={name}") for kind, name in view.encoders.items()]
+    return list(view.given) or [word for option, value in named if value for word in (option, value)]
 
 
 DEFAULT_VIEW = View()  # all that a table shows of the paper's corpora

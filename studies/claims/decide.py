@@ -69,8 +69,10 @@ def _command(table: str, seeds: int, view: View) -> str:
         words += ["--seeds", str(seeds)]
     if view.corpus and view.corpus != TABLES[table].corpus:
         words += ["--corpus", view.corpus]
-    for kind, name in view.encoders.items():
-        words += ["--encoder", f"{kind}={name}"]
+    encoders = [word for kind, name in view.encoders.items() for word in ("--encoder", f"{kind}={name}")]
+    pairs = zip(view.given[::2], view.given[1::2], strict=True)
+    same = [word for pair in pairs if pair[0] in ("--encoder", "--results", "--data") for word in pair]
+    words += same if view.given else encoders
     return shlex.join(words)
 
 

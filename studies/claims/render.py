@@ -33,6 +33,7 @@ QUOTE = 60  # characters of a quotation on its line
 QUOTED_FROM = 160  # characters of a line from which on a quotation has room beside the deciding comparison; chosen here
 UNQUOTED = "The quotations do not fit here: `bench list claims` and --id have them."
 PRECISION = 3  # decimals of a p-value
+DECIDING = "What would decide undecided claims:"
 TO_DECIDE = "What would decide undecided claims, with the same --results and --data:"
 LETTERED = "Verdicts with a letter are not about the paper's own setting:"
 
@@ -100,7 +101,7 @@ def _commands(results: Sequence[ClaimResult], width: int) -> str:
     """The same for a terminal: each command on a line of its own, to be copied, and below it the claims."""
     found = _deciding(results)
     said = [f"{command}\n{textwrap.indent(wrapped(', '.join(ids), width - 2), '  ')}" for command, ids in found.items()]
-    return "\n".join(["", wrapped(TO_DECIDE, width), "", *said, ""]) if said else ""
+    return "\n".join(["", DECIDING, "", *said, ""]) if said else ""
 
 
 def _deciding(results: Sequence[ClaimResult]) -> dict[str, list[str]]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from studies.cli.shared import given_options
 from studies.document.text import wrapped
 from studies.document.words import count_of
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from studies.store.study import Study
 
 FEW = 3  # winners at the edge of a grid that are named each; chosen here
-KEPT = ("profile", "corpus", "encoder", "results", "data")  # options that reading commands need as well
 
 
 def closing(outcome: Outcome, options: Any, root: Path, seconds: float, width: int) -> str:
@@ -38,16 +38,11 @@ def closing(outcome: Outcome, options: Any, root: Path, seconds: float, width: i
 
 def commands(options: Any) -> list[str]:
     """The commands that show what a run has left, with its options."""
-    given = [word for name in KEPT for word in _words(name, getattr(options, name, None))]
+    given = given_options(options)
     table = getattr(options, "table", None)
     reading = [["table", table], ["report"], ["claims"]] if table else [["report"], ["list", "runs"]]
     known = [given if command[0] != "list" else _only(given, "--results") for command in reading]
     return [shlex.join([program(), *command, *more]) for command, more in zip(reading, known, strict=True)]
-
-
-def _words(name: str, value: Any) -> list[str]:
-    values = value if isinstance(value, list) else [value] if value else []
-    return [word for one in values for word in (f"--{name}", one)]
 
 
 def _only(words: Sequence[str], name: str) -> list[str]:

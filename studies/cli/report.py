@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hycon.errors import UserError
 from studies.cli.shared import check_format, choosing, command, view_of, write_output
 
@@ -23,7 +25,8 @@ def do_report(options) -> None:
     root = results_root(options.results)
     if not root.is_dir():
         raise UserError(f"There is no results folder {root}: run a table first, or give --results.")
-    text = report(RunStore(root), view_of(options), format=options.format)
+    view = replace(view_of(options), given=())  # read elsewhere: its commands name no folder of this machine
+    text = report(RunStore(root), view, format=options.format)
     file = options.output or str(root / f"report.{FORMATS[options.format][0]}")
     write_output(text, file)
     print(file)

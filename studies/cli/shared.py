@@ -143,7 +143,17 @@ def view_of(options):
         encoders={kind: short_name(name) for kind, name in parse_encoders(options.encoder).items()},
         protocol=getattr(options, "protocol", "paper"),
         mixed=getattr(options, "mixed", False),
+        given=tuple(given_options(options)),
     )
+
+
+def given_options(options) -> list[str]:
+    """The options that pick results, as they were given: for commands that are printed."""
+    found = []
+    for name in ("profile", "corpus", "encoder", "results", "data"):
+        value = getattr(options, name, None)
+        found += [word for one in (value if isinstance(value, list) else [value]) if one for word in (f"--{name}", one)]
+    return found
 
 
 def table_of(options):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -132,7 +133,10 @@ def check_rows(rows: Sequence[Row], setting: Setting, data: str | os.PathLike | 
             unserved.setdefault(reason, []).append(row.name)
     if unserved:
         why = "; ".join(f"{reason} ({', '.join(names)})" for reason, names in unserved.items())
-        raise UserError(f"Corpus {manifest.name!r} {why}. Name the rows to run with --rows.")
+        names = {name for of_reason in unserved.values() for name in of_reason}
+        served = ",".join(row.name for row in built(rows) if row.name not in names)
+        others = f"leave them out: --rows {shlex.quote(served)}" if served else "name others with --rows, or a --corpus"
+        raise UserError(f"Corpus {manifest.name!r} {why}: {others}.")
     for row in built(rows):
         configs = [resolve(row.model, row.text, overrides)[0] for overrides in possible(row, setting)]
         check_buildable(row.model, row.text, dims, len(manifest.emotions or ()), configs)
