@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hycon.busy import busy
 from hycon.errors import UserError
 from studies.cli.shared import check_format, choosing, command, layout, view_of, write_output
 
@@ -32,7 +33,8 @@ def do_claims(options) -> None:
         _check_paper(options)
         found = against_paper(chosen)
     else:
-        found = evaluate(RunStore(results_root(options.results)), view_of(options), claims=chosen)
+        with busy("judging claims"):
+            found = evaluate(RunStore(results_root(options.results)), view_of(options), claims=chosen)
     width = layout(options)["width"]
     write_output(render_claims(found, format, detailed=bool(ids), width=width), options.output)
 

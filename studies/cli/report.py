@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from hycon.busy import busy
 from hycon.errors import UserError
 from studies.cli.shared import check_format, choosing, command, view_of, write_output
 
@@ -26,7 +27,8 @@ def do_report(options) -> None:
     if not root.is_dir():
         raise UserError(f"There is no results folder {root}: run a table first, or give --results.")
     view = replace(view_of(options), given=())  # read elsewhere: its commands name no folder of this machine
-    text = report(RunStore(root), view, format=options.format)
+    with busy("writing the report"):
+        text = report(RunStore(root), view, format=options.format)
     file = options.output or str(root / f"report.{FORMATS[options.format][0]}")
     write_output(text, file)
     print(file)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hycon.busy import busy
 from hycon.errors import UserError, check_known
 from studies.cli.arguments import parse_encoders
 from studies.cli.terminal import columns, terminal_columns
@@ -164,4 +165,5 @@ def table_of(options):
 
     table = table_spec(options.table, getattr(options, "studies", None))
     rows = pick_rows(table, options.rows.split(",")) if options.rows else None
-    return table_result(table, RunStore(results_root(options.results)), view_of(options), rows=rows)
+    with busy("reading results"):
+        return table_result(table, RunStore(results_root(options.results)), view_of(options), rows=rows)

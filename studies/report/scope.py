@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from hycon.busy import counted
 from hycon.data.manifest import PAPER, Manifest, named_after
 from studies.aggregate.cells import TableResult
 from studies.aggregate.table import studies_of, table_result
@@ -62,7 +63,7 @@ def read_scope(store: RunStore, view: View = DEFAULT_VIEW) -> Scope:
     task = manifest_of(view.corpus, view.data, store.root).task if view.corpus else None
     results: dict[str, TableResult] = {}
     found: dict[str, tuple[Study, Row, list[str]]] = {}
-    for table in TABLES.values():
+    for table in counted(TABLES.values(), "table"):
         own = view.corpus if view.corpus and table.task == task and _may_stand_for(view.corpus, table.corpus) else None
         shown = replace(view, corpus=own)
         manifest = manifest_of(shown.corpus_of(table), view.data, store.root)
