@@ -1,4 +1,4 @@
-"""Every command that is printed, or stands in a page, can be typed: the parser of `bench` takes it."""
+"""Every command that is printed can be typed: the parser of `bench` takes it. (tests/test_layout.py: those in pages.)"""
 
 import ast
 import re
@@ -54,18 +54,6 @@ def printed() -> list[tuple[str, str]]:
     ]
 
 
-def in_pages() -> list[tuple[str, str]]:
-    """(page, command) of every line of a code block that calls `bench`."""
-    found = []
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-        for block in re.findall(r"^```(?:bash|sh|console)?\n(.*?)^```", text, re.M | re.S):
-            lines = [part for line in block.splitlines() for part in re.split(r"&&|;|\|", line.partition("  #")[0])]
-            calls = (re.fullmatch(r"(?:\$ )?(?:\S*/)?(bench .+)", line.strip()) for line in lines)
-            found += [(page.name, call[1]) for call in calls if call]
-    return found
-
-
 def check(command: str) -> None:
     """Raises UserError where `bench` would not understand it. A command's bare name is taken for a mention of it."""
     words = shlex.split(command)[1:]
@@ -86,14 +74,8 @@ def test_a_printed_command_can_be_typed(place, command):
     check(command)
 
 
-@pytest.mark.parametrize(("page", "command"), in_pages(), ids=str)
-def test_a_command_in_a_page_can_be_typed(page, command):
-    check(command)
-
-
 def test_the_test_finds_commands_and_refuses_wrong_ones():
     assert len(printed()) > 20
-    assert len(in_pages()) > 40
     check("bench doctor --repair")
     check("bench run")
     for wrong in ("bench runn", "bench data imprt", "bench table table1 --corpsu mosi", "bench claims --rows x"):

@@ -71,7 +71,7 @@ def running(added: argparse.ArgumentParser) -> None:
         help="runs at a time, a process each (default: what --slots allow, or 1)",
     )
     added.add_argument(
-        "--slots", metavar="N", help="most runs at a time on one device; auto: as many as fit in its memory"
+        "--slots", metavar="N", help="most runs at a time on one device; auto: until its memory is full"
     )
     added.add_argument("--devices", default="cpu", metavar="LIST", help="cpu, or cuda:0,cuda:1 ...")
     clusters = names(lambda engine: engine.takes_cluster)
