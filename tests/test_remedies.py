@@ -1,4 +1,4 @@
-"""Every command that is printed can be typed: the parser of `bench` takes it. (tests/test_layout.py: those in pages.)"""
+"""Every command that is printed can be typed: the parser of `bench` takes it. Those in pages: tests/test_layout.py."""
 
 import ast
 import re

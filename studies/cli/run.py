@@ -70,9 +70,7 @@ def running(added: argparse.ArgumentParser) -> None:
         metavar="N",
         help="runs at a time, a process each (default: what --slots allow, or 1)",
     )
-    added.add_argument(
-        "--slots", metavar="N", help="most runs at a time on one device; auto: until its memory is full"
-    )
+    added.add_argument("--slots", metavar="N", help="most runs at a time on one device; auto: until its memory is full")
     added.add_argument("--devices", default="cpu", metavar="LIST", help="cpu, or cuda:0,cuda:1 ...")
     clusters = names(lambda engine: engine.takes_cluster)
     added.add_argument("--executor", default=DEFAULT, metavar="NAME", help=f"{names(last='or')} (default: {DEFAULT})")
@@ -160,6 +158,8 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     if options.dry_run:
         print(forecast_text(forecast(rows, setting, store, how), setting, how.workers, columns()))
         return 0
+    for sentence in () if options.quiet else padded_encoders(setting.encoders):
+        print(f"bench: {sentence}", file=sys.stderr)
     begun = time.monotonic()
     with Progress(
         records=store.records(),
@@ -180,6 +180,18 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
             print(f"bench: {sentence}", file=sys.stderr)
         print("\n" + closing(outcome, options, store.root, time.monotonic() - begun, columns()), file=sys.stderr)
     return 1 if outcome.failed else 0
+
+
+def padded_encoders(encoders) -> list[str]:
+    """A sentence for each text encoder that is read with padding."""
+    from hycon.pretrained import read_with_padding
+
+    found = {encoder["name"]: read_with_padding(kind, encoder) for kind, encoder in encoders.items()}
+    return [
+        f"the text encoder {name} is of type {model_type}, which is read with padding: the same numbers, more slowly."
+        for name, model_type in found.items()
+        if model_type
+    ]
 
 
 def how_of(options):
