@@ -100,8 +100,8 @@ def listing(headings: Sequence[Heading], rows: Sequence[Sequence[str]], width: i
     said = []
     for first, *others in rows:
         pairs = ", ".join(f"{heading.text}: {text}" for heading, text in zip(headings[1:], others, strict=True) if text)
-        indent = {"initial_indent": "  ", "subsequent_indent": "  "}
-        said.append("\n".join([first, *([textwrap.fill(pairs, width, **indent)] if pairs else [])]))
+        below = [textwrap.fill(pairs, width, initial_indent="  ", subsequent_indent="  ")] if pairs else []
+        said.append("\n".join([first, *below]))
     return "\n".join(said)
 
 

@@ -66,7 +66,7 @@ def setting_for(
     names = {**DEFAULT, **profile.encoders, **(encoders or {})}
     needed = {row.text for row in rows if row.model in MODELS} & set(DEFAULT)
     if dry is None:
-        identified, absent = {kind: identify(kind, names[kind]) for kind in sorted(needed)}, set()
+        identified, absent = {kind: identify(kind, names[kind]) for kind in sorted(needed)}, set[str]()
     else:
         identified, absent = _remembered({kind: names[kind] for kind in sorted(needed)}, dry)
     device = device.split(":")[0]
