@@ -135,7 +135,7 @@ def pick_rows(table: TableSpec, names: Sequence[str] | None) -> list[Row]:
 
 
 def fixed_options(row: Row, profile: Profile, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What a study of the row has beside its draws: `options`, what the profile fixes and, for Table 8, the measurement.
+    """What a study of the row has beside its draws: `options`, what the profile fixes, and what Table 8 does.
 
     Imports no torch: whoever reads a table asks too.
     """

@@ -10,12 +10,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 
 from studies.search.plan import Setting, following, follows, measurement, searched_rows, trial_specs
 from studies.store.record import RunSpec
 from studies.store.run_store import RunStore
-from studies.store.study import Study, goes_on, same_setting
+from studies.store.soundness import spec_in, unsound
+from studies.store.study import Study, goes_on, load_studies, same_setting
 from studies.tables import Row
+
+
+def stored_studies(store: RunStore) -> list[Study]:
+    """All studies of a folder whose runs are their own; the others are as if they were not there."""
+    return [study for study in load_studies(store) if not unsound(study, partial(spec_in, store))]
 
 
 def planned_search(row: Row, setting: Setting, stored: Sequence[Study]) -> tuple[Study, list[RunSpec]]:

@@ -17,7 +17,7 @@ from hycon.data.manifest import corpus_folder
 from hycon.errors import UserError
 from studies.registry import MODELS
 from studies.search.draws import select
-from studies.search.growth import grown, planned_search, said_of_fewer
+from studies.search.growth import grown, planned_search, said_of_fewer, stored_studies
 from studies.search.plan import (
     Setting,
     built,
@@ -32,7 +32,7 @@ from studies.search.plan import (
 )
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
-from studies.store.study import Study, find_study, load_studies, remember_corpus, save_study
+from studies.store.study import Study, find_study, remember_corpus, save_study
 from studies.tables import Row
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def run_table(
             summaries.append(run(specs, store, how=how, on_event=on_event, lowered=lowered))
         _check_kept(store, specs)
 
-    for sentence in said_of_fewer(built(rows), setting, load_studies(store), store):
+    for sentence in said_of_fewer(built(rows), setting, stored_studies(store), store):
         log.warning("bench: %s", sentence)
     studies = run_rows(built(rows), setting, store, execute)
     return studies, [failed for summary in summaries for failed in summary.failed]
@@ -141,7 +141,7 @@ def run_rows(
     Safe to repeat: what is done is not done again. Returns the studies of `rows` and those that they follow; one
     whose trials all failed is without winner, and rows that follow it have no study.
     """
-    stored = load_studies(store)
+    stored = stored_studies(store)
     planned = [(row, *planned_search(row, setting, stored)) for row in searched_rows(rows, setting)]
     remember_corpus(store, setting.manifest)
     for _, study, _ in planned:
@@ -220,7 +220,7 @@ def forecast(rows: Sequence[Row], setting: Setting, store: RunStore, how: How) -
     from studies.engines.history import History, duration
 
     check_table(rows, setting, how)
-    history, stored = History(store.records()), load_studies(store)
+    history, stored = History(store.records()), stored_studies(store)
     asked = {row.key for row in rows}
     searched = searched_rows(built(rows), setting)
     planned = {row.key: planned_search(row, setting, stored) for row in searched}

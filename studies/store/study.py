@@ -85,8 +85,7 @@ class Study:
 
 
 def same_setting(a: Study, b: Study) -> bool:
-    """Whether two studies are of one row under the same conditions: they differ in the number of trials and seeds, or in
-    the winner, at most."""
+    """Whether two studies are of one row under the same conditions: they differ in trials, seeds and winner at most."""
     return _conditions(a) == _conditions(b)
 
 
