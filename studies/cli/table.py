@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from studies.cli.shared import check_format, choosing, command, mixing, naming, print_json, table_of, write_output
+from studies.cli.shared import (
+    check_format,
+    choosing,
+    command,
+    mixing,
+    naming,
+    picking,
+    print_json,
+    table_of,
+    write_output,
+)
 
 
 def add(commands) -> None:
@@ -14,6 +24,7 @@ def add_table(commands) -> None:
     added = command(commands, "table", do_table, "print a table from the results at hand")
     naming(added)
     choosing(added)
+    picking(added)
     mixing(added)
     added.add_argument("--format", default="text", metavar="FORMAT", help="text, md, latex, csv, html or json")
     added.add_argument("--protocol", default="paper", metavar="NAME", help="metrics: paper, all, mult or mmsa")
@@ -24,6 +35,7 @@ def add_status(commands) -> None:
     added = command(commands, "status", do_status, "say how far a table is, row by row")
     naming(added, default="table1")
     choosing(added)
+    picking(added)
     mixing(added)
     added.add_argument("--json", action="store_true", help="as JSON")
 
