@@ -58,7 +58,9 @@ def table_result(
         if row.model not in MODELS:
             status[row.name] = ("missing", f"model {row.model} is not built yet")
         elif study is None:
-            status[row.name] = _unwon(row.intact, intact, store) if row.intact and intact else ("missing", _not_run(chosen[row.name]))
+            status[row.name] = (
+                _unwon(row.intact, intact, store) if row.intact and intact else ("missing", _not_run(chosen[row.name]))
+            )
         else:
             found_runs, said = _unmixed(*_runs_of(study, store), view.mixed)
             if manifest.files and study.data not in (manifest.sha256, manifest.files_sha256):

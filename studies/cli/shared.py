@@ -168,12 +168,18 @@ def reading(options, tables):
     return store, view
 
 
-def table_of(options):
-    """The TableResult that a command's TABLE and its choosing options name."""
-    from studies.aggregate.table import table_result
+def asked_rows(options):
+    """(TableSpec, its rows that --rows names or None) of a command's TABLE."""
     from studies.lookup import pick_rows, table_spec
 
     table = table_spec(options.table, getattr(options, "studies", None))
-    rows = pick_rows(table, options.rows.split(",")) if options.rows else None
+    return table, pick_rows(table, options.rows.split(",")) if options.rows else None
+
+
+def table_of(options):
+    """The TableResult that a command's TABLE and its choosing options name."""
+    from studies.aggregate.table import table_result
+
+    table, rows = asked_rows(options)
     store, view = reading(options, [table])
     return table_result(table, store, view, rows=rows)
