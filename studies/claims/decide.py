@@ -70,9 +70,9 @@ def _command(table: str, seeds: int, view: View) -> str:
     if view.corpus and view.corpus != TABLES[table].corpus:
         words += ["--corpus", view.corpus]
     encoders = [word for kind, name in view.encoders.items() for word in ("--encoder", f"{kind}={name}")]
-    pairs = zip(view.given[::2], view.given[1::2], strict=True)
-    same = [word for pair in pairs if pair[0] in ("--encoder", "--results", "--data") for word in pair]
-    words += same if view.given else encoders
+    words += view.given or encoders
+    for key, value in view.options.items():
+        words += [f"--{key}", str(value)] if key in ("epochs", "patience") else ["--set", f"{key}={value}"]
     return shlex.join(words)
 
 

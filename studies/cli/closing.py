@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from studies.cli.shared import given_options
+from studies.cli.shared import PLACES, given_options
 from studies.document.text import wrapped
 from studies.document.words import count_of
 
@@ -38,11 +38,14 @@ def closing(outcome: Outcome, options: Any, root: Path, seconds: float, width: i
 
 def commands(options: Any) -> list[str]:
     """The commands that show what a run has left, with its options."""
-    given = given_options(options)
     table = getattr(options, "table", None)
-    reading = [["table", table], ["report"], ["claims"]] if table else [["report"], ["list", "runs"]]
-    known = [given if command[0] != "list" else _only(given, "--results") for command in reading]
-    return [shlex.join([program(), *command, *more]) for command, more in zip(reading, known, strict=True)]
+    places = given_options(options, ("profile", "corpus", *PLACES))
+    if table is None:  # of an ablation, which no command reads alone
+        reading = [["report", *places], ["list", "runs", *_only(places, "--results")]]
+    else:
+        fixed = given_options(options, ("epochs", "patience", "set"))
+        reading = [["table", table, *places, *fixed], ["report", *places, *fixed], ["claims", *places, *fixed]]
+    return [shlex.join([program(), *command]) for command in reading]
 
 
 def _only(words: Sequence[str], name: str) -> list[str]:

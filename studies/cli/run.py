@@ -168,8 +168,7 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
         epoch=lambda run_id: len(read_curve(store, run_id)),
     ) as progress:
         outcome = run_table(rows, setting, store, how, progress)
-    encoders = {kind: encoder["name"] for kind, encoder in setting.encoders.items()}
-    view = View(setting.manifest.name, options.data, profile.name, encoders, mixed=options.mixed)
+    view = View(setting.manifest.name, options.data, mixed=options.mixed)  # of these studies and no others
     result = table_result(table, store, view, rows=rows, studies=outcome.studies)
     print(show(result, store).rstrip("\n"))
     sys.stdout.flush()
