@@ -259,7 +259,7 @@ def test_every_command_that_is_named_can_be_typed(tmp_path, capsys):
     assert commands == ["bench run table4 --profile decisive --seeds 12"]
     assert main(["claims", "--results", str(store.root)]) == 0
     assert commands[0] in capsys.readouterr().out
-    remember_corpus(store, manifest("mosi_copy"))
+    remember_corpus(store, manifest("mosi_copy", sizes=manifest("mosi").sizes))
     for row in TABLES["table4"].rows:
         fill_signs(store, row, [3, 4], corpus="mosi_copy")
     (command,) = words(store, ["ablation-contrast"], corpus="mosi_copy")
