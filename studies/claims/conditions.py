@@ -49,8 +49,7 @@ def _differences(metric: str, rows: Sequence[RowResult]) -> Iterator[str]:
         yield "the rows were run with different versions of the model"
     budgets = list(dict.fromkeys(row.budget for row in rows))
     if len(budgets) > 1 and metric not in COUNTED:
-        said = "; ".join(f"{row.row.name}: {row.budget or 'none'}" for row in rows)
-        yield f"the rows were not searched alike ({said})"
+        yield f"the rows were not searched alike: {'; '.join(budget or 'not at all' for budget in budgets)}"
     if metric in TIMES and len({record.device for record in records}) > 1:
         yield "the rows were timed on different machines"
     if metric in TRAINING and len({(r.spec.training.get("batch_size"), len(r.curve)) for r in records}) > 1:

@@ -1,8 +1,9 @@
 """The rows that claims compare, as the results folder has them now.
 
 A number of parameters does not depend on the seed, and every run has it. So a row of Table 8 that was not run there is
-counted on the runs of the same model in another table of the corpus. Its search may have chosen a size there (MFN's
-memory), which Table 8 has from the model's default configuration; the claim's reason names the table.
+counted on runs of the same model in another table of the corpus, if they are as in the paper. Its search may have
+chosen a size there (MFN's memory), which Table 8 has from the model's default configuration; the claim's reason names
+the table.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ COUNTED = ("parameters",)  # metrics that are compared, not tested
 @dataclass(frozen=True)
 class Rows:
     """of: every row of the tables that are compared.  corpora: table -> the one that it is read on.  counted: rows
-    that were not run -> where the same model was run, to be asked for its parameters only."""
+    that were not run -> where the same model was, to be asked for its parameters only."""
 
     of: Mapping[Side, RowResult]
     corpora: Mapping[str, CorpusInfo]
@@ -53,10 +54,10 @@ def read_rows(found: Sequence[Contest], store: RunStore, view: View) -> Rows:
     counted: dict[Side, Side] = {}
     for side in asked:
         if not rows_of(side.table)[side.row].n:
-            run = [other for other in same_model(side) if rows_of(other.table)[other.row].n]
-            as_in_the_paper = [other for other in run if not rows_of(other.table)[other.row].obstacles]
-            if run:
-                counted[side] = (as_in_the_paper or run)[0]
+            others = [(other, rows_of(other.table)[other.row]) for other in same_model(side)]
+            as_in_the_paper = [other for other, row in others if row.n and not row.obstacles]
+            if as_in_the_paper:
+                counted[side] = as_in_the_paper[0]
     of = {Side(table, name): row for table, named in results.items() for name, row in named.items()}
     return Rows(of, corpora, counted)
 
