@@ -81,7 +81,7 @@ def test_the_p_values_that_earlier_versions_printed():
 def test_permutations_are_counted_without_making_them():
     """Against all of them, where earlier versions drew: 16 pairs, 9 + 9 and 3 + 13 runs; of shares, which tie."""
     counts = np.random.default_rng(15).integers(560, 600, size=(2, 16))
-    a, b = (counts + [[9], [0]]) / 686
+    a, b = (counts[0] + 9) / 686, counts[1] / 686
     flips = 1 - 2 * (np.arange(2**16)[:, None] >> np.arange(16) & 1)
     assert sign_flips(a - b) == pytest.approx(_two_sided(flips @ (counts[0] + 9 - counts[1])[:, None], 0))
     for n, m in ((9, 9), (3, 13)):
