@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from hycon.data.manifest import PAPER
-from studies.aggregate.cells import TableResult
+from hycon.source import said
+from studies.aggregate.cells import RowResult, TableResult
 from studies.aggregate.obstacles import ALLOWED_SIZES, PAPER_ENCODERS, CorpusInfo, in_words, is_paper_encoder
 from studies.document.blocks import SIGNS, Caption
 from studies.document.words import DAGGER, one_line
@@ -65,7 +66,24 @@ def _sizes(corpus: CorpusInfo, papers: str) -> str:
 
 
 def _stand_ins(result: TableResult) -> list[str]:
-    return [*map(_sentence, (*result.notes, *_budgets(result))), *_encoders(result)]
+    return [*code_changed(result), *map(_sentence, (*result.notes, *_budgets(result))), *_encoders(result)]
+
+
+def code_changed(result: TableResult) -> list[str]:
+    """One sentence, where code has changed since runs were made and no version was raised."""
+    measured = [row for row in result.rows if row.records]
+    files = {_partly(row): list(dict.fromkeys(f for names in row.changed.values() for f in names)) for row in measured}
+    if not any(files.values()):
+        return []
+    return [
+        f"CODE HAS CHANGED since these runs were made, and no VERSION was raised: {said(files, 'all rows')}; "
+        "`bench verify RUN` says whether the numbers move."
+    ]
+
+
+def _partly(row: RowResult) -> str:
+    some = f", {len(row.changed)} of {len(row.records)} runs" if 0 < len(row.changed) < len(row.records) else ""
+    return row.row.name + some
 
 
 def _budgets(result: TableResult) -> list[str]:

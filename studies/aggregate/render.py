@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from hycon.errors import check_known
-from studies.aggregate.caption import caption
+from studies.aggregate.caption import caption, code_changed
 from studies.aggregate.cells import Entry, RowResult, TableResult
 from studies.document import formats
 from studies.document.blocks import Cell, Grid, Heading
@@ -114,7 +114,7 @@ def as_lines(result: TableResult) -> list[dict[str, Any]]:
             "metric": metric,
             **{key: yes_no(value) if isinstance(value, bool) else value for key, value in numbers.items()},
             "search": row.budget,
-            "notes": one_line("; ".join(result.notes)),
+            "notes": one_line("; ".join((*code_changed(result), *result.notes))),
         }
         for row in result.rows
         for metric, numbers in _metrics(row).items()
@@ -146,11 +146,19 @@ def as_dict(result: TableResult) -> dict[str, Any]:
                 "encoder": row.encoder,
                 "search": row.budget,
                 "not_comparable_because": list(row.obstacles),
+                "study": row.study,
+                "runs": [record.id for record in row.records],
+                "changed_code": _changed(row),
                 "metrics": _metrics(row),
             }
             for row in result.rows
         ],
     }
+
+
+def _changed(row: RowResult) -> list[str]:
+    """Files of the code of its runs that have changed since, under the same versions."""
+    return sorted({name for names in row.changed.values() for name in names})
 
 
 def _metrics(row: RowResult) -> dict[str, dict[str, Any]]:

@@ -36,11 +36,24 @@ def do_table(options) -> None:
 
 
 def do_status(options) -> None:
+    from studies.aggregate.caption import code_changed
+
     result = table_of(options)
-    items = [{"row": r.row.name, "status": r.status, "n": r.n, "reason": r.reason} for r in result.rows]
+    items = [
+        {
+            "row": r.row.name,
+            "status": r.status,
+            "n": r.n,
+            "reason": r.reason,
+            "changed_code": sorted({name for names in r.changed.values() for name in names}),
+        }
+        for r in result.rows
+    ]
     if options.json:
         print_json(items)
     else:
         width = max(18, *(len(item["row"]) for item in items))
         for item in items:
             print(f"{item['row']:{width}} {item['status']:9} n={item['n']}  {item['reason']}")
+        for sentence in code_changed(result):
+            print(sentence)

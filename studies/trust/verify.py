@@ -25,7 +25,7 @@ from hycon.errors import UserError, nearest
 from studies.engines.executors import DEFAULT
 from studies.engines.machine import check_devices
 from studies.engines.options import EXECUTE
-from studies.registry import MODELS, literal
+from studies.registry import MODELS, changed_code, literal
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
 
@@ -197,6 +197,11 @@ def _outcome(
     if spec.data != before.spec.data:
         notes.append(IMPORTED_AGAIN)
     findings += _numbers(before, now)
+    if files := changed_code([before]).get(before.id):
+        notes.append(
+            f"code has changed since the run, and VERSION is still {spec.version}: {', '.join(files)}; "
+            + ("raise it, if that is why the numbers differ" if findings else "the numbers have not moved")
+        )
     elsewhere = tuple(_environment(before, now))
     if findings and not elsewhere:
         notes.append(

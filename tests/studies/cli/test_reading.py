@@ -99,7 +99,8 @@ def test_status(capsys, finished):
     code, out, _ = bench(capsys, "status", "--profile", "demo", "--json", *places(finished))
     found = {item["row"]: item for item in json.loads(out)}
     assert code == 0
-    assert found["HyCon-BERT"] == {"row": "HyCon-BERT", "status": "measured", "n": 2, "reason": ""}
+    measured = {"row": "HyCon-BERT", "status": "measured", "n": 2, "reason": "", "changed_code": []}
+    assert found["HyCon-BERT"] == measured
     assert found["TFN-BERT"]["status"] == "missing"
     assert found["TFN-BERT"]["reason"]
     _, out, _ = bench(capsys, "status", "--profile", "demo", *places(finished))
