@@ -88,12 +88,12 @@ def changed_code(records: Iterable[Any]) -> dict[str, list[str]]:
     found = {}
     for record in records:
         spec = record.spec
-        if record.source is None or spec.model not in MODELS or spec.suite != type(spec).suite:
+        if record.code is None or spec.model not in MODELS or spec.suite != type(spec).suite:
             continue
         if spec.model not in now:
             now[spec.model] = literal(spec.model, "VERSION"), sources(source_file(spec.model))
         version, code = now[spec.model]
-        if version == spec.version and (names := changed(record.source, code)):
+        if version == spec.version and (names := changed(record.code, code)):
             found[record.id] = names
     return found
 

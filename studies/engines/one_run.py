@@ -54,7 +54,7 @@ def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tup
     from studies.registry import build_model, model_module, unserved_because
 
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    source = source_of(spec.model)
+    code = code_of(spec.model)
     torch.set_num_threads(spec.threads)
     _forget_peak_memory(device)
     corpus = load(spec.corpus, data_root)
@@ -93,7 +93,7 @@ def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tup
         device=device_name(device),
         environment=environment(device),
         commit=commit(),
-        source=source,
+        code=code,
         notes=[*corpus.manifest.notes, *warned],
         started=started,
     )
@@ -107,7 +107,7 @@ def _check_identity(spec: RunSpec, corpus: Corpus, version: int) -> None:
         raise UserError(f"Run {spec.id} is of version {spec.version} of {spec.model}; this code has {version}.")
 
 
-def source_of(model: str) -> dict[str, str]:
+def code_of(model: str) -> dict[str, str]:
     """File -> hash of the code that runs in this process, as hycon.source counts it.
 
     A run is forked from a process that read the code when its command began. A file that was edited since is marked
