@@ -8,6 +8,7 @@ and the same warnings as fields.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hycon.errors import check_known
@@ -41,10 +42,13 @@ def page_title(result: TableResult) -> str:
 # ------------------------------------------------------------------------------------------------- to be read
 
 
-def grid(result: TableResult) -> Grid:
-    """The table as every document shows it; reasons that are too long for the last column stand below it."""
+def grid(result: TableResult, runs_of: Callable[[str], str] | None = None) -> Grid:
+    """The table as every document shows it; reasons that are too long for the last column stand below it.
+
+    runs_of: from a study's id to the id of the Fold with its runs, in a document that has one for each.
+    """
     notes = tuple(one_line(f"{row.row.name}: {_reason(row)}") for row in result.rows if len(_reason(row)) > SHORT)
-    rows = tuple(_row(row, result.table) for row in result.rows)
+    rows = tuple(_row(row, result.table, runs_of) for row in result.rows)
     return Grid(result.table.name, caption(result), _headings(result.table), rows, notes=notes, narrow=True)
 
 
@@ -54,8 +58,9 @@ def _headings(table: TableSpec) -> tuple[Heading, ...]:
     return (Heading("Model"), *shown, Heading("Status"))
 
 
-def _row(row: RowResult, table: TableSpec) -> tuple[Cell, ...]:
-    cells = [Cell(one_line(row.row.name))]
+def _row(row: RowResult, table: TableSpec, runs_of: Callable[[str], str] | None) -> tuple[Cell, ...]:
+    link = runs_of(row.study) if runs_of and row.study and row.n else ""
+    cells = [Cell(one_line(row.row.name), link=link)]
     for column in table.columns:
         entry = row.cells[column.metric]
         cells.append(_ours(entry, column))

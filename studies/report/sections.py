@@ -24,6 +24,7 @@ from studies.report import claims as evidence
 from studies.report.checklist import checklist
 from studies.report.deviations import section as deviations
 from studies.report.provenance import provenance
+from studies.report.runs import runs, runs_id
 from studies.report.scope import Scope
 from studies.report.searches import costs, hours, searches
 from studies.statistics.cell import TOO_FEW, VERDICTS
@@ -39,6 +40,7 @@ def document(scope: Scope) -> Document:
     sections = (
         summary(scope, claims),
         tables(scope),
+        runs(scope),
         evidence.claims(claims),
         evidence.paper_against_itself(),
         evidence.figures(scope),
@@ -131,7 +133,7 @@ def label(name: str) -> str:
 
 def tables(scope: Scope) -> Section:
     parts = [
-        Part(f"part-{name}", f"{label(name)}: {result.table.title}", (grid(result),))
+        Part(f"part-{name}", f"{label(name)}: {result.table.title}", (grid(result, runs_id),))
         for name, result in scope.results.items()
     ]
     said = Text(

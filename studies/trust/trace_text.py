@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ WIDTH = 80
 LABEL = 11  # columns before what a line says
 SHARES = ("acc", "f1")  # metrics that are printed in percent
 LOSS = 4  # decimals
+OPTIONS = 55  # columns beside a trial's number, run and loss
 ID, SHORT = 16, 8  # characters of a run's id, and of one where a line has no room for all
 
 
@@ -318,23 +320,20 @@ def _trial_table(trials: Sequence[Mapping[str, Any]], names: Sequence[str]) -> s
 
 def _narrow_table(trials: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
     """A letter for each option, one space between them, the run's id shortened, no epoch."""
-    letters = [chr(ord("a") + number) for number in range(len(names))]
+    letters = list(string.ascii_letters[: len(names)])
     options = [letters, *([_option(trial, name) for name in names] for trial in trials)]
     widths = [max(map(len, column)) for column in zip(*options, strict=True)]
-    room = (
-        WIDTH - sum(map(len, _first(trials[0], SHORT))) - 8
-    )  # two spaces between columns, and a number's second digit
-    drawn = [_folded([f"{v:>{width}}" for v, width in zip(line, widths, strict=True)], room) for line in options]
+    drawn = [_folded([f"{v:>{width}}" for v, width in zip(line, widths, strict=True)]) for line in options]
     lines = [[*_first(trial, SHORT), line] for trial, line in zip(trials, drawn[1:], strict=True)]
     legend = ", ".join(f"{letter} {name}" for letter, name in zip(letters, names, strict=True))
     return f"{table((*numbers('#'), *headings('run'), *numbers('loss', drawn[0])), lines)}\n{_line('options', legend)}"
 
 
-def _folded(cells: Sequence[str], room: int) -> str:
+def _folded(cells: Sequence[str]) -> str:
     """The cells on as few lines as have room for them; where lines break depends on their widths alone."""
     lines = [""]
     for cell in cells:
-        if lines[-1] and len(lines[-1]) + len(cell) >= room:
+        if lines[-1] and len(lines[-1]) + len(cell) >= OPTIONS:
             lines.append("")
         lines[-1] += f" {cell}" if lines[-1] else cell
     return "\n".join(lines)
