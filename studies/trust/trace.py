@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from hycon.data.manifest import PAPER, named_after
-from hycon.errors import UserError, check_known, nearest
+from hycon.errors import UserError, check_known
 from studies.aggregate.cells import TableResult, measures
 from studies.aggregate.render import as_dict
 from studies.registry import changed_code
@@ -24,7 +25,6 @@ from studies.tables import TABLES, Column, Row, TableSpec
 from studies.trust.verify import of_other_code
 
 Command = Callable[[str, str], str]  # ("verify", run id) -> the whole command
-FEW = 20  # ids among which the nearest are looked for
 
 
 def find(store: RunStore, word: str) -> RunRecord | Study:
@@ -37,8 +37,9 @@ def find(store: RunStore, word: str) -> RunRecord | Study:
     known = [*studies, *runs]
     found = [one for one in known if one == word] or [one for one in known if word and one.startswith(word)]
     if not found:
-        close = f"nearest: {nearest(word, [*TABLES, *known])}" if len(known) <= FEW else "see `bench list runs`"
-        raise UserError(f"{store.root} has no run or study {word!r}, and there is no such table ({close}).")
+        close = ", ".join(get_close_matches(word.lower(), [*TABLES, *known], cutoff=0.5))
+        hint = f"nearest: {close}" if close else "see `bench list runs`"
+        raise UserError(f"{store.root} has no run or study {word!r}, and there is no such table ({hint}).")
     if len(found) > 1:
         shown = ", ".join(found[:4]) + (", ..." if len(found) > 4 else "")
         raise UserError(f"{word!r} does not name one run or study: {shown}; give more of its id.")
@@ -79,7 +80,7 @@ def trace_cell(result: TableResult, store: RunStore, column: Column | None, comm
             for key in ("status", "reason", "n", "text", "encoder", "search", "not_comparable_because")
         },
         "notes": whole["notes"],
-        "metrics": {c.metric: printed["metrics"][c.metric] for c in shown},
+        "metrics": {c.metric: _alone(printed["metrics"][c.metric]) for c in shown},
         "study": _winning(study, store) if study else None,
         "runs": [_run_line(record, shown, result.protocol, command) for record in row.records],
         "changed_code": dict(row.changed),
@@ -87,6 +88,11 @@ def trace_cell(result: TableResult, store: RunStore, column: Column | None, comm
         if row.records
         else [command("run", "")],
     }
+
+
+def _alone(numbers: dict[str, Any]) -> dict[str, Any]:
+    """A cell's numbers without what only the whole column tells."""
+    return {key: value for key, value in numbers.items() if key != "best"}
 
 
 def _winning(study: Study, store: RunStore) -> dict[str, Any]:

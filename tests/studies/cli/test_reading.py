@@ -77,6 +77,10 @@ def test_table_as_json_is_a_contract(capsys, finished):
         assert row["status"] in ("measured", "quoted", "missing")
         assert (row["status"] == "measured") == measured
         assert row["n"] == (2 if measured else 0)
+        assert len(row["runs"]) == row["n"]
+        assert bool(row["study"]) == measured
+        assert row["changed_code"] == []
+        assert set(row["runs"]) <= records(finished).keys()
     metrics = rows["HyCon-BERT"]["metrics"]
     assert set(metrics) == {"acc7", "acc2", "f1", "mae", "corr"}
     assert metrics["acc2"]["paper"] == 85.2
