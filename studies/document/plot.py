@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 EIGHTHS = " ▁▂▃▄▅▆▇█"
-PLAIN = "  ....::#"  # the same eight heights, for terminals without block characters
+PLAIN = " .....::#"  # the same eight heights, for terminals without block characters
 HEIGHT = 4  # lines of a panel
 WIDTH = 64  # columns; with the labels before them 76
 WIDEST_BAR = 4  # columns of an epoch, where there are few
