@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from studies.aggregate.cells import measures
-from studies.document.blocks import Fold, Grid, Notice, Section, Text, headings, numbers
+from studies.document.blocks import Fold, Grid, Notice, Part, Section, Text, headings, numbers
 from studies.document.words import NOTHING, count_of
 from studies.report.scope import Scope, Use
 from studies.store.record import RunRecord
@@ -26,7 +26,9 @@ def runs(scope: Scope) -> Section:
         "`bench show ID` says all that is known of a run, `bench verify ID` makes it again and compares bit by bit; "
         "both take --results FOLDER."
     )
-    return Section("runs", "Runs", (said, *(_fold(use, scope) for use in shown)))
+    folds = tuple(_fold(use, scope) for use in shown)
+    count = count_of(sum(len(use.runs) for use in shown), "run")
+    return Section("runs", "Runs", (said, Part("runs-of-rows", f"Row by row ({count})", folds, closed=True)))
 
 
 def _fold(use: Use, scope: Scope) -> Fold:

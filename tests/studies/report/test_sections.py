@@ -35,7 +35,8 @@ def test_bounds_come_from_the_study_and_for_older_ones_from_the_same_version_of_
 def test_a_row_leads_to_its_runs_and_how_to_make_them_again(tmp_path):
     scope = read_scope(fill(tmp_path, seeds=(0.8, 0.82)))
     (use,) = scope.uses
-    *_, fold = runs(scope).blocks
+    _, rows = runs(scope).blocks
+    (fold,) = rows.blocks
     (grid,) = fold.blocks
     assert [row[0] for row in grid.rows] == [record.id for record in use.runs]
     assert [row[1] for row in grid.rows] == [str(record.spec.seed) for record in use.runs]
