@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 
 from hycon.data.manifest import PAPER
 from hycon.source import said
@@ -71,8 +72,11 @@ def _stand_ins(result: TableResult) -> list[str]:
 
 def code_changed(result: TableResult) -> list[str]:
     """One sentence, where code has changed since runs were made and no version was raised."""
-    measured = [row for row in result.rows if row.records]
-    files = {_partly(row): list(dict.fromkeys(f for names in row.changed.values() for f in names)) for row in measured}
+    return changed_since({_partly(row): row.changed_code for row in result.rows if row.records})
+
+
+def changed_since(files: Mapping[str, Sequence[str]]) -> list[str]:
+    """The same. files: measured row -> its `changed_code`."""
     if not any(files.values()):
         return []
     return [

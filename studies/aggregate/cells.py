@@ -55,6 +55,11 @@ class RowResult:
     study: str | None = None
     changed: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
+    @property
+    def changed_code(self) -> list[str]:
+        """The files of `changed`, each once."""
+        return sorted({name for names in self.changed.values() for name in names})
+
 
 @dataclass(frozen=True)
 class TableResult:

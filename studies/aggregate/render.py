@@ -153,17 +153,12 @@ def as_dict(result: TableResult) -> dict[str, Any]:
                 "not_comparable_because": list(row.obstacles),
                 "study": row.study,
                 "runs": [record.id for record in row.records],
-                "changed_code": _changed(row),
+                "changed_code": row.changed_code,
                 "metrics": _metrics(row),
             }
             for row in result.rows
         ],
     }
-
-
-def _changed(row: RowResult) -> list[str]:
-    """Files of the code of its runs that have changed since, under the same versions."""
-    return sorted({name for names in row.changed.values() for name in names})
 
 
 def _metrics(row: RowResult) -> dict[str, dict[str, Any]]:

@@ -36,7 +36,7 @@ def do_table(options) -> None:
 
 
 def do_status(options) -> None:
-    from studies.aggregate.caption import code_changed
+    from studies.aggregate.caption import changed_since
 
     result = table_of(options)
     items = [
@@ -45,7 +45,7 @@ def do_status(options) -> None:
             "status": r.status,
             "n": r.n,
             "reason": r.reason,
-            "changed_code": sorted({name for names in r.changed.values() for name in names}),
+            "changed_code": r.changed_code,
         }
         for r in result.rows
     ]
@@ -55,5 +55,5 @@ def do_status(options) -> None:
         width = max(18, *(len(item["row"]) for item in items))
         for item in items:
             print(f"{item['row']:{width}} {item['status']:9} n={item['n']}  {item['reason']}")
-        for sentence in code_changed(result):
+        for sentence in changed_since({item["row"]: item["changed_code"] for item in items if item["n"]}):
             print(sentence)
