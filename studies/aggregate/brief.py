@@ -5,6 +5,8 @@ No stand-in is left out; which rows had which search, and how cells are read, is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from studies.aggregate.cells import TableResult
 from studies.aggregate.obstacles import PAPER_ENCODERS, in_words, is_paper_encoder
 from studies.document.blocks import SIGNS
@@ -15,13 +17,24 @@ from studies.tables import PAPER_BUDGET
 ROW_NAMES = {"glove": "GloVe", "bert": "BERT", "xlnet": "XLNet"}
 
 
-def brief(result: TableResult, title: str) -> tuple[str, ...]:
-    """The line above the table, then two paragraphs: what was run on which data, and how to read it."""
+def brief(result: TableResult, title: str, warnings: Sequence[str] = ()) -> tuple[str, ...]:
+    """The line above the table, then two paragraphs: what was run on which data, and how to read it.
+
+    warnings: sentences that may not be lost.
+    """
     synthetic = result.corpus.synthetic
     first = f"{title} SYNTHETIC DATA." if synthetic else title
     data = ["SYNTHETIC DATA: these numbers say nothing about the paper."] if synthetic else []
     beyond = [result.table.beyond] if result.table.beyond else []
-    said = (*data, *beyond, _corpus(result), *map(_sentence, result.notes), *_search(result), *_encoders(result))
+    said = (
+        *data,
+        *warnings,
+        *beyond,
+        _corpus(result),
+        *map(_sentence, result.notes),
+        *_search(result),
+        *_encoders(result),
+    )
     return first, " ".join(said), " ".join(_reading(result))
 
 

@@ -8,10 +8,11 @@ and the same warnings as fields.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hycon.errors import check_known
-from studies.aggregate.caption import caption
+from studies.aggregate.caption import caption, code_changed
 from studies.aggregate.cells import Entry, RowResult, TableResult
 from studies.document import formats
 from studies.document.blocks import Cell, Grid, Heading
@@ -45,11 +46,14 @@ def page_title(result: TableResult) -> str:
 # ------------------------------------------------------------------------------------------------- to be read
 
 
-def grid(result: TableResult) -> Grid:
+def grid(result: TableResult, runs_of: Callable[[str], str] | None = None) -> Grid:
     """The table as every document shows it. Reasons that are too long for the last column stand below it; where all
-    do, or there is none, that column is left out."""
+    do, or there is none, that column is left out.
+
+    runs_of: from a study's id to the id of the Fold with its runs, in a document that has one for each.
+    """
     notes = tuple(one_line(f"{row.row.name}: {_reason(row)}") for row in result.rows if _below(row))
-    rows = [_row(row, result.table) for row in result.rows]
+    rows = [_row(row, result.table, runs_of) for row in result.rows]
     headings, states = _headings(result.table), [_state(row) for row in result.rows]
     if any(states):
         headings = (*headings, Heading("Status"))
@@ -63,8 +67,9 @@ def _headings(table: TableSpec) -> tuple[Heading, ...]:
     return (Heading("Model"), *shown)
 
 
-def _row(row: RowResult, table: TableSpec) -> tuple[Cell, ...]:
-    cells = [Cell(one_line(row.row.name))]
+def _row(row: RowResult, table: TableSpec, runs_of: Callable[[str], str] | None) -> tuple[Cell, ...]:
+    link = runs_of(row.study) if runs_of and row.study and row.n else ""
+    cells = [Cell(one_line(row.row.name), link=link)]
     for column in table.columns:
         entry = row.cells[column.metric]
         cells.append(_ours(entry, column))
@@ -127,7 +132,7 @@ def as_lines(result: TableResult) -> list[dict[str, Any]]:
             "metric": metric,
             **{key: yes_no(value) if isinstance(value, bool) else value for key, value in numbers.items()},
             "search": row.budget,
-            "notes": one_line("; ".join(result.notes)),
+            "notes": one_line("; ".join((*code_changed(result), *result.notes))),
         }
         for row in result.rows
         for metric, numbers in _metrics(row).items()
@@ -159,6 +164,9 @@ def as_dict(result: TableResult) -> dict[str, Any]:
                 "encoder": row.encoder,
                 "search": row.budget,
                 "not_comparable_because": list(row.obstacles),
+                "study": row.study,
+                "runs": [record.id for record in row.records],
+                "changed_code": row.changed_code,
                 "metrics": _metrics(row),
             }
             for row in result.rows

@@ -8,12 +8,12 @@ from typing import Any
 
 from hycon.data.corpus import read_labels
 from hycon.data.manifest import Manifest
-from studies.aggregate.cells import NOT_RUN, TableResult, assemble, corpus_info
+from studies.aggregate.cells import NOT_RUN, RowResult, TableResult, assemble, corpus_info
 from studies.aggregate.choice import Choice, choices, study_of
 from studies.aggregate.comparability import across, described, mixture, refusal
 from studies.document.words import count_of
 from studies.lookup import DEFAULT_VIEW, PROFILES, View, manifest_of
-from studies.registry import MODELS
+from studies.registry import MODELS, changed_code
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
 from studies.store.soundness import sound_studies
@@ -78,7 +78,11 @@ def table_result(
     info = corpus_info(manifest, constant=_constant(manifest, view) if "acc2" in _metrics(shown) else None)
     filled = assemble(shown, records, given, corpus=info, protocol=view.protocol, budgets=budgets, winners=winners)
     beside = across({row.row.name: row.records for row in filled.rows})
-    return dataclasses.replace(filled, notes=(*filled.notes, *_origins(shown, found), *beside, *_besides(chosen)))
+    return dataclasses.replace(
+        filled,
+        rows=_traced(filled.rows, found),
+        notes=(*filled.notes, *_origins(shown, found), *beside, *_besides(chosen)),
+    )
 
 
 def _not_run(choice: Choice) -> str:
@@ -87,6 +91,20 @@ def _not_run(choice: Choice) -> str:
 
 def _noted(records: list[RunRecord], note: str) -> list[RunRecord]:
     return [dataclasses.replace(record, notes=[*record.notes, note]) for record in records]
+
+
+def _traced(rows: Sequence[RowResult], found: Mapping[str, Study]) -> tuple[RowResult, ...]:
+    """The rows with the studies that fill them, and with what has changed of the code of their runs."""
+    code = changed_code(record for row in rows for record in row.records)
+    ids = {name: study.id for name, study in found.items()}
+    return tuple(
+        dataclasses.replace(
+            row,
+            study=ids.get(row.row.name),
+            changed={record.id: code[record.id] for record in row.records if record.id in code},
+        )
+        for row in rows
+    )
 
 
 def _metrics(table: TableSpec) -> set[str]:

@@ -60,14 +60,17 @@ def do_table(options) -> None:
 
 
 def do_status(options) -> None:
+    from studies.aggregate.caption import changed_since
     from studies.aggregate.inventory import progress, progress_lines
+    from studies.aggregate.table import table_result
     from studies.document.words import count_of
 
     table, rows = asked_rows(options)
     store, view = reading(options, [table])
     items = progress(table, store, view, running(options, store), rows)
+    changed = {r.row.name: r.changed_code for r in table_result(table, store, view, rows=rows).rows if r.n}
     if options.json:
-        print_json(items)
+        print_json([{**item, "changed_code": changed.get(item["row"], [])} for item in items])
         return
     print(f"{table.name} on corpus {view.corpus_of(table)}\n")
     print_grid(progress_lines(items))
@@ -75,6 +78,8 @@ def do_status(options) -> None:
     failed, busy = (sum(item[key] for item in items) for key in ("failed", "running"))
     states = ", ".join(f"{count} {name}" for name, count in status.items())
     print(f"\n{count_of(len(items), 'row')}: {states}; {count_of(failed, 'failed run')}, {busy} running")
+    for sentence in changed_since(changed):
+        print(sentence)
 
 
 def running(options, store) -> set[str]:

@@ -9,13 +9,14 @@ import dataclasses
 import logging
 import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hycon.data.manifest import corpus_folder
 from hycon.errors import UserError
-from studies.registry import MODELS
+from hycon.source import said
+from studies.registry import MODELS, changed_code
 from studies.search.draws import select
 from studies.search.growth import grown, planned_search, said_of_fewer, stored_studies
 from studies.search.parts import Part, seeds_of, together, trials_of
@@ -75,8 +76,10 @@ def run_table(
     store.leases.check()
     store.sweep()
     summaries: list[Summary] = []
+    told: set[str] = set()
 
     def execute(specs: list[RunSpec]) -> None:
+        tell_changed(store, specs, told)
         for sentence in set_aside_damaged(store, specs):
             log.warning("bench: %s", sentence)
         lowered = summaries[-1].lowered if summaries else None
@@ -96,6 +99,24 @@ def run_table(
         done=sum(len(summary.done) for summary in summaries),
         skipped=sum(len(summary.skipped) for summary in summaries),
     )
+
+
+def tell_changed(store: RunStore, specs: Iterable[RunSpec], told: set[str]) -> None:
+    """Warn, once in a command, of runs that are done already and were made by other code under the same VERSION."""
+    done = [record for spec in specs if (record := store.get(spec.id))]
+    files = changed_code(done)
+    models: dict[str, list[str]] = {}
+    for record in done:
+        names = models.setdefault(record.spec.model, [])
+        names += [name for name in files.get(record.id, ()) if name not in names]
+    which = said(models, "all models")
+    if which and which not in told:
+        told.add(which)
+        log.warning(
+            "bench: stored runs that are used again were made by other code, and no VERSION was raised since: %s; if "
+            "the change moves numbers, raise VERSION in the model's file, and they are made anew.",
+            which,
+        )
 
 
 def _check_kept(store: RunStore, specs: Sequence[RunSpec]) -> None:
@@ -255,7 +276,8 @@ def forecast(rows: Sequence[Row], setting: Setting, store: RunStore, how: How) -
     searched = searched_rows(built(rows), setting)
     planned = {row.key: planned_search(row, setting, stored) for row in searched}
     searches = {key: find_study(store, study.id) or study for key, (study, _) in planned.items()}
-    found = []
+    found: list[Forecast] = []
+    specs: list[RunSpec] = []
     for row in (*(row for row in searched if row.key not in asked), *rows):
         if row.model not in MODELS:
             found.append(Forecast(row.name, 0, 0, 0.0, 0, "not built yet"))
@@ -263,10 +285,12 @@ def forecast(rows: Sequence[Row], setting: Setting, store: RunStore, how: How) -
         pending = [spec for spec in planned[row.key][1] if not store.has(spec.id)] if row.key in planned else []
         seeded = _seeded(row, setting, searches, stored, store) if row.key in asked else []
         to_do = [spec for spec in seeded if not store.has(spec.id)]
+        specs += [*(planned[row.key][1] if row.key in planned else []), *seeded]
         guess = history.estimate([*pending, *to_do])
         known = f"about {duration(guess.seconds)}" if pending or to_do else ""
         text = "unknown" if guess.unknown else known
         found.append(Forecast(row.name, len(pending), len(to_do), guess.seconds, guess.unknown, text))
+    tell_changed(store, specs, set())
     return found
 
 

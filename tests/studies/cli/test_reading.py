@@ -78,6 +78,10 @@ def test_table_as_json_is_a_contract(capsys, finished):
         assert row["status"] in ("measured", "quoted", "missing")
         assert (row["status"] == "measured") == measured
         assert row["n"] == (2 if measured else 0)
+        assert len(row["runs"]) == row["n"]
+        assert bool(row["study"]) == measured
+        assert row["changed_code"] == []
+        assert set(row["runs"]) <= records(finished).keys()
     metrics = rows["HyCon-BERT"]["metrics"]
     assert set(metrics) == {"acc7", "acc2", "f1", "mae", "corr"}
     assert metrics["acc2"]["paper"] == 85.2
@@ -102,6 +106,7 @@ def test_status(capsys, finished):
     assert code == 0
     hycon = found["HyCon-BERT"]
     assert (hycon["status"], hycon["n"], hycon["reason"]) == ("measured", 2, "")
+    assert hycon["changed_code"] == []
     counts = ("trials_done", "trials_wanted", "seeds_done", "seeds_wanted", "failed", "running")
     assert [hycon[key] for key in counts] == [2, 2, 2, 2, 0, 0]
     assert found["TFN-BERT"]["status"] == "missing"
