@@ -74,6 +74,8 @@ class Manifest:
     # sentiment corpora: protocol -> metric -> what hycon.metrics.constant_metrics has; absent in older manifests
     constant: dict[str, dict[str, float]] | None = None
     synthetic: bool = False
+    # modality -> split -> counts of rows that repeat (hycon.data.repeats); absent in older manifests
+    repeats: dict[str, dict[str, dict[str, Count]]] | None = None
     version: int = 1  # that of manifests without one; corpora that are written have FORMAT_VERSION
 
     @property

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from hycon.data.repeats import in_words
 from studies.aggregate.obstacles import CorpusInfo, distinct, earlier_protocol, encoder_of, obstacles, sizes_of
 from studies.paper import PaperValue, paper_value
 from studies.statistics.cell import CellStat, cell, range_of, tolerance_of, verdict
@@ -74,7 +75,7 @@ def corpus_info(
         encoders = {"glove": f"the corpus's own GloVe ({manifest.dims['text']}-d)"}
     return CorpusInfo(
         manifest.name,
-        distinct((*manifest.notes, *notes)),
+        distinct((*manifest.notes, *in_words(manifest.repeats), *notes)),
         manifest.synthetic,
         encoders,
         sizes_of(manifest.sizes),

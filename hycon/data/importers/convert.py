@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from hycon.data.importers.common import Utterance
+from hycon.data.importers.repeats import count_repeats
 from hycon.data.manifest import (
     FORMAT_VERSION,
     MODALITIES,
@@ -80,6 +81,7 @@ def convert(
         positives={s: arrays[f"{s}.label"].sum(0).tolist() for s in SPLITS} if emotions else None,
         constant=None if emotions else constant_metrics(arrays["train.label"], arrays["test.label"]),
         synthetic=synthetic,
+        repeats=count_repeats(arrays),
     )
     return write_corpus(folder, manifest, arrays, vectors)
 
