@@ -76,7 +76,7 @@ def digest(path: Path) -> str:
     if path.is_file():
         return sha256_file(path)
     lines = [f"{p.relative_to(path).as_posix()} {sha256_file(p)}" for p in sorted(path.rglob("*")) if p.is_file()]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()  # of any bytes in names
 
 
 def _format_of(path: Path) -> str:

@@ -242,7 +242,8 @@ def _fill(temp: Path, manifest: Manifest, arrays: Mapping[str, np.ndarray], vect
     files = {file: sha256_file(temp / file) for file in contents}
     manifest = dataclasses.replace(manifest, files=files, version=FORMAT_VERSION)
     text = json.dumps(dataclasses.asdict(manifest), indent=1, ensure_ascii=False)
-    (temp / "manifest.json").write_text(text, encoding="utf-8")
+    # Of a file's name that is no UTF-8, Python keeps the odd bytes as letters that no UTF-8 can hold: they become "?".
+    (temp / "manifest.json").write_bytes(text.encode("utf-8", "replace"))
     for path in temp.iterdir():
         path.chmod(0o644)
         with open(path, "rb") as handle:
