@@ -45,7 +45,11 @@ ROLES = {
 
 
 def recognise(path: Path) -> bool:
-    return any(path.glob("*.csd"))
+    return bool(_files(path))
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(file for file in path.glob("*.csd") if file.is_file())  # no pipes
 
 
 def read(path: Path, name: str) -> Imported:
@@ -55,7 +59,7 @@ def read(path: Path, name: str) -> Imported:
     """
     check_folder(path, "csd", recognise(path), ".csd files")
     mmsdk = import_mmsdk()
-    opened = {file: _open(mmsdk, file) for file in sorted(path.glob("*.csd"))}
+    opened = {file: _open(mmsdk, file) for file in _files(path)}
     try:
         roles = _roles(opened)
         corpus = _corpus_of(opened[roles["labels"]], name)

@@ -173,3 +173,14 @@ def test_names_that_are_no_utf8_are_read_and_written_with_a_question_mark(root: 
     (folder / f"{odd}.txt").write_text("beside")
     assert import_corpus("two", folder, root=root).source["sha256"] != first
     assert load("two", root).manifest.source["file"] == "m?"
+
+
+@pytest.mark.parametrize("what", ["file", "vectors", "csd"])
+def test_a_pipe_is_not_waited_for(root: Path, tmp_path: Path, what: str) -> None:
+    pipe = tmp_path / "in" / "words.csd"
+    pipe.parent.mkdir()
+    os.mkfifo(pipe)
+    given = {"file": (pipe, None), "vectors": (plain_folder(tmp_path / "p"), pipe), "csd": (pipe.parent, None)}[what]
+    said = "is of no known format" if what == "csd" else "is no regular file: a pipe or a device"
+    with pytest.raises(UserError, match=said):
+        import_corpus("own", given[0], root=root, text_vectors=given[1])
