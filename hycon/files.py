@@ -77,7 +77,7 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 def check_regular(path: Path) -> None:
     """Raises UserError where `path` is a pipe or a device, which may have no end or never begin."""
-    if path.exists() and not path.is_file():
+    if path.exists() and not (path.is_file() or path.is_dir()):
         raise UserError(f"{path} is no regular file: a pipe or a device cannot be read here; save it as a file first.")
 
 
