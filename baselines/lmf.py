@@ -29,7 +29,7 @@ from typing import Any
 
 from torch import nn
 
-from baselines.tfn import Subnets
+from baselines.tfn import CLIPS, Subnets
 from hycon.data.batch import Batch
 from hycon.data.manifest import MODALITIES
 from hycon.encoders import FRONT_END_SPACE, FrontEndConfig, FusionNet
@@ -39,7 +39,7 @@ from hycon.output import Output, as_prediction, outputs
 from hycon.text import PretrainedText
 from hycon.train import Training
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ TRAINING = {
     "tokens": Training(lr=2e-5, batch_size=48),  # as HyCon's; the paper is silent on the counterparts
 }
 SEARCH_SPACE = {
-    "vectors": {  # no scale: the subnets' batch norm undoes it
+    "vectors": {
         "rank": (1, 4, 8, 16),  # official
         "text_hidden": (64, 128, 256),  # official
         "audio_hidden": (4, 8, 16),  # official
@@ -82,6 +82,8 @@ SEARCH_SPACE = {
         "factor_lr": RATES,
         "weight_decay": (0.0, 1e-4, 1e-3, 5e-3),  # MMSA: deviation 3
         "batch_size": (16, 32, 64, 128),  # official, without its 4 and 8
+        "clip": CLIPS,
+        "scale": ("none", "standard"),  # as in every row
     },
     "tokens": {  # no source searches an LMF over BERT; chosen here
         **FRONT_END_SPACE,

@@ -34,6 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from baselines.tfn import CLIPS
 from hycon.config import later
 from hycon.data.batch import Batch
 from hycon.data.manifest import MODALITIES
@@ -46,7 +47,7 @@ from hycon.output import Output, as_prediction, outputs
 from hycon.text import PretrainedText
 from hycon.train import Training
 
-VERSION = 2
+VERSION = 3
 NEEDS_ALIGNED = True
 
 
@@ -80,7 +81,7 @@ TRAINING = {
 }
 SEARCH_SPACE = {
     "vectors": {
-        "text_hidden": (32, 64, 88, 128, 156, 256),  # official, as all but the last; MSAF's are among them
+        "text_hidden": (32, 64, 88, 128, 156, 256),  # official, as all but the last two; MSAF's are among them
         "audio_hidden": (8, 16, 32, 48, 64, 80),
         "vision_hidden": (8, 16, 32, 48, 64, 80),
         "memory": (64, 128, 256, 300, 400),
@@ -96,6 +97,7 @@ SEARCH_SPACE = {
         "out_dropout": DROPOUTS,
         "lr": (0.001, 0.002, 0.005, 0.008, 0.01),
         "batch_size": (32, 64, 128, 256),
+        "clip": CLIPS,
         "scale": ("none", "standard", "maxabs"),  # maxabs: official, for vision; standard chosen here
     },
     "tokens": {  # no source searches an MFN over BERT; chosen here, from

@@ -51,7 +51,7 @@ from hycon.text import PretrainedText
 from hycon.train import Training
 from hycon.transformer import positional_encoding
 
-VERSION = 3
+VERSION = 4
 Pairs = tuple[tuple[int, int], ...]  # (target, source) as indexes into MODALITIES
 PAIRS: Pairs = ((0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1))
 SELF: Pairs = ((0, 0), (1, 1), (2, 2))
@@ -102,7 +102,8 @@ SEARCH_SPACE = {
         "audio_kernel": (1, 3),
         "vision_kernel": (1, 3),
         "lr": (5e-4, 1e-3, 2e-3, 5e-3),  # MMSA
-        "batch_size": (16, 32, 64),  # MSAF, without its 128
+        "batch_size": (16, 24, 32, 64, 128),  # MSAF, and the reference code's 24; the supplement has 128
+        "clip": (0.2, 0.4, 0.6, 0.8),  # MSAF: .1 to .8; reference code .8
         "scale": ("none", "standard"),  # chosen here
     },
     "tokens": {  # no source searches a MulT over BERT; chosen here, from

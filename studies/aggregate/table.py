@@ -133,9 +133,13 @@ def _origins(table: TableSpec, found: Mapping[str, Study]) -> list[str]:
     if own:
         which = f"rows {', '.join(own)} were each" if taken else "each row was"
         said.append(f"{which} searched by itself")
-    measured = [study for study in found.values() if study.measured]
+    measured: dict[str, list[str]] = {}  # how -> rows
+    for name, study in found.items():
+        if study.measured:
+            measured.setdefault(_measurement(study), []).append(name)
     if measured:
-        said += dict.fromkeys(f"not searched: {_measurement(study)}" for study in measured)
+        each = [how + (f" ({', '.join(names)})" if len(measured) > 1 else "") for how, names in measured.items()]
+        said.append(f"not searched: the default configuration of each model, {'; '.join(each)}")
     return said
 
 
@@ -143,8 +147,7 @@ def _measurement(study: Study) -> str:
     fixed = dict(study.options)
     epochs, batch, _ = (fixed.pop(name, None) for name in ("epochs", "batch_size", "patience"))
     many = f"{epochs} epoch{'s' if epochs != 1 else ''} without early stopping"
-    said = ["the default configuration of each model", f"batch size {batch}", many, *_set(fixed, study.profile)]
-    return ", ".join(said)
+    return ", ".join([f"batch size {batch}", many, *_set(fixed, study.profile)])
 
 
 def _unmixed(records: list[RunRecord], said: tuple[str, str], allowed: bool) -> tuple[list[RunRecord], tuple[str, str]]:

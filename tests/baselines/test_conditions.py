@@ -55,6 +55,16 @@ def test_a_head_s_learning_rate_needs_an_encoder():
     assert resolve("hycon", "bert", {"head_lr": 1e-3})[1].head_lr == 1e-3
     with pytest.raises(UserError, match="text=glove has none: use lr"):
         resolve("hycon", "glove", {"head_lr": 1e-3})
+    assert resolve("hycon", "bert", {"modalities": "text", "head_lr": 1e-3})[1].head_lr == 1e-3
+    with pytest.raises(UserError, match="hycon so configured has none: use lr"):
+        resolve("hycon", "bert", {"modalities": "audio,vision", "head_lr": 1e-3})
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_ablation_changes_no_training(name):
+    training = {field.name for field in dataclasses.fields(Training)}
+    for part, change in getattr(model_module(name), "ABLATIONS", {}).items():
+        assert not training & set(change), part
 
 
 # ----------------------------------------------------------------------------------------------- the sources
@@ -102,6 +112,15 @@ def test_rows_with_hycon_s_front_end_search_the_same_of_it(name, text):
     if issubclass(model_module(name).Config, FrontEndConfig):
         assert {option: space[option] for option in FRONT_END_SPACE} == FRONT_END_SPACE
         assert (space["attn_dropout"], space["relu_dropout"]) == ((0.1, 0.3, 0.5), (0.1, 0.3))
+
+
+def test_rows_over_word_vectors_search_the_same_clipping_and_scaling():
+    """All that Gkoumas et al. search, and each row `scale`; docs/protocol.md says why others differ."""
+    searched = ("tfn", "lmf", "mfn", "raven")
+    assert {search_space(name, "glove", {})["clip"] for name in searched} == {(None, 0.1, 0.3, 0.5, 0.7, 0.9)}
+    for name, entry in MODELS.items():
+        if "glove" in entry.text:
+            assert search_space(name, "glove", {})["scale"][:2] == ("none", "standard"), name
 
 
 # ------------------------------------------------------------------------------------------------- effect

@@ -6,11 +6,12 @@ import pytest
 from builders import fill, manifest, put, setting, spec
 
 from hycon.errors import UserError
-from studies.aggregate.table import OTHER_DATA, _budget, study_of, table_result
+from studies.aggregate.table import OTHER_DATA, _budget, _origins, study_of, table_result
 from studies.engines.options import How
-from studies.lookup import View
+from studies.lookup import PROFILES, View
 from studies.search import run as search_run
-from studies.search.run import check_rows, run_table
+from studies.search.plan import repeat_specs, trial_specs
+from studies.search.run import check_rows, check_table, run_table
 from studies.store.run_store import RunStore
 from studies.store.study import Study, load_studies, save_study
 from studies.tables import TABLES, Row
@@ -66,6 +67,45 @@ def test_runs_on_other_data_of_the_same_name_say_so(tmp_path):
     [other, *_] = table_result(TABLES["table1"], store, rows=rows, manifest=manifest(content="7")).rows
     assert OTHER_DATA not in same.obstacles
     assert OTHER_DATA in other.obstacles
+
+
+@pytest.mark.parametrize("where", ["profile", "options"])
+def test_a_measurement_has_no_patience(where):
+    asked = setting(patience=3) if where == "options" else setting()
+    if where == "profile":
+        asked = dataclasses.replace(asked, profile=dataclasses.replace(asked.profile, patience=3))
+    with pytest.raises(UserError, match="a measurement has none: each run takes all its epochs"):
+        check_table([TIMED], asked, How())
+
+
+def test_what_makes_a_row_goes_before_what_the_profile_fixes():
+    """The demo profile has a learning rate of its own; a row of another one is trained with that."""
+    row = Row("HyCon (lr = 0.01)", "hycon", "bert", {"lr": 0.01, "epochs": 7})
+    demo = dataclasses.replace(setting(), profile=dataclasses.replace(PROFILES["demo"], trials=2))
+    study, specs = trial_specs(row, demo)
+    repeats = repeat_specs(row, demo, dataclasses.replace(study, selected=0))
+    for spec_ in (*specs, *repeats):
+        assert (spec_.training["lr"], spec_.training["epochs"]) == (0.01, 7)
+    assert {s.training["lr"] for s in trial_specs(Row("HyCon", "hycon", "bert"), demo)[1]} == {1e-3}
+
+
+def test_the_caption_of_a_measurement_is_one_sentence(tmp_path):
+    """Of rows that were measured in several ways, each way names its rows."""
+    table = TABLES["table8"]
+    study = Study("hycon", "bert", "mosi", "0", {}, {}, None, "cpu", "demo", [], [], measured=True)
+    fixed = {"batch_size": 48, "epochs": 3, "patience": 3, "lr": 0.001}
+    alike = {name: dataclasses.replace(study, options=fixed) for name in ("MAG-BERT", "HyCon")}
+    [said] = _origins(table, alike)
+    assert said == (
+        "not searched: the default configuration of each model, batch size 48, 3 epochs without early stopping, with "
+        "lr = 0.001 set by the demo profile"
+    )
+    [said] = _origins(table, {**alike, "TFN-BERT": dataclasses.replace(study, options={**fixed, "d": 20})})
+    assert said == (
+        "not searched: the default configuration of each model, batch size 48, 3 epochs without early stopping, with "
+        "lr = 0.001 set by the demo profile (MAG-BERT, HyCon); batch size 48, 3 epochs without early stopping, with "
+        "lr = 0.001, d = 20 set by the demo profile (TFN-BERT)"
+    )
 
 
 def test_measured_rows_have_the_machine_for_themselves(tmp_path, monkeypatch):
