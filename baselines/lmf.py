@@ -15,7 +15,8 @@ Deviates:
 3. The loss is the mean of a batch's absolute errors. The reference takes their sum, beside which a weight decay is
    weaker by the size of the batch; so the decays that are searched are MMSA's, whose loss is a mean. The reference
    trains for up to 500 epochs, here it is this suite's budget.
-4. The grid of both learning rates goes on to .01, as MSAF's.
+4. The grid of both learning rates goes on to .01, and clipping is searched, as in MSAF. Batches of 4 and 8 are not:
+   such runs take too long.
 5. BERT form: the fusion's bias starts at 0, as in LMF's code; the sibling code draws it.
 Reference implementations consulted: Justin1904/Low-rank-Multimodal-Fusion, thuiar/MMSA.
 """

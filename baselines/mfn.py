@@ -17,7 +17,8 @@ this file's: MMSA's MOSI sizes on unprojected 768/74/47 features behind a BERT w
 
 Deviates:
 1. Stops at the utterance's own last step; the reference codes run on through the padding.
-2. L1 and Adam without the official plateau schedule, whose patience of 100 epochs never ends within its 50.
+2. L1 and Adam without the official plateau schedule, whose patience of 100 epochs never ends within its 50. Clipping is
+   searched, as in the code of the protocol that the paper follows (MSAF); the official code has none.
 3. Vision as it comes; the official code divides it by the training split's largest (`scale=maxabs`, searched).
 4. An epoch ends with what is left of it as a smaller batch, which the official code drops.
 Reference implementations consulted: pliang279/MFN, thuiar/MMSA (whose MOSI setting feeds audio and vision as repeated

@@ -34,7 +34,8 @@ REASONS: dict[tuple[str, str], str] = {  # (option, model) -> why it is not HyCo
     **{(option, "mult"): "Its own Transformers, with MMSA's values and the reference code's." for option in DROPOUTS},
     ("lr", "mag"): "The reference code's; searched over MMSA's values.",
     ("batch_size", "mag"): "MMSA's values.",
-    **{(option, "mag"): "As in the reference code." for option in ("optimizer", "weight_decay", "warmup", "loss")},
+    **{(option, "mag"): "As in the reference code." for option in ("optimizer", "weight_decay", "loss")},
+    ("warmup", "mag"): "As the reference code's options; before December 2021 its rate rose to the end: see its file.",
 }
 VECTOR_REASONS: dict[tuple[str, str], str] = {  # of rows over word vectors: (option, model) -> whence its values
     **{
