@@ -54,6 +54,10 @@ def setting_for(
     """
     from hycon.pretrained import DEFAULT, identify
 
+    if any(row.measured for row in rows) and (profile.patience or "patience" in (options or {})):
+        raise UserError(
+            "--patience is for early stopping; a measurement has none: each run takes all its epochs. Leave it out."
+        )
     manifest = corpus_for(corpus_name(table, profile, corpus), data, keep)
     if manifest.task != table.task:
         raise UserError(

@@ -91,10 +91,6 @@ def check_table(rows: Sequence[Row], setting: Setting, how: How) -> None:
     from studies.engines.run import check
 
     check(how, here=True)
-    if any(row.measured for row in rows) and (setting.profile.patience or "patience" in setting.options):
-        raise UserError(
-            "--patience is for early stopping; a measurement has none: each run takes all its epochs. Leave it out."
-        )
     check_rows(rows, setting, how.data_root)
 
 

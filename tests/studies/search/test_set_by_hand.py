@@ -10,8 +10,8 @@ from studies.aggregate.table import OTHER_DATA, _budget, _origins, study_of, tab
 from studies.engines.options import How
 from studies.lookup import PROFILES, View
 from studies.search import run as search_run
-from studies.search.plan import repeat_specs, trial_specs
-from studies.search.run import check_rows, check_table, run_table
+from studies.search.plan import repeat_specs, setting_for, trial_specs
+from studies.search.run import check_rows, run_table
 from studies.store.run_store import RunStore
 from studies.store.study import Study, load_studies, save_study
 from studies.tables import TABLES, Row
@@ -69,13 +69,12 @@ def test_runs_on_other_data_of_the_same_name_say_so(tmp_path):
     assert OTHER_DATA in other.obstacles
 
 
-@pytest.mark.parametrize("where", ["profile", "options"])
-def test_a_measurement_has_no_patience(where):
-    asked = setting(patience=3) if where == "options" else setting()
-    if where == "profile":
-        asked = dataclasses.replace(asked, profile=dataclasses.replace(asked.profile, patience=3))
+@pytest.mark.parametrize(("patience", "options"), [(3, {}), (None, {"patience": 3})])
+def test_a_measurement_has_no_patience(tmp_path, patience, options):
+    profile = dataclasses.replace(PROFILES["demo"], patience=patience)
     with pytest.raises(UserError, match="a measurement has none: each run takes all its epochs"):
-        check_table([TIMED], asked, How())
+        setting_for(TABLES["table8"], [TIMED], profile, data=tmp_path, options=options)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_makes_a_row_goes_before_what_the_profile_fixes():
