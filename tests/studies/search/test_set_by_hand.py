@@ -89,7 +89,7 @@ def test_what_makes_a_row_goes_before_what_the_profile_fixes():
 
 
 def test_the_caption_of_a_measurement_is_one_sentence(tmp_path):
-    """Of rows that were measured in several ways, each way names its rows."""
+    """What all rows have comes first, then what some have besides, with their names."""
     table = TABLES["table8"]
     study = Study("hycon", "bert", "mosi", "0", {}, {}, None, "cpu", "demo", [], [], measured=True)
     fixed = {"batch_size": 48, "epochs": 3, "patience": 3, "lr": 0.001}
@@ -102,8 +102,12 @@ def test_the_caption_of_a_measurement_is_one_sentence(tmp_path):
     [said] = _origins(table, {**alike, "TFN-BERT": dataclasses.replace(study, options={**fixed, "d": 20})})
     assert said == (
         "not searched: the default configuration of each model, batch size 48, 3 epochs without early stopping, with "
-        "lr = 0.001 set by the demo profile (MAG-BERT, HyCon); batch size 48, 3 epochs without early stopping, with "
-        "lr = 0.001, d = 20 set by the demo profile (TFN-BERT)"
+        "lr = 0.001 set by the demo profile; TFN-BERT with d = 20 set by the demo profile"
+    )
+    longer = dataclasses.replace(study, profile="paper", options={"batch_size": 48, "epochs": 9, "patience": 9})
+    [said] = _origins(table, {"HyCon": longer, "TFN-BERT": dataclasses.replace(longer, options={"batch_size": 48})})
+    assert said == (
+        "not searched: the default configuration of each model, batch size 48; HyCon with epochs = 9 set by hand"
     )
 
 
