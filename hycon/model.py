@@ -101,8 +101,8 @@ TRAINING = {
 # What the paper leaves open. What it states (d, alpha, beta, lambda, Adam, lr) stays fixed.
 _LOSS_SPACE: dict[str, tuple] = {
     # A9. The paper's gamma is "to ensure that s + gamma is larger than zero", which reads as a small number. How much
-    # more the hardest of nine selected positives weighs than the easiest, in the median of representations N(0, 1):
-    # 1.0 times with gamma = 1, 1.3 with .1, 240 with .01. With .001 one pair is left.
+    # more the hardest of ten selected positives (K = 48) weighs than the easiest, in the median of representations
+    # N(0, 1): 1.0 times with gamma = 1, 1.4 with .1, 330 with .01. With .001 one pair is left.
     "gamma": (0.01, 0.1, 1.0),
     "reduction": ("sample", "mean", "sum"),  # A2
 }
