@@ -58,7 +58,9 @@ def run_table(
 
     check_table(rows, setting, how)
     if any(row.measured for row in rows):
-        how = dataclasses.replace(how, workers=1)  # what is timed has the machine for itself
+        # what is timed has the machine for itself: one job at a time, and one run at a time in it
+        alone = dataclasses.replace(how.cluster, slots=1)
+        how = dataclasses.replace(how, workers=1, slots=how.slots and 1, cluster=alone)
     store.leases.check()
     store.sweep()
     summaries: list[Summary] = []

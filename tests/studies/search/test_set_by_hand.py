@@ -7,7 +7,7 @@ from builders import fill, manifest, put, setting, spec
 
 from hycon.errors import UserError
 from studies.aggregate.table import OTHER_DATA, _budget, _origins, study_of, table_result
-from studies.engines.options import How
+from studies.engines.options import Cluster, How
 from studies.lookup import PROFILES, View
 from studies.search import run as search_run
 from studies.search.plan import repeat_specs, setting_for, trial_specs
@@ -118,11 +118,16 @@ def test_measured_rows_have_the_machine_for_themselves(tmp_path, monkeypatch):
     monkeypatch.setattr(search_run, "_check_kept", lambda *given: None)
 
     def run(specs, store, *, how, **more):
-        asked.append(how.workers)
+        asked.append((how.workers, how.slots, how.cluster.slots))
         raise KeyboardInterrupt
 
     monkeypatch.setattr("studies.engines.run.run", run)
-    for rows, workers in (([TIMED], 1), ([MARGIN], 4)):
+    for rows, slots, expected in (
+        ([TIMED], None, (1, None, 1)),  # None: some executors take none
+        ([TIMED], "auto", (1, 1, 1)),
+        ([MARGIN], 2, (4, 2, 3)),
+    ):
+        how = How(workers=4, slots=slots, cluster=Cluster(slots=3))
         with pytest.raises(KeyboardInterrupt):
-            run_table(rows, setting(), RunStore(tmp_path / "results"), How(workers=4))
-        assert asked.pop() == workers
+            run_table(rows, setting(), RunStore(tmp_path / "results"), how)
+        assert asked.pop() == expected
