@@ -24,7 +24,7 @@ Reference implementations consulted: Justin1904/Low-rank-Multimodal-Fusion, thui
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -95,6 +95,13 @@ SEARCH_SPACE = {
 }
 ABLATIONS = {"learned-weights": {"learned_weights": False}}
 REMOVED = {"learned-weights": "the learned weights over the rank: a plain sum instead, as the paper has it"}
+OF_TOKENS = {field.name for field in fields(FrontEndConfig)} | {"token_rank"}
+OF_BOTH = {"learned_weights", "factor_lr"}
+
+
+def without_effect(config: Config, form: str) -> set[str]:
+    """Options of the other form."""
+    return OF_TOKENS if form == "vectors" else {field.name for field in fields(Config)} - OF_TOKENS - OF_BOTH
 
 
 class VectorLMF(nn.Module):

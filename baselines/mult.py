@@ -119,7 +119,14 @@ SEARCH_SPACE = {
 }
 ABLATIONS = {"positions": {"positions": False}, "future-mask": {"future_mask": False}}
 REMOVED = {"positions": "the position embeddings", "future-mask": "the mask that hides later steps"}
+OF_VECTORS = {"d", "layers", "text_kernel", "audio_kernel", "vision_kernel"}
+OF_TOKENS = {"token_d", "token_layers", "token_kernel"}
 DEMO = {"vectors": {"d": 20, "layers": 1, "heads": 5}, "tokens": {"token_d": 20, "token_layers": 1}}  # demo profile
+
+
+def without_effect(config: Config, form: str) -> set[str]:
+    """Options of the other form."""
+    return OF_TOKENS if form == "vectors" else OF_VECTORS
 
 
 class Encoders(nn.Module):

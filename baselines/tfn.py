@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 
 import torch
@@ -92,6 +92,12 @@ SEARCH_SPACE = {
     },
 }
 DEMO = {"tokens": {"d": 20}}  # sizes for the demo profile: (d + 1)^3 weights a unit are too many for a laptop
+OF_TOKENS = {field.name for field in fields(FrontEndConfig)} | {"tensor_hidden", "tensor_dropout"}
+
+
+def without_effect(config: Config, form: str) -> set[str]:
+    """Options of the other form."""
+    return OF_TOKENS if form == "vectors" else {field.name for field in fields(Config)} - OF_TOKENS
 
 
 class MeanSubnet(nn.Module):

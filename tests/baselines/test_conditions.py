@@ -14,7 +14,7 @@ from hycon.data.batch import form_of
 from hycon.encoders import FRONT_END_SPACE, FrontEndConfig
 from hycon.errors import UserError
 from hycon.train import EPOCHS, PATIENCE, Training, fit
-from studies.registry import MODELS, build_model, model_module, resolve, search_space
+from studies.registry import MODELS, build_model, model_module, resolve, search_space, unread
 from studies.tables import TABLES
 
 PAPER = {"text": 768, "audio": 74, "vision": 47}
@@ -193,6 +193,28 @@ def test_every_searched_option_has_an_effect(model, text, corpus, config, batche
             assert outcome(stepping=True, **{option: another}) != stepped, option
         elif option not in TAKEN:
             assert outcome(**{option: another}) != plain, option
+
+
+OF_FRONT_END = {"d": 20, "layers": 2, "attn_dropout": 0.9, "readout": "mean", "mask_padding": True}
+OF_SUBNETS = {"text_hidden": 6, "audio_hidden": 6, "vision_hidden": 6}
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "changes"),
+    [
+        ("tfn", "glove", {**OF_FRONT_END, "tensor_hidden": 6, "tensor_dropout": 0.9}),
+        ("tfn", "bert", {**OF_SUBNETS, "text_out": 6, "dropout": 0.9, "fusion_hidden": 6, "output_range": False}),
+        ("lmf", "glove", {**OF_FRONT_END, "token_rank": 2}),
+        ("lmf", "bert", {**OF_SUBNETS, "rank": 2, "text_dropout": 0.9, "audio_dropout": 0.9, "vision_dropout": 0.9}),
+        ("mult", "glove", {"token_d": 20, "token_layers": 1, "token_kernel": 5}),
+        ("mult", "bert", {"layers": 1, "text_kernel": 3, "audio_kernel": 3, "vision_kernel": 3}),
+    ],
+)
+def test_what_is_said_to_have_no_effect_has_none(model, text, changes, batches):
+    small = dict(getattr(model_module(model), "DEMO", {}).get(form_of(text), {}))
+    outcome = Outcome(model, text, corpus_of(text), small, batches)
+    assert changes.keys() <= unread(model, text, small)
+    assert outcome(**changes) == outcome()
 
 
 VARIANTS = {

@@ -136,6 +136,16 @@ MISTAKES = [
     (["ablate", "--epochs", "3", "--set", "epochs=4", "--profile", "demo"], "both set the epochs"),
     (["ablate", "--remove", "text", "--set", "head_lr=0.1", "--profile", "demo"], "has none: use lr"),
     (["run", "modalities", "--set", "head_lr=0.1", "--rows", "Audio", "--profile", "demo"], "has none: use lr"),
+    (["run", "table1", "--set", "gamma=0.1", "--rows", "HyCon-BERT", "--profile", "demo"], "no effect on HyCon-BERT"),
+    (["run", "table1", "--set", "tensor_dropout=0.1", "--rows", "TFN-GloVe", "--profile", "demo"], "no effect on"),
+    (
+        ["ablate", "--model", "lmf", "--text", "glove", "--set", "token_rank=3", "--profile", "demo"],
+        "no effect on lmf",
+    ),
+    (
+        ["ablate", "--model", "mult", "--text", "bert", "--set", "layers=2", "--profile", "demo"],
+        "no effect on mult",
+    ),
     (["run", "table1", "--patience", "0", "--profile", "demo"], "--patience is 0"),
     (["run", "table1", "--profile", "decisiv"], "decisive"),
     (["ablate", "--remove", "scl", "--text", "brt", "--profile", "demo"], "bert"),
