@@ -104,7 +104,7 @@ SEARCH_SPACE = {
         "scale": ("none", "standard"),  # chosen here
     },
     "tokens": {  # no source searches a MulT over BERT; chosen here, from
-        **{f"{name}_dropout": (0.1, 0.2, 0.3) for name in ("attn", "relu", "res")},  # MMSA's
+        **{f"{name}_dropout": (0.1, 0.2, 0.3) for name in ("attn", "relu", "res")},  # around the code's .1
         "embed_dropout": (0.1, 0.25),  # MMSA's .1 and the reference code's
         "out_dropout": (0.0, 0.1),  # the reference code's and the supplement's
         "lr": (1e-5, 2e-5, 5e-5),  # around HyCon's

@@ -28,7 +28,7 @@ REASONS: dict[tuple[str, str], str] = {  # (option, model) -> why it is not HyCo
     ("batch_size", EVERY): "HyCon's are those of its lineage; these are two of them.",
     (FRONT_END, EVERY): "The method has networks of its own for audio and vision, and options of its own are searched.",
     ("clip", "mult"): "As in the reference code.",
-    **{(option, "mult"): "Its own Transformers, with MMSA's values and the reference code's." for option in DROPOUTS},
+    **{(option, "mult"): "Its own Transformers, with values around the reference code's." for option in DROPOUTS},
     ("lr", "mag"): "The reference code's; searched over MMSA's values.",
     ("batch_size", "mag"): "MMSA's values.",
     **{(option, "mag"): "As in the reference code." for option in ("optimizer", "weight_decay", "loss")},
