@@ -86,7 +86,7 @@ def _reading(result: TableResult) -> list[str]:
     said += [", ".join(f"{SIGNS[verdict]} {verdict}" for verdict in shown) + "."] if shown else []
     few = any(entry.verdict == TOO_FEW for entry in entries)
     said += [f"Fewer than {FEWEST} seeds: no verdict."] if few else []
-    unlike = not result.table.beyond and any(row.obstacles for row in result.rows)
+    unlike = result.beside_paper and any(row.obstacles for row in result.rows)
     return said + (["Rows not run as in the paper: no verdict."] if unlike else [])
 
 

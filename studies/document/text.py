@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Sequence
 
 from studies.document.blocks import Block, Caption, Grid, Heading, Text
+from studies.document.words import visible
 
 WIDTH = 100  # characters of a line where no terminal says otherwise
 GAP, ROOM = 2, 2  # spaces between columns, and those that tabulate leaves beside a heading
@@ -23,7 +24,7 @@ def write(blocks: Sequence[Block], width: int = WIDTH, notes: bool = False) -> s
 
     Raises TypeError for any other block: only reports have them.
     """
-    return "\n\n".join(_block(block, width, notes) for block in blocks) + "\n"
+    return visible("\n\n".join(_block(block, width, notes) for block in blocks) + "\n")
 
 
 def _block(block: Block, width: int, notes: bool) -> str:
