@@ -46,10 +46,8 @@ def setting(result: TableResult) -> list[str]:
 def _data(result: TableResult) -> list[str]:
     name, papers = result.corpus.name, result.table.corpus
     said = ["SYNTHETIC DATA: these numbers say nothing about the paper."] if result.corpus.synthetic else []
-    return [
-        *said,
-        f"Corpus: {name}{'' if name == papers else f' (the paper: {papers})'}{_sizes(result.corpus, papers)}.",
-    ]
+    sizes = _sizes(result.corpus, papers if result.beside_paper else "")
+    return [*said, f"Corpus: {name}{'' if name == papers else f' (the paper: {papers})'}{sizes}."]
 
 
 def _sizes(corpus: CorpusInfo, papers: str) -> str:
@@ -83,7 +81,7 @@ def _budgets(result: TableResult) -> list[str]:
 
 def _cells(result: TableResult) -> str:
     counts = [row.n for row in result.rows if row.status == "measured"]
-    papers = "" if result.table.beyond else "; column paper: the number that the paper prints"
+    papers = "; column paper: the number that the paper prints" if result.beside_paper else ""
     if not counts:
         return f"No row is measured yet{papers}."
     n = f"n = {counts[0]}" if len(set(counts)) == 1 else f"n = {min(counts)} to {max(counts)}"
@@ -129,7 +127,7 @@ def _marks(result: TableResult) -> list[str]:
         said.append("; ".join(f"{SIGNS[verdict]} {LEGEND[verdict]}" for verdict in shown) + ".")
     if any(entry.verdict == TOO_FEW for entry in entries):
         said.append(f"Rows of fewer than {FEWEST} seeds get no verdict.")
-    if not result.table.beyond and any(row.obstacles for row in result.rows):
+    if result.beside_paper and any(row.obstacles for row in result.rows):
         said.append("Rows that were not run as in the paper get no verdict.")
     return said
 

@@ -8,6 +8,7 @@ and the same warnings as fields.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from hycon.errors import check_known
@@ -18,7 +19,7 @@ from studies.document.blocks import Cell, Grid, Heading
 from studies.document.data import as_csv, as_json, rounded, yes_no
 from studies.document.words import NOTHING, mean_sd, one_line
 from studies.statistics.cell import COMPARED, TOO_FEW, explained, seeds_to_settle, tolerance_for, tolerance_of
-from studies.tables import Column, TableSpec
+from studies.tables import Column
 
 FORMATS = ("text", "md", "latex", "csv", "html", "json")
 SHORT = 32  # characters: a longer reason goes below the table
@@ -44,22 +45,23 @@ def page_title(result: TableResult) -> str:
 def grid(result: TableResult) -> Grid:
     """The table as every document shows it; reasons that are too long for the last column stand below it."""
     notes = tuple(one_line(f"{row.row.name}: {_reason(row)}") for row in result.rows if len(_reason(row)) > SHORT)
-    rows = tuple(_row(row, result.table) for row in result.rows)
-    return Grid(result.table.name, caption(result), _headings(result.table), rows, notes=notes, narrow=True)
+    rows = tuple(_row(row, result.table.columns, result.beside_paper) for row in result.rows)
+    headings = _headings(result.table.columns, result.beside_paper)
+    return Grid(result.table.name, caption(result), headings, rows, notes=notes, narrow=True)
 
 
-def _headings(table: TableSpec) -> tuple[Heading, ...]:
-    pairs = [(Heading(c.heading, number=True), Heading("paper", number=True, of=c.heading)) for c in table.columns]
-    shown = [heading for pair in pairs for heading in (pair[:1] if table.beyond else pair)]
+def _headings(columns: Sequence[Column], beside_paper: bool) -> tuple[Heading, ...]:
+    pairs = [(Heading(c.heading, number=True), Heading("paper", number=True, of=c.heading)) for c in columns]
+    shown = [heading for pair in pairs for heading in (pair if beside_paper else pair[:1])]
     return (Heading("Model"), *shown, Heading("Status"))
 
 
-def _row(row: RowResult, table: TableSpec) -> tuple[Cell, ...]:
+def _row(row: RowResult, columns: Sequence[Column], beside_paper: bool) -> tuple[Cell, ...]:
     cells = [Cell(one_line(row.row.name))]
-    for column in table.columns:
+    for column in columns:
         entry = row.cells[column.metric]
         cells.append(_ours(entry, column))
-        if not table.beyond:
+        if beside_paper:
             cells.append(_papers(entry, column))
     return (*cells, Cell(_state(row)))
 

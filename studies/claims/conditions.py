@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
-from hycon.data.manifest import named_after
+from hycon.data.manifest import PAPER, named_after
 from studies.aggregate.cells import RowResult
 from studies.aggregate.obstacles import CorpusInfo, other_sizes
 from studies.aggregate.table import OTHER_DATA, OTHER_WINNER
@@ -93,6 +93,8 @@ def refused(parts: Sequence[Part], corpora: Mapping[str, CorpusInfo]) -> str:
         corpus, papers = corpora[part.table], TABLES[part.table].corpus
         if part.verdict != NOT_RUN and corpus.synthetic:
             return "synthetic data"
+        if part.verdict != NOT_RUN and not named_after(corpus.name, PAPER):
+            return f"the corpus is {corpus.name}, not {papers}"
         if part.verdict != NOT_RUN and named_after(corpus.name, [papers]) and (why := other_sizes(papers, corpus)):
             return why
     return ""
