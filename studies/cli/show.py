@@ -52,6 +52,10 @@ def _cell(options, name: str, words: list[str]):
         raise UserError(f"{' '.join(options.what)!r} has {len(words) + 1} parts; expected {SHAPES}.")
     options.table, options.rows = name, words[0]
     result = table_of(options)
+    if result.corpus.synthetic:  # what is shown in place of the paper's corpus is also what is to be run
+        options.profile = options.profile or "demo"
+    elif result.corpus.name != result.table.corpus:
+        options.corpus = result.corpus.name
     column = column_of(result.table, words[1]) if len(words) > 1 else None
     return trace_cell(result, RunStore(results_root(options.results)), column, again(options))
 
