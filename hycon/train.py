@@ -140,7 +140,8 @@ def _copy(weights: dict[str, Tensor], into: dict[str, Tensor]) -> dict[str, Tens
 def _train_epoch(
     model: Any, shuffled: Batch, training: Training, optimizer: Optimizer, factors: Iterator[float], epoch: int
 ) -> tuple[float, float]:
-    """Mean loss of the epoch, and the factor of the learning rate at its last step. The host waits for the device once, at its end."""
+    """Mean loss of the epoch, and the learning rate's factor at its last step. The host waits for the device once, at
+    the epoch's end."""
     model.train()
     losses: list[Tensor] = []
     compute_loss = getattr(model, "loss", None)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from studies.tables import TABLES, Row, TableSpec, with_studies
 DEMO_CORPORA = {"sentiment": "synthetic", "emotion": "synthetic_emotions"}  # task -> name
 # corpus -> task, of those that are known before anything is imported
 TASKS = {name: task for task, name in DEMO_CORPORA.items()} | {table.corpus: table.task for table in TABLES.values()}
+
+_WILD = re.compile(r"[*?\[\]]+")  # makes a name of rows a pattern
 
 
 @dataclass(frozen=True)
@@ -108,16 +112,28 @@ def profile_of(name: str, **changes: Any) -> Profile:
 
 
 def pick_rows(table: TableSpec, names: Sequence[str] | None) -> list[Row]:
-    """The rows of a table by the paper's names (case does not matter), all of them by default."""
-    by_name = {row.name.lower(): row for row in table.rows}
+    """The rows of a table by the paper's names, or by patterns such as "HyCon*", each row once; all by default.
+
+    Case does not matter. In a pattern, * is any text, ? one letter, [ab] one of these. Raises UserError for a name or
+    pattern without a row.
+    """
     if names is None:
         return list(table.rows)
-    names = [name.strip() for name in names]
-    for name in names:
-        if name.lower() not in by_name:
+    found: dict[str, Row] = {}
+    for name in (name.strip() for name in names):
+        matching = _rows_named(table, name)
+        if not matching:
+            what = f"no row that matches {name!r}" if _WILD.search(name) else f"no row {name!r}"
             known = [row.name for row in table.rows]
-            raise UserError(f"{table.name} has no row {name!r}; nearest: {nearest(name, known)}.")
-    return [by_name[name.lower()] for name in dict.fromkeys(names)]
+            raise UserError(f"{table.name} has {what}; nearest: {nearest(_WILD.sub('', name), known)}.")
+        found |= {row.name: row for row in matching}
+    return list(found.values())
+
+
+def _rows_named(table: TableSpec, name: str) -> list[Row]:
+    """The row of that name, else those that it matches as a pattern."""
+    exact = [row for row in table.rows if row.name.lower() == name.lower()]
+    return exact or [row for row in table.rows if fnmatchcase(row.name.lower(), name.lower())]
 
 
 def corpus_name(table: TableSpec, profile: Profile | None, corpus: str | None) -> str:

@@ -37,7 +37,7 @@ def choosing(added: argparse.ArgumentParser, rows: bool = True) -> None:
     added.add_argument("--corpus", metavar="NAME", help="corpus (default: the table's, or the profile's)")
     added.add_argument("--profile", metavar="NAME", help="paper (default), decisive (its searches, ten seeds) or demo")
     if rows:
-        added.add_argument("--rows", metavar="A,B", help="rows by the paper's names, e.g. TFN-BERT,HyCon-BERT")
+        added.add_argument("--rows", metavar="A,B", help="rows by the paper's names or by patterns: TFN-BERT,'HyCon*'")
     added.add_argument(
         "--encoder",
         metavar="KIND=NAME",

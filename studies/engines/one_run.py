@@ -45,7 +45,8 @@ def execute(
 ) -> tuple[RunRecord, dict[str, np.ndarray]]:
     """Train and measure `spec` on `device`. Returns its record, and the arrays of predictions.npz.
 
-    on_epoch: as for `hycon.train.fit`.  Raises UserError (corpus, encoder or configuration cannot serve) and NonFiniteLoss.
+    on_epoch: as for `hycon.train.fit`.
+    Raises UserError (corpus, encoder or configuration cannot serve) and NonFiniteLoss.
     """
     import torch
 
