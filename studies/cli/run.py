@@ -38,7 +38,7 @@ def add_ablate(commands) -> None:
     added.add_argument("--json", action="store_true", help="with --list: as JSON")
     added.add_argument("--model", default="hycon", metavar="NAME", help="the model (default: hycon)")
     added.add_argument("--text", default="bert", metavar="NAME", help="its text front-end (default: bert)")
-    choosing(added, rows=False)
+    choosing(added, rows=False, campaign=False)  # whose --set has another meaning
     running(added)
     mixing(added)
     added.add_argument("--format", default="text", metavar="FORMAT", help="of the table printed at the end")
