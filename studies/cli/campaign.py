@@ -56,6 +56,7 @@ EXAMPLES = {
     "cluster": '"cluster.toml"',
     "cluster-set": {"partition": '"gpu"', "time": "120"},
     "address": '"auto"',
+    "log": '"tensorboard"',
     "storage": '"postgresql://USER@HOST/DATABASE"',
     "results": '"results"',
     "data": '"data"',
