@@ -8,14 +8,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hycon.data.manifest import Manifest, corpus_folder, existing_folder, read_manifest
 from hycon.errors import UserError, check_known, nearest
 from hycon.metrics import PROTOCOLS
+from studies.registry import MODELS, literal
 from studies.store.inside import fit
-from studies.tables import TABLES, Row, TableSpec, with_studies
+from studies.tables import MEASURED_BATCH, MEASURED_EPOCHS, TABLES, Row, TableSpec, with_studies
 
 DEMO_CORPORA = {"sentiment": "synthetic", "emotion": "synthetic_emotions"}  # task -> name
 # corpus -> task, of those that are known before anything is imported
@@ -59,7 +61,9 @@ class View:
     corpus: None for each table's own, or the profile's demo corpus.  data: the folder of corpora, as for
     `hycon.data.load`.  profile: only studies of this profile; None for all.  encoders: front-end -> short name of the
     pretrained encoder, only studies with it.  protocol: whose metrics.  mixed: average also runs that differ in data,
-    versions or environment (studies.aggregate.comparability).
+    versions or environment (studies.aggregate.comparability).  options: only studies that were run with these options
+    (`--set`, and epochs and patience), and first of all those run with nothing else.  studies: ids of studies that fill
+    their rows before any other.
     """
 
     corpus: str | None = None
@@ -68,6 +72,8 @@ class View:
     encoders: Mapping[str, str] = field(default_factory=dict)
     protocol: str = "paper"
     mixed: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+    studies: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_known("protocol", self.protocol, PROTOCOLS)
@@ -86,6 +92,14 @@ def results_root(root: str | os.PathLike | None = None) -> Path:
     """Where runs live: the argument, else $BENCH_RESULTS, else ./results."""
     root = Path(root or os.environ.get("BENCH_RESULTS") or "results")
     return existing_folder(root, "a results folder (--results or BENCH_RESULTS)")
+
+
+def stored_results(root: str | os.PathLike | None = None) -> Path:
+    """`results_root` for who only reads. Raises UserError where no such folder is there."""
+    folder = results_root(root)
+    if not folder.is_dir():
+        raise UserError(f"There is no results folder {folder}: run a table first, or give --results.")
+    return folder
 
 
 def table_spec(name: str, studies: int | None = None) -> TableSpec:
@@ -134,6 +148,33 @@ def _rows_named(table: TableSpec, name: str) -> list[Row]:
     """The row of that name, else those that it matches as a pattern."""
     exact = [row for row in table.rows if row.name.lower() == name.lower()]
     return exact or [row for row in table.rows if fnmatchcase(row.name.lower(), name.lower())]
+
+
+def fixed_options(row: Row, profile: Profile, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a study of the row has beside its draws: `options`, what the profile fixes, and what Table 8 does.
+
+    Imports no torch: whoever reads a table asks too.
+    """
+    fixed = {**_demo_options(row), **options} if profile.demo else dict(options)
+    for name, most in (("epochs", profile.epochs), ("patience", profile.patience)):
+        if most:
+            fixed.setdefault(name, most)
+    if row.measured:
+        fixed = {"batch_size": MEASURED_BATCH, "epochs": MEASURED_EPOCHS, **fixed}
+        fixed["patience"] = fixed["epochs"]  # more than can pass: never stopped early
+    return fixed
+
+
+def _demo_options(row: Row) -> dict[str, Any]:
+    """The demo profile's tiny, untrained encoders learn nothing at the paper's learning rate in five epochs."""
+    tokens = row.text in ("bert", "xlnet")
+    sizes = _demo_sizes(row.model).get("tokens" if tokens else "vectors", {})
+    return {**sizes, **({"lr": 1e-3} if tokens else {})}
+
+
+@cache
+def _demo_sizes(model: str) -> dict[str, dict[str, Any]]:
+    return (literal(model, "DEMO") if model in MODELS else None) or {}
 
 
 def corpus_name(table: TableSpec, profile: Profile | None, corpus: str | None) -> str:

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from studies.aggregate.cells import measures
+from studies.aggregate.choice import studies_of
 from studies.aggregate.comparability import environment_class
-from studies.aggregate.table import studies_of, table_result
+from studies.aggregate.table import table_result
 from studies.lookup import View, manifest_of
 from studies.registry import MODELS, option_names
 from studies.store.curve import read_curve
@@ -37,7 +38,7 @@ def results_frame(table: TableSpec, rows: Sequence[Row], store: RunStore, view: 
     manifest = manifest_of(view.corpus_of(table), view.data, store.root)
     known = sound_studies(store)
     filled = table_result(table, store, view, rows=rows, studies=known, manifest=manifest)
-    chosen = studies_of(dataclasses.replace(table, rows=tuple(rows)), view, known, manifest)
+    chosen = studies_of(dataclasses.replace(table, rows=tuple(rows)), view, known, manifest, store)
     lines = [
         {
             **_run(table, row.row, chosen[row.row.name], record.id, record.spec),
@@ -91,7 +92,7 @@ def _filled(table: TableSpec, rows: Sequence[Row], store: RunStore, view: View) 
     """The rows that a study fills, and the study."""
     manifest = manifest_of(view.corpus_of(table), view.data, store.root)
     shown = dataclasses.replace(table, rows=tuple(rows))
-    found = studies_of(shown, view, sound_studies(store), manifest)
+    found = studies_of(shown, view, sound_studies(store), manifest, store)
     return ((row, found[row.name]) for row in rows if row.name in found)
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from hycon.data.manifest import PAPER, Manifest, named_after
 from studies.aggregate.cells import TableResult
-from studies.aggregate.table import studies_of, table_result
+from studies.aggregate.choice import studies_of
+from studies.aggregate.table import table_result
 from studies.lookup import DEFAULT_VIEW, PROFILES, View, known_manifest, manifest_of
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
@@ -67,7 +68,7 @@ def read_scope(store: RunStore, view: View = DEFAULT_VIEW) -> Scope:
         shown = replace(view, corpus=own)
         manifest = manifest_of(shown.corpus_of(table), view.data, store.root)
         results[table.name] = table_result(table, store, shown, studies=studies, manifest=manifest)
-        filled = studies_of(table, shown, studies, manifest)
+        filled = studies_of(table, shown, studies, manifest, store)
         for row in table.rows:
             if study := filled.get(row.name):
                 found.setdefault(study.id, (study, row, []))[2].append(f"{table.name} {row.name}")
