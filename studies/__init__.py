@@ -43,14 +43,14 @@ def results(
     acc7, acc2, f1, corr: FRACTIONS from 0 to 1 (corr: from -1), where `bench table` prints percent; mae in units of the
     label. Emotion corpora have "happy_acc" and so on, fractions too.
     parameters, train_seconds, seconds_per_epoch, test_seconds, peak_memory_mib: what it cost.
-    valid_loss, best_epoch, seconds, environment, notes: of its record.
+    valid_loss, best_epoch, environment, notes: of its record.
     config.NAME: every option of the model and its training; missing where the run's model has no such option.
 
     Arguments are the options of `bench table`: rows and study are a name, a list, or "A,B"; rows may be patterns. set,
     epochs, patience: only studies with these fixed options.  encoder: {"bert": name}.
     mixed: with False, rows whose runs differ in data, versions or environment are left out, as `bench table` does; so
     look at `environment` before you average.  results, data: folders.
-    Raises UserError for an unknown table, corpus, profile, protocol, row or study.
+    Raises UserError for an unknown table, corpus, profile, protocol, row or study, and where no results folder is.
     """
     from studies.aggregate.frame import results_frame
 
@@ -160,8 +160,8 @@ def _read(
     results: Folder | None,
     view: View,
 ) -> pandas.DataFrame:
-    from studies.lookup import pick_rows, results_root, table_spec
+    from studies.lookup import pick_rows, stored_results, table_spec
     from studies.store.run_store import RunStore
 
     spec = table_spec(table, studies)
-    return frame(spec, pick_rows(spec, _names(rows)), RunStore(results_root(results)), view)
+    return frame(spec, pick_rows(spec, _names(rows)), RunStore(stored_results(results)), view)

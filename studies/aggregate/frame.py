@@ -9,12 +9,13 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hycon.config import unset
 from studies.aggregate.cells import measures
 from studies.aggregate.choice import studies_of
 from studies.aggregate.comparability import environment_class
 from studies.aggregate.table import table_result
 from studies.lookup import View, manifest_of
-from studies.registry import MODELS, option_names
+from studies.registry import MODELS, model_module, option_names
 from studies.store.curve import read_curve
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 RUN = ("table", "row", "study", "run", "seed_index", "seed")
 SETTING = ("model", "text", "corpus", "encoder")
-MEASURED = ("valid_loss", "best_epoch", "seconds", "environment", "notes")
+MEASURED = ("valid_loss", "best_epoch", "environment", "notes")
 TRIAL = ("table", "row", "study", "trial", "run", "state", "selected", "valid_loss", "best_epoch", "epochs", "seconds")
 CURVE = (*RUN, "state", "epoch", "train_loss", "valid_loss")
 DONE, FAILED, TRAINING, MISSING = "done", "failed", "training", "to do"
@@ -49,7 +50,6 @@ def results_frame(table: TableSpec, rows: Sequence[Row], store: RunStore, view: 
             **measures(record, view.protocol),
             "valid_loss": record.valid_loss,
             "best_epoch": record.best_epoch,
-            "seconds": record.seconds,
             "environment": ", ".join(environment_class(record).values()),
             "notes": "; ".join(record.notes),
             **_options(record.spec),
@@ -137,8 +137,9 @@ def _losses(epoch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _options(spec: RunSpec) -> dict[str, Any]:
-    """The hyper-parameters of a run, those of the model and those of its training."""
-    return {f"config.{name}": value for name, value in {**spec.config, **spec.training}.items()}
+    """Every option of the model and of its training, also those that have come after the run."""
+    later = unset(model_module(spec.model).Config) if spec.model in MODELS else {}
+    return {f"config.{name}": value for name, value in {**later, **spec.config, **spec.training}.items()}
 
 
 def _option_columns(rows: Sequence[Row]) -> list[str]:
