@@ -6,14 +6,13 @@ been run so far. Importing this package imports neither pandas nor torch.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas
-
-    from studies.lookup import View
 
     Names = str | Sequence[str]
     Folder = str | os.PathLike[str]
@@ -36,12 +35,13 @@ def results(
     results: Folder | None = None,
     data: Folder | None = None,
 ) -> pandas.DataFrame:
-    """`studies.results("table1", corpus="mosi")`: a line a finished seeded run of a table. Metrics are of the test split.
+    """`studies.results("table1", corpus="mosi")`: a line a finished seeded run of a table.
 
     table, row, study, run: where the run is from: the row's name, the id of its search and the run's.
-    seed_index, seed: which of the study's seeded runs, from 1, and its seed.  model, text, corpus, encoder: its setting.
-    acc7, acc2, f1, corr: FRACTIONS from 0 to 1 (corr: from -1), where `bench table` prints percent; mae in units of the
-    label. Emotion corpora have "happy_acc" and so on, fractions too.
+    seed_index, seed: which of the study's seeded runs, from 1, and its seed.
+    model, text, corpus, encoder: its setting.
+    acc7, acc2, f1: FRACTIONS of the test split, 0.85 where `bench table` prints 85; corr, from -1 to 1; mae, in units
+    of the label. Emotion corpora have "happy_acc" and so on, fractions too.
     parameters, train_seconds, seconds_per_epoch, test_seconds, peak_memory_mib: what it cost.
     valid_loss, best_epoch, environment, notes: of its record.
     config.NAME: every option of the model and its training; missing where the run's model has no such option.
@@ -54,8 +54,23 @@ def results(
     """
     from studies.aggregate.frame import results_frame
 
-    asked = _asked(corpus, profile, study, set, epochs, patience, encoder, protocol, mixed, data)
-    return _read(results_frame, table, rows, studies, results, asked)
+    return _read(
+        results_frame,
+        table,
+        rows,
+        studies,
+        results,
+        study,
+        corpus=corpus,
+        data=data,
+        profile=profile,
+        encoders=encoder,
+        options=set,
+        epochs=epochs,
+        patience=patience,
+        protocol=protocol,
+        mixed=mixed,
+    )
 
 
 def trials(
@@ -85,8 +100,22 @@ def trials(
     """
     from studies.aggregate.frame import trials_frame
 
-    asked = _asked(corpus, profile, study, set, epochs, patience, encoder, "paper", True, data)
-    return _read(trials_frame, table, rows, studies, results, asked)
+    return _read(
+        trials_frame,
+        table,
+        rows,
+        studies,
+        results,
+        study,
+        corpus=corpus,
+        data=data,
+        profile=profile,
+        encoders=encoder,
+        options=set,
+        epochs=epochs,
+        patience=patience,
+        mixed=True,
+    )
 
 
 def curves(
@@ -104,7 +133,7 @@ def curves(
     results: Folder | None = None,
     data: Folder | None = None,
 ) -> pandas.DataFrame:
-    """`studies.curves("table1", corpus="mosi")`: a line an epoch of each seeded run, also of one that is training now.
+    """`studies.curves("table1", corpus="mosi")`: a line an epoch of each seeded run, training ones too.
 
     table, row, study, run, seed_index, seed, state: as in `results` and `trials`.  epoch: from 1.
     train_loss: mean of the model's own loss over the epoch's steps, contrastive parts included.  valid_loss: the task
@@ -113,35 +142,21 @@ def curves(
     """
     from studies.aggregate.frame import curves_frame
 
-    asked = _asked(corpus, profile, study, set, epochs, patience, encoder, "paper", True, data)
-    return _read(curves_frame, table, rows, studies, results, asked)
-
-
-def _asked(
-    corpus: str | None,
-    profile: str | None,
-    study: Names | None,
-    options: Mapping[str, Any] | None,
-    epochs: int | None,
-    patience: int | None,
-    encoder: Mapping[str, str] | None,
-    protocol: str,
-    mixed: bool,
-    data: Folder | None,
-) -> View:
-    from hycon.pretrained import short_name
-    from studies.lookup import View
-
-    limits = {"epochs": epochs, "patience": patience}
-    return View(
+    return _read(
+        curves_frame,
+        table,
+        rows,
+        studies,
+        results,
+        study,
         corpus=corpus,
         data=data,
         profile=profile,
-        encoders={kind: short_name(name) for kind, name in (encoder or {}).items()},
-        protocol=protocol,
-        mixed=mixed,
-        options={**(options or {}), **{name: value for name, value in limits.items() if value is not None}},
-        studies=tuple(_names(study) or ()),
+        encoders=encoder,
+        options=set,
+        epochs=epochs,
+        patience=patience,
+        mixed=True,
     )
 
 
@@ -158,10 +173,15 @@ def _read(
     rows: Names | None,
     studies: int | None,
     results: Folder | None,
-    view: View,
+    study: Names | None,
+    **asked: Any,
 ) -> pandas.DataFrame:
-    from studies.lookup import pick_rows, stored_results, table_spec
-    from studies.store.run_store import RunStore
+    """`frame` of the rows of a table. asked: as for studies.lookup.view_for."""
+    from studies.lookup import pick_rows, table_spec, view_for
 
     spec = table_spec(table, studies)
-    return frame(spec, pick_rows(spec, _names(rows)), RunStore(stored_results(results)), view)
+    picked = pick_rows(spec, _names(rows))
+    store, view, said = view_for(results, [spec], studies=_names(study) or (), **asked)
+    if said:
+        logging.getLogger(__name__).warning("%s.", said)
+    return frame(spec, picked, store, view)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from hycon.data.manifest import Manifest
 from studies.aggregate.obstacles import is_paper_encoder
-from studies.lookup import DEFAULT_VIEW, PROFILES, View, fixed_options, recorded_profile
+from studies.lookup import DEFAULT_VIEW, PROFILES, View, fixed_options, is_of, recorded_profile
 from studies.store.run_store import RunStore
 from studies.store.study import Study, goes_on
 from studies.tables import Row, TableSpec
@@ -77,7 +77,7 @@ def choose(
     names fills its row whatever else there is; the others must have the view's profile, encoder and options.
     """
     studies = list(studies)
-    of_row = [s for s in studies if is_of(s, row, corpus)]
+    of_row = [s for s in studies if s.corpus == corpus and is_of(s, row)]
     named = [s for s in of_row if s.id in view.studies]
     fitting = named or [s for s in of_row if _fits(s, row, view)]
     intact = choose(row.intact, studies, corpus, view, data, store).best if row.intact else None
@@ -117,12 +117,6 @@ def studies_of(
     """Row name -> the one of `studies` that fills it; rows without one are left out."""
     found = choices(table, view, studies, manifest, store)
     return {row: choice.best for row, choice in found.items() if choice.best is not None}
-
-
-def is_of(study: Study, row: Row, corpus: str) -> bool:
-    """Whether it is a study of the row on the corpus, whatever its options, encoder, profile and data."""
-    asked = (row.model, row.text, corpus, dict(row.config), row.study, row.measured)
-    return (study.model, study.text, study.corpus, study.row, study.number, study.measured) == asked
 
 
 # ------------------------------------------------------------------------------------------------- internals

@@ -58,7 +58,9 @@ def table_result(
         if row.model not in MODELS:
             status[row.name] = ("missing", f"model {row.model} is not built yet")
         elif study is None:
-            status[row.name] = _unwon(row.intact, intact, store) if row.intact and intact else ("missing", NOT_RUN)
+            status[row.name] = (
+                _unwon(row.intact, intact, store) if row.intact and intact else ("missing", _not_run(chosen[row.name]))
+            )
         else:
             found_runs, said = _unmixed(*_runs_of(study, store), view.mixed)
             if manifest.files and study.data not in (manifest.sha256, manifest.files_sha256):
@@ -77,6 +79,10 @@ def table_result(
     filled = assemble(shown, records, given, corpus=info, protocol=view.protocol, budgets=budgets, winners=winners)
     beside = across({row.row.name: row.records for row in filled.rows})
     return dataclasses.replace(filled, notes=(*filled.notes, *_origins(shown, found), *beside, *_besides(chosen)))
+
+
+def _not_run(choice: Choice) -> str:
+    return "not run with these options" if choice.others else NOT_RUN
 
 
 def _noted(records: list[RunRecord], note: str) -> list[RunRecord]:

@@ -166,8 +166,7 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
         studies, failed = run_table(rows, setting, store, how, progress)
     if follower:
         follower.add(run for study in studies for run in (*study.trials, *study.runs))
-    encoders = {kind: encoder["name"] for kind, encoder in setting.encoders.items()}
-    view = View(setting.manifest.name, options.data, profile.name, encoders, mixed=options.mixed)
+    view = View(setting.manifest.name, options.data, mixed=options.mixed)  # of these studies and no others
     result = table_result(table, store, view, rows=rows, studies=studies)
     print(show(result, store).rstrip("\n"))
     for sentence in () if options.quiet else edges(studies):

@@ -148,7 +148,7 @@ def test_another_winner_plans_the_variants_anew(store):
     assert not choose(NO_SCL, load_studies(store), "mosi").stale
     [row] = table_result(NO_SCL_ALONE, store, manifest=manifest(), studies=without).rows[:1]
     assert row.n == 2
-    assert row.reason == "of another winner than HyCon-BERT has: run it again"
+    assert row.reason == "of another winner than HyCon-BERT has now: run it again"
     assert OTHER_WINNER in row.obstacles
 
 
