@@ -60,7 +60,7 @@ def test_the_columns_are_the_same_where_nothing_was_run(filled, tmp_path, frame,
 def test_results_have_a_line_a_seeded_run_with_its_place_and_its_options(filled):
     frame = studies.results("table1", rows=ROWS, **filled)
     assert frame["row"].value_counts().to_dict() == dict.fromkeys(ROWS, 3)
-    assert frame.groupby("row")["seed_index"].apply(list).to_dict() == dict.fromkeys(ROWS, [1, 2, 3])
+    assert frame.groupby("row")["seed_index"].apply(list).to_dict() == {row: [1, 2, 3] for row in ROWS}
     assert frame.groupby("row")["study"].nunique().eq(1).all()
     assert frame["run"].is_unique
     assert set(frame["table"]) == {"table1"}
