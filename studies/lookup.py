@@ -259,11 +259,26 @@ def pick_rows(table: TableSpec, names: Sequence[str] | None) -> list[Row]:
     for name in (name.strip() for name in names):
         matching = _rows_named(table, name)
         if not matching:
-            what = f"no row that matches {name!r}" if _WILD.search(name) else f"no row {name!r}"
             known = [row.name for row in table.rows]
-            raise UserError(f"{table.name} has {what}; nearest: {nearest(_WILD.sub('', name), known)}.")
+            if _WILD.search(name):
+                raise UserError(f"{table.name} has no row that matches {name!r}; nearest: {_like(name, known)}.")
+            raise UserError(f"{table.name} has no row {name!r}; nearest: {nearest(name, known)}.")
         found |= {row.name: row for row in matching}
     return list(found.values())
+
+
+def _like(pattern: str, names: Sequence[str]) -> str:
+    """The three names whose beginning, end or whole is most like what the pattern spells out."""
+    from difflib import SequenceMatcher
+
+    letters = _WILD.sub("", pattern).lower()
+    size = len(letters)
+
+    def likeness(name: str) -> float:
+        parts = (name[:size], name[-size:], name)
+        return max(SequenceMatcher(None, letters, part.lower()).ratio() for part in parts)
+
+    return ", ".join(sorted(names, key=likeness, reverse=True)[:3])
 
 
 def _rows_named(table: TableSpec, name: str) -> list[Row]:

@@ -64,9 +64,14 @@ def test_a_row_s_own_name_is_no_pattern():
     assert pick_rows(table, ["a [1]*"]) == [named]
 
 
-def test_a_pattern_without_rows_is_refused_with_the_nearest_names():
-    with pytest.raises(UserError, match=r"table1 has no row that matches 'HyKon-B\*'; nearest: HyCon-BERT, "):
-        pick_rows(TABLES["table1"], ["TFN*", "HyKon-B*"])
+@pytest.mark.parametrize(
+    ("pattern", "near"),
+    [("HyKon-B*", "HyCon-BERT, "), ("Hykn*", "HyCon-BERT, HyCon-XLNet, HyCon-v2-BERT"), ("*-XNet", "MAG-XLNet, ")],
+)
+def test_a_pattern_without_rows_is_refused_with_the_nearest_names(pattern, near):
+    with pytest.raises(UserError) as caught:
+        pick_rows(TABLES["table1"], ["TFN*", pattern])
+    assert str(caught.value).startswith(f"table1 has no row that matches {pattern!r}; nearest: {near}")
 
 
 def test_reading_results_imports_nothing_that_runs_them():
