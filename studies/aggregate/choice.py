@@ -23,12 +23,13 @@ class Rank(NamedTuple):
     """
 
     begun: bool  # it has a finished seeded run
-    alike: int  # 2: run as in the paper, or as the view says; 1: as its own profile runs the row; 0: otherwise
+    options: int  # 2: the paper's, or what the view says; 1: those of its own profile; 0: others
+    encoder: int  # as for the options; of a row without a text encoder: 2
     present: bool  # on the data that the corpus holds now
     version: int  # the model's VERSION
     suite: int  # the version of what all models share
-    follows: int  # of a variant: 2: it changes the winner that its intact row has now, and all its seeded runs have
-    # ended; 1: it changes another, or has runs to do; 0: it was searched by itself
+    follows: int  # of a variant whose seeded runs have all ended: 2: it changes the winner that its intact row has now;
+    # 1: another; 0: it was searched by itself, or has runs to do
     whole: bool  # at least the profile's trials, and all its seeded runs have ended
     done: int  # finished seeded runs
     trials: int
@@ -39,7 +40,8 @@ OTHERWISE = "it has another profile, encoder or options than are asked for"
 # What is said of a study that fills no row because of the field of its Rank.
 BEHIND = {
     "begun": "it has no finished seeded run",
-    "alike": "it was run with other options or another encoder",
+    "options": "it was run with other options",
+    "encoder": "it was run with another text encoder",
     "present": "the corpus holds other data now",
     "version": "its model has a newer VERSION",
     "suite": "it was run under an earlier protocol",
@@ -133,14 +135,24 @@ def _fits(study: Study, row: Row, view: View) -> bool:
     return view.profile is None or study.profile == recorded_profile(view.profile)
 
 
-def _as(study: Study, row: Row, profile: str, view: View) -> bool:
-    """Whether its options and encoder are what a command with that profile and the view's options would give."""
-    if profile not in PROFILES or study.options != fixed_options(row, PROFILES[profile], view.options):
-        return False
+def _options(study: Study, row: Row, view: View) -> int:
+    """See Rank.options: what a command with the view's options would give, and nothing else."""
+    for level, profile in ((2, view.profile or "paper"), (1, study.profile)):
+        if profile in PROFILES and study.options == fixed_options(row, PROFILES[profile], view.options):
+            return level
+    return 0
+
+
+def _encoder(study: Study, row: Row, view: View) -> int:
+    """See Rank.encoder."""
     if study.encoder is None or row.text in view.encoders:
-        return True
-    own = PROFILES[profile].encoders.get(row.text)
-    return study.encoder["name"] == own if own else is_paper_encoder(row.text, study.encoder["name"])
+        return 2
+    name = study.encoder["name"]
+    for level, profile in ((2, view.profile or "paper"), (1, study.profile)):
+        own = PROFILES[profile].encoders.get(row.text) if profile in PROFILES else None
+        if name == own if own else is_paper_encoder(row.text, name):
+            return level
+    return 0
 
 
 def _rank(study: Study, row: Row, view: View, data: str | None, intact: Study | None, store: RunStore | None) -> Rank:
@@ -150,11 +162,12 @@ def _rank(study: Study, row: Row, view: View, data: str | None, intact: Study | 
     whole = _enough(study, view) and finished > 0 and ended == len(study.runs)
     return Rank(
         begun=finished > 0,
-        alike=2 if _as(study, row, view.profile or "paper", view) else int(_as(study, row, study.profile, view)),
+        options=_options(study, row, view),
+        encoder=_encoder(study, row, view),
         present=study.data == data,
         version=study.model_version,
         suite=done[0].spec.suite if done else 0,
-        follows=0 if not study.winner_of else 2 if whole and not _stale(study, intact) else 1,
+        follows=0 if not (study.winner_of and whole) else 1 if _stale(study, intact) else 2,
         whole=whole,
         done=finished,
         trials=len(study.trials),

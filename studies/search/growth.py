@@ -16,7 +16,7 @@ from studies.search.plan import Setting, following, follows, measurement, search
 from studies.store.record import RunSpec
 from studies.store.run_store import RunStore
 from studies.store.soundness import spec_in, unsound
-from studies.store.study import Study, goes_on, load_studies, same_setting
+from studies.store.study import Study, conditions, goes_on, load_studies
 from studies.tables import Row
 
 
@@ -39,8 +39,9 @@ def grown(setting: Setting, study: Study, stored: Sequence[Study], store: RunSto
 
 
 def finished_seeds(study: Study, stored: Sequence[Study], store: RunStore) -> int:
-    """The most finished seeded runs that a study of its row and conditions has, whichever its winner."""
-    return max((sum(map(store.has, s.runs)) for s in stored if same_setting(s, study)), default=0)
+    """The most finished seeded runs that a study of its row and conditions has, whichever its winner and search."""
+    alike = [s for s in stored if conditions(s) == conditions(study)]
+    return max((sum(map(store.has, s.runs)) for s in alike), default=0)
 
 
 def said_of_fewer(rows: Sequence[Row], setting: Setting, stored: Sequence[Study], store: RunStore) -> list[str]:
