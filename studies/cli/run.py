@@ -155,17 +155,10 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     for sentence in () if options.quiet else padded_encoders(setting.encoders):
         print(f"bench: {sentence}", file=sys.stderr)
     records = list(store.records())
-    follower = _follower(store, rows) if options.log else None
-
-    def progress(specs):
-        if follower:
-            follower.follow(specs)
-        return Progress(specs, records, workers=how.workers, quiet=options.quiet)
-
-    with follower or nullcontext():
-        studies, failed = run_table(rows, setting, store, how, progress)
-    if follower:
-        follower.add(run for study in studies for run in (*study.trials, *study.runs))
+    with _log(options.log, store, rows):
+        studies, failed = run_table(
+            rows, setting, store, how, lambda specs: Progress(specs, records, workers=how.workers, quiet=options.quiet)
+        )
     view = View(setting.manifest.name, options.data, mixed=options.mixed)  # of these studies and no others
     result = table_result(table, store, view, rows=rows, studies=studies)
     print(show(result, store).rstrip("\n"))
@@ -176,16 +169,18 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     return 1 if failed else 0
 
 
-def _follower(store, rows):
-    """Writes for TensorBoard what runs write of their curves."""
+def _log(kind: str | None, store, rows):
+    """In a `with` block: --log."""
     from studies.engines.tensorboard import Follower
     from studies.search.plan import row_of
 
-    def name(spec) -> str:
-        row = row_of(spec, rows)
-        return row.name if row else f"{spec.model}-{spec.text}"
+    known = [*rows, *(row.intact for row in rows if row.intact)]
 
-    return Follower(store, name)
+    def name(spec) -> str | None:
+        row = row_of(spec, known)
+        return row and row.name
+
+    return Follower(store, name) if kind else nullcontext()
 
 
 def padded_encoders(encoders) -> list[str]:

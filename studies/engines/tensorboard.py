@@ -7,18 +7,20 @@ that is issued again, or two at once, leave no point twice.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from hycon.errors import UserError, check_known
+from studies.engines import queue
 from studies.store.curve import read_curve
 from studies.store.inside import make_folder
 from studies.store.record import RunRecord, RunSpec
@@ -45,12 +47,13 @@ def check_log(kind: str | None) -> None:
 
 
 class Follower:
-    """In a `with` block: writes the events of the runs that `follow` names, as their epochs end.
+    """In a `with` block: writes the events of runs in the queue as their epochs end; behind it, those of finished runs
+    that have none, as of what an earlier command has done.
 
-    row_of: the name of the row that a run belongs to.
+    row_of: the name of the row that a run belongs to; None: it is not wanted.
     """
 
-    def __init__(self, store: RunStore, row_of: Callable[[RunSpec], str]):
+    def __init__(self, store: RunStore, row_of: Callable[[RunSpec], str | None]):
         self.store = store
         self.row_of = row_of
         self._followed: dict[str, RunSpec] = {}
@@ -58,30 +61,28 @@ class Follower:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name=FOLDER, daemon=True)
 
-    def follow(self, specs: Iterable[RunSpec]) -> None:
-        self._followed = {**self._followed, **{spec.id: spec for spec in specs}}
-
     def __enter__(self) -> Follower:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: object, *_: object) -> None:
         self._ended.set()
         self._thread.join()
         self._look()
-
-    def add(self, runs: Iterable[str]) -> None:
-        """Write the events of finished runs that have none, as of those that an earlier command has done."""
-        for record in filter(None, map(self.store.get, runs)):
-            file = self._folder(record.spec) / EVENTS
-            if record.id not in self._seen and not file.exists():
+        for record in self.store.records() if error is None else ():
+            folder = self._folder(record.spec)
+            if record.id not in self._followed and folder and not (folder / EVENTS).exists():
                 self._write(record.spec, read_curve(self.store, record.id) or _epochs(record))
 
     def _run(self) -> None:
         while not self._ended.wait(EVERY):
-            self._look()
+            with contextlib.suppress(UserError):  # an unreadable queue, of which the command itself will tell
+                self._look()
 
     def _look(self) -> None:
+        for run_id in queue.waiting(self.store) - self._followed.keys():
+            if entry := queue.read(self.store, run_id):
+                self._followed[run_id] = entry.spec
         for run_id, spec in self._followed.items():
             try:
                 found = (self.store.folder(run_id) / CURVE).lstat()
@@ -92,15 +93,17 @@ class Follower:
                 self._seen[run_id] = now
                 self._write(spec, read_curve(self.store, run_id))
 
-    def _folder(self, spec: RunSpec) -> Path:
-        row = re.sub(r"[^\w.+=-]+", "-", self.row_of(spec)).strip("-.")
-        return self.store.root / FOLDER / spec.corpus / row / spec.id
+    def _folder(self, spec: RunSpec) -> Path | None:
+        name = self.row_of(spec)
+        row = re.sub(r"[^\w.+=-]+", "-", name or "").strip("-.")
+        return self.store.root / FOLDER / spec.corpus / row / spec.id if row else None
 
     def _write(self, spec: RunSpec, epochs: Sequence[Mapping[str, Any]]) -> None:
-        if not epochs:
+        folder = self._folder(spec)
+        if not epochs or folder is None:
             return
         try:
-            folder = make_folder(self.store.root, self._folder(spec))
+            make_folder(self.store.root, folder)
             handle = os.open(folder / EVENTS, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
             with open(handle, "wb") as file:  # not emptied first: TensorBoard goes on from where it was
                 file.write(events(epochs))

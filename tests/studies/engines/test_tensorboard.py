@@ -9,12 +9,18 @@ from commands import RUN, bench, places
 
 from hycon.errors import UserError
 from studies.engines import tensorboard as module
+from studies.engines.options import EXECUTE
+from studies.engines.queue import Entry, published
 from studies.engines.tensorboard import EVENTS, Follower, check_log
 from studies.store.curve import writing
 from studies.store.run_store import RunStore
 
 pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
 EPOCH = {"epoch": 1, "train_loss": 2.0, "valid_loss": 1.0, "lr": 0.1, "seconds": 0.5}
+
+
+def wanted(store, given):
+    return published(store, [Entry(given, 0, EXECUTE, "data")])
 
 
 def points(folder) -> dict[str, list[tuple[int, float]]]:
@@ -29,8 +35,7 @@ def test_epochs_appear_while_the_run_trains_and_once(runs, monkeypatch):
     monkeypatch.setattr(module, "EVERY", 0.01)
     given = spec()
     folder = runs.root / "tensorboard" / "mosi" / "HyCon-W-O-L_SCL" / given.id
-    with Follower(runs, lambda spec: "HyCon (W/O L_SCL)") as follower, writing(runs, given.id) as on_epoch:
-        follower.follow([given])
+    with wanted(runs, given), Follower(runs, lambda spec: "HyCon (W/O L_SCL)"), writing(runs, given.id) as on_epoch:
         on_epoch(EPOCH)
         deadline = time.monotonic() + 20
         while not (folder / EVENTS).exists() and time.monotonic() < deadline:
@@ -39,16 +44,15 @@ def test_epochs_appear_while_the_run_trains_and_once(runs, monkeypatch):
         on_epoch({**EPOCH, "epoch": 2, "valid_loss": 0.5})
     assert points(folder)["loss/validation"] == [(1, 1.0), (2, 0.5)]
     before = (folder / EVENTS).read_bytes()
-    with Follower(runs, lambda spec: "HyCon (W/O L_SCL)") as follower:
-        follower.follow([given])
+    with wanted(runs, given), Follower(runs, lambda spec: "HyCon (W/O L_SCL)"):
+        pass
     assert (folder / EVENTS).read_bytes() == before
 
 
 def test_a_new_attempt_s_shorter_curve_replaces_the_longer_one(runs):
     given = spec()
     for epochs in (3, 1):
-        with Follower(runs, lambda spec: "row") as follower, writing(runs, given.id) as on_epoch:
-            follower.follow([given])
+        with wanted(runs, given), Follower(runs, lambda spec: "row"), writing(runs, given.id) as on_epoch:
             for number in range(1, epochs + 1):
                 on_epoch({**EPOCH, "epoch": number})
     found = points(runs.root / "tensorboard" / "mosi" / "row" / given.id)
@@ -58,7 +62,9 @@ def test_a_new_attempt_s_shorter_curve_replaces_the_longer_one(runs):
 def test_finished_runs_from_before_have_their_record_s_curve(runs):
     curve = [{"epoch": 1, "train_loss": 2.0, "valid_loss": 1.0}]
     study = fill(runs, [0.1, 0.2], curve=[curve, curve], started="2026-11-27T10:00:00+00:00", seconds_per_epoch=2.0)
-    Follower(runs, lambda spec: "EF-LSTM-GloVe").add(study.runs)
+    with Follower(runs, lambda spec: "EF-LSTM-GloVe" if spec.id in study.runs else None):
+        pass
+    assert len(list((runs.root / "tensorboard" / "mosi").iterdir())) == 1
     for run in study.runs:
         found = points(runs.root / "tensorboard" / "mosi" / "EF-LSTM-GloVe" / run)
         assert found == {"loss/train": [(1, 2.0)], "loss/validation": [(1, 1.0)]}
