@@ -178,7 +178,7 @@ def _log(kind: str | None, store, rows):
 
     def name(spec) -> str | None:
         row = row_of(spec, known)
-        return row and row.name
+        return row.name if row else None
 
     return Follower(store, name) if kind else nullcontext()
 
