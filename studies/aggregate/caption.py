@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from hycon.data.manifest import PAPER
+from studies.aggregate.brief import ROW_NAMES, brief
 from studies.aggregate.cells import TableResult
 from studies.aggregate.obstacles import ALLOWED_SIZES, PAPER_ENCODERS, CorpusInfo, in_words, is_paper_encoder
 from studies.document.blocks import SIGNS, Caption
@@ -17,7 +18,6 @@ LEGEND = {
     "differs": "differs (interval outside it)",
     "inconclusive": "inconclusive",
 }
-ROW_NAMES = {"glove": "GloVe", "bert": "BERT", "xlnet": "XLNet"}
 
 
 def caption(result: TableResult) -> Caption:
@@ -35,6 +35,7 @@ def caption(result: TableResult) -> Caption:
         tuple(rest),
         "best measured mean of the column." if any(entry.best for entry in entries) else "",
         tuple(_marks(result)),
+        brief(result, title),
     )
 
 

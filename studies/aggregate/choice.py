@@ -195,5 +195,6 @@ def _behind(rank: Rank, best: Rank) -> str:
 
 def _stale(study: Study, intact: Study | None) -> bool:
     """Whether it is a variant's that changes another winner than `intact` has, or has other options."""
-    taken = study.winner_of is not None and intact is not None
-    return taken and (study.winner, study.options) != (intact.winner, intact.options)
+    if study.winner_of is None or intact is None:
+        return False
+    return (study.winner, study.options) != (intact.winner, intact.options)

@@ -178,10 +178,10 @@ def _check_rows(rows: Sequence[str], known: Iterable[Collection[str]]) -> None:
 
 
 def _run(record: RunRecord, kind: str | None, names: Sequence[str]) -> dict[str, Any]:
-    metrics = record.metrics.get("test", {})
-    flat = ("acc7", "acc2", "f1", "mae", "corr")
+    metrics: Mapping[str, Any] = record.metrics.get("test", {})
+    flat = ["acc7", "acc2", "f1", "mae", "corr"]
     if EMOTIONS in metrics:
-        flat = tuple(f"{emotion}_{name}" for emotion, of in metrics[EMOTIONS].items() for name in of)
+        flat = [f"{emotion}_{name}" for emotion, of in metrics[EMOTIONS].items() for name in of]
     known = measures(record, "paper") if kind == "seed" and record.status == "done" else {}
     return {
         "id": record.id,

@@ -16,6 +16,7 @@ from studies.aggregate.cells import Entry, RowResult, TableResult
 from studies.document import formats
 from studies.document.blocks import Cell, Grid, Heading
 from studies.document.data import as_csv, as_json, rounded, yes_no
+from studies.document.text import WIDTH
 from studies.document.words import NOTHING, mean_sd, one_line
 from studies.statistics.cell import COMPARED, TOO_FEW, explained, seeds_to_settle, tolerance_for, tolerance_of
 from studies.tables import Column, TableSpec
@@ -24,14 +25,17 @@ FORMATS = ("text", "md", "latex", "csv", "html", "json")
 SHORT = 32  # characters: a longer reason goes below the table
 
 
-def render(result: TableResult, format: str) -> str:
-    """`result` in one of FORMATS, ending in a newline. Raises UserError for an unknown format."""
+def render(result: TableResult, format: str, *, width: int = WIDTH, notes: bool = False) -> str:
+    """`result` in one of FORMATS, ending in a newline. Raises UserError for an unknown format.
+
+    width, notes: of text: the longest line, and whether the caption is whole.
+    """
     check_known("format", format, FORMATS)
     if format == "json":
         return as_json(as_dict(result))
     if format == "csv":
         return as_csv(as_lines(result))
-    return formats.write([grid(result)], format, page_title(result))
+    return formats.write([grid(result)], format, page_title(result), width=width, notes=notes)
 
 
 def page_title(result: TableResult) -> str:
@@ -42,16 +46,21 @@ def page_title(result: TableResult) -> str:
 
 
 def grid(result: TableResult) -> Grid:
-    """The table as every document shows it; reasons that are too long for the last column stand below it."""
-    notes = tuple(one_line(f"{row.row.name}: {_reason(row)}") for row in result.rows if len(_reason(row)) > SHORT)
-    rows = tuple(_row(row, result.table) for row in result.rows)
-    return Grid(result.table.name, caption(result), _headings(result.table), rows, notes=notes, narrow=True)
+    """The table as every document shows it. Reasons that are too long for the last column stand below it; where all
+    do, or there is none, that column is left out."""
+    notes = tuple(one_line(f"{row.row.name}: {_reason(row)}") for row in result.rows if _below(row))
+    rows = [_row(row, result.table) for row in result.rows]
+    headings, states = _headings(result.table), [_state(row) for row in result.rows]
+    if any(states):
+        headings = (*headings, Heading("Status"))
+        rows = [(*cells, Cell(state)) for cells, state in zip(rows, states, strict=True)]
+    return Grid(result.table.name, caption(result), headings, tuple(rows), notes=notes, narrow=True)
 
 
 def _headings(table: TableSpec) -> tuple[Heading, ...]:
     pairs = [(Heading(c.heading, number=True), Heading("paper", number=True, of=c.heading)) for c in table.columns]
     shown = [heading for pair in pairs for heading in (pair[:1] if table.beyond else pair)]
-    return (Heading("Model"), *shown, Heading("Status"))
+    return (Heading("Model"), *shown)
 
 
 def _row(row: RowResult, table: TableSpec) -> tuple[Cell, ...]:
@@ -61,7 +70,7 @@ def _row(row: RowResult, table: TableSpec) -> tuple[Cell, ...]:
         cells.append(_ours(entry, column))
         if not table.beyond:
             cells.append(_papers(entry, column))
-    return (*cells, Cell(_state(row)))
+    return tuple(cells)
 
 
 def _ours(entry: Entry, column: Column) -> Cell:
@@ -82,10 +91,14 @@ def _papers(entry: Entry, column: Column) -> Cell:
 
 def _state(row: RowResult) -> str:
     """Empty where all is well, else the reason; a long one goes below the table, its status stays."""
-    reason = _reason(row)
-    if len(reason) <= SHORT:
-        return reason
-    return "see below" if row.status == "measured" else row.status
+    if not _below(row):
+        return _reason(row)
+    return {"measured": "see below", "reference": ""}.get(row.status, row.status)
+
+
+def _below(row: RowResult) -> bool:
+    """Whether the reason stands below the table: a long one, or what a line is that is no model's."""
+    return len(_reason(row)) > (0 if row.status == "reference" else SHORT)
 
 
 def _reason(row: RowResult) -> str:

@@ -69,8 +69,8 @@ def _command(table: str, seeds: int, view: View) -> str:
         words += ["--seeds", str(seeds)]
     if view.corpus and view.corpus != TABLES[table].corpus:
         words += ["--corpus", view.corpus]
-    for kind, name in view.encoders.items():
-        words += ["--encoder", f"{kind}={name}"]
+    encoders = [word for kind, name in view.encoders.items() for word in ("--encoder", f"{kind}={name}")]
+    words += view.given or encoders
     for key, value in view.options.items():
         words += [f"--{key}", str(value)] if key in ("epochs", "patience") else ["--set", f"{key}={value}"]
     return shlex.join(words)
