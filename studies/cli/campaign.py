@@ -94,7 +94,7 @@ def expand(root: Parser, arguments: Sequence[str] | None, options: argparse.Name
     """
     instead = str(getattr(options, "table", None)).endswith(ENDING)
     file = options.table if instead else getattr(options, "campaign", None)
-    if file is None:
+    if file is None or (instead and isinstance(_parsed(file).get("table"), dict)):  # a table's definition
         return [options]
     given = read(file)
     options.parser.set_defaults(**{dest: value for dest, value in given.items() if hasattr(options, dest)})
@@ -140,26 +140,33 @@ def read(file: str) -> dict[str, Any]:
 
     Raises UserError for a file that cannot be read, an unknown key, and a value of the wrong type.
     """
+    known = keys()
+    found = {}
+    for key, value in _parsed(file).items():
+        check_known("key", key, known, f" in {file}")
+        found[known[key].dest] = _value(f"{file}: {key}", value, known[key])
+    return found
+
+
+def _parsed(file: str) -> dict[str, Any]:
     try:
-        raw = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(
             f"Cannot read the campaign file {file} ({error.strerror or error}): `bench init {file}` writes one."
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{file} is no TOML file: {error}.") from error
-    known = keys()
-    found = {}
-    for key, value in raw.items():
-        check_known("key", key, known, f" in {file}")
-        found[known[key].dest] = _value(f"{file}: {key}", value, known[key])
-    return found
 
 
 def _value(name: str, value: Any, action: argparse.Action) -> Any:
     """What the command line would give for it. name: for messages."""
     texts = isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
-    if isinstance(action.default, list):
+    if isinstance(action.default, list) and "=" not in str(action.metavar):  # may be given again
+        if isinstance(value, str) or texts:
+            return [action.type(item) if callable(action.type) else item for item in (value if texts else [value])]
+        expected = "a list of texts"
+    elif isinstance(action.default, list):
         if isinstance(value, dict):
             return [f"{key}={_text(f'{name}.{key}', item)}" for key, item in value.items()]
         expected = "a table, such as {" + str(action.metavar).lower().replace("=", ' = "') + '"}'
@@ -222,5 +229,5 @@ def _example(action: argparse.Action) -> str:
     if action.nargs == 0:
         return "true"
     if isinstance(action.default, list):
-        return "{}"
+        return json.dumps([action.metavar])
     return "1" if action.type in (int, float) else json.dumps(action.default or action.metavar)

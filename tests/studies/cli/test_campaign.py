@@ -5,6 +5,7 @@ import json
 import pytest
 from commands import bench, places
 
+from hycon.errors import UserError
 from studies.cli import main, parser
 from studies.cli.campaign import expand, keys, read, template
 
@@ -193,3 +194,23 @@ def test_init_never_overwrites_unasked(capsys, tmp_path):
     assert file.read_text() == template(str(file))
     code, _, err = bench(capsys, "init", tmp_path / "campaign.txt")
     assert (code, ".toml" in err) == (2, True)
+
+
+def test_options_that_may_be_given_again_are_lists():
+    import argparse
+
+    from studies.cli import campaign as module
+
+    again = argparse.ArgumentParser().add_argument(
+        "--model", metavar="FILE", action="append", default=[], type=str.upper
+    )
+    assert module._value("model", "a.py", again) == ["A.PY"]
+    assert module._value("model", ["a.py", "b.py"], again) == ["A.PY", "B.PY"]
+    with pytest.raises(UserError, match="model is 3; expected a list of texts"):
+        module._value("model", 3, again)
+    assert module._example(again) == '["FILE"]'
+
+
+def test_a_file_that_defines_a_table_is_no_campaign(campaign):
+    file = campaign("[table]\nrows = []")
+    assert [options.table for options in options_of("run", file)] == [file]
