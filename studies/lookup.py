@@ -22,7 +22,7 @@ from studies.store.study import Study, load_studies
 from studies.tables import MEASURED_BATCH, MEASURED_EPOCHS, TABLES, Row, TableSpec, with_studies
 
 DEMO_CORPORA = {"sentiment": "synthetic", "emotion": "synthetic_emotions"}  # task -> name
-FEW = 20  # chosen here: of so many studies the nearest ids are worth naming
+FEW = 8  # chosen here: of so many studies the nearest ids are worth naming
 # corpus -> task, of those that are known before anything is imported
 TASKS = {name: task for task, name in DEMO_CORPORA.items()} | {table.corpus: table.task for table in TABLES.values()}
 

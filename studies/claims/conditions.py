@@ -43,6 +43,9 @@ def _differences(metric: str, rows: Sequence[RowResult]) -> Iterator[str]:
             yield f"{row.row.name} is {OTHER_WINNER}"
     if len({_data(record) for record in records}) > 1:
         yield "the rows were run on different data"
+    for row in rows:
+        if OTHER_WINNER in row.obstacles:
+            yield f"{row.row.name} is {OTHER_WINNER}"
     encoders = [(record.spec.text, record.spec.encoder) for record in records if record.spec.encoder]
     for (text, one), (other_text, other) in itertools.combinations(encoders, 2):
         if text == other_text and _differ(one, other):

@@ -123,10 +123,8 @@ def do_diff(options) -> None:
 
 
 def do_doctor(options) -> int:
-    from studies.lookup import stored_results
     from studies.trust.doctor import examine, repair
 
-    stored_results(options.results)
     store = store_of(options)
     found = examine(store)
     left = repair(store, found) if options.repair else found

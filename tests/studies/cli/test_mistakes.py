@@ -146,7 +146,7 @@ MISTAKES = [
     (["report"], "There is no results folder results"),
     (["list", "runs"], "There is no results folder results"),
     (["list", "studies"], "There is no results folder results"),
-    (["doctor"], "There is no results folder results"),
+    (["doctor"], "results is not there"),
     (["status", "table9"], "table8"),
     (["data", "lsit"], "list"),
     (["data", "check", "nosuch"], "No corpus 'nosuch'"),

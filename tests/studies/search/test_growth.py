@@ -212,7 +212,7 @@ COMMANDS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(commands=COMMANDS)
 def test_no_cell_loses_runs_or_changes_to_a_lesser_study(commands):
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
