@@ -137,6 +137,9 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
 
     check_format(options.format, FORMATS)
     check_log(options.log)
+    for name in ("epochs", "patience"):
+        if getattr(options, name) is not None and name in parse_values(options.set):
+            raise UserError(f"--{name} and --set {name}= both set the {name}: give one of them.")
     profile = profile_of(
         options.profile or "paper",
         trials=options.trials,
