@@ -19,7 +19,7 @@ from studies.cli.terminal import columns, terminal_columns
 def command(commands, name: str, function: Callable[[Any], int | None], text: str) -> argparse.ArgumentParser:
     """A command with the options that all have. `text` is its help; `function` takes the parsed options."""
     added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    added.set_defaults(command=function)
+    added.set_defaults(command=function, parser=added)
     added.add_argument("--results", metavar="DIR", help="results folder (default: $BENCH_RESULTS or ./results)")
     added.add_argument("--data", metavar="DIR", help="folder of corpora (default: $BENCH_DATA or ./data)")
     added.add_argument("--offline", action="store_true", help="use no network (also: BENCH_OFFLINE=1)")
@@ -28,7 +28,7 @@ def command(commands, name: str, function: Callable[[Any], int | None], text: st
 
 def naming(added: argparse.ArgumentParser, default: str | None = None) -> None:
     """The argument TABLE, and how many searches each row has. default: the table where TABLE is left out."""
-    said = "table1 to table8, sensitivity, modalities or tuning"
+    said = "table1 to table8, sensitivity, modalities or tuning; or a campaign file (FILE.toml)"
     if default:
         added.add_argument("table", nargs="?", default=default, metavar="TABLE", help=f"{said} (default: {default})")
     else:
@@ -36,12 +36,14 @@ def naming(added: argparse.ArgumentParser, default: str | None = None) -> None:
     added.add_argument("--studies", type=int, metavar="N", help="for table tuning: searches per row (default: 3)")
 
 
-def choosing(added: argparse.ArgumentParser, rows: bool = True) -> None:
-    """Options of every command that picks results or runs."""
+def choosing(added: argparse.ArgumentParser, rows: bool = True, campaign: bool = True) -> None:
+    """Options of every command that picks results or runs. campaign: whether a campaign file may set them."""
+    if campaign:
+        added.add_argument("--campaign", metavar="FILE", help="take options from a campaign file (see `bench init`)")
     added.add_argument("--corpus", metavar="NAME", help="corpus (default: the table's, or the profile's)")
     added.add_argument("--profile", metavar="NAME", help="paper (default), decisive (its searches, ten seeds) or demo")
     if rows:
-        added.add_argument("--rows", metavar="A,B", help="rows by the paper's names, e.g. TFN-BERT,HyCon-BERT")
+        added.add_argument("--rows", metavar="A,B", help="rows by the paper's names or by patterns: TFN-BERT,'HyCon*'")
     added.add_argument(
         "--encoder",
         metavar="KIND=NAME",
