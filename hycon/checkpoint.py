@@ -1,6 +1,6 @@
 """Checkpoints of one training, from which another process goes on with the same bits.
 
-    <folder>/checkpoint.json                what the tensors belong to, their file, its sha256, and the curve so far
+    <folder>/checkpoint.json                what the tensors belong to, their file, its sha256, and the epochs so far
     <folder>/checkpoint-<epoch>.safetensors weights, best weights, the optimiser's state, every generator's state
 
 Written at the end of an epoch, once `every` seconds have passed since the last one. The JSON file is written last and
@@ -15,10 +15,11 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -28,20 +29,22 @@ from hycon.kernels.optim import Optimizer
 FORMAT = 1
 STATE = "checkpoint.json"
 TENSORS = "checkpoint-*.safetensors"
+KEPT = ("epoch", "best_epoch", "best_loss", "seconds", "epochs")  # of Progress, in the JSON file
 LARGEST = 64 * 2**20  # bytes of the JSON file; chosen here: a curve of a thousand epochs takes 100 kB
 Print = Callable[[str], Any]
 
 
 @dataclass
 class Progress:
-    """How far a training is. best: the weights of `best_epoch`.  seconds: of training so far, over all processes."""
+    """How far a training is. best: the weights of `best_epoch`.  seconds: of training so far, over all processes.
+    epochs: what there is to tell of each."""
 
     epoch: int = 0
     best_epoch: int = 0
     best_loss: float = float("inf")
-    best: dict[str, Tensor] = field(default_factory=dict)
-    curve: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -73,7 +76,7 @@ class Checkpoints:
                 "identity": dict(self.identity),
                 "tensors": path.name,
                 "sha256": sha256_file(path),
-                **{key: value for key, value in asdict(_without_weights(progress)).items() if key != "best"},
+                **{name: getattr(progress, name) for name in KEPT},
                 "resumed": self.resumed,
             }
             write_atomic(self.folder / STATE, json.dumps(state).encode())
@@ -129,9 +132,7 @@ def epochs_kept(folder: Path) -> int:
 # ------------------------------------------------------------------------------------------------- tensors
 
 
-def _tensors(
-    progress: Progress, model: nn.Module, optimizer: Optimizer, order: torch.Generator
-) -> dict[str, Tensor]:
+def _tensors(progress: Progress, model: nn.Module, optimizer: Optimizer, order: torch.Generator) -> dict[str, Tensor]:
     """All that a step depends on, by name. The best weights are left out where they are the present ones."""
     weights = model.state_dict()
     found = {f"weights.{name}": value for name, value in weights.items()}
@@ -236,16 +237,13 @@ def _read_state(path: Path) -> dict[str, Any] | None:
 
 
 def _progress(state: Mapping[str, Any]) -> Progress:
-    numbers = {key: state[key] for key in ("epoch", "best_epoch", "best_loss", "seconds")}
-    curve = state["curve"]
-    whole = all(type(numbers[key]) is int for key in ("epoch", "best_epoch"))
-    if not whole or not 0 < numbers["best_epoch"] <= numbers["epoch"] == len(curve):
+    try:
+        found = msgspec.convert({name: state[name] for name in KEPT}, Progress)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from error
+    if not 0 < found.best_epoch <= found.epoch == len(found.epochs):
         raise ValueError("its epochs do not fit together")
-    return Progress(**numbers, curve=[{key: float(v) if key != "epoch" else int(v) for key, v in e.items()} for e in curve])
-
-
-def _without_weights(progress: Progress) -> Progress:
-    return Progress(progress.epoch, progress.best_epoch, progress.best_loss, {}, progress.curve, progress.seconds)
+    return found
 
 
 def _differing(found: Any, wanted: Mapping[str, Any]) -> str:

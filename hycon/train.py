@@ -100,8 +100,10 @@ def fit(
 ) -> Fitted:
     """Train `model` (on the batches' device) and leave it with its best epoch's weights.
 
-    seed: of the batch order; the caller seeds initialisation and dropout (`seed_everything`).  checkpoints: where a
-    long training is kept, and gone on with if it was cut: to the same bits.
+    seed: of the batch order; the caller seeds initialisation and dropout (`seed_everything`).
+    on_epoch: told the curve's entry of each epoch, with lr (`training.lr` as scheduled for its last step) and seconds
+    (since training began).  checkpoints: where a long training is kept; one that was cut goes on from there, with the
+    same bits, and its earlier epochs are told again.
     Raises NonFiniteLoss at the end of the first epoch that has one.
     """
     optimizer = _optimizer(model, training)
@@ -109,26 +111,35 @@ def fit(
     order = torch.Generator().manual_seed(seed)
     so_far = checkpoints.load(model, optimizer, order) if checkpoints else Progress()
     factors = islice(learning_rate_factors(training, steps * training.epochs), steps * so_far.epoch, None)
-    curve = so_far.curve
     started = time.perf_counter() - so_far.seconds
-    for epoch in range(so_far.epoch + 1, training.epochs + 1):
-        if epoch - 1 - so_far.best_epoch >= training.patience:
-            break
+    tell = on_epoch or (lambda entry: None)
+    for entry in so_far.epochs:
+        tell(entry)
+    while so_far.epoch < training.epochs and so_far.epoch - so_far.best_epoch < training.patience:
+        so_far.epoch += 1
         shuffled = train.take(torch.randperm(len(train), generator=order))
-        train_loss = _train_epoch(model, shuffled, training, optimizer, factors, epoch)
+        train_loss, factor = _train_epoch(model, shuffled, training, optimizer, factors, so_far.epoch)
         loss = validation_loss(model, valid, training)
-        curve.append({"epoch": epoch, "train_loss": train_loss, "valid_loss": loss})
-        if not torch.isfinite(torch.tensor(loss)):
-            raise NonFiniteLoss(epoch, steps)
+        if not math.isfinite(loss):
+            raise NonFiniteLoss(so_far.epoch, steps)
         if loss < so_far.best_loss:
-            so_far.best_loss, so_far.best_epoch = loss, epoch
+            so_far.best_loss, so_far.best_epoch = loss, so_far.epoch
             so_far.best = _copy(model.state_dict(), so_far.best)
-        if on_epoch:
-            on_epoch(curve[-1])
+        so_far.seconds = time.perf_counter() - started
+        so_far.epochs.append(
+            {
+                "epoch": so_far.epoch,
+                "train_loss": train_loss,
+                "valid_loss": loss,
+                "lr": training.lr * factor,
+                "seconds": so_far.seconds,
+            }
+        )
+        tell(so_far.epochs[-1])
         if checkpoints and checkpoints.due():
-            so_far.epoch, so_far.seconds = epoch, time.perf_counter() - started
             checkpoints.save(so_far, model, optimizer, order)
     model.load_state_dict(so_far.best)
+    curve = [{key: entry[key] for key in ("epoch", "train_loss", "valid_loss")} for entry in so_far.epochs]
     return Fitted(so_far.best_epoch, so_far.best_loss, curve, time.perf_counter() - started)
 
 
@@ -144,8 +155,9 @@ def _copy(weights: dict[str, Tensor], into: dict[str, Tensor]) -> dict[str, Tens
 
 def _train_epoch(
     model: Any, shuffled: Batch, training: Training, optimizer: Optimizer, factors: Iterator[float], epoch: int
-) -> float:
-    """Mean loss of the epoch. The host waits for the device once, at its end."""
+) -> tuple[float, float]:
+    """Mean loss of the epoch, and the learning rate's factor at its last step. The host waits for the device once, at
+    the epoch's end."""
     model.train()
     losses: list[Tensor] = []
     compute_loss = getattr(model, "loss", None)
@@ -161,13 +173,14 @@ def _train_epoch(
         loss.backward()
         if training.clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), training.clip)
-        optimizer.step(next(factors))
+        factor = next(factors)
+        optimizer.step(factor)
         losses.append(loss.detach())
     values = torch.stack(losses).float().cpu()
     bad = torch.nonzero(~torch.isfinite(values))
     if len(bad):
         raise NonFiniteLoss(epoch, int(bad[0]) + 1)
-    return float(values.mean())
+    return float(values.mean()), factor
 
 
 def validation_loss(model: nn.Module, valid: Batch, training: Training) -> float:

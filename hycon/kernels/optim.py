@@ -73,7 +73,9 @@ class Optimizer:
 
     def check_state(self, state: Mapping[str, Tensor]) -> None:
         """Raises ValueError where `state` is not one of this optimiser's."""
-        known = {f"{key}.{column}": value for key, p in self._indexed() for column, value in enumerate(self._new_state(p))}
+        known = {
+            f"{key}.{column}": value for key, p in self._indexed() for column, value in enumerate(self._new_state(p))
+        }
         for name, value in state.items():
             if name not in known or known[name].shape != value.shape or known[name].dtype != value.dtype:
                 raise ValueError(f"its optimiser's state has another {name}")

@@ -17,7 +17,7 @@ from dataclasses import replace
 from hycon.errors import UserError
 from studies.aggregate.cells import RowResult
 from studies.aggregate.obstacles import CorpusInfo, is_paper_encoder, other_sizes
-from studies.aggregate.table import table_result
+from studies.aggregate.table import OTHER_WINNER, table_result
 from studies.claims.decide import COUNTED, commands, family_sizes, question
 from studies.claims.evidence import Evidence
 from studies.claims.file import load_claims
@@ -135,6 +135,8 @@ def _unlike(metric: str, rows: Sequence[RowResult]) -> str:
     suites = sorted({record.spec.suite for record in records})
     if len(suites) > 1 and metric not in COUNTED:
         return f"the rows were run under different protocols (suites {' and '.join(map(str, suites))})"
+    if any(OTHER_WINNER in row.obstacles for row in rows):
+        return f"{next(row.row.name for row in rows if OTHER_WINNER in row.obstacles)} is {OTHER_WINNER}"
     if metric in TIMES and len({record.device for record in records}) > 1:
         return "the rows were timed on different machines"
     if metric in TRAINING and len({(r.spec.training.get("batch_size"), len(r.curve)) for r in records}) > 1:

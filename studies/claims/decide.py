@@ -71,6 +71,8 @@ def _command(table: str, seeds: int, view: View) -> str:
         words += ["--corpus", view.corpus]
     for kind, name in view.encoders.items():
         words += ["--encoder", f"{kind}={name}"]
+    for key, value in view.options.items():
+        words += [f"--{key}", str(value)] if key in ("epochs", "patience") else ["--set", f"{key}={value}"]
     return shlex.join(words)
 
 

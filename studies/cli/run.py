@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from hycon.errors import UserError
@@ -38,7 +39,7 @@ def add_ablate(commands) -> None:
     added.add_argument("--json", action="store_true", help="with --list: as JSON")
     added.add_argument("--model", default="hycon", metavar="NAME", help="the model (default: hycon)")
     added.add_argument("--text", default="bert", metavar="NAME", help="its text front-end (default: bert)")
-    choosing(added, rows=False)
+    choosing(added, rows=False, campaign=False)  # whose --set has another meaning
     running(added)
     mixing(added)
     added.add_argument("--format", default="text", metavar="FORMAT", help="of the table printed at the end")
@@ -80,6 +81,7 @@ def running(added: argparse.ArgumentParser) -> None:
         "--time-limit", type=float, metavar="SECONDS", help="stop a run that takes longer; it counts as failed"
     )
     added.add_argument("--dry-run", action="store_true", help="print the runs and their estimated time, run nothing")
+    added.add_argument("--log", metavar="KIND", help="tensorboard: learning curves, to watch while runs train")
     added.add_argument("--quiet", action="store_true", help="no progress, nothing on edges of grids")
 
 
@@ -118,11 +120,13 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     from studies.aggregate.render import FORMATS
     from studies.aggregate.table import table_result
     from studies.engines.progress import Progress
+    from studies.engines.tensorboard import check_log
     from studies.lookup import View, profile_of
     from studies.search.plan import setting_for
     from studies.search.run import forecast, run_table
 
     check_format(options.format, FORMATS)
+    check_log(options.log)
     profile = profile_of(
         options.profile or "paper",
         trials=options.trials,
@@ -151,11 +155,18 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     for sentence in () if options.quiet else padded_encoders(setting.encoders):
         print(f"bench: {sentence}", file=sys.stderr)
     records = list(store.records())
-    studies, failed = run_table(
-        rows, setting, store, how, lambda specs: Progress(specs, records, workers=how.workers, quiet=options.quiet)
-    )
-    encoders = {kind: encoder["name"] for kind, encoder in setting.encoders.items()}
-    view = View(setting.manifest.name, options.data, profile.name, encoders, mixed=options.mixed)
+    follower = _follower(store, rows) if options.log else None
+
+    def progress(specs):
+        if follower:
+            follower.follow(specs)
+        return Progress(specs, records, workers=how.workers, quiet=options.quiet)
+
+    with follower or nullcontext():
+        studies, failed = run_table(rows, setting, store, how, progress)
+    if follower:
+        follower.add(run for study in studies for run in (*study.trials, *study.runs))
+    view = View(setting.manifest.name, options.data, mixed=options.mixed)  # of these studies and no others
     result = table_result(table, store, view, rows=rows, studies=studies)
     print(show(result, store).rstrip("\n"))
     for sentence in () if options.quiet else edges(studies):
@@ -163,6 +174,18 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     for spec, reason in failed:
         print(f"bench: run {spec.id} ({spec.model}-{spec.text}) failed: {reason}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _follower(store, rows):
+    """Writes for TensorBoard what runs write of their curves."""
+    from studies.engines.tensorboard import Follower
+    from studies.search.plan import row_of
+
+    def name(spec) -> str:
+        row = row_of(spec, rows)
+        return row.name if row else f"{spec.model}-{spec.text}"
+
+    return Follower(store, name)
 
 
 def padded_encoders(encoders) -> list[str]:

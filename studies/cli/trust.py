@@ -44,7 +44,7 @@ def add_diff(commands) -> None:
         help="compare two results folders cell by cell",
         description="Compare two results folders cell by cell. Differences are no error: the exit code is 0.",
     )
-    added.set_defaults(command=do_diff)
+    added.set_defaults(command=do_diff, parser=added)
     added.add_argument("a", metavar="A", help="a results folder")
     added.add_argument("b", metavar="B", help="another results folder")
     added.add_argument("table", nargs="?", metavar="TABLE", help="table1 to table8 (default: all that have runs)")
@@ -123,8 +123,10 @@ def do_diff(options) -> None:
 
 
 def do_doctor(options) -> int:
+    from studies.lookup import stored_results
     from studies.trust.doctor import examine, repair
 
+    stored_results(options.results)
     store = store_of(options)
     found = examine(store)
     left = repair(store, found) if options.repair else found

@@ -84,6 +84,22 @@ class Study:
         return hashlib.sha256(canonical(key).encode()).hexdigest()[:16]
 
 
+def same_setting(a: Study, b: Study) -> bool:
+    """Whether two studies are of one row under the same conditions: they differ in trials, seeds and winner at most."""
+    return _conditions(a) == _conditions(b)
+
+
+def _conditions(study: Study) -> tuple[Any, ...]:
+    encoder = study.encoder and study.encoder["sha256"]
+    kind = (study.searched, study.measured, study.number, study.model_version)
+    return (study.model, study.text, study.corpus, study.data, study.row, study.options, encoder, study.device, kind)
+
+
+def goes_on(longer: Study, shorter: Study) -> bool:
+    """Whether the search of `longer` begins with all trials of `shorter`."""
+    return same_setting(longer, shorter) and longer.trials[: len(shorter.trials)] == shorter.trials
+
+
 def save_study(store: RunStore, study: Study) -> None:
     text = json.dumps({"id": study.id, **dataclasses.asdict(study)}, indent=1, ensure_ascii=False)
     write_result(store, f"studies/{study.id}.json", text.encode())
