@@ -43,7 +43,7 @@ class Progress:
     best_epoch: int = 0
     best_loss: float = float("inf")
     seconds: float = 0.0
-    epochs: list[dict[str, float]] = field(default_factory=list)
+    epochs: list[dict[str, int | float]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -111,22 +111,6 @@ class Checkpoints:
         self.resumed = [*resumed, progress.epoch]
         self.say(f"Going on after epoch {progress.epoch}, from a checkpoint.")
         return progress
-
-
-def remove(folder: Path) -> None:
-    """Delete a run's checkpoint, if it has one."""
-    for path in (folder / STATE, *folder.glob(TENSORS)):
-        with contextlib.suppress(OSError):
-            path.unlink()
-
-
-def epochs_kept(folder: Path) -> int:
-    """How many epochs a run's checkpoint holds; 0 where there is none that can be read."""
-    try:
-        state = _read_state(folder / STATE)
-        return int(state["epoch"]) if state else 0
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
 
 
 # ------------------------------------------------------------------------------------------------- tensors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import hashlib
 import os
@@ -24,11 +25,13 @@ from hycon.errors import UserError
 from hycon.host import source_root
 from studies.engines.determinism import warnings_noted
 from studies.engines.energy import counters, joules
+from studies.engines.options import checkpoint_every
 from studies.store.record import RunRecord, RunSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from hycon.checkpoint import Checkpoints
     from hycon.data import Corpus
     from hycon.data.batch import Batch
 
@@ -42,10 +45,11 @@ def execute(
     data_root: str | None,
     device: str = "cpu",
     on_epoch: Callable[[dict[str, float]], None] | None = None,
+    folder: Path | None = None,
 ) -> tuple[RunRecord, dict[str, np.ndarray]]:
     """Train and measure `spec` on `device`. Returns its record, and the arrays of predictions.npz.
 
-    on_epoch: as for `hycon.train.fit`.
+    on_epoch: as for `hycon.train.fit`.  folder: the run's own, where a long run keeps its checkpoint; None: nowhere.
     Raises UserError (corpus, encoder or configuration cannot serve) and NonFiniteLoss.
     """
     import torch
@@ -73,9 +77,18 @@ def execute(
     model = build_model(
         spec.model, text=spec.text, dims=dims, encoder=spec.encoder, emotions=emotions, **spec.config
     ).to(device)
+    checkpoints = checkpoints_in(folder, spec, device) if folder else None
     with warnings_noted(device) as warned:
         before = counters(device)
-        fitted = fit(model, batches["train"], batches["valid"], training, seed=spec.seed, on_epoch=on_epoch)
+        fitted = fit(
+            model,
+            batches["train"],
+            batches["valid"],
+            training,
+            seed=spec.seed,
+            on_epoch=on_epoch,
+            checkpoints=checkpoints,
+        )
         used = joules(before, counters(device))
         metrics, arrays, test_seconds = _measure(model, batches, corpus, training.precision)
     record = RunRecord(
@@ -97,8 +110,17 @@ def execute(
         commit=commit(),
         notes=[*corpus.manifest.notes, *warned],
         started=started,
+        resumed=checkpoints.resumed if checkpoints else [],
     )
     return record, arrays
+
+
+def checkpoints_in(folder: Path, spec: RunSpec, device: str) -> Checkpoints:
+    """Where `spec` keeps its checkpoint, and on what machines and code it can go on from it with the same bits."""
+    from hycon.checkpoint import Checkpoints
+
+    same = {"run": spec.id, "device": device_name(device), **environment(device), "commit": commit()}
+    return Checkpoints(folder, checkpoint_every(), same, functools.partial(print, flush=True))
 
 
 def _check_identity(spec: RunSpec, corpus: Corpus, version: int) -> None:
