@@ -13,7 +13,19 @@ from hycon.errors import UserError
 from studies.cli.arguments import parse_encoders, parse_values
 from studies.cli.closing import closing, edges, forecast_text
 from studies.cli.listing import do_list
-from studies.cli.shared import captioning, check_format, choosing, command, layout, mixing, naming, store_of, storing
+from studies.cli.shared import (
+    captioning,
+    check_format,
+    checkpointing,
+    choosing,
+    command,
+    keep_checkpoints,
+    layout,
+    mixing,
+    naming,
+    store_of,
+    storing,
+)
 from studies.cli.terminal import columns
 from studies.engines.executors import DEFAULT, engine_of, names
 
@@ -83,6 +95,7 @@ def running(added: argparse.ArgumentParser) -> None:
     added.add_argument(
         "--time-limit", type=float, metavar="SECONDS", help="stop a run that takes longer; it counts as failed"
     )
+    checkpointing(added)
     added.add_argument("--dry-run", action="store_true", help="print the runs and their estimated time, run nothing")
     added.add_argument("--log", metavar="KIND", help="tensorboard: learning curves, to watch while runs train")
     added.add_argument("--quiet", action="store_true", help="no progress, nothing on edges of grids")
@@ -217,8 +230,9 @@ def padded_encoders(encoders) -> list[str]:
 
 def how_of(options):
     """How runs are executed, as the options say. Raises UserError for what the executor does not take."""
-    from studies.engines.options import How, parse_slots, read_cluster, workers_for
+    from studies.engines.options import How, checkpoint_every, parse_slots, read_cluster, workers_for
 
+    keep_checkpoints(options)
     engine = engine_of(options.executor)
     devices, slots = options.devices.split(","), parse_slots(options.slots)
     over = parse_values(options.cluster_set)
@@ -235,4 +249,5 @@ def how_of(options):
         time_limit=options.time_limit,
         cluster=read_cluster(options.cluster, over),
         data_root=options.data,
+        checkpoint_every=checkpoint_every(),
     )

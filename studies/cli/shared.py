@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -86,6 +87,25 @@ def storing(added: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="postgresql://USER@HOST/DATABASE: for leases and Optuna's studies (default: $BENCH_STORAGE, else files)",
     )
+
+
+def checkpointing(added: argparse.ArgumentParser) -> None:
+    """The option of every command that trains."""
+    added.add_argument(
+        "--checkpoint-every",
+        metavar="SECONDS",
+        help="keep a checkpoint of a run at the end of an epoch, so often at the most; a run that was cut goes on from "
+        "it, with the same bits (default: $BENCH_CHECKPOINT_EVERY or 600; 0: after each epoch; inf: none)",
+    )
+
+
+def keep_checkpoints(options) -> None:
+    """Hand --checkpoint-every to the processes that train. Raises UserError for what is no number of seconds."""
+    from studies.engines.options import CHECKPOINT_EVERY, checkpoint_every
+
+    if options.checkpoint_every is not None:
+        os.environ[CHECKPOINT_EVERY] = options.checkpoint_every
+    checkpoint_every()
 
 
 def store_of(options):

@@ -76,7 +76,9 @@ def attempt(spec: RunSpec, store: RunStore, execute: str, data_root: str, device
     started = time.monotonic()
     try:
         with writing(store, spec.id) as on_epoch:
-            record, arrays = load_function(execute)(spec, data_root=data_root, device=device, on_epoch=on_epoch)
+            record, arrays = load_function(execute)(
+                spec, data_root=data_root, device=device, on_epoch=on_epoch, folder=store.folder(spec.id)
+            )
         if record.spec != spec:
             raise ValueError(f"{execute} returned the record of another run, {record.id}")
     except (Exception, SystemExit) as error:

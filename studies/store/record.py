@@ -99,6 +99,7 @@ class RunRecord:
     started: str | None = None
     attempts: Whole = 1
     failures: list[str] = field(default_factory=list)  # why the attempts before this one failed, the oldest first
+    resumed: list[Whole] = field(default_factory=list)  # epochs after which it went on from a checkpoint
     record_version: int = RECORD_VERSION
 
     @property
