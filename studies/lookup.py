@@ -12,6 +12,8 @@ from typing import Any
 from hycon.data.manifest import Manifest, corpus_folder, existing_folder, read_manifest
 from hycon.errors import UserError, check_known, nearest
 from hycon.metrics import PROTOCOLS
+from studies.authors.rows import own_rows, with_models
+from studies.authors.table_file import is_table_file, read_table_file
 from studies.store.inside import fit
 from studies.tables import TABLES, Row, TableSpec, with_studies
 
@@ -85,9 +87,13 @@ def results_root(root: str | os.PathLike | None = None) -> Path:
 
 
 def table_spec(name: str, studies: int | None = None) -> TableSpec:
-    """The table of that name. studies: how often each row is searched, in a table that repeats searches."""
-    check_known("table", name, TABLES)
-    table = TABLES[name]
+    """The table of that name, or of the TOML file at that path (studies.authors.table_file).
+
+    studies: how often each row is searched, in a table that repeats searches.
+    """
+    if not is_table_file(name):
+        check_known("table", name, TABLES)
+    table = read_table_file(name) if is_table_file(name) else TABLES[name]
     if studies is None or studies == table.studies:
         return table
     if table.studies == 1:
@@ -118,6 +124,18 @@ def pick_rows(table: TableSpec, names: Sequence[str] | None) -> list[Row]:
             known = [row.name for row in table.rows]
             raise UserError(f"{table.name} has no row {name!r}; nearest: {nearest(name, known)}.")
     return [by_name[name.lower()] for name in dict.fromkeys(names)]
+
+
+def asked_rows(table: TableSpec, names: Sequence[str] | None, models: Sequence[str]) -> tuple[TableSpec, list[Row]]:
+    """A table with the rows of `models`, and which of its rows are asked for: those named, all where none is.
+
+    With models, their rows are asked for too, and alone where no row is named; some of them where some are named.
+    """
+    if not models:
+        return table, pick_rows(table, names)
+    table = with_models(table, models)
+    own, named = own_rows(table, models), pick_rows(table, names) if names else []
+    return table, named if any(row in own for row in named) else [*named, *own]
 
 
 def corpus_name(table: TableSpec, profile: Profile | None, corpus: str | None) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from hycon.errors import UserError
-from studies.cli.shared import check_format, choosing, command, view_of, write_output
+from studies.cli.shared import check_format, choosing, command, modelling, view_of, write_output
 
 
 def add(commands) -> None:
     added = command(commands, "report", do_report, "write one report: verdicts, tables, claims, figures, costs")
+    modelling(added, "a model of your own, for a table of its rows")
     choosing(added, rows=False)
     added.add_argument("--format", default="html", metavar="FORMAT", help="html (default), md or latex")
     added.add_argument("--protocol", default="paper", metavar="NAME", help="metrics: paper, all, mult or mmsa")

@@ -10,7 +10,7 @@ from typing import Any
 from hycon.errors import UserError
 from studies.cli.arguments import parse_encoders, parse_values
 from studies.cli.listing import do_list
-from studies.cli.shared import check_format, choosing, command, mixing, naming, store_of, storing
+from studies.cli.shared import check_format, choosing, command, mixing, model_of, modelling, naming, rows_asked, store_of, storing
 from studies.engines.executors import DEFAULT, engine_of, names
 
 
@@ -22,6 +22,7 @@ def add(commands) -> None:
 def add_run(commands) -> None:
     added = command(commands, "run", do_run, "run a table: search on validation, then seeded runs of each winner")
     naming(added)
+    modelling(added)
     choosing(added)
     running(added)
     mixing(added)
@@ -36,7 +37,7 @@ def add_ablate(commands) -> None:
     added.add_argument("--list", action="store_true", help="list the parts that models name, and run nothing")
     added.set_defaults(what="ablations")  # for --list
     added.add_argument("--json", action="store_true", help="with --list: as JSON")
-    added.add_argument("--model", default="hycon", metavar="NAME", help="the model (default: hycon)")
+    added.add_argument("--model", default="hycon", type=model_of, metavar="NAME", help="the model, or its file (default: hycon)")
     added.add_argument("--text", default="bert", metavar="NAME", help="its text front-end (default: bert)")
     choosing(added, rows=False)
     running(added)
@@ -85,10 +86,8 @@ def running(added: argparse.ArgumentParser) -> None:
 
 def do_run(options) -> int:
     from studies.aggregate.render import render
-    from studies.lookup import pick_rows, table_spec
 
-    table = table_spec(options.table, options.studies)
-    rows = pick_rows(table, options.rows.split(",") if options.rows else None)
+    table, rows = rows_asked(options)
     if options.trials is not None and all(row.measured for row in rows):
         raise UserError(f"--trials is for searches; {table.name} is measured with fixed settings, without a search.")
     return _run(options, table, rows, parse_values(options.set), lambda result, _: render(result, options.format))
@@ -159,7 +158,9 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     for sentence in () if options.quiet else edges(studies):
         print(f"bench: {sentence}", file=sys.stderr)
     for spec, reason in failed:
-        print(f"bench: run {spec.id} ({spec.model}-{spec.text}) failed: {reason}", file=sys.stderr)
+        log = store.folder(spec.id) / "log.txt"
+        more = f" (traceback: {log})" if log.is_file() else ""
+        print(f"bench: run {spec.id} ({spec.model}-{spec.text}) failed: {reason}{more}", file=sys.stderr)
     return 1 if failed else 0
 
 

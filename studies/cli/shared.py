@@ -11,6 +11,7 @@ from typing import Any
 from hycon.errors import UserError, check_known
 from studies.cli.arguments import parse_encoders
 
+TABLE_OF_MODELS = "table1"  # whose rows and columns a model is shown with where no TABLE is named
 
 def command(commands, name: str, function: Callable[[Any], int | None], text: str) -> argparse.ArgumentParser:
     """A command with the options that all have. `text` is its help; `function` takes the parsed options."""
@@ -24,12 +25,22 @@ def command(commands, name: str, function: Callable[[Any], int | None], text: st
 
 def naming(added: argparse.ArgumentParser, default: str | None = None) -> None:
     """The argument TABLE, and how many searches each row has. default: the table where TABLE is left out."""
-    said = "table1 to table8, sensitivity, modalities or tuning"
-    if default:
-        added.add_argument("table", nargs="?", default=default, metavar="TABLE", help=f"{said} (default: {default})")
-    else:
-        added.add_argument("table", metavar="TABLE", help=said)
+    said = "table1 to table8, sensitivity, modalities, tuning, or a table file of your own (my_table.toml)"
+    also = f" (default: {default})" if default else f"; with --model: {TABLE_OF_MODELS} if left out"
+    added.add_argument("table", nargs="?", default=default, metavar="TABLE", help=said + also)
     added.add_argument("--studies", type=int, metavar="N", help="for table tuning: searches per row (default: 3)")
+
+
+def modelling(added: argparse.ArgumentParser, help: str = "a model of your own: its rows, beside those of --rows") -> None:
+    """The option that makes models outside the repository known."""
+    added.add_argument("--model", metavar="FILE", action="append", default=[], type=model_of, help=help)
+
+
+def model_of(name: str) -> str:
+    """The name of the model that --model gives; a file is read, and known from then on."""
+    from studies.authors.rows import known_model
+
+    return known_model(name)
 
 
 def choosing(added: argparse.ArgumentParser, rows: bool = True) -> None:
@@ -131,9 +142,19 @@ def view_of(options):
 def table_of(options):
     """The TableResult that a command's TABLE and its choosing options name."""
     from studies.aggregate.table import table_result
-    from studies.lookup import pick_rows, results_root, table_spec
+    from studies.lookup import results_root
     from studies.store.run_store import RunStore
 
-    table = table_spec(options.table, getattr(options, "studies", None))
-    rows = pick_rows(table, options.rows.split(",")) if options.rows else None
+    table, rows = rows_asked(options)
     return table_result(table, RunStore(results_root(options.results)), view_of(options), rows=rows)
+
+
+def rows_asked(options):
+    """The table and its rows that TABLE, --rows and --model name. Raises UserError where nothing names a table."""
+    from studies.lookup import asked_rows, table_spec
+
+    models = getattr(options, "model", None) or []
+    if options.table is None and not models:
+        raise UserError("Name a TABLE, such as table1, the path of a table file, or a model with --model FILE.")
+    table = table_spec(options.table or TABLE_OF_MODELS, getattr(options, "studies", None))
+    return asked_rows(table, options.rows.split(",") if options.rows else None, models)

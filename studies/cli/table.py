@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from studies.cli.shared import check_format, choosing, command, mixing, naming, print_json, table_of, write_output
+from studies.cli.shared import check_format, choosing, command, mixing, modelling, naming, print_json, table_of, write_output
 
 
 def add(commands) -> None:
@@ -13,6 +13,7 @@ def add(commands) -> None:
 def add_table(commands) -> None:
     added = command(commands, "table", do_table, "print a table from the results at hand")
     naming(added)
+    modelling(added)
     choosing(added)
     mixing(added)
     added.add_argument("--format", default="text", metavar="FORMAT", help="text, md, latex, csv, html or json")
@@ -23,6 +24,7 @@ def add_table(commands) -> None:
 def add_status(commands) -> None:
     added = command(commands, "status", do_status, "say how far a table is, row by row")
     naming(added, default="table1")
+    modelling(added)
     choosing(added)
     mixing(added)
     added.add_argument("--json", action="store_true", help="as JSON")

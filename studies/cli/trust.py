@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from hycon.errors import UserError
 from studies.cli.arguments import parse_encoders
-from studies.cli.shared import choosing, command, mixing, print_json, store_of, storing, view_of
+from studies.cli.shared import choosing, command, mixing, modelling, print_json, store_of, storing, view_of
 from studies.engines.executors import DEFAULT, names
 
 
@@ -31,6 +31,7 @@ def add_verify(commands) -> None:
         default=[],
         help="folder of the pretrained model behind bert or xlnet, where its name alone does not lead to it",
     )
+    modelling(added, "the file of a model outside the repository, as it was for the run")
     added.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time, a process each")
     here = names(lambda engine: not engine.remote, "or")
     added.add_argument("--executor", default=DEFAULT, metavar="NAME", help=f"{here} (default: {DEFAULT})")

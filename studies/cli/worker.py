@@ -6,7 +6,7 @@ import math
 import sys
 
 from hycon.errors import UserError
-from studies.cli.shared import command, store_of, storing
+from studies.cli.shared import command, modelling, store_of, storing
 
 
 def add(commands) -> None:
@@ -29,6 +29,7 @@ def add(commands) -> None:
     added.add_argument(
         "--idle", type=float, default=60.0, metavar="SECONDS", help="end after so long with nothing to do (default: 60)"
     )
+    modelling(added, "a model outside the repository whose runs may be done here")
     added.add_argument("--once", action="store_true", help="end after one run")
     storing(added)
     added.add_argument("--quiet", action="store_true", help="no line for each run")

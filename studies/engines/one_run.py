@@ -46,13 +46,13 @@ def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tup
     from hycon.data.prepare import prepare
     from hycon.pretrained import hidden_size, load_tokenizer
     from hycon.train import Training, fit, seed_everything
-    from studies.registry import build_model, model_module, unserved_because
+    from studies.registry import build_model, unserved_because
 
     started = datetime.now(UTC).isoformat(timespec="seconds")
     torch.set_num_threads(spec.threads)
     _forget_peak_memory(device)
     corpus = load(spec.corpus, data_root)
-    _check_identity(spec, corpus, model_module(spec.model).VERSION)
+    _check_identity(spec, corpus)
     training = Training(**spec.training)
     tokenizer = load_tokenizer(spec.text, spec.encoder) if spec.encoder else None
     batches = prepare(corpus, spec.text, tokenizer=tokenizer, scale=training.scale, device=device)
@@ -93,7 +93,12 @@ def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tup
     return record, arrays
 
 
-def _check_identity(spec: RunSpec, corpus: Corpus, version: int) -> None:
+def _check_identity(spec: RunSpec, corpus: Corpus) -> None:
+    from studies.registry import model_module, other_source
+
+    if reason := other_source(spec.model, spec.source):
+        raise UserError(f"Run {spec.id} cannot be done: {reason}.")
+    version = model_module(spec.model).VERSION
     if corpus.manifest.sha256 != spec.data:
         raise UserError(f"Corpus {spec.corpus!r} is not the one this run was planned with: its data has changed.")
     if version != spec.version:

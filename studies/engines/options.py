@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 
 from hycon.errors import UserError, check_known
+from hycon.model_file import ModelFile
 from studies.engines.executors import DEFAULT
 from studies.engines.machine import processors
 
@@ -61,6 +62,7 @@ class How:
     data_root: folder of corpora; None: the default one.
     execute: "module:function" of execute(spec, *, data_root, device) -> (RunRecord, arrays).
     preload: modules that are imported once for the processes of all runs; None: what the runs need.
+    models: outside the repository, for processes that did not read their files; filled in by studies.engines.run.
     """
 
     executor: str = DEFAULT
@@ -72,6 +74,7 @@ class How:
     data_root: str | os.PathLike[str] | None = None
     execute: str = EXECUTE
     preload: Sequence[str] | None = None
+    models: tuple[ModelFile, ...] = ()
 
 
 def parse_slots(text: str | int | None, name: str = "--slots") -> Asked | None:

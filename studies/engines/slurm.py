@@ -24,6 +24,7 @@ from studies.engines.backlog import Backlog
 from studies.engines.options import Cluster, How
 from studies.engines.queue import entries_of, publish, waiting
 from studies.engines.signals import Interrupt
+from studies.registry import register
 from studies.store.database import VARIABLE, inherited, storage_of
 from studies.store.run_store import RunStore
 
@@ -85,6 +86,8 @@ def pull_worker(root: str, how: How, storage: str | None = None) -> None:
     """What a job does. storage: the URL without password; the whole one is in the job's environment."""
     from studies.engines.queue_worker import Limits, work
 
+    for file in how.models:
+        register(file)
     pull = work(
         RunStore(Path(root), storage=storage_of(os.environ.get(VARIABLE) or storage) if storage else None),
         devices=devices_in_job(how),

@@ -7,13 +7,11 @@ that line are its remark, "1." begins an item, and the line on reference impleme
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from studies.document.blocks import Block, Bullets, Part, Section, Text
-from studies.registry import MODELS
+from studies.registry import MODELS, source_tree
 
 PART = re.compile(r"^Deviates(?: from the paper)?(?: \((?P<aside>[^\n]*)\))?:(?P<body>.*?)(?:\n\s*\n|\Z)", re.M | re.S)
 ITEM = re.compile(r"^\d+\.\s+", re.M)
@@ -33,10 +31,9 @@ class Deviations:
 
 def deviations(model: str) -> Deviations:
     """What the file of a model of the registry says. Raises ValueError where it says nothing: silence is no answer."""
-    spec = importlib.util.find_spec(MODELS[model].module)
-    assert spec is not None and spec.origin is not None
-    docstring = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
-    found = parse(docstring)
+    found = parse(ast.get_docstring(source_tree(model)) or "")
+    if found is None and MODELS[model].file:
+        found = "the file has no part 'Deviates:'", (), ""
     if found is None:
         raise ValueError(f"the docstring of {MODELS[model].module} has no part 'Deviates:'")
     return Deviations(model, MODELS[model].title, *found)

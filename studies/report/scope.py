@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from hycon.data.manifest import PAPER, Manifest, named_after
 from studies.aggregate.cells import TableResult
 from studies.aggregate.table import studies_of, table_result
+from studies.authors.rows import own_tables
 from studies.lookup import DEFAULT_VIEW, PROFILES, View, known_manifest, manifest_of
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
@@ -62,7 +63,7 @@ def read_scope(store: RunStore, view: View = DEFAULT_VIEW) -> Scope:
     task = manifest_of(view.corpus, view.data, store.root).task if view.corpus else None
     results: dict[str, TableResult] = {}
     found: dict[str, tuple[Study, Row, list[str]]] = {}
-    for table in TABLES.values():
+    for table in (*TABLES.values(), *own_tables()):
         own = view.corpus if view.corpus and table.task == task and _may_stand_for(view.corpus, table.corpus) else None
         shown = replace(view, corpus=own)
         manifest = manifest_of(shown.corpus_of(table), view.data, store.root)

@@ -122,7 +122,7 @@ def measurement(row: Row, setting: Setting) -> Study:
 
 
 def _study(row: Row, setting: Setting, **found: Any) -> Study:
-    from studies.registry import model_module
+    from studies.registry import model_module, source_of
 
     return Study(
         model=row.model,
@@ -136,6 +136,7 @@ def _study(row: Row, setting: Setting, **found: Any) -> Study:
         profile=recorded_profile(setting.profile.name),
         model_version=model_module(row.model).VERSION,
         number=row.study,
+        source=source_of(row.model),
         **found,
     )
 
@@ -166,7 +167,7 @@ def _axes(row: Row, setting: Setting) -> tuple[object, ...]:
 
 def _spec(row: Row, setting: Setting, overrides: Mapping[str, Any], axes: Sequence[object]) -> RunSpec:
     from hycon.config import settings
-    from studies.registry import model_module, resolve
+    from studies.registry import model_module, resolve, source_of
 
     config, training = resolve(row.model, row.text, overrides)
     return RunSpec(
@@ -180,6 +181,7 @@ def _spec(row: Row, setting: Setting, overrides: Mapping[str, Any], axes: Sequen
         seed=derive_seed(*axes),
         encoder=setting.encoders.get(row.text),
         device=setting.device,
+        source=source_of(row.model),
     )
 
 

@@ -17,7 +17,7 @@ import msgspec
 from hycon.data.manifest import Manifest
 from hycon.files import write_atomic
 from studies.store.inside import make_folder, read_inside
-from studies.store.record import canonical, read_object
+from studies.store.record import canonical, read_object, without_source
 from studies.store.run_store import RunStore, unwritable
 
 STUDY_VERSION = 1
@@ -34,6 +34,7 @@ class Study:
     winner_of: the id of the intact row's study whose winner this row takes; then the one draw and the one trial are
     that winner's, and no search was made for the row. None also in studies from before rows could do so.
     measured: neither searched nor stopped early; there are no draws.
+    source: as in RunSpec.
     """
 
     model: str
@@ -54,6 +55,7 @@ class Study:
     space: dict[str, list[Any]] | None = None
     winner_of: str | None = None
     measured: bool = False
+    source: str | None = None
     version: int = STUDY_VERSION
 
     @property
@@ -78,14 +80,14 @@ class Study:
         encoder = self.encoder and self.encoder["sha256"]
         key: list[Any] = [self.model, self.text, self.data, self.row, self.options, encoder, self.trials]
         if self.measured:  # no trials, whose ids hold the rest
-            key += ["measured", self.device, self.model_version]
+            key += ["measured", self.device, self.model_version, *([self.source] if self.source else [])]
         elif not self.searched:  # ids of searches are as they were before there was anything else
             key.append("winner of an intact row")
         return hashlib.sha256(canonical(key).encode()).hexdigest()[:16]
 
 
 def save_study(store: RunStore, study: Study) -> None:
-    text = json.dumps({"id": study.id, **dataclasses.asdict(study)}, indent=1, ensure_ascii=False)
+    text = json.dumps({"id": study.id, **without_source(dataclasses.asdict(study))}, indent=1, ensure_ascii=False)
     write_result(store, f"studies/{study.id}.json", text.encode())
 
 
