@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -42,12 +43,12 @@ def is_model_file(name: str) -> bool:
 
 def read_model_file(path: str | Path) -> ModelFile:
     """Raises UserError where it cannot be read, is no Python, or lacks one of PARTS. Executes nothing."""
-    path = Path(path).expanduser()
+    path = Path(os.path.abspath(Path(path).expanduser()))
     name = path.stem.replace("-", "_")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise UserError(f"{path} names the model {name!r}; expected letters, digits and _, beginning with a letter.")
     try:
-        file = ModelFile(name, str(path.absolute()), path.read_bytes())
+        file = ModelFile(name, str(path), path.read_bytes())
         tree = file.tree
     except OSError as error:
         raise UserError(f"Cannot read the model file {path}: {error.strerror or error}.") from error

@@ -8,7 +8,7 @@
     rows = [
       "TFN-GloVe",                          # a row of Table 1 (of Table 3 where task = "emotion")
       { name = "Mean-pool", model = "mean_pool", text = "glove" },
-      { name = "Mean-pool (wide)", model = "mean_pool", text = "glove", options = { hidden = 256 }, variant_of = "Mean-pool" },
+      { name = "Wide", model = "mean_pool", text = "glove", options = { hidden = 256 }, variant_of = "Mean-pool" },
     ]
 
 A row with `variant_of` is not searched: it takes the winning configuration of the row that it names.

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 
 from hycon.errors import UserError
 from hycon.offline import go_offline, offline
-from studies.cli import claims, data, figure, listing, report, run, table, trust, worker
+from studies.cli import author, claims, data, figure, listing, report, run, table, trust, worker
 from studies.cli.arguments import Parser, Version
 from studies.cli.terminal import guarded
 
-FAMILIES = (listing, data, run, worker, table, figure, claims, report, trust)  # in the order of the help
+FAMILIES = (listing, data, run, worker, table, figure, claims, report, trust, author)  # in the order of the help
 
 DESCRIPTION = """Reproduce HyCon (Mai et al., IEEE TAFFC 2022): run a table, judge a claim, check a number.
 

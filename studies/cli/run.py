@@ -10,7 +10,18 @@ from typing import Any
 from hycon.errors import UserError
 from studies.cli.arguments import parse_encoders, parse_values
 from studies.cli.listing import do_list
-from studies.cli.shared import check_format, choosing, command, mixing, model_of, modelling, naming, rows_asked, store_of, storing
+from studies.cli.shared import (
+    check_format,
+    choosing,
+    command,
+    mixing,
+    model_of,
+    modelling,
+    naming,
+    rows_asked,
+    store_of,
+    storing,
+)
 from studies.engines.executors import DEFAULT, engine_of, names
 
 
@@ -37,7 +48,9 @@ def add_ablate(commands) -> None:
     added.add_argument("--list", action="store_true", help="list the parts that models name, and run nothing")
     added.set_defaults(what="ablations")  # for --list
     added.add_argument("--json", action="store_true", help="with --list: as JSON")
-    added.add_argument("--model", default="hycon", type=model_of, metavar="NAME", help="the model, or its file (default: hycon)")
+    added.add_argument(
+        "--model", default="hycon", type=model_of, metavar="NAME", help="the model, or its file (default: hycon)"
+    )
     added.add_argument("--text", default="bert", metavar="NAME", help="its text front-end (default: bert)")
     choosing(added, rows=False)
     running(added)

@@ -13,6 +13,7 @@ from studies.cli.arguments import parse_encoders
 
 TABLE_OF_MODELS = "table1"  # whose rows and columns a model is shown with where no TABLE is named
 
+
 def command(commands, name: str, function: Callable[[Any], int | None], text: str) -> argparse.ArgumentParser:
     """A command with the options that all have. `text` is its help; `function` takes the parsed options."""
     added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
@@ -31,7 +32,9 @@ def naming(added: argparse.ArgumentParser, default: str | None = None) -> None:
     added.add_argument("--studies", type=int, metavar="N", help="for table tuning: searches per row (default: 3)")
 
 
-def modelling(added: argparse.ArgumentParser, help: str = "a model of your own: its rows, beside those of --rows") -> None:
+def modelling(
+    added: argparse.ArgumentParser, help: str = "a model of your own: its rows, beside those of --rows"
+) -> None:
     """The option that makes models outside the repository known."""
     added.add_argument("--model", metavar="FILE", action="append", default=[], type=model_of, help=help)
 

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from studies.cli.shared import check_format, choosing, command, mixing, modelling, naming, print_json, table_of, write_output
+from studies.cli.shared import (
+    check_format,
+    choosing,
+    command,
+    mixing,
+    modelling,
+    naming,
+    print_json,
+    table_of,
+    write_output,
+)
 
 
 def add(commands) -> None:

@@ -7,13 +7,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from model_checks import build
 
 from hycon.errors import UserError
 from hycon.metrics import all_protocols
 from studies.aggregate.ablation import ablation_table, differences, render_ablation
 from studies.aggregate.cells import assemble
 from studies.aggregate.obstacles import CorpusInfo
+from studies.authors.conformance import build
 from studies.cli.listing import ablations
 from studies.registry import MODELS, literal, model_module, resolve, search_space
 from studies.store.record import RunRecord, RunSpec
