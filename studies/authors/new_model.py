@@ -15,7 +15,7 @@ def new_model(name: str, folder: str | Path = ".") -> Path:
     name = name.removesuffix(".py")
     if not name.isidentifier() or not name.isascii() or name.startswith("_"):
         raise UserError(f"A model cannot be called {name!r}; expected letters, digits and _, beginning with a letter.")
-    if name in MODELS:
+    if name in MODELS and not MODELS[name].file:
         raise UserError(f"This suite has a model {name} already: choose another name.")
     file = Path(folder).expanduser() / f"{name}.py"
     text = resources.files("studies.authors").joinpath("template.py").read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ import pytest
 
 from studies.registry import MODELS
 
-MEAN = '''"""Mean-pool: the average of each modality over time, joined (unpublished). Deviates: none known.
+MEAN = '''"""Mean-pool: the average of each modality over time, joined (unpublished).
 
 Deviates: none known.
 """
