@@ -22,7 +22,8 @@ PARTS = ("VERSION", "Config", "TRAINING", "SEARCH_SPACE", "Model")  # what a mod
 
 @dataclass(frozen=True)
 class ModelFile:
-    """name: the file's, without ".py".  path: where it was read.  content: its bytes then, which is what is run."""
+    """name: the file's, without ".py", or that of an entry point.  path: where it was read.  content: its bytes then,
+    which is what is run."""
 
     name: str
     path: str
@@ -41,10 +42,13 @@ def is_model_file(name: str) -> bool:
     return name.endswith(".py")
 
 
-def read_model_file(path: str | Path) -> ModelFile:
-    """Raises UserError where it cannot be read, is no Python, or lacks one of PARTS. Executes nothing."""
+def read_model_file(path: str | Path, name: str | None = None) -> ModelFile:
+    """The model in a file, called as the file where it has no other name.
+
+    Raises UserError where it cannot be read, is no Python, or lacks one of PARTS. Executes nothing.
+    """
     path = Path(os.path.abspath(Path(path).expanduser()))
-    name = path.stem.replace("-", "_")
+    name = name or path.stem.replace("-", "_")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise UserError(f"{path} names the model {name!r}; expected letters, digits and _, beginning with a letter.")
     try:

@@ -94,9 +94,10 @@ def other_source(name: str, source: str | None) -> str | None:
     if source is None:
         return f"it is of the suite's own model {name}, which is not {path_of(name)}"
     asked = f"model {name} comes from a file outside the repository (sha256 {source[:12]})"
+    kept = f"a copy is in the results folder's models/{source[:16]}"
     if known is None:
-        return f"{asked}: give it with --model FILE"
-    return f"{asked}, and {path_of(name)} holds other content now ({known[:12]}): give the file as it was with --model"
+        return f"{asked}: give it with --model FILE ({kept})"
+    return f"{asked}, and {path_of(name)} holds other content now ({known[:12]}): give it as it was ({kept})"
 
 
 def path_of(name: str) -> str:

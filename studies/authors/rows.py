@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 
 from hycon.errors import UserError, check_known
 from hycon.model_file import is_model_file, read_model_file
@@ -15,14 +17,32 @@ FRONT_ENDS = {
     "bert": "BERT",
 }  # those that rows are made for: one of each form; others by a table file
 OWN = "Models of one’s own"
+GROUP = "hycon.models"  # of entry points
 
 
 def known_model(name: str) -> str:
-    """The name of a model: as given, or of the file given, which this process then knows.
+    """The name of a model: one that this process knows, of a file, or of an installed package's entry point in GROUP
+    (`my_model = "my_package.my_model"`). The process knows it afterwards.
 
-    Raises UserError where there is no such file, or it is no model's.
+    Raises UserError for what is none of these.
     """
-    return register(read_model_file(name)) if is_model_file(name) else name
+    if is_model_file(name):
+        return register(read_model_file(name))
+    if name not in MODELS and (found := tuple(entry_points(group=GROUP, name=name))):
+        return register(read_model_file(_file_of(found[0]), name))
+    known = {*MODELS, *(point.name for point in entry_points(group=GROUP))}
+    check_known("model", name, known)
+    return name
+
+
+def _file_of(point: EntryPoint) -> str:
+    try:
+        spec = find_spec(point.module)
+    except ImportError:
+        spec = None
+    if spec is None or spec.origin is None:
+        raise UserError(f"Entry point {point.name} of {GROUP} names {point.module}, which is no module here.")
+    return spec.origin
 
 
 def rows_of(model: str) -> tuple[Row, ...]:

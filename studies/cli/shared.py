@@ -156,7 +156,7 @@ def rows_asked(options):
     """The table and its rows that TABLE, --rows and --model name. Raises UserError where nothing names a table."""
     from studies.lookup import asked_rows, table_spec
 
-    models = getattr(options, "model", None) or []
+    models = [model_of(name) for name in getattr(options, "model", None) or []]
     if options.table is None and not models:
         raise UserError("Name a TABLE, such as table1, the path of a table file, or a model with --model FILE.")
     table = table_spec(options.table or TABLE_OF_MODELS, getattr(options, "studies", None))

@@ -16,6 +16,7 @@ import msgspec
 
 from hycon.data.manifest import Manifest
 from hycon.files import write_atomic
+from hycon.model_file import ModelFile
 from studies.store.inside import make_folder, read_inside
 from studies.store.record import canonical, read_object, without_source
 from studies.store.run_store import RunStore, unwritable
@@ -95,6 +96,12 @@ def remember_corpus(store: RunStore, manifest: Manifest) -> None:
     """Keep the corpus's manifest beside the results, so that tables can be captioned where the corpus is not."""
     text = json.dumps(dataclasses.asdict(manifest), indent=1, ensure_ascii=False)
     write_result(store, f"corpora/{manifest.name}/manifest.json", text.encode())
+
+
+def remember_model(store: RunStore, file: ModelFile) -> None:
+    """Keep the content of a model's file from outside the repository, so that its runs can be verified later. Nothing
+    executes it until it is given with --model."""
+    write_result(store, f"models/{file.sha256[:16]}/{file.name}.py", file.content)
 
 
 def write_result(store: RunStore, file: str, content: bytes) -> None:

@@ -9,6 +9,7 @@ from commands import bench, places
 
 from hycon.errors import UserError
 from hycon.model_file import read_model_file
+from studies.authors.rows import known_model, rows_of
 from studies.authors.table_file import read_table_file
 from studies.engines.queue_worker import missing_model
 from studies.lookup import table_spec
@@ -71,7 +72,36 @@ def test_another_content_of_the_file_is_another_model(written, tmp_path, capsys)
     MODELS.pop("mean_pool")
     code, _, err = bench(capsys, "verify", run, *places(tmp_path), "--quiet")
     assert code == 2
-    assert f"(sha256 {first[:12]}): give it with --model FILE" in err
+    assert f"(sha256 {first[:12]}): give it with --model FILE (a copy is in" in err
+
+
+def test_the_folder_keeps_the_file_by_which_its_runs_are_verified(written, tmp_path, capsys):
+    file = written()
+    before = file.read_bytes()
+    assert bench(capsys, "run", "--model", file, *SMALL, *places(tmp_path), "--executor", "inline")[0] == 0
+    run = next(iter(RunStore(tmp_path / "results").records())).id
+    written(("hidden: int = 64", "hidden: int = 48"))
+    [kept] = (tmp_path / "results/models").glob("*/mean_pool.py")
+    assert kept.read_bytes() == before
+    code, out, _ = bench(capsys, "verify", run, "--model", kept, *places(tmp_path), "--quiet")
+    assert (code, "identical" in out) == (0, True)
+    assert bench(capsys, "doctor", *places(tmp_path))[0] == 0
+
+
+def test_an_entry_point_names_a_model(written, tmp_path, monkeypatch):
+    written(name="there.py")
+    info = tmp_path / "own-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: own\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[hycon.models]\npooled = there\ngone = not_there_at_all\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert known_model("pooled") == "pooled"
+    assert MODELS["pooled"].file.path == str(tmp_path / "there.py")
+    assert [row.name for row in rows_of("pooled")] == ["Mean-pool-GloVe"]
+    with pytest.raises(UserError, match="names not_there_at_all, which is no module here"):
+        known_model("gone")
+    with pytest.raises(UserError, match="Unknown model 'poled'; nearest: pooled"):
+        known_model("poled")
 
 
 def test_a_failing_model_names_its_line_and_the_log(written, tmp_path, capsys):
