@@ -51,7 +51,10 @@ FIRST_RULE = (
     "tokenizer_config.json",
 )
 HUB = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin")  # what is fetched of an encoder
-VOCABULARY = {"bert": ("tokenizer.json", "vocab.txt"), "xlnet": ("tokenizer.json", "spiece.model")}
+VOCABULARY = {  # one of them is there
+    "bert": ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "spm.model", "sentencepiece.bpe.model"),
+    "xlnet": ("tokenizer.json", "spiece.model"),
+}
 KEPT = "BENCH_ENCODER_DIGESTS"
 
 
@@ -65,13 +68,15 @@ def config_of(folder: Path) -> dict[str, Any]:
 def check_folder(kind: str, folder: Path) -> None:
     """Raises UserError where `folder` is no whole encoder of this kind ("bert" or "xlnet")."""
     config = config_of(folder)
-    if config.get("model_type") != kind:
-        found = config.get("model_type")
+    found = config.get("model_type")
+    if not isinstance(found, str) or ("xlnet" in (found, kind) and found != kind):
         raise UserError(f"{folder} is a {found!r} model, but the front-end is {kind}: give a {kind} model.")
+    if config.get("is_encoder_decoder") or config.get("is_decoder"):
+        raise UserError(f"{folder} is a {found!r} model that generates text: give an encoder, such as BERT or RoBERTa.")
     if (folder / "adapter_config.json").exists() or config.get("transformers_weights") is not None:
         raise UserError(f"{folder} takes its weights from elsewhere: give the folder of a whole {kind} model.")
     if not any((folder / name).is_file() for name in VOCABULARY[kind]):
-        raise UserError(f"{folder} has no tokenizer ({' or '.join(VOCABULARY[kind])}): copy it there.")
+        raise UserError(f"{folder} has no tokenizer ({' or '.join(VOCABULARY[kind][:2])}): copy it there.")
     weights(folder)
 
 

@@ -1,5 +1,7 @@
 """Pretrained text encoders behind the front-ends `bert` and `xlnet`: found, identified, loaded.
 
+Behind `bert` may stand any encoder of [CLS] w.. [SEP] (hycon/encoder_families.py).
+
 An encoder is a Hugging Face name, a local folder, or "demo": a tiny, randomly initialised model over a small shipped
 vocabulary, for the demo profile and the tests. A run's identity holds the sha256 of all that is loaded
 (hycon.encoder_files), so a folder may move; it is checked again where tokenizer and weights are loaded. Where a name or
@@ -18,6 +20,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hycon.encoder_families import FAMILIES, family_of
 from hycon.encoder_files import HUB, RULE, check_folder, config_of, digest, weights
 from hycon.errors import UserError
 from hycon.offline import offline
@@ -31,7 +34,6 @@ DEFAULT = {"bert": "bert-base-uncased", "xlnet": "xlnet-base-cased"}  # sec. 4.4
 DEMO = "demo"
 ENCODERS = "BENCH_ENCODERS"
 HEADS = ("pooler.",)  # what a checkpoint may lack: it begins random then, as a task's head does
-ATTENTION = {"bert": "sdpa", "xlnet": "eager"}  # transformers' own choice; a config.json could ask for other kernels
 
 
 def register(name: str, folder: str | Path) -> None:
@@ -153,7 +155,7 @@ def modules(kinds: Collection[str]) -> list[str]:
 def load_model(kind: str, encoder: dict[str, str] | None, pooler: bool = False) -> nn.Module:
     """The encoder, BERT's without its pooler unless asked for. None: the architecture of bert-base-uncased or
     xlnet-base-cased, random weights."""
-    from transformers import BertConfig, BertModel, XLNetConfig, XLNetModel
+    from transformers import MODEL_MAPPING, AutoConfig, BertConfig, BertModel, XLNetConfig, XLNetModel
 
     if encoder is None or encoder["name"] == DEMO:
         sizes = _demo_sizes(kind) if encoder else {}
@@ -161,22 +163,24 @@ def load_model(kind: str, encoder: dict[str, str] | None, pooler: bool = False) 
             return BertModel(BertConfig(**sizes), add_pooling_layer=pooler)
         base = {"vocab_size": 32000, "d_model": 768, "n_layer": 12, "n_head": 12, "d_inner": 3072}
         return XLNetModel(XLNetConfig(**(sizes or base)))
-    options: dict[str, Any] = {"add_pooling_layer": pooler} if kind == "bert" else {}
     with _reading(kind, encoder) as folder:
-        architecture: Any = {"bert": BertModel, "xlnet": XLNetModel}[kind]
+        model_type = str(config_of(folder)["model_type"])
+        family = family_of(model_type)
+        options: dict[str, Any] = {"add_pooling_layer": pooler} if family.pooler else {}
+        architecture: Any = MODEL_MAPPING[type(AutoConfig.from_pretrained(folder, trust_remote_code=False))]
         model, found = architecture.from_pretrained(
             folder,
             output_loading_info=True,
             local_files_only=True,
             use_safetensors=".safetensors" in weights(folder)[0],
-            attn_implementation=ATTENTION[kind],
+            attn_implementation=family.attention,
             **options,
         )
         missing = sorted(key for key in found["missing_keys"] if not key.startswith(HEADS))
         if missing:
             raise UserError(
                 f"The weights in {folder} lack {len(missing)} of the model's tensors, such as {missing[0]}: they are "
-                f"not those of a {kind} model as transformers writes it."
+                f"not those of a {model_type} model as transformers writes it."
             )
     return model
 
@@ -188,16 +192,37 @@ def hidden_size(kind: str, encoder: dict[str, str] | None) -> int:
         return int(_demo_sizes(kind)["hidden_size" if kind == "bert" else "d_model"])
     with _reading(kind, encoder) as folder:
         config = config_of(folder)
-        return int(config.get("hidden_size") or config["d_model"])
+        return int(config.get("hidden_size") or config.get("d_model") or config["dim"])
 
 
 def positions(kind: str, encoder: dict[str, str]) -> int | None:
-    """How many steps of a sentence BERT has positions for; None: any number, since XLNet's are relative."""
+    """How many steps of a sentence an encoder has positions for; None: any number, since its positions are relative."""
     if kind == "xlnet":
         return None
     config = {} if encoder["name"] == DEMO else config_of(locate(kind, encoder))
+    if config.get("position_biased_input") is False:  # DeBERTa's later versions
+        return None
     found = config.get("max_position_embeddings", 512)  # the default of transformers' BertConfig
-    return found if isinstance(found, int) else 512
+    found = found if isinstance(found, int) else 512
+    if family_of(str(config.get("model_type", kind))).offset:
+        found -= int(config.get("pad_token_id") or 1) + 1  # 1: RoBERTa's
+    return found
+
+
+def lacks_pooler(kind: str, encoder: dict[str, str]) -> str | None:
+    """The encoder's model_type where its layers are not known or it has no pooler; None where MAG can read it."""
+    if kind == "xlnet" or encoder["name"] == DEMO:
+        return None
+    model_type = str(config_of(locate(kind, encoder))["model_type"])
+    return None if family_of(model_type).pooler else model_type
+
+
+def read_with_padding(kind: str, encoder: dict[str, str]) -> str | None:
+    """The encoder's model_type where it is read with padding, since nothing is known of its inside; else None."""
+    if encoder["name"] == DEMO:
+        return None
+    model_type = str(config_of(locate(kind, encoder))["model_type"])
+    return None if model_type in FAMILIES else model_type
 
 
 def load_tokenizer(kind: str, encoder: dict[str, str]) -> WordPieces:
@@ -220,8 +245,12 @@ def load_tokenizer(kind: str, encoder: dict[str, str]) -> WordPieces:
         if None in special or len(tokenizer) <= len(set(tokenizer.all_special_ids)):
             raise UserError(f"The tokenizer in {folder} has no vocabulary, or lacks [UNK], [CLS], [SEP] or [PAD].")
 
+    # Byte-level vocabularies, such as RoBERTa's, know a word within a sentence by the space before it.
+    alone, within = tokenizer(["a", " a"], add_special_tokens=False)["input_ids"]
+    space = " " if kind == "bert" and alone != within else ""
+
     def pieces(words: Sequence[str]) -> list[list[int]]:
-        ids = tokenizer(list(words), add_special_tokens=False)["input_ids"] if words else []
+        ids = tokenizer([space + word for word in words], add_special_tokens=False)["input_ids"] if words else []
         return [own or [tokenizer.unk_token_id] for own in ids]
 
     return WordPieces(pieces, cls=tokenizer.cls_token_id, sep=tokenizer.sep_token_id, pad=tokenizer.pad_token_id)

@@ -178,7 +178,7 @@ def unserved_because(name: str, text: str, corpus: Corpus, encoder: dict[str, st
     """Why the corpus cannot serve the front-end or the metrics, or not word by word as the model needs it: "has no
     words, ..."."""
     from hycon.data.prepare import serves
-    from hycon.pretrained import positions
+    from hycon.pretrained import lacks_pooler, positions
 
     try:
         aligned = serves(corpus, text)
@@ -189,6 +189,8 @@ def unserved_because(name: str, text: str, corpus: Corpus, encoder: dict[str, st
     steps, most = corpus.manifest.lengths["text"], positions(text, encoder) if encoder else None
     if most is not None and steps > most:
         return f"pads sentences to {steps} steps, and the text encoder has positions for {most}"
+    if encoder and getattr(model_module(name), "NEEDS_POOLER", False) and (found := lacks_pooler(text, encoder)):
+        return f"is read by an encoder of type {found}, and {name} needs one with the layers and the pooler of BERT"
     for split in ("valid", "test"):
         if corpus.manifest.task == "sentiment" and not corpus.splits[split].label.any():
             return f"has no label other than 0 in its {split} split, and most metrics leave those out"

@@ -160,6 +160,8 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     if options.dry_run:
         print(_forecast(forecast(rows, setting, store, how), setting.device, how.workers))
         return 0
+    for sentence in () if options.quiet else padded_encoders(setting.encoders):
+        print(f"bench: {sentence}", file=sys.stderr)
     records = list(store.records())
     studies, failed = run_table(
         rows, setting, store, how, lambda specs: Progress(specs, records, workers=how.workers, quiet=options.quiet)
@@ -175,6 +177,18 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
         more = f" (traceback: {log})" if log.is_file() else ""
         print(f"bench: run {spec.id} ({spec.model}-{spec.text}) failed: {reason}{more}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def padded_encoders(encoders) -> list[str]:
+    """A sentence for each text encoder that is read with padding."""
+    from hycon.pretrained import read_with_padding
+
+    found = {encoder["name"]: read_with_padding(kind, encoder) for kind, encoder in encoders.items()}
+    return [
+        f"the text encoder {name} is of type {model_type}, which is read with padding: the same numbers, more slowly."
+        for name, model_type in found.items()
+        if model_type
+    ]
 
 
 def edges(studies) -> list[str]:

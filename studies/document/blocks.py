@@ -205,11 +205,12 @@ class Fold:
 
 @dataclass(frozen=True)
 class Part:
-    """A heading below a section's, and what stands under it."""
+    """A heading below a section's, and what stands under it. closed: HTML shows it to whoever opens it."""
 
     id: str
     title: str
     blocks: tuple[Block, ...]
+    closed: bool = False
 
 
 @dataclass(frozen=True)

@@ -66,12 +66,22 @@
 
   const openTarget = () => {
     const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-    if (target instanceof HTMLDetailsElement) target.open = true;
+    for (let at = target; at; at = at.parentElement) if (at instanceof HTMLDetailsElement) at.open = true;
+    target?.scrollIntoView();
   };
+
+  // A box that goes on to the right fades out there, so that no cut number passes for another.
+  const fade = (box) => box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
 
   for (const table of document.querySelectorAll("main table")) {
     sortable(table);
     filterable(table);
+  }
+  const resized = new ResizeObserver((seen) => seen.forEach((one) => fade(one.target.closest(".scroll"))));
+  for (const box of document.querySelectorAll(".scroll")) {
+    box.addEventListener("scroll", () => fade(box), { passive: true });
+    resized.observe(box);
+    resized.observe(box.firstElementChild);
   }
   addEventListener("hashchange", openTarget);
   openTarget();

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from studies.aggregate.cells import measures
-from studies.document.blocks import Block, Cell, Grid, Section, Text, headings, numbers, wide
+from studies.document.blocks import Block, Cell, Grid, Part, Section, Text, headings, numbers, wide
 from studies.document.words import NOTHING, count_of, mean_sd_of, span
 from studies.report.provenance import UNKNOWN, environment_of
 from studies.report.scope import Scope, Use
@@ -74,7 +74,8 @@ def checklist(scope: Scope) -> Section:
             tuple((item.asked, Cell("", verdict=item.state), item.answer, item.where) for item in found),
         ),
     ]
-    blocks += [grid for task in ("sentiment", "emotion") if (grid := validation_scores(scope, task))]
+    scores = tuple(grid for task in ("sentiment", "emotion") if (grid := validation_scores(scope, task)))
+    blocks += [Part("validation", "The validation score beside each test score", scores, closed=True)] if scores else []
     return Section("checklist", "Reproducibility checklist", tuple(blocks))
 
 

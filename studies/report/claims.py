@@ -10,7 +10,7 @@ from studies.claims.by_paper import against_paper
 from studies.claims.by_runs import evaluate
 from studies.claims.kinds import Claim
 from studies.claims.render import to_decide
-from studies.claims.verdict import RUN_VERDICTS, ClaimResult
+from studies.claims.verdict import CONTRADICTED, NO_VERDICT, NOT_RUN, RUN_VERDICTS, UNDECIDED, ClaimResult
 from studies.claims.verdict import Part as Comparison
 from studies.document.blocks import (
     Block,
@@ -28,7 +28,7 @@ from studies.document.blocks import (
     numbers,
     wide,
 )
-from studies.document.words import NOTHING, between, p_value
+from studies.document.words import NOTHING, between, count_of, p_value
 from studies.report.scope import Scope
 
 Claims = Sequence[ClaimResult]
@@ -61,9 +61,18 @@ def claims(found: Claims) -> Section:
         f"The runs behind {apart} of {len(found)} claims are not in the paper's setting: such a verdict is on what was "
         "run, not on the paper. Each claim says below in what its runs differ."
     )
-    grid = claim_list("claim-list", "The paper's claims by our runs.", found, "")
-    blocks = (said, *((warning,) if apart else ()), grid, *to_decide(found), *folds(found, ""))
-    return Section("claims", "Claims", blocks)
+    shown = [result for result in found if result.verdict not in (NOT_RUN, NO_VERDICT)]
+    shown.sort(key=lambda result: result.verdict == UNDECIDED)
+    rest = [result for result in found if result.verdict in (NOT_RUN, NO_VERDICT)]
+    blocks: list[Block] = [said, *((warning,) if apart else ())]
+    blocks += [claim_list("claim-list", "The paper's claims by our runs.", shown, "")] if shown else []
+    blocks += to_decide(found)
+    if rest:
+        grid = claim_list("claim-rest", "The paper's claims of which no run tells anything yet.", rest, "")
+        blocks.append(
+            Part("claims-rest", f"{count_of(len(rest), 'claim')} not run, or without a verdict", (grid,), True)
+        )
+    return Section("claims", "Claims", (*blocks, *evidence_of(found, "")))
 
 
 def paper_against_itself() -> Section:
@@ -73,8 +82,13 @@ def paper_against_itself() -> Section:
         f"The same {len(found)} claims held against the numbers that the paper itself prints, which needs no run",
         tuple(sorted(counted.items(), key=lambda item: item[0] == "contradicted", reverse=True)),
     )
-    grid = claim_list("claim-paper", "The paper's claims by its own tables.", found, "paper-")
-    return Section("paper", "The paper against itself", (said, grid, *folds(found, "paper-")))
+    against = [result for result in found if result.verdict == CONTRADICTED]
+    rest = [result for result in found if result not in against]
+    grid = claim_list("claim-paper", "Claims that the paper's own tables contradict.", against, "paper-")
+    other = claim_list("claim-paper-rest", "The paper's other claims by its own tables.", rest, "paper-")
+    title = f"{count_of(len(rest), 'claim')} that its tables bear out or leave open"
+    part = Part("claims-paper-rest", title, (other,), True)
+    return Section("paper", "The paper against itself", (said, grid, part, *evidence_of(found, "paper-")))
 
 
 def claim_list(id: str, caption: str, found: Claims, prefix: str) -> Grid:
@@ -97,8 +111,10 @@ def _fold_id(result: ClaimResult, prefix: str) -> str:
     return f"evidence-{prefix}{result.claim.id}"
 
 
-def folds(found: Claims, prefix: str) -> list[Fold]:
-    return [fold(result, prefix) for result in found if result.parts]
+def evidence_of(found: Claims, prefix: str) -> list[Part]:
+    """One closed part with the comparisons of each claim; none where there are none."""
+    folds = tuple(fold(result, prefix) for result in found if result.parts)
+    return [Part(f"evidence-{prefix or 'runs-'}all", "The comparisons behind each claim", folds, True)] if folds else []
 
 
 def fold(result: ClaimResult, prefix: str) -> Fold:

@@ -46,5 +46,5 @@ def section() -> Section:
         inside: list[Block] = [Text(found.remark[:1].upper() + found.remark[1:])] if found.remark else []
         inside += [Bullets(found.items)] if found.items else []
         inside += [Text(f"Reference implementations: {found.consulted}")] if found.consulted else []
-        blocks.append(Part(f"deviations-{model}", found.title, tuple(inside)))
+        blocks.append(Part(f"deviations-{model}", found.title, tuple(inside), closed=True))
     return Section("deviations", "Deviations from the papers", tuple(blocks))

@@ -10,16 +10,13 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
-from hycon.errors import UserError
-from hycon.files import write_atomic
 from studies.paper import paper_table
 from studies.registry import resolve, search_space
+from studies.report.marked import main
 from studies.tables import TABLES, Row
 
-BEGIN, END = "<!-- generated: python -m studies.report.protocol -->", "<!-- end -->"
 LIKE = "HyCon-BERT"  # what the other token rows are compared with
 DROPOUTS = ("attn_dropout", "relu_dropout", "res_dropout", "embed_dropout")  # of HyCon's encoders of audio and vision
 FRONT_END = "front-end"  # all of DROPOUTS, of a model that has none of them
@@ -177,28 +174,5 @@ def generated() -> str:
     return "\n\n".join([_training(found), _front_end(found), _differences(found)])
 
 
-def split(page: str) -> tuple[str, str, str]:
-    """What stands before, between and after the marks. Raises UserError where a page does not have them once each."""
-    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
-        raise UserError(f"The page has no place for the tables: expected the lines {BEGIN} and {END}, once each.")
-    before, rest = page.split(BEGIN)
-    inside, after = rest.split(END)
-    return before, inside.strip(), after
-
-
-def main(arguments: Sequence[str]) -> int:
-    if not arguments:
-        print(generated())
-        return 0
-    path = Path(arguments[0])
-    try:
-        before, _, after = split(path.read_text(encoding="utf-8"))
-        write_atomic(path, f"{before}{BEGIN}\n\n{generated()}\n\n{END}{after}".encode())
-    except (UserError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], "protocol", generated))

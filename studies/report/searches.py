@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hycon.errors import UserError
-from studies.document.blocks import Bullets, Fold, Grid, Notice, Section, Text, headings, numbers, wide
+from studies.document.blocks import Bullets, Fold, Grid, Notice, Part, Section, Text, headings, numbers, wide
 from studies.document.words import NOTHING, mean_sd_of, span
 from studies.registry import MODELS, literal, search_space
 from studies.report.scope import Scope, Use
@@ -75,8 +75,10 @@ def searches(scope: Scope) -> Section:
         tuple(_search_line(use) for use in uses),
     )
     others = tuple(_unsearched(use) for use in scope.uses if not use.study.searched)
-    without = [Bullets(others)] if others else []
-    return Section("searches", "Searches", (said, grid, *without, *(_details(use) for use in uses)))
+    without = [Part("unsearched", f"{len(others)} rows without a search of their own", (Bullets(others),), True)]
+    without = without if others else []
+    details = Part("search-details", "Bounds and winner of each search", tuple(map(_details, uses)), closed=True)
+    return Section("searches", "Searches", (said, grid, *without, details))
 
 
 def _unsearched(use: Use) -> str:

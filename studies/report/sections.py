@@ -6,6 +6,7 @@ from collections import Counter
 
 from studies.aggregate.cells import Entry, TableResult
 from studies.aggregate.render import grid
+from studies.claims.verdict import CONTRADICTED, SUPPORTED, UNDECIDED
 from studies.document.blocks import (
     Block,
     Bullets,
@@ -30,6 +31,8 @@ from studies.statistics.cell import TOO_FEW, VERDICTS
 
 CELL_VERDICTS = ("reproduced", "differs", "inconclusive", TOO_FEW, "not comparable", "quoted", "not run")
 assert set(VERDICTS) < set(CELL_VERDICTS)
+DECIDED = (SUPPORTED, CONTRADICTED)
+SETTLED = {"reproduced": "reproduced", "differs": "that differ"}
 MOST_REMARKS = 8  # chosen here: a banner of more is not read
 
 
@@ -48,18 +51,35 @@ def document(scope: Scope) -> Document:
         deviations(),
         checklist(scope),
     )
-    return Document("HyCon: reproduction report", lead(scope), banner(scope), sections)
+    return Document("HyCon: reproduction report", lead(scope, claims), banner(scope), sections)
 
 
-def lead(scope: Scope) -> str:
+def lead(scope: Scope, claims: evidence.Claims) -> str:
+    """What these runs settle, then what they are."""
     records = scope.records
     corpora = ", ".join(sorted({use.study.corpus for use in scope.uses})) or "none"
     dates = sorted({record.started[:10] for record in records if record.started})
     said = f"Corpora: {corpora}. Metrics: protocol {scope.view.protocol}. "
     if not records:
         return said + "No run is finished."
+    said = f"{settled(scope, claims)} {said}"
     when = f", {dates[0]}" + (f" to {dates[-1]}" if len(dates) > 1 else "") if dates else ""
     return said + f"{len(records)} finished runs, {hours(records):.2f} run-hours{when}."
+
+
+def settled(scope: Scope, claims: evidence.Claims) -> str:
+    """One sentence: verdicts on the paper's claims and numbers that are no "undecided"."""
+    by_claims = Counter(result.verdict for result in claims)
+    by_numbers = Counter(entry.verdict for result in scope.results.values() for entry in printed(result))
+    found = [f"{by_claims[word]} of {count_of(len(claims), 'claim')} {word}" for word in DECIDED if by_claims[word]]
+    found += [f"{count_of(by_numbers[word], 'number')} {said}" for word, said in SETTLED.items() if by_numbers[word]]
+    open_ = by_claims[UNDECIDED] + by_numbers["inconclusive"]
+    if found:
+        apart = any(result.caution for result in claims if result.verdict in DECIDED)
+        return f"Settled{' on what was run, which is not what the paper ran' if apart else ''}: {', '.join(found)}."
+    return "Settled: nothing yet" + (
+        f"; {count_of(open_, 'verdict')} {'is' if open_ == 1 else 'are'} open." if open_ else "."
+    )
 
 
 def banner(scope: Scope) -> tuple[Block, ...]:
@@ -129,9 +149,19 @@ def label(name: str) -> str:
     return f"Table {number}" if number.isdecimal() else name
 
 
+def _without(result: TableResult) -> str:
+    """Words behind a title where no row is measured; HTML opens such a table on request."""
+    return "" if any(row.status == "measured" for row in result.rows) else " (no row is measured here)"
+
+
 def tables(scope: Scope) -> Section:
     parts = [
-        Part(f"part-{name}", f"{label(name)}: {result.table.title}", (grid(result),))
+        Part(
+            f"part-{name}",
+            f"{label(name)}: {result.table.title}{_without(result)}",
+            (grid(result),),
+            bool(_without(result)),
+        )
         for name, result in scope.results.items()
     ]
     said = Text(

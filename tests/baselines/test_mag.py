@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -142,6 +143,7 @@ class FirstOrByName(nn.Module):
 @pytest.mark.parametrize(("kind", "name"), [("bert", "hidden_states"), ("xlnet", "output_h")])
 def test_hidden_states_come_first_or_by_name(kind, name):
     layer, model = FirstOrByName(), nn.Module()
+    model.config = SimpleNamespace(model_type=kind)
     holder = model if kind == "xlnet" else nn.Module()
     holder.layer = nn.ModuleList([layer])
     if kind == "bert":

@@ -59,7 +59,7 @@ def page() -> str:
         Grid("values", "Values.", heads, rows),
         Grid("wide", "A wide table. " * 12, wide, (tuple("x" * 12 for _ in wide),)),
         Part("part", "Part", (Text("z" * 400), Picture(Drawn()))),
-        Fold("detail", "Detail", (Text("The detail."),), "supported"),
+        Part("closed", "Closed", (Fold("detail", "Detail", (Text("The detail."),), "supported"),), closed=True),
     )
     return html.write(Document("Report", "Lead.", (Notice("SYNTHETIC DATA"),), (Section("s", "Section", blocks),)))
 
@@ -156,9 +156,12 @@ def test_words_filter_rows(opened):
 
 def test_a_link_opens_the_detail(opened):
     detail = opened.find_element("id", "detail")
+    outer = opened.find_element("id", "closed")
     assert detail.get_attribute("open") is None
+    assert outer.get_attribute("open") is None
     opened.find_element("css selector", "#values tbody a").click()
     assert detail.get_attribute("open") is not None
+    assert outer.get_attribute("open") is not None
 
 
 def test_a_phone_scrolls_tables_not_the_page(opened):
@@ -170,6 +173,42 @@ def test_a_phone_scrolls_tables_not_the_page(opened):
     )
     assert page_width <= view == 360
     assert box < 360 < table
+
+
+def faded(browser, id: str) -> bool:
+    script = "return getComputedStyle(document.getElementById(arguments[0]).closest('.scroll')).maskImage !== 'none'"
+    return browser.execute_script(script, id)
+
+
+def test_a_table_that_goes_on_fades_out_until_its_end_is_reached(opened):
+    assert faded(opened, "wide")
+    assert not faded(opened, "values")
+    opened.execute_script("document.getElementById('wide').parentElement.scrollLeft = 1e6")
+    opened.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+    assert not faded(opened, "wide")
+    box, first = opened.execute_script(
+        "const t = document.getElementById('wide'); return [t.parentElement, t.tBodies[0].rows[0].cells[0]]"
+        ".map(e => e.getBoundingClientRect().left)"
+    )
+    assert first == pytest.approx(box, abs=2)  # the first column stays
+
+
+def test_a_figure_keeps_its_size_on_a_phone_and_scrolls(opened):
+    screen(opened, 390)
+    opened.get(opened.address)
+    page_width, image, box = opened.execute_script(
+        "const i = document.images[0]; return [document.documentElement.scrollWidth, i.clientWidth,"
+        " i.parentElement.clientWidth]"
+    )
+    assert page_width <= 390
+    assert box < 390 < 700 <= image
+
+
+def test_a_figure_is_dark_in_the_dark(opened):
+    script = "return getComputedStyle(document.images[0]).filter"
+    assert opened.execute_script(script) == "none"
+    colours(opened, "dark")
+    assert opened.execute_script(script).startswith("invert(")
 
 
 def test_dark_mode_is_dark(opened):

@@ -10,17 +10,14 @@ from pathlib import Path
 import pytest
 
 from studies.registry import model_module
+from studies.report.marked import split
 from studies.report.protocol import (
-    BEGIN,
-    END,
     EVERY,
     REASONS,
     conditions,
     differences,
     generated,
-    main,
     shown_rows,
-    split,
     words,
 )
 
@@ -34,7 +31,7 @@ def found():
 
 
 def test_the_page_has_the_tables_of_the_code() -> None:
-    inside = split(PAGE.read_text(encoding="utf-8"))[1]
+    inside = split(PAGE.read_text(encoding="utf-8"), "protocol")[1]
     assert inside == generated(), f"docs/protocol.md does not say what the code does: {RENEW}"
 
 
@@ -84,24 +81,6 @@ def test_a_searched_value_is_in_the_tables(monkeypatch) -> None:
 )
 def test_numbers_in_words(value, said: str) -> None:
     assert words(value) == said
-
-
-def test_a_page_is_renewed_between_its_marks(tmp_path: Path, capsys) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(f"before\n\n{BEGIN}\nold\n{END}\n\nafter\n")
-    assert main([str(page)]) == 0
-    assert split(page.read_text()) == ("before\n\n", generated(), "\n\nafter\n")
-    assert main([]) == 0
-    assert capsys.readouterr().out == f"{generated()}\n"
-
-
-@pytest.mark.parametrize("content", ["no marks", f"{END} {BEGIN}", f"{BEGIN}{BEGIN}{END}"])
-def test_a_page_without_a_place_for_the_tables_is_left_alone(tmp_path: Path, capsys, content: str) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(content)
-    assert main([str(page)]) == 2
-    assert page.read_text() == content
-    assert "expected the lines <!-- generated" in capsys.readouterr().err
 
 
 def test_the_module_imports_no_torch_before_it_is_asked() -> None:

@@ -1,5 +1,7 @@
 """`bench report`: what it finds in a results folder and shows of it, and the command."""
 
+from types import SimpleNamespace
+
 import pytest
 from report_folders import Drawn, Page, fill, manifest
 
@@ -9,7 +11,7 @@ from studies.document.blocks import Counts, Grid, Notice
 from studies.lookup import View
 from studies.report import claims as evidence
 from studies.report.scope import read_scope
-from studies.report.sections import banner, summary
+from studies.report.sections import banner, lead, settled, summary
 from studies.report.write import report
 from studies.store.run_store import RunStore
 from studies.tables import TABLES
@@ -91,6 +93,33 @@ def test_verdicts_are_counted_over_the_numbers_that_the_paper_prints(tmp_path):
     # Acc2 85.2 and F1 85.2 (printed 85.1) and no spread: reproduced; Acc7, MAE and Corr are far from what is printed
     assert first[3:6] == ("2", "3", "0")
     assert sum(map(int, first[3:])) == 22 * 5
+
+
+def claim(verdict, caution=""):
+    return SimpleNamespace(verdict=verdict, caution=caution)
+
+
+@pytest.mark.parametrize(
+    ("claims", "said"),
+    [
+        ([claim("supported"), claim("undecided"), claim("not run")], "Settled: 1 of 3 claims supported."),
+        (
+            [claim("contradicted", "another corpus"), claim("supported")],
+            "Settled on what was run, which is not what the paper ran: 1 of 2 claims supported, "
+            "1 of 2 claims contradicted.",
+        ),
+        ([claim("undecided"), claim("no verdict")], "Settled: nothing yet; 1 verdict is open."),
+        ([claim("not run")], "Settled: nothing yet."),
+    ],
+)
+def test_the_headline_says_what_was_settled(tmp_path, claims, said):
+    scope = read_scope(fill(tmp_path, trials=50, seeds=[0.852]))
+    assert lead(scope, claims).startswith(said)
+
+
+def test_numbers_that_are_reproduced_or_differ_are_settled(tmp_path):
+    scope = read_scope(fill(tmp_path, trials=50, seeds=[0.852] * 5))
+    assert settled(scope, []) == "Settled: 10 numbers reproduced, 15 numbers that differ."  # 2 and 3 in 5 tables
 
 
 def test_claims_and_figures_stand_in_the_report(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 from report_folders import TFN, fill
 
 from studies.authors.docstring import parse
-from studies.document.blocks import Fold, Grid
+from studies.document.blocks import Grid, Part
 from studies.registry import MODELS, literal, search_space
 from studies.report.checklist import items, validation_scores
 from studies.report.deviations import deviations
@@ -38,7 +38,8 @@ def test_a_search_is_told_with_trials_failures_winner_and_validation_loss(tmp_pa
         *("HyCon-BERT", "mosi", "2 of 3", "1", "6", "1.7000", "0.7050 ± 0.0071 (2)"),
         *("lr = 0.001, batch_size = 16", "nothing"),
     )
-    fold = next(block for block in blocks if isinstance(block, Fold))
+    (part,) = (block for block in blocks if isinstance(block, Part))
+    (fold,) = part.blocks
     assert fold.blocks[0].rows == (("lr", "0.001, 0.002", "2", "0.001"), ("batch_size", "16, 32, 64", "2", "16"))
 
 

@@ -1,0 +1,61 @@
+"""The README's finding, and the marks between which a page is generated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from report_folders import fill, manifest
+
+from studies.report import finding
+from studies.report.marked import END, begin, main, split
+from studies.report.scope import read_scope
+
+PAGE = finding.ROOT / "README.md"
+
+
+def test_the_readme_says_what_the_published_records_say() -> None:
+    inside = split(PAGE.read_text(encoding="utf-8"), "finding")[1]
+    assert inside == finding.generated(), "run `python -m studies.report.finding README.md`, and read what has changed"
+
+
+def test_the_figure_is_there_and_named_in_the_page() -> None:
+    assert f"({finding.FIGURE})" in PAGE.read_text(encoding="utf-8")
+    assert (finding.ROOT / finding.FIGURE).read_bytes().startswith(b"<svg")
+
+
+def test_the_sentences_follow_the_records(tmp_path: Path) -> None:
+    store = fill(tmp_path, trials=1, seeds=(0.8, 0.9), held=manifest("mosi_resampled", notes=["audio is made up"]))
+    scope = read_scope(store)
+    result = scope.results["table1"]
+    assert finding.what_ran(scope, result) == (
+        "3 runs, 2 seeds a row, on mosi_resampled in place of the paper's mosi: audio is made up."
+    )
+    assert finding.what_was_found(result) == (
+        "Of 1 row HyCon-BERT has the best mean Acc2, 85.0 ± 7.1 (2); HyCon-BERT is first (85.0 ± 7.1 (2))."
+    )
+    assert [line[0].text for line in finding.table(result).rows] == ["HyCon-BERT"]
+
+
+def made() -> str:
+    return "new"
+
+
+def test_a_page_is_renewed_between_its_marks(tmp_path: Path, capsys) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n\n{begin('x')}\nold\n{END}\n\nafter\n")
+    assert main([str(page)], "x", made) == 0
+    assert split(page.read_text(), "x") == ("before\n\n", "new", "\n\nafter\n")
+    assert main([], "x", made) == 0
+    assert capsys.readouterr().out == "new\n"
+
+
+@pytest.mark.parametrize(
+    "content", ["no marks", f"{END} {begin('x')}", f"{begin('x')}{begin('x')}{END}", begin("y") + END]
+)
+def test_a_page_without_a_place_for_what_is_generated_is_left_alone(tmp_path: Path, capsys, content: str) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(content)
+    assert main([str(page)], "x", made) == 2
+    assert page.read_text() == content
+    assert "expected the lines <!-- generated" in capsys.readouterr().err
