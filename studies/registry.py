@@ -124,8 +124,17 @@ def source_tree(name: str) -> ast.Module:
 
 
 def literal(name: str, variable: str) -> Any:
-    """A plain constant of a model's file, None where it has none, without importing the file."""
-    return constant(source_tree(name), variable)
+    """A plain constant of a model's file, None where it has none, without importing the file.
+
+    Raises UserError where its value is not written out.
+    """
+    try:
+        return constant(source_tree(name), variable)
+    except ValueError as error:
+        raise UserError(
+            f"{variable} in {path_of(name)} cannot be read without executing the file: write its value out, as plain "
+            "numbers, texts and dicts."
+        ) from error
 
 
 def resolve(name: str, text: str, overrides: Mapping[str, Any]) -> tuple[Any, Training]:

@@ -100,6 +100,8 @@ def _scaled(made_up: Any, text: str) -> Callable[[str], Any]:
 def _finding(path: str, check: str, text: str, function: Callable[..., None], *arguments: Any) -> Finding:
     try:
         function(*arguments)
+    except UserError as error:
+        return Finding(check, text, str(error).rstrip("."), "as the sentence says")
     except Nonconforming as error:
         return Finding(check, text, error.said, error.remedy)
     except Exception as error:  # of the model's code, whatever it does

@@ -34,11 +34,10 @@ def check_docstring(model: str) -> None:
 
 
 def check_version(model: str) -> None:
-    """VERSION is a whole number."""
-    try:
-        version = literal(model, "VERSION")
-    except ValueError:
-        version = None
+    """VERSION is a whole number, and what commands read without executing the file is written out."""
+    for name in ("NAME", "DEMO", "ABLATIONS", "REMOVED"):
+        literal(model, name)
+    version = literal(model, "VERSION")
     expect(
         type(version) is int and version >= 1,
         f"VERSION is {version!r}",
