@@ -177,6 +177,8 @@ def fill_signs(
     corpus: str = "mosi",
     encoder: dict | None = BERT,
     suite: int = RunSpec.suite,
+    data: str = "",
+    version: int = 1,
     **known,
 ) -> None:
     """A finished run per entry of `wrong`: seed i has so many of the 60 signs of SIGNED wrong, the rest exact."""
@@ -186,7 +188,7 @@ def fill_signs(
     for seed, count in enumerate(wrong):
         prediction = SIGNED.copy()
         prediction[rng.permutation(60)[:count]] *= -1
-        given = spec_of(row, corpus, encoder=encoder, seed=seed, suite=suite)
+        given = spec_of(row, corpus, data, encoder, seed=seed, suite=suite, version=version)
         metrics = {"test": {p: sentiment_metrics(prediction, SIGNED, p) for p in ("paper", "mmsa")}}
         made = RunRecord(given, "done", metrics=metrics, **{"parameters": 100, "seconds": 10.0 + seed, **known})
         ids = np.array([f"u{i}" for i in range(60)])
@@ -194,9 +196,7 @@ def fill_signs(
         arrays = {"test_prediction": prediction, "test_label": SIGNED, "test_id": ids, "test_multimodal": points}
         records.append(store.put(made, arrays))
     runs = [made.id for made in records]
-    save_study(
-        store, study_of(row, spec_of(row, corpus, encoder=encoder), [{}] * 50, [f"t{i}" for i in range(50)], runs)
-    )
+    save_study(store, study_of(row, spec_of(row, corpus, data, encoder), [{}] * 50, [f"t{i}" for i in range(50)], runs))
 
 
 def _remember(store: RunStore, corpus: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from hycon.errors import UserError
 from studies.aggregate.cells import measures
-from studies.statistics.comparison import Comparison, Group, compare, compare_values
+from studies.statistics.comparison import Comparison, Group, compare, compare_seeded
 from studies.store.record import RunRecord
 from studies.store.run_store import PREDICTIONS, RunStore
 from studies.tables import COST
@@ -55,16 +55,16 @@ def compare_records(
     comparing. By the stored predictions where both rows have them, else (costs, published records) by one number per
     run. Raises UserError where the rows are not of the same utterances.
     """
-    known_a, known_b = ([(r, v) for r in rs if (v := measures(r, protocol).get(metric)) is not None] for rs in (a, b))
+    known_a, known_b = (
+        [(r.spec.seed, v) for r in rs if (v := measures(r, protocol).get(metric)) is not None] for rs in (a, b)
+    )
     if not known_a or not known_b:
         return None
     if metric not in COSTS:
         first, second = groups or (group_of(store, a), group_of(store_b or store, b))
         if first and second:
             return compare(first, second, metric, protocol=protocol, emotions=emotions_of(a))
-    seeds = [r.spec.seed for r, _ in known_a]
-    paired = len(set(seeds)) == len(seeds) and seeds == [r.spec.seed for r, _ in known_b]
-    return compare_values([v for _, v in known_a], [v for _, v in known_b], paired=paired)
+    return compare_seeded(known_a, known_b)
 
 
 def emotions_of(records: Sequence[RunRecord]) -> tuple[str, ...]:

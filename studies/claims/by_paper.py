@@ -50,7 +50,7 @@ def _part(contest: Contest) -> Part:
     if contest.test == "count":
         return _count(part, a)
     part = replace(part, difference=a.value - (b.value if b else contest.value))
-    if contest.test in ("slight", "great") and part.gain > 0:
+    if (contest.test == "slight" and part.gain > 0) or (contest.test == "great" and part.gain >= 0):
         beyond = part.gain - contest.value
         holds = beyond <= 1e-9 if contest.test == "slight" else beyond >= -1e-9
         return replace(part, verdict=CONSISTENT if holds else CONTRADICTED)

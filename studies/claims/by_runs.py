@@ -2,11 +2,11 @@
 
 A claim is made of parts, each a comparison of two rows (studies.claims.kinds). A part is tested by
 studies.statistics.comparison on the seeded runs' predictions of the test split; p-values are adjusted over all parts
-that the claims of one table ask for. A part is supported where its 95 % interval excludes "no difference" on the
-claimed side and its adjusted p is below 0.05, also where the sentence says only "higher"; contradicted where both hold
-on the other side. Parameters are counts: they are compared, not tested. A number that the paper quotes is never
-compared with a measured one: a quoted row counts only if it was run here. Synthetic data gives no verdict, nor does a
-corpus that bears the name of the paper's and has other sizes.
+that the claims of one table ask for and that were run. A part is supported where its 95 % interval excludes "no
+difference" on the claimed side and its adjusted p is below 0.05, also where the sentence says only "higher";
+contradicted where both hold on the other side. Parameters are counts: they are compared, not tested. A number that the
+paper quotes is never compared with a measured one: a quoted row counts only if it was run here. What the runs can
+answer at all is in studies.claims.conditions.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from dataclasses import replace
 
 from hycon.errors import UserError
 from studies.aggregate.cells import RowResult
-from studies.aggregate.obstacles import CorpusInfo, is_paper_encoder, other_sizes
-from studies.aggregate.table import table_result
-from studies.claims.decide import COUNTED, commands, family_sizes, question
+from studies.claims.conditions import TIMES, cautions, off_the_number, refused, unlike
+from studies.claims.decide import commands, family_sizes, question
 from studies.claims.evidence import Evidence
 from studies.claims.file import load_claims
-from studies.claims.kinds import METRICS, Claim, Contest, Side, contests
+from studies.claims.kinds import METRICS, Claim, Contest, contests
+from studies.claims.rows import COUNTED, Rows, read_rows
 from studies.claims.verdict import (
     CONTRADICTED,
     NO_VERDICT,
@@ -42,12 +42,7 @@ from studies.paper import paper_value
 from studies.statistics.cell import FEWEST, CellStat, tolerance_of
 from studies.statistics.comparison import benjamini_hochberg
 from studies.store.run_store import RunStore
-from studies.store.soundness import sound_studies
 from studies.tables import TABLES
-
-PAPER_DEVICE = "GTX 1080 Ti"  # sec. 4.4(3)
-TRAINING = ("train_seconds", "seconds_per_epoch")  # depend on batch size and epochs, which sec. 4.5.8 holds equal
-TIMES = (*TRAINING, "test_seconds")
 
 
 def evaluate(store: RunStore, view: View = DEFAULT_VIEW, *, claims: Sequence[Claim] | None = None) -> list[ClaimResult]:
@@ -69,20 +64,11 @@ def evaluate(store: RunStore, view: View = DEFAULT_VIEW, *, claims: Sequence[Cla
         for claim in (*everything, *asked)
     }
     distinct = list(dict.fromkeys(contest for found in made.values() for contest in found))
-    rows, corpora = _rows(distinct, store, view)
+    rows = read_rows(distinct, store, view)
     evidence = Evidence(store, view.protocol)
-    parts = _adjusted({c: _measured(c, rows, evidence, corpora[c.table].name) for c in distinct})
+    parts = _adjusted({c: _measured(c, rows, evidence) for c in distinct})
     sizes = family_sizes(distinct)
-    return [_result(claim, [parts[c] for c in made[claim.id]], rows, corpora, sizes, view) for claim in asked]
-
-
-def _rows(found: Sequence[Contest], store: RunStore, view: View) -> tuple[dict[Side, RowResult], dict[str, CorpusInfo]]:
-    """The rows that are compared, and the corpus that each of their tables is read on."""
-    needed = sorted({side.table for contest in found for side in (contest.a, contest.b) if side})
-    studies = sound_studies(store)
-    results = {name: table_result(TABLES[name], store, view, studies=studies) for name in needed}
-    rows = {Side(name, row.row.name): row for name, result in results.items() for row in result.rows}
-    return rows, {name: result.corpus for name, result in results.items()}
+    return [_result(claim, [parts[c] for c in made[claim.id]], rows, sizes) for claim in asked]
 
 
 def _distinct(found: Sequence[Contest], view: View) -> tuple[Contest, ...]:
@@ -97,26 +83,32 @@ def _distinct(found: Sequence[Contest], view: View) -> tuple[Contest, ...]:
 # ------------------------------------------------------------------------------------------------- parts
 
 
-def _measured(contest: Contest, rows: Mapping[Side, RowResult], evidence: Evidence, corpus: str) -> Part:
-    """The numbers of a part; its verdict is there only where it is "not run", or follows from counts alone."""
-    a, b = rows[contest.a], rows[contest.b] if contest.b else None
-    part = Part(contest, corpus, NOT_RUN, n_a=a.n, n_b=b.n if b else 0)
-    if lacking := _lacking(contest.metric, [row for row in (a, b) if row], evidence):
+def _measured(contest: Contest, rows: Rows, evidence: Evidence) -> Part:
+    """The numbers of a part; its verdict is there only where they alone do not tell it."""
+    both = [rows.row(side, contest.metric) for side in contest.sides]
+    a, b = both[0], both[1] if contest.b else None
+    part = Part(contest, rows.corpora[contest.table].name, NOT_RUN, n_a=a.n, n_b=b.n if b else 0)
+    if lacking := _lacking(contest.metric, both, evidence):
         return replace(part, reason=lacking)
     stat = evidence.stat(a, contest.metric)
     other = evidence.stat(b, contest.metric) if b else None
     assert stat is not None  # nothing is lacking
     part = replace(part, verdict="", a=stat.mean, b=other.mean if other else None)
+    if other and (why := unlike(contest.metric, both)):
+        decidable = contest.metric not in TIMES
+        return replace(part, verdict=UNDECIDED, difference=stat.mean - other.mean, reason=why, more_runs=decidable)
     if contest.test == "count":
-        return _counted(part, a)
-    if unlike := _unlike(contest.metric, [row for row in (a, b) if row]):
-        return replace(part, verdict=UNDECIDED, difference=stat.mean - other.mean if other else None, reason=unlike)
-    if b is None:
-        return _against_number(part, stat, a)
-    if other and contest.metric == "parameters":
+        part = _counted(part)
+    elif b is None:
+        part = _against_number(part, stat)
+    elif other and contest.metric in COUNTED:
         difference = stat.mean - other.mean
-        return replace(part, difference=difference, low=difference, high=difference)
-    return _compared(part, a, b, evidence)
+        part = replace(part, difference=difference, low=difference, high=difference)
+    else:
+        part = _compared(part, a, b, evidence)
+    if part.verdict != NOT_RUN and (why := off_the_number(contest, both)):
+        return replace(part, verdict=UNDECIDED, reason=why, more_runs=False)
+    return part
 
 
 def _lacking(metric: str, rows: Sequence[RowResult], evidence: Evidence) -> str:
@@ -127,30 +119,6 @@ def _lacking(metric: str, rows: Sequence[RowResult], evidence: Evidence) -> str:
             return f"{row.row.name}: {status}"
     known = all(evidence.stat(row, metric) for row in rows)
     return "" if known else f"the runs hold no {METRICS[metric].heading}"
-
-
-def _unlike(metric: str, rows: Sequence[RowResult]) -> str:
-    """Why runs of these rows cannot be held against each other; "" where they can."""
-    records = [record for row in rows for record in row.records]
-    suites = sorted({record.spec.suite for record in records})
-    if len(suites) > 1 and metric not in COUNTED:
-        return f"the rows were run under different protocols (suites {' and '.join(map(str, suites))})"
-    if metric in TIMES and len({record.device for record in records}) > 1:
-        return "the rows were timed on different machines"
-    if metric in TRAINING and len({(r.spec.training.get("batch_size"), len(r.curve)) for r in records}) > 1:
-        return "the rows differ in batch size or epochs, which Table 8 holds equal"
-    return ""
-
-
-def _against_number(part: Part, stat: CellStat, row: RowResult) -> Part:
-    """A row against a number of the paper's words; a time only where it was measured on the paper's device."""
-    claimed = part.contest.value
-    part = replace(part, difference=stat.mean - claimed)
-    if part.metric == "test_seconds" and not all(PAPER_DEVICE in (r.device or "") for r in row.records):
-        return replace(part, verdict=UNDECIDED, reason=f"timed on another machine than the paper's {PAPER_DEVICE}")
-    low, high = (None if x is None else x - claimed for x in (stat.low, stat.high))
-    few = stat.n < FEWEST
-    return replace(part, low=low, high=high, underpowered=few, seeds_needed=FEWEST if few else None)
 
 
 def _compared(part: Part, a: RowResult, b: RowResult, evidence: Evidence) -> Part:
@@ -166,6 +134,7 @@ def _compared(part: Part, a: RowResult, b: RowResult, evidence: Evidence) -> Par
         low=found.low,
         high=found.high,
         p=found.p,
+        p_interval=found.p_interval,
         n_a=found.n_a,
         n_b=found.n_b,
         underpowered=found.underpowered,
@@ -173,21 +142,29 @@ def _compared(part: Part, a: RowResult, b: RowResult, evidence: Evidence) -> Par
     )
 
 
-def _counted(part: Part, row: RowResult) -> Part:
-    """Our count against the printed one. It is the text encoder's for the most part, so another one says nothing."""
+def _against_number(part: Part, stat: CellStat) -> Part:
+    claimed, few = part.contest.value, stat.n < FEWEST
+    low, high = (None if x is None else x - claimed for x in (stat.low, stat.high))
+    needed = FEWEST if few else None
+    return replace(part, difference=stat.mean - claimed, low=low, high=high, underpowered=few, seeds_needed=needed)
+
+
+def _counted(part: Part) -> Part:
+    """Our count against the printed one."""
     printed = paper_value(part.table, TABLES[part.table].corpus, part.row_a, part.metric)
     assert printed is not None and part.a is not None  # rows of "count" are checked to be printed
     part = replace(part, b=printed.value, difference=part.a - printed.value)
-    if not is_paper_encoder(row.row.text, row.encoder or ""):
-        return replace(part, verdict=UNDECIDED, reason=f"its text encoder is {row.encoder}")
     return replace(part, verdict=SUPPORTED if part.difference == 0 else CONTRADICTED)
 
 
 def _adjusted(parts: Mapping[Contest, Part]) -> dict[Contest, Part]:
-    """With p-values adjusted within each table's family, and verdicts."""
+    """With p-values adjusted within each table's family, and verdicts.
+
+    Adjusted is the larger of both p: else of hundreds of intervals some would exclude 0 by the choice of utterances.
+    """
     families: dict[str, dict[tuple, float | None]] = {}
     for contest, part in parts.items():
-        families.setdefault(part.table, {})[question(contest)] = part.p  # asked by two claims, it is one test
+        families.setdefault(part.table, {})[question(contest)] = _larger(part)  # asked by two claims, it is one test
     adjusted = {
         table: dict(zip(family, benjamini_hochberg(list(family.values())), strict=True))
         for table, family in families.items()
@@ -198,60 +175,30 @@ def _adjusted(parts: Mapping[Contest, Part]) -> dict[Contest, Part]:
     }
 
 
+def _larger(part: Part) -> float | None:
+    return None if part.p is None else max(part.p, part.p_interval or 0.0)
+
+
 # ------------------------------------------------------------------------------------------------- claims
 
 
-def _result(
-    claim: Claim,
-    parts: Sequence[Part],
-    rows: Mapping[Side, RowResult],
-    corpora: Mapping[str, CorpusInfo],
-    families: Mapping[str, int],
-    view: View,
-) -> ClaimResult:
-    caution = "; ".join(_cautions(claim, parts, rows, corpora))
-    if refused := _refused(parts, corpora):
+def _result(claim: Claim, parts: Sequence[Part], rows: Rows, families: Mapping[str, int]) -> ClaimResult:
+    caution = "; ".join(cautions(claim, parts, rows))
+    if why := refused(parts, rows.corpora):
         known = tuple(part if part.verdict == NOT_RUN else replace(part, verdict=NO_VERDICT) for part in parts)
-        return ClaimResult(claim, NO_VERDICT, known, f"no verdict: {refused}", caution, decisive(known, NO_VERDICT))
+        return ClaimResult(claim, NO_VERDICT, known, f"no verdict: {why}", caution, decisive(known, NO_VERDICT))
     if claim.implementation:
         told = (SUPPORTED, CONTRADICTED)
         parts = [replace(part, verdict=UNDECIDED) if part.verdict in told else part for part in parts]
         verdict = fold(claim, parts, SUPPORTED, UNDECIDED)
-        reason = claim.implementation if verdict == UNDECIDED else _reason(parts)
+        reason = claim.implementation if verdict == UNDECIDED else _reason(parts, rows)
         return ClaimResult(claim, verdict, tuple(parts), reason, caution, decisive(parts, verdict))
     verdict = fold(claim, parts, SUPPORTED, UNDECIDED)
-    decide = commands(parts, families, view) if verdict == UNDECIDED else ()
-    return ClaimResult(claim, verdict, tuple(parts), _reason(parts), caution, decisive(parts, verdict), decide)
+    decide = commands(parts, families, rows) if verdict == UNDECIDED else ()
+    return ClaimResult(claim, verdict, tuple(parts), _reason(parts, rows), caution, decisive(parts, verdict), decide)
 
 
-def _refused(parts: Sequence[Part], corpora: Mapping[str, CorpusInfo]) -> str:
-    """Why the runs say nothing of the paper; "" where they may, or where nothing was run."""
-    for part in parts:
-        corpus, papers = corpora[part.table], TABLES[part.table].corpus
-        if part.verdict != NOT_RUN and corpus.synthetic:
-            return "synthetic data"
-        if part.verdict != NOT_RUN and corpus.name == papers and (why := other_sizes(papers, corpus)):
-            return why
-    return ""
-
-
-def _cautions(
-    claim: Claim, parts: Sequence[Part], rows: Mapping[Side, RowResult], corpora: Mapping[str, CorpusInfo]
-) -> list[str]:
-    """Why the runs answer another question than the claim's, each said once; nothing where nothing was run."""
-    run = [part for part in parts if part.verdict != NOT_RUN]
-    sides = [side for part in run for side in (part.contest.a, part.contest.b) if side]
-    said = [obstacle for side in sides for obstacle in rows[side].obstacles]
-    told = {corpora[table].name for table in claim.tables}
-    if run and len(told) < len(claim.tables):
-        said.append(f"the claim is about {claim.corpus}, the runs are all on {' and '.join(sorted(told))}")
-    timed = {r.device for part in run if part.metric in TIMES for r in rows[part.contest.a].records}
-    if any(PAPER_DEVICE not in device for device in timed):
-        said.append(f"times are of another machine than the paper's {PAPER_DEVICE}, and of our implementations")
-    return list(dict.fromkeys(said))
-
-
-def _reason(parts: Sequence[Part]) -> str:
+def _reason(parts: Sequence[Part], rows: Rows) -> str:
     """How many parts hold, which do not, and what would tell."""
     of = {v: [part for part in parts if part.verdict == v] for v in (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN)}
     said = [f"{len(of[SUPPORTED])} of {len(parts)} hold"]
@@ -266,4 +213,8 @@ def _reason(parts: Sequence[Part]) -> str:
             said.append(f"underpowered in {len(needed)}: each row needs {max(needed)} seeds at the least")
     if of[NOT_RUN]:
         said.append(f"not run in {len(of[NOT_RUN])}: {few([part.reason for part in of[NOT_RUN]])}")
+    sides = [side for part in parts if part.metric in COUNTED for side in part.contest.sides if side in rows.counted]
+    if sides:
+        named = [f"{side.row} on {rows.counted[side].table}" for side in sides]
+        said.append(f"counted where the model was run: {few(named)}")
     return "; ".join(said)

@@ -2,23 +2,22 @@
 
 With n pairs of runs no p is below 2 / 2^n, with n against n runs none below 2 / C(2n, n). Adjusted over the m questions
 of a table's family it is at most m times as much, where nothing else differs. So many seeds are asked for that even
-then it can be below the level, if all permutations are counted. Where they are drawn (studies.statistics.comparison),
-no p is below 2 / 10,000, so in a family of several hundred questions one comparison alone stays undecided.
+then it can be below the level.
 """
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
-from studies.claims.kinds import Contest, Side
+from studies.aggregate.obstacles import is_paper_encoder
+from studies.claims.kinds import Contest, row_of
+from studies.claims.rows import COUNTED, Rows
 from studies.claims.verdict import LEVEL, UNDECIDED, Part
-from studies.lookup import View
-from studies.tables import TABLES, Row
+from studies.statistics.permutation import smallest_p
+from studies.tables import TABLES
 
 PROFILE, SEEDS = "decisive", 10  # of studies.lookup; what five seeds leave open, ten decide in most families
-COUNTED = ("parameters",)  # compared, not tested
 
 
 def family_sizes(contests: Iterable[Contest]) -> dict[str, int]:
@@ -39,40 +38,46 @@ def seeds_for(contest: Contest, family: int) -> int:
     """Runs of each row with which this comparison can be decided. family: questions of its table."""
     if contest.b is None:
         return SEEDS
-    a, b = _row(contest.a), _row(contest.b)
+    a, b = row_of(contest.a), row_of(contest.b)
     paired = (a.model, a.text) == (b.model, b.text)  # seeds are derived from these
     n = SEEDS
-    while 2 * family / (2**n if paired else math.comb(2 * n, n)) >= LEVEL:
+    while family * smallest_p(n, n, paired) >= LEVEL:
         n += 1
     return n
 
 
-def commands(parts: Sequence[Part], families: Mapping[str, int], view: View) -> tuple[str, ...]:
+def commands(parts: Sequence[Part], families: Mapping[str, int], rows: Rows) -> tuple[str, ...]:
     """The commands whose runs would decide what is undecided of `parts`, one a table; none where seeds would not."""
     wanted: dict[str, int] = {}
     for part in parts:
+        if part.verdict != UNDECIDED or part.metric in COUNTED or not part.more_runs:
+            continue
         seeds = seeds_for(part.contest, families.get(part.table, 1))
-        elsewhere = part.contest.b is None and part.reason  # a machine's time against the paper's, say
-        if part.verdict != UNDECIDED or part.metric in COUNTED or elsewhere:
-            continue
-        if min(part.n_a, part.n_b or part.n_a) >= seeds:
-            continue
-        for side in (part.contest.a, part.contest.b):
-            if side:
-                wanted[side.table] = max(seeds, wanted.get(side.table, 0))
-    return tuple(_command(table, seeds, view) for table, seeds in wanted.items())
+        if not part.reason and min(part.n_a, part.n_b or part.n_a) >= seeds:
+            continue  # rows that were not run alike need other runs, however many they have
+        for side in part.contest.sides:
+            wanted[side.table] = max(seeds, wanted.get(side.table, 0))
+    return tuple(_command(table, seeds, rows) for table, seeds in wanted.items())
 
 
-def _command(table: str, seeds: int, view: View) -> str:
+def _command(table: str, seeds: int, rows: Rows) -> str:
     words = ["bench", "run", table, "--profile", PROFILE]
     if seeds > SEEDS:
         words += ["--seeds", str(seeds)]
-    if view.corpus and view.corpus != TABLES[table].corpus:
-        words += ["--corpus", view.corpus]
-    for kind, name in view.encoders.items():
-        words += ["--encoder", f"{kind}={name}"]
+    if rows.corpora[table].name != TABLES[table].corpus:
+        words += ["--corpus", rows.corpora[table].name]
+    for text, name in encoders(rows, table).items():
+        words += ["--encoder", f"{text}={name}"]
     return shlex.join(words)
 
 
-def _row(side: Side) -> Row:
-    return next(row for row in TABLES[side.table].rows if row.name == side.row)
+def encoders(rows: Rows, table: str) -> dict[str, str]:
+    """Front-end -> the encoder of all runs of the table with it, where it is not the paper's, which is the default."""
+    found: dict[str, set[str]] = {}
+    for side, row in rows.of.items():
+        if side.table == table:
+            for record in row.records:
+                if record.spec.encoder:
+                    found.setdefault(record.spec.text, set()).add(record.spec.encoder["name"])
+    single = {text: next(iter(names)) for text, names in sorted(found.items()) if len(names) == 1}
+    return {text: name for text, name in single.items() if not is_paper_encoder(text, name)}

@@ -17,7 +17,7 @@ from studies.aggregate.cells import RowResult, measures
 from studies.aggregate.predictions import compare_records, group_of
 from studies.claims.kinds import METRICS, SEPARATION
 from studies.statistics.cell import CellStat, cell, range_of
-from studies.statistics.comparison import Comparison, Group, compare_values
+from studies.statistics.comparison import Comparison, Group, compare_seeded
 from studies.statistics.separation import centroid_ratio
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
@@ -49,9 +49,10 @@ class Evidence:
         if metric != SEPARATION.metric:
             groups = (self._group(a), self._group(b)) if a and b else None
             return compare_records(self.store, a, b, metric, protocol=self.protocol, groups=groups) if groups else None
-        values = [self._values(records, metric) for records in (a, b)]
-        paired = [r.spec.seed for r in a] == [r.spec.seed for r in b] and len(values[0]) == len(values[1])
-        return compare_values(*values, paired=paired) if all(values) else None
+        first, second = (
+            [(r.spec.seed, v) for r in records if (v := self._separation(r)) is not None] for records in (a, b)
+        )
+        return compare_seeded(first, second) if first and second else None
 
     def _group(self, records: Sequence[RunRecord]) -> Group | None:
         key = _ids(records)

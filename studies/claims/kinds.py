@@ -14,7 +14,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 
 from studies.paper import paper_table, paper_value
-from studies.tables import COST, EMOTION, SENTIMENT, TABLES, Column
+from studies.tables import COST, EMOTION, SENTIMENT, TABLES, Column, Row
 
 SEPARATION = Column("separation", "Class separation", 1, 3, True)  # studies.statistics.separation
 METRICS = {column.metric: column for column in (*SENTIMENT, *EMOTION, *COST, SEPARATION)}
@@ -44,6 +44,10 @@ class Contest:
     test: str
     value: float = 0.0
     within: float | None = None
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        return (self.a, self.b) if self.b else (self.a,)
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,10 @@ def side(reference: str, table: str) -> Side:
     """("table4:HyCon", "table1") -> (table4, HyCon); a row without a table is the given table's."""
     named = re.fullmatch(r"(table\d+):(.*)", reference)
     return Side(named[1], named[2]) if named else Side(table, reference)
+
+
+def row_of(place: Side) -> Row:
+    return next(row for row in TABLES[place.table].rows if row.name == place.row)
 
 
 def _metrics(claim: Claim, table: str) -> tuple[str, ...]:
@@ -131,12 +139,10 @@ def _gain(claim: Claim, table: str) -> Iterator[Contest]:
 
 
 def _best_printed(sides: Sequence[Side], metric: str) -> Side:
-    """The best as the paper prints them, so that our own numbers do not choose; the first where it prints none."""
+    """The best of those that the paper prints, so that our numbers do not choose; the first where it prints none."""
     found = {s: paper_value(s.table, TABLES[s.table].corpus, s.row, metric) for s in sides}
     values = {s: value.value for s, value in found.items() if value}
-    if len(values) < len(sides):
-        return sides[0]
-    return (max if METRICS[metric].higher_is_better else min)(sides, key=values.__getitem__)
+    return (max if METRICS[metric].higher_is_better else min)(values or sides, key=lambda s: values.get(s, 0.0))
 
 
 def _sized(claim: Claim, table: str) -> Iterator[Contest]:

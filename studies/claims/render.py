@@ -183,7 +183,7 @@ def as_list(results: Sequence[ClaimResult]) -> list[dict[str, Any]]:
 
 
 def _part(part: Part) -> dict[str, Any]:
-    numbers = ("a", "b", "difference", "low", "high", "p", "p_adjusted")
+    numbers = ("a", "b", "difference", "low", "high", "p", "p_interval", "p_adjusted")
     return {
         "table": part.table,
         "corpus": part.corpus,

@@ -26,8 +26,9 @@ class Part:
 
     table, corpus: where it was made.  row_b: "" where a row is set against a number.  metric, test, value, within: as
     in studies.claims.kinds.Contest.  a, b: the means of our runs, or the printed numbers; difference: a - b; low, high:
-    its 95 % interval; all five in the printed unit.  p, p_adjusted: of the permutation test, and after
-    Benjamini-Hochberg over the table's family.  n_a, n_b: runs.  reason: why not run, or what else is to say.
+    its 95 % interval; all five in the printed unit.  p: of the permutation test.  p_interval: of the interval.
+    p_adjusted: the larger of them after Benjamini-Hochberg over the table's family.  n_a, n_b: runs.
+    reason: why not run, or why undecided whatever the numbers.  more_runs: whether more of our runs could decide it.
     """
 
     contest: Contest
@@ -45,6 +46,8 @@ class Part:
     underpowered: bool = False
     seeds_needed: int | None = None
     reason: str = ""
+    p_interval: float | None = None
+    more_runs: bool = True
 
     @property
     def table(self) -> str:
@@ -97,8 +100,9 @@ def judged(part: Part, tolerance: float | None) -> Part:
 
     The interval decides together with the adjusted p: both must speak against "no difference". A part without p (a
     count, or a row set against a number) goes by its interval alone. One with too few seeds for any p below LEVEL is
-    undecided, whatever its interval. A named number is supported where the whole interval is within the larger of the
-    tolerance and what the words allow, contradicted where none of it is; a named gain must also be one.
+    undecided, whatever its interval. A size is judged by the interval: a named number is supported where all of it is
+    within the larger of the tolerance and what the words allow, "slight" and "great" where all of it is on the right
+    side of the number; contradicted where none of it is. Whatever its size, a gain must also be one.
     """
     if part.verdict or part.underpowered or part.low is None or part.high is None:
         return replace(part, verdict=part.verdict or UNDECIDED)
@@ -112,12 +116,12 @@ def judged(part: Part, tolerance: float | None) -> Part:
         fails = worse or (part.p_adjusted is None and high <= 0)  # equal counts: neither is the smaller
         return replace(part, verdict=_placed(better, fails))
     value = part.contest.value if test in ("gain", "slight", "great") else 0.0
+    slack = 1e-9  # decimal numbers on the edge belong to what is claimed
     if test == "slight":
-        return replace(part, verdict=_placed(better and high <= value, worse or (better and low > value)))
+        return replace(part, verdict=_placed(better and high <= value + slack, worse or low > value + slack))
     if test == "great":
-        return replace(part, verdict=_placed(better and low >= value, worse or high < value))
+        return replace(part, verdict=_placed(better and low >= value - slack, worse or high < value - slack))
     within = max(part.contest.within or 0.0, tolerance or 0.0)
-    slack = 1e-9  # decimal numbers on the edge belong to the band
     inside = value - within - slack <= low and high <= value + within + slack
     outside = high < value - within - slack or value + within + slack < low
     if value:

@@ -53,8 +53,9 @@ def counts(found: Claims) -> Counts:
 
 def claims(found: Claims) -> Section:
     said = Text(
-        "Each claim is a set of comparisons of two rows on one metric. p: two-sided permutation test, adjusted over "
-        "the table's comparisons (Benjamini-Hochberg). Underpowered: so few seeds that no outcome could be significant."
+        "Each claim is a set of comparisons of two rows on one metric. p: two-sided permutation test. Adjusted: the "
+        "larger of it and of the interval's own p, over the table's comparisons (Benjamini-Hochberg). Underpowered: so "
+        "few seeds that no outcome could be significant."
     )
     apart = sum(bool(result.caution) for result in found)
     warning = Notice(

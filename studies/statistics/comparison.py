@@ -15,12 +15,11 @@ the variance of a resampled mean is known. The interval is D ± t(df) sqrt(V), w
 the coverage that was measured.
 
 The p-value answers a smaller question: could runs of one training procedure, told apart by their seeds alone, differ as
-much on these very utterances? Paired: signs of the differences are flipped; unpaired: runs are dealt anew. Utterances
-enter through the interval only. With S pairs no p is below 2/2^S, so five pairs cannot reach 0.05: `underpowered`.
+much on these very utterances? It is a permutation test (studies.statistics.permutation). Utterances enter through the
+interval only, which has a p of its own, `p_interval`: below 0.05 where it excludes 0. With S pairs no p is below 2/2^S,
+so five pairs cannot reach 0.05: `underpowered`.
 
-scipy.stats.permutation_test does the same, but takes sums for different that differ in the last bits only: accuracies
-are shares of a few hundred utterances and tie often, so its p would be too small. Nothing here imports scipy.stats,
-which takes half a second: every `bench claims` and `bench diff` would.
+Nothing here imports scipy.stats, which takes half a second: every `bench claims` and `bench diff` would.
 """
 
 from __future__ import annotations
@@ -34,11 +33,10 @@ import numpy as np
 
 from hycon.errors import UserError
 from studies.statistics.cell import CONFIDENCE, FEWEST, range_of
+from studies.statistics.permutation import relabelled, sign_flips, smallest_p
 from studies.statistics.resample import measure
 
 LEVEL = 0.05  # a p below this is called significant, also after `benjamini_hochberg`
-EXACT = 2**14  # chosen here: up to so many permutations all are made: 14 pairs, or 8 runs against 8
-DRAWN = 9999  # chosen here: beyond, so many are drawn; with the observed one 10,000
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +56,7 @@ class Group:
 class Comparison:
     """difference: mean of a less mean of b, in the metric's own unit (fractions: times Column.scale to print).
     low, high: its 95 % interval, None where a side has fewer than FEWEST runs.  p: two-sided permutation test, None
-    where a side has one run only.
+    where a side has one run only.  p_interval: 1 less the confidence at which the interval would just reach 0.
     n_a, n_b: runs used.  utterances: those that the metric is about; 0 where only a number per run is known.
     paired: by seed.  underpowered: no outcome of this test could have given p < 0.05 with so few seeds.
     seeds_needed: how many in each row would do at the least; None where not underpowered.
@@ -74,6 +72,7 @@ class Comparison:
     paired: bool
     underpowered: bool
     seeds_needed: int | None
+    p_interval: float | None = None
 
     def printed(self, metric: str, scale: float) -> Comparison:
         """With difference and interval in the unit of a table, `scale` being Column.scale; the interval ends where no
@@ -105,7 +104,7 @@ def compare(
             f"The two rows are not of the same utterances ({len(a.label)} and {len(b.label)} labels, or other ones): "
             "compare rows of one corpus and split."
         )
-    first, second, paired = _matched(a.seeds, b.seeds)
+    first, second, paired = matched(a.seeds, b.seeds)
     measured = measure(
         np.concatenate([a.prediction[first], b.prediction[second]]),
         a.label,
@@ -132,6 +131,21 @@ def compare_values(a: Sequence[float], b: Sequence[float], *, paired: bool = Fal
     return _comparison(first, second, paired, 0.0, 0)
 
 
+def compare_seeded(a: Sequence[tuple[int, float]], b: Sequence[tuple[int, float]]) -> Comparison:
+    """As `compare_values`, of (seed, value) for each run: paired where `compare` would pair them."""
+    first, second, paired = matched([seed for seed, _ in a], [seed for seed, _ in b])
+    return compare_values([a[i][1] for i in first], [b[i][1] for i in second], paired=paired)
+
+
+def matched(a: Sequence[int], b: Sequence[int]) -> tuple[list[int], list[int], bool]:
+    """Indices of the runs to compare, and whether they are pairs. A row that repeats a seed has none."""
+    shared = [seed for seed in a if seed in set(b)]
+    distinct = len(set(a)) == len(a) and len(set(b)) == len(b)
+    if distinct and 2 * len(shared) > min(len(a), len(b)):
+        return [a.index(seed) for seed in shared], [b.index(seed) for seed in shared], True
+    return list(range(len(a))), list(range(len(b))), False
+
+
 def benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:
     """Adjusted p: the smallest false discovery rate at which each is found (Benjamini and Hochberg 1995). None is kept
     and not counted. Raises ValueError for a p outside [0, 1]."""
@@ -147,15 +161,6 @@ def benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 # --------------------------------------------------------------------------------------------------- the parts
-
-
-def _matched(a: Sequence[int], b: Sequence[int]) -> tuple[list[int], list[int], bool]:
-    """Indices of the runs to compare, and whether they are pairs. A row that repeats a seed has none."""
-    shared = [seed for seed in a if seed in set(b)]
-    distinct = len(set(a)) == len(a) and len(set(b)) == len(b)
-    if distinct and 2 * len(shared) > min(len(a), len(b)):
-        return [a.index(seed) for seed in shared], [b.index(seed) for seed in shared], True
-    return list(range(len(a))), list(range(len(b))), False
 
 
 def _utterance_variance(drawn: np.ndarray, n_a: int, paired: bool) -> float:
@@ -181,71 +186,35 @@ def _comparison(a: np.ndarray, b: np.ndarray, paired: bool, shared: float, utter
     """shared: the variance that utterances add."""
     difference = float(a.mean() - b.mean())
     needed = _seeds_needed(len(a), len(b), paired)
-    low = high = p = None
+    low = high = p = p_interval = None
     fewest = min(len(a), len(b))
     if fewest >= FEWEST:
-        half = _half_width([a - b] if paired else [a, b], shared, utterances)
+        half, p_interval = _interval(difference, [a - b] if paired else [a, b], shared, utterances)
         low, high = difference - half, difference + half
     if fewest > 1:
-        p = _sign_flips(a - b) if paired else _relabelled(a, b)
-    return Comparison(difference, low, high, p, len(a), len(b), utterances, paired, needed is not None, needed)
+        p = sign_flips(a - b) if paired else relabelled(a, b)
+    underpowered = needed is not None
+    return Comparison(difference, low, high, p, len(a), len(b), utterances, paired, underpowered, needed, p_interval)
 
 
-def _half_width(samples: Sequence[np.ndarray], shared: float, utterances: int) -> float:
-    """Of the interval: t times the root of the summed variances, with Satterthwaite's degrees of freedom."""
-    from scipy.special import stdtrit  # the t quantile without the second that scipy.stats takes to import
+def _interval(difference: float, samples: Sequence[np.ndarray], shared: float, utterances: int) -> tuple[float, float]:
+    """Half its width, t times the root of the summed variances with Satterthwaite's degrees of freedom; and its p."""
+    from scipy.special import stdtr, stdtrit  # t without the second that scipy.stats takes to import
 
     terms = [(float(sample.var(ddof=1)) / len(sample), len(sample) - 1) for sample in samples]
     if shared:
         terms.append((shared, utterances - 1))
     total = sum(variance for variance, _ in terms)
     if total == 0:
-        return 0.0
+        return 0.0, 0.0 if difference else 1.0
     freedom = 1 / sum((variance / total) ** 2 / df for variance, df in terms)
-    return float(stdtrit(freedom, 0.5 + CONFIDENCE / 2)) * math.sqrt(total)
-
-
-def _sign_flips(differences: np.ndarray, seed: int = 0) -> float:
-    """Two-sided p of the mean of paired differences: every sign is as likely as its opposite."""
-    n = len(differences)
-    exact = 2**n <= EXACT
-    if exact:
-        flips = np.arange(2**n)[:, None] >> np.arange(n) & 1
-    else:
-        flips = np.random.default_rng(seed).integers(2, size=(DRAWN, n))
-    return _p((1 - 2 * flips) @ differences, float(differences.sum()), float(np.abs(differences).sum()), exact)
-
-
-def _relabelled(a: np.ndarray, b: np.ndarray, seed: int = 0) -> float:
-    """Two-sided p of the difference of means: every choice of which runs are a's is equally likely."""
-    pooled = np.concatenate([a, b])
-    pooled = pooled - pooled.mean()
-    n, k = len(pooled), len(a)
-    exact = math.comb(n, k) <= EXACT
-    if exact:
-        chosen = np.array(list(itertools.combinations(range(n), k)))
-    else:
-        chosen = np.random.default_rng(seed).permuted(np.tile(np.arange(n), (DRAWN, 1)), axis=1)[:, :k]
-    # With the total fixed, the sum of a's runs orders the permutations as the difference of means does.
-    return _p(pooled[chosen].sum(1), float(pooled[:k].sum()), float(np.abs(pooled).sum()), exact)
-
-
-def _p(permuted: np.ndarray, observed: float, scale: float, exact: bool) -> float:
-    """Twice the smaller tail, at most 1. Drawn permutations count the observed one too (Phipson and Smyth 2010)."""
-    slack = 1e-12 * scale  # sums in another order are equal but for rounding
-    tails = [int((permuted >= observed - slack).sum()), int((permuted <= observed + slack).sum())]
-    extra = 0 if exact else 1
-    return min(1.0, 2 * (min(tails) + extra) / (len(permuted) + extra))
+    error = math.sqrt(total)
+    return float(stdtrit(freedom, 0.5 + CONFIDENCE / 2)) * error, 2 * float(stdtr(freedom, -abs(difference) / error))
 
 
 def _seeds_needed(n_a: int, n_b: int, paired: bool) -> int | None:
     """None where the smallest p that the test can give is below LEVEL, else the n in each row at which it would be."""
 
-    def smallest(n_a: int, n_b: int) -> float:
-        if min(n_a, n_b) < 2:
-            return 1.0
-        return 2 / (2**n_a if paired else math.comb(n_a + n_b, n_a))
-
-    if smallest(n_a, n_b) < LEVEL:
+    if smallest_p(n_a, n_b, paired) < LEVEL:
         return None
-    return next(n for n in itertools.count(2) if smallest(n, n) < LEVEL)
+    return next(n for n in itertools.count(2) if smallest_p(n, n, paired) < LEVEL)

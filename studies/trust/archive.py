@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from hycon.data.manifest import FORMAT_VERSION, Manifest
+from hycon.data.manifest import FORMAT_VERSION, IDENTITY, Manifest
 from hycon.errors import UserError
 from studies.lookup import recorded_profile
 from studies.store.inside import largest, read_inside
@@ -235,16 +235,32 @@ def _covers(longer: Study, shorter: Study) -> bool:
 
 
 def _add_corpus(store: RunStore, corpus: str, name: str, content: bytes, report: Imported) -> None:
-    path = store.root / name
+    """The same data may be told in two formats: the newer one stays, which knows runs by the older one's checksum."""
+    path, new = store.root / name, _manifest(content)
     if not path.exists():
         write_result(store, name, content)
         report.added["corpora"] += 1
         return
     try:
-        same = _manifest(read_inside(store.root, path)).sha256 == _manifest(content).sha256
+        present = _manifest(read_inside(store.root, path))
     except (ValueError, OSError):
-        same = False
-    if same:
-        report.present["corpora"] += 1
-    else:
-        report.conflicts.append(f"corpus {corpus} is there with other data: the present manifest is kept")
+        report.conflicts.append(f"corpus {corpus} is there with a damaged manifest, which is kept")
+        return
+    if differs := _other_corpus(present, new):
+        report.conflicts.append(f"corpus {corpus} is there with {differs}: the present manifest is kept")
+        return
+    report.present["corpora"] += 1
+    if new.version > present.version:
+        write_result(store, name, content)
+
+
+def _other_corpus(present: Manifest, new: Manifest) -> str:
+    """What makes `new` other data than `present`; "" where it is the same, whatever the formats of the manifests."""
+    if present.files_sha256 != new.files_sha256:
+        return "other data"
+    read = [key for key in IDENTITY if key != "files" and getattr(present, key) != getattr(new, key)]
+    return f"the same files, but other {' and '.join(map(_in_words, read))}" if read else ""
+
+
+def _in_words(key: str) -> str:
+    return {"aligned": "alignment", "own_glove": "word vectors"}.get(key, key)

@@ -7,10 +7,25 @@ import dataclasses
 import pytest
 from claim_cases import FULL, NONE, SCL, claim
 
-from studies.claims import against_paper
-from studies.paper import paper_table
+from studies.claims import against_paper, kinds
+from studies.claims.kinds import Side
+from studies.paper import PaperValue, paper_table
 
 PAPER = {result.claim.id: result for result in against_paper()}
+
+
+def test_the_best_as_printed_is_chosen_among_those_that_are_printed(monkeypatch):
+    """A first row without a printed number is not the best."""
+    places = [Side("table1", name) for name in ("TFN-BERT", "LMF-BERT", "GFN-BERT")]
+    known = {"LMF-BERT": 84.0, "GFN-BERT": 84.3}
+
+    def printed(table, corpus, row, metric):
+        return PaperValue(str(known[row]), known[row], False) if row in known else None
+
+    monkeypatch.setattr(kinds, "paper_value", printed)
+    assert kinds._best_printed(places, "acc2") == places[2]
+    assert kinds._best_printed(places, "mae") == places[1]
+    assert kinds._best_printed(places[:1], "acc2") == places[0]
 
 
 def failing(name: str) -> list[tuple]:

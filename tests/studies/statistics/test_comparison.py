@@ -4,6 +4,7 @@ In the simulations a label is standard normal and a run's prediction is the labe
 metric has a closed form; an error has a part that all runs share (hard utterances), one of the row, and one of the run.
 """
 
+import itertools
 import math
 
 import numpy as np
@@ -13,7 +14,15 @@ from predicted import sentiment
 
 from hycon.errors import UserError
 from hycon.metrics import sentiment_metrics
-from studies.statistics.comparison import Comparison, Group, benjamini_hochberg, compare, compare_values
+from studies.statistics.comparison import (
+    Comparison,
+    Group,
+    benjamini_hochberg,
+    compare,
+    compare_seeded,
+    compare_values,
+)
+from studies.statistics.permutation import relabelled, sign_flips, smallest_p
 
 
 def normals(seed, n):
@@ -59,14 +68,40 @@ def test_equal_sums_are_ties_however_they_are_rounded():
     assert scipys(686) != pytest.approx(scipys(1))
 
 
-EARLIER = [0.125, 0.015625, 0.0008, 10 / 63, 0.08065268065268065, 0.003]  # 5, 8, 16 pairs; 5 + 5, 8 + 8, 16 + 16 runs
+EARLIER = [0.125, 0.015625, 10 / 63, 0.08065268065268065]  # 5, 8 pairs; 5 + 5, 8 + 8 runs
 
 
 def test_the_p_values_that_earlier_versions_printed():
-    """Exact and drawn: a p that is printed again must be the same one."""
+    """Up to 16,384 permutations: a p that is printed again must be the same one."""
     a, b = normals(1, 16) + 0.8, normals(2, 16)
-    found = [compare_values(a[:n], b[:n], paired=paired).p for paired in (True, False) for n in (5, 8, 16)]
+    found = [compare_values(a[:n], b[:n], paired=paired).p for paired in (True, False) for n in (5, 8)]
     assert found == pytest.approx(EARLIER, rel=1e-12)
+
+
+def test_permutations_are_counted_without_making_them():
+    """Against all of them, where earlier versions drew: 16 pairs, 9 + 9 and 3 + 13 runs; of shares, which tie."""
+    counts = np.random.default_rng(15).integers(560, 600, size=(2, 16))
+    a, b = (counts[0] + 9) / 686, counts[1] / 686
+    flips = 1 - 2 * (np.arange(2**16)[:, None] >> np.arange(16) & 1)
+    assert sign_flips(a - b) == pytest.approx(_two_sided(flips @ (counts[0] + 9 - counts[1])[:, None], 0))
+    for n, m in ((9, 9), (3, 13)):
+        pooled = np.concatenate([counts[0, :n] + 9, counts[1, :m]])
+        chosen = np.array(list(itertools.combinations(range(n + m), n)))
+        assert relabelled(a[:n], b[:m]) == pytest.approx(_two_sided(pooled[chosen], 1))
+
+
+def _two_sided(values: np.ndarray, axis: int) -> float:
+    """The first line of `values` (whole numbers) is the observed permutation."""
+    sums = values.sum(1) if axis else values[:, 0]
+    return min(1.0, 2 * min((sums >= sums[0]).mean(), (sums <= sums[0]).mean()))
+
+
+@pytest.mark.parametrize(
+    "n_a, n_b, paired", [(8, 8, True), (20, 20, True), (5, 5, False), (12, 12, False), (3, 9, False)]
+)
+def test_the_smallest_p_is_that_of_rows_that_do_not_overlap(n_a, n_b, paired):
+    a, b = np.arange(n_a) + 100.0, np.arange(n_b)
+    assert compare_values(a, b, paired=paired).p == pytest.approx(smallest_p(n_a, n_b, paired), rel=1e-12)
 
 
 def test_the_smallest_p_that_a_number_of_seeds_allows():
@@ -83,8 +118,8 @@ def test_the_smallest_p_that_a_number_of_seeds_allows():
 
 
 @pytest.mark.parametrize("paired", [True, False])
-def test_beyond_exact_enumeration_p_is_drawn_and_never_zero(paired):
-    a, b = normals(5, 20) + 1.5, normals(6, 20)
+def test_beyond_what_is_counted_p_is_drawn_and_never_zero(paired):
+    a, b = normals(5, 40) + 0.8, normals(6, 40)
     if paired:
         expected = scipy.stats.ttest_rel(a, b).pvalue
     else:
@@ -93,7 +128,19 @@ def test_beyond_exact_enumeration_p_is_drawn_and_never_zero(paired):
     assert 0.005 < found < 0.3
     assert found == pytest.approx(expected, rel=0.15)
     assert compare_values(a, b, paired=paired).p == found
-    assert compare_values(a + 100, b, paired=paired).p == pytest.approx(2 / 10_000)
+    assert compare_values(a + 100, b, paired=paired).p == pytest.approx(2 / 50_000)
+    assert smallest_p(40, 40, paired) == 2 / 50_000
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_the_intervals_own_p_is_that_of_the_t_test(paired):
+    a, b = normals(16, 6) + 0.5, normals(17, 6)
+    test = scipy.stats.ttest_rel(a, b) if paired else scipy.stats.ttest_ind(a, b, equal_var=False)
+    found = compare_values(a, b, paired=paired)
+    assert found.p_interval == pytest.approx(test.pvalue)
+    shifted = compare_values(a + found.high - found.low, b, paired=paired)
+    assert (shifted.low > 0) == (shifted.p_interval < 0.05)
+    assert compare_values(a[:2], b[:2], paired=paired).p_interval is None
 
 
 @pytest.mark.parametrize("paired, n", [(True, 6), (False, 5), (True, 15)])
@@ -155,7 +202,9 @@ def test_what_each_run_errs_on_by_itself_is_not_counted_twice(paired):
 def test_the_same_runs_on_both_sides_differ_by_nothing():
     prediction, label = sentiment()
     group = Group(prediction, label, (1, 2, 3))
-    assert compare(group, group, "acc2") == Comparison(0.0, 0.0, 0.0, 1.0, 3, 3, int((label != 0).sum()), True, True, 6)
+    assert compare(group, group, "acc2") == Comparison(
+        0.0, 0.0, 0.0, 1.0, 3, 3, int((label != 0).sum()), True, True, 6, 1.0
+    )
 
 
 def test_one_run_has_a_difference_and_nothing_more():
@@ -236,6 +285,12 @@ def test_pairs_are_of_equal_seeds_in_whatever_order():
     assert compare(Group(prediction, label, (1, 2, 3)), shuffled, "mae") == pytest.approx(
         compare(Group(prediction, label, (1, 2, 3)), Group(other, label, (1, 2, 3)), "mae")
     )
+
+
+def test_one_number_a_run_is_paired_by_seed_as_predictions_are():
+    a, b = [(1, 5.0), (2, 7.0), (3, 6.0)], [(3, 5.5), (4, 1.0), (2, 6.5), (1, 4.5)]
+    assert compare_seeded(a, b) == compare_values([5.0, 7.0, 6.0], [4.5, 6.5, 5.5], paired=True)
+    assert compare_seeded(a[:2], b[:3]) == compare_values([5.0, 7.0], [5.5, 1.0, 6.5])  # one of two seeds is shared
 
 
 def test_other_utterances_are_refused():

@@ -20,7 +20,7 @@ import studies.trust.tarball
 from hycon.errors import UserError
 from studies.aggregate.table import table_result
 from studies.cli import main
-from studies.lookup import View
+from studies.lookup import View, manifest_of
 from studies.store.run_store import PREDICTIONS, RunStore
 from studies.store.study import load_studies, remember_corpus, save_study
 from studies.tables import TABLES
@@ -191,6 +191,38 @@ def test_other_data_under_the_same_name_is_said(store, archive, tmp_path):
     new = RunStore(tmp_path / "new")
     remember_corpus(new, manifest(files={"corpus.safetensors": "2" * 64}))
     assert "corpus mosi is there with other data" in import_results(archive, new).conflicts[0]
+    (new.root / "corpora" / "mosi" / "manifest.json").write_text("{")
+    (said,) = import_results(archive, new).conflicts
+    assert said == "corpus mosi is there with a damaged manifest, which is kept"
+
+
+def corpus_told_twice(tmp_path, present, told):
+    """(what the import says, the manifest that is there then)."""
+    stores = [RunStore(tmp_path / name) for name in ("here", "there")]
+    for store, one in zip(stores, (present, told), strict=True):
+        put(store, spec(1, data=one.sha256))
+        remember_corpus(store, one)
+    export(stores[1], tmp_path / "x.tar.gz")
+    return import_results(tmp_path / "x.tar.gz", stores[0]), manifest_of("mosi", tmp_path / "none", stores[0].root)
+
+
+@pytest.mark.parametrize("versions", [(1, 2), (2, 1), (1, 1), (2, 2)])
+def test_the_same_files_in_two_formats_of_manifest_are_the_same_corpus(tmp_path, versions):
+    present, told = (manifest(version=version) for version in versions)
+    report, kept = corpus_told_twice(tmp_path, present, told)
+    assert report.conflicts == []
+    assert (report.present["corpora"], report.added["corpora"]) == (1, 0)
+    assert kept.version == max(versions)  # it knows the runs of both
+    assert {one.sha256 for one in (present, told)} <= {kept.sha256, kept.files_sha256}
+
+
+def test_the_same_files_that_are_read_in_another_way_are_a_conflict_that_says_so(tmp_path):
+    present, told = manifest(version=1), manifest(version=2, lengths={"text": 50}, aligned="step")
+    report, kept = corpus_told_twice(tmp_path, present, told)
+    assert report.conflicts == [
+        "corpus mosi is there with the same files, but other lengths and alignment: the present manifest is kept"
+    ]
+    assert kept == present
 
 
 # ------------------------------------------------------------------------------------------------- hostile archives
