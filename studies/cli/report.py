@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hycon.errors import UserError
-from studies.cli.shared import check_format, choosing, command, modelling, view_of, write_output
+from studies.cli.shared import check_format, choosing, command, known_models, modelling, view_of, write_output
 
 
 def add(commands) -> None:
@@ -21,6 +21,7 @@ def do_report(options) -> None:
     from studies.store.run_store import RunStore
 
     check_format(options.format, FORMATS)
+    known_models(options)
     root = results_root(options.results)
     if not root.is_dir():
         raise UserError(f"There is no results folder {root}: run a table first, or give --results.")

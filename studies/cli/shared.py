@@ -36,14 +36,14 @@ def modelling(
     added: argparse.ArgumentParser, help: str = "a model of your own: its rows, beside those of --rows"
 ) -> None:
     """The option that makes models outside the repository known."""
-    added.add_argument("--model", metavar="FILE", action="append", default=[], type=model_of, help=help)
+    added.add_argument("--model", metavar="FILE", action="append", default=[], help=help)
 
 
-def model_of(name: str) -> str:
-    """The name of the model that --model gives; a file is read, and known from then on."""
+def known_models(options) -> list[str]:
+    """The names of the models that --model gives. A file is read, and the model known from then on."""
     from studies.authors.rows import known_model
 
-    return known_model(name)
+    return [known_model(name) for name in options.model]
 
 
 def choosing(added: argparse.ArgumentParser, rows: bool = True) -> None:
@@ -156,7 +156,7 @@ def rows_asked(options):
     """The table and its rows that TABLE, --rows and --model name. Raises UserError where nothing names a table."""
     from studies.lookup import asked_rows, table_spec
 
-    models = [model_of(name) for name in getattr(options, "model", None) or []]
+    models = known_models(options) if "model" in options else []
     if options.table is None and not models:
         raise UserError("Name a TABLE, such as table1, the path of a table file, or a model with --model FILE.")
     table = table_spec(options.table or TABLE_OF_MODELS, getattr(options, "studies", None))

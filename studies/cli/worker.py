@@ -6,7 +6,7 @@ import math
 import sys
 
 from hycon.errors import UserError
-from studies.cli.shared import command, modelling, store_of, storing
+from studies.cli.shared import command, known_models, modelling, store_of, storing
 
 
 def add(commands) -> None:
@@ -51,6 +51,7 @@ def do_worker(options) -> int:
     store = store_of(options)
     if not store.root.is_dir():
         raise UserError(f"{store.root} is not there: give the results folder of a `bench run` with --results.")
+    known_models(options)
     devices = options.devices.split(",")
     check_devices(devices)
     pull = work(

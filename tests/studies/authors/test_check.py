@@ -21,7 +21,7 @@ HEAD = "as_prediction(self.head(torch.cat(means, 1)), self.emotions)"
 BROKEN = {  # what the check says -> (the check, what is changed)
     "cites nothing": ("the docstring cites", ("(unpublished)", "")),
     "no part that begins with a line 'Deviates:'": ("the docstring cites", ("\nDeviates: none known.\n", "")),
-    "DEMO in ": ("VERSION", ("VERSION = 1", "VERSION = 1\nDEMO = {\"vectors\": dict(hidden=8)}")),
+    "DEMO in ": ("VERSION", ("VERSION = 1", 'VERSION = 1\nDEMO = {"vectors": dict(hidden=8)}')),
     "VERSION is '1'": ("VERSION", ("VERSION = 1", "VERSION = '1'")),
     "no frozen dataclass": ("the file defines", ("@dataclass(frozen=True)", "@dataclass")),
     "sets epochs": ("the budget", ("lr=1e-3)", "lr=1e-3, epochs=3)")),
