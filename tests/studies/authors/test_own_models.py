@@ -13,7 +13,7 @@ from studies.authors.rows import known_model, rows_of
 from studies.authors.table_file import read_table_file
 from studies.engines.queue_worker import missing_model
 from studies.lookup import table_spec
-from studies.registry import MODELS, model_module, other_source, register, source_of
+from studies.registry import MODELS, model_module, other_source, own_files, register, source_of
 from studies.store.record import RunSpec
 from studies.store.run_store import RunStore
 from studies.tables import TABLES
@@ -210,3 +210,25 @@ def test_ids_of_the_suite_s_own_runs_know_no_source(corpora):
     assert dataclasses.replace(spec, source="a").id != spec.id != dataclasses.replace(spec, source="b").id
     fixed = RunSpec("tfn", 3, "glove", "mosi", "sha", {}, {}, 1)
     assert fixed.id == "f1bd843be2167802"
+
+
+def test_a_job_of_slurm_s_gets_the_models_from_its_driver(written, tmp_path, monkeypatch):
+    """Such a job is a process that has read no file: it gets the content, pickled."""
+    import pickle
+
+    import studies.engines.queue_worker
+    from studies.engines.options import How
+    from studies.engines.slurm import pull_worker
+
+    name = register(read_model_file(written()))
+    how, expected = pickle.dumps(How(models=own_files())), source_of(name)
+    MODELS.pop(name)
+    written(("hidden: int = 64", "hidden: int = 48"))
+    seen = []
+
+    class Ended:
+        end = "idle"
+
+    monkeypatch.setattr(studies.engines.queue_worker, "work", lambda *_, **__: seen.append(source_of(name)) or Ended())
+    pull_worker(str(tmp_path / "results"), pickle.loads(how))
+    assert seen == [expected]
