@@ -25,7 +25,9 @@ from hycon.text import PretrainedText
 
 # The budget of every model, here and nowhere else: sec. 4.5.8 speaks of "the same number of epochs". A model's TRAINING
 # holds only what its source adds. The epoch that is best on validation is kept.
-EPOCHS = {"tokens": 50, "vectors": 100}  # at most. tokens: lineage (MIB, MCL); vectors: Gkoumas et al.'s configuration
+# At most. tokens: lineage (MIB, MCL). vectors: the most in Gkoumas et al.'s configurations (EF-LSTM, LF-LSTM, LMF; the
+# others 40 or fewer).
+EPOCHS = {"tokens": 50, "vectors": 100}
 PATIENCE = 20  # epochs without a better validation loss before stopping; LMF's and TFN's code
 EVAL_ROWS = 128  # utterances per forward pass in evaluation; no number depends on it beyond rounding
 

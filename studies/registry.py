@@ -159,7 +159,21 @@ def resolve(name: str, text: str, overrides: Mapping[str, Any]) -> tuple[Any, Tr
     if overrides.get("head_lr") is not None and form == "vectors":
         raise UserError(f"head_lr is for layers beside a pretrained encoder; text={text} has none: use lr.")
     config = _replace(config, {k: v for k, v in overrides.items() if k in own})
+    if overrides.get("head_lr") is not None and "head_lr" in _unread(module, config, form):
+        raise UserError(f"head_lr is for layers beside a pretrained encoder; {name} so configured has none: use lr.")
     return config, _replace(training, {k: v for k, v in overrides.items() if k in trained})
+
+
+def unread(name: str, text: str, overrides: Mapping[str, Any]) -> set[str]:
+    """The options that nothing reads under `overrides`, as far as the model's file says so: in a function
+    `without_effect(config, form)`. Raises UserError as `resolve`."""
+    from hycon.data.batch import form_of
+
+    return _unread(model_module(name), resolve(name, text, overrides)[0], form_of(text))
+
+
+def _unread(module: ModuleType, config: Any, form: str) -> set[str]:
+    return module.without_effect(config, form) if hasattr(module, "without_effect") else set()
 
 
 def _replace(config: Any, changes: Mapping[str, Any]) -> Any:
@@ -235,15 +249,12 @@ def check_buildable(name: str, text: str, dims: Mapping[str, int], emotions: int
 
 
 def search_space(name: str, text: str, overrides: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
-    """The model's SEARCH_SPACE for the front-end, without what `overrides` fixes and, where the model has a function
-    `without_effect(config, form)`, without the options that it names: those that nothing reads under `overrides`."""
+    """The model's SEARCH_SPACE for the front-end, without what `overrides` fixes and without the options that nothing
+    reads under `overrides` (`unread`)."""
     from hycon.data.batch import form_of
 
     module, form = model_module(name), form_of(text)
-    config, _ = resolve(name, text, overrides)
-    dropped = set(overrides)
-    if hasattr(module, "without_effect"):
-        dropped |= module.without_effect(config, form)
+    dropped = set(overrides) | unread(name, text, overrides)
     return {k: tuple(v) for k, v in module.SEARCH_SPACE[form].items() if k not in dropped}
 
 

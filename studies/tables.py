@@ -221,8 +221,9 @@ SENSITIVE = (  # one option at a time; what the plain rows are, is Table 1's run
     Row("LF-LSTM-GloVe (concatenated)", "lf_lstm", "glove", {"combine": "concat"}, intact=LATE),  # MSAF's code
     MAG,  # its authors: MSE and AdamW
     Row("MAG-BERT (L1 loss)", "mag", "bert", {"loss": "l1"}, intact=MAG),
-    # without decay: beside Adam it is added to the gradient, a far stronger one than AdamW's
+    # without decay: beside Adam it is added to the gradient, a far stronger one than AdamW's; epsilon is Adam's own
     Row("MAG-BERT (Adam without weight decay)", "mag", "bert", {"optimizer": "adam", "weight_decay": 0.0}, intact=MAG),
+    Row("MAG-BERT (rate rises to the end)", "mag", "bert", {"warmup": 1.0}, intact=MAG),  # its code until Dec. 2021
 )
 VECTORS_LR = 1e-3  # hycon.model.TRAINING["vectors"]: 2e-5 suits BERT's weights, and without text there are none
 SUBSETS = (

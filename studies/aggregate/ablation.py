@@ -18,7 +18,7 @@ from studies.document import formats
 from studies.document.blocks import Block, Grid, Text, headings, numbers
 from studies.document.data import as_csv, as_json, rounded
 from studies.document.words import between, p_value
-from studies.registry import model_module, resolve
+from studies.registry import model_module, resolve, unread
 from studies.statistics.cell import FEWEST
 from studies.statistics.comparison import Comparison, benjamini_hochberg
 from studies.store.run_store import RunStore
@@ -44,6 +44,8 @@ def ablation_table(
     if resolve(model, text, changes) == resolve(model, text, intact):
         said = ", ".join(f"{key}={value}" for key, value in changes.items())
         raise UserError(f"Nothing to ablate: {said} is what the intact {model} has already.")
+    if changes.keys() <= unread(model, text, intact) & unread(model, text, changes):
+        raise UserError(f"Nothing to ablate: {', '.join(changes)} has no effect on {model} with text={text}.")
     label = ", ".join([f"w/o {part}" for part in remove] + [f"{k}={v}" for k, v in options.items()])
     name = f"{model}-{text}"
     base = Row(name, model, text, intact)

@@ -144,18 +144,30 @@ def _origins(table: TableSpec, found: Mapping[str, Study]) -> list[str]:
     if own:
         which = f"rows {', '.join(own)} were each" if taken else "each row was"
         said.append(f"{which} searched by itself")
-    measured = [study for study in found.values() if study.measured]
+    measured = {name: study for name, study in found.items() if study.measured}
     if measured:
-        said += dict.fromkeys(f"not searched: {_measurement(study)}" for study in measured)
+        said.append(f"not searched: {_measurement(measured)}")
     return said
 
 
-def _measurement(study: Study) -> str:
-    fixed = dict(study.options)
-    epochs, batch, _ = (fixed.pop(name, None) for name in ("epochs", "batch_size", "patience"))
-    many = f"{epochs} epoch{'s' if epochs != 1 else ''} without early stopping"
-    said = ["the default configuration of each model", f"batch size {batch}", many, *_set(fixed, study.profile)]
-    return ", ".join(said)
+def _measurement(measured: Mapping[str, Study]) -> str:
+    """How the rows were run: what all of them have, and then what some have besides, with their names."""
+    fixed = {name: {k: v for k, v in study.options.items() if k != "patience"} for name, study in measured.items()}
+    first = next(iter(measured))
+    common = {k: v for k, v in fixed[first].items() if all(own.get(k) == v for own in fixed.values())}
+    besides: dict[str, list[str]] = {}
+    for name, own in fixed.items():
+        rest = {key: value for key, value in own.items() if key not in common}
+        for phrase in _set(rest, measured[name].profile):
+            besides.setdefault(phrase, []).append(name)
+    said = ["the default configuration of each model"]
+    if "batch_size" in common:
+        said.append(f"batch size {common.pop('batch_size')}")
+    if "epochs" in common:
+        many = common.pop("epochs")
+        said.append(f"{many} epoch{'s' if many != 1 else ''} without early stopping")
+    said += _set(common, measured[first].profile)
+    return "; ".join([", ".join(said), *(f"{', '.join(names)} {phrase}" for phrase, names in besides.items())])
 
 
 def _unmixed(records: list[RunRecord], said: tuple[str, str], allowed: bool) -> tuple[list[RunRecord], tuple[str, str]]:

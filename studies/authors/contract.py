@@ -110,7 +110,7 @@ def check_search_space(model: str, text: str) -> None:
 
 
 def check_ablations(model: str) -> None:
-    """Each ablation has words for what it removes, and overrides fields of Config or Training."""
+    """Each ablation has words for what it removes, and overrides fields of Config."""
     module = model_module(model)
     ablations, removed = getattr(module, "ABLATIONS", {}), getattr(module, "REMOVED", {})
     expect(
@@ -118,8 +118,11 @@ def check_ablations(model: str) -> None:
         f"ABLATIONS and REMOVED differ in {', '.join(sorted(set(ablations) ^ set(removed)))}",
         "REMOVED says in words what each ablation takes away",
     )
+    fields = {field.name for field in dataclasses.fields(module.Config)}
     for name, changes in ablations.items():
+        other = sorted(set(changes) - fields)
+        expect(not other, f"ablation {name} changes {', '.join(other)}", "override fields of Config, and nothing else")
         try:
             resolve(model, MODELS[model].text[0], changes)
         except UserError as error:
-            expect(False, f"ablation {name}: {str(error).rstrip('.')}", "override fields of Config or Training")
+            expect(False, f"ablation {name}: {str(error).rstrip('.')}", "give the option a value of its type")

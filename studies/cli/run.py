@@ -133,6 +133,9 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     from studies.search.run import forecast, run_table
 
     check_format(options.format, FORMATS)
+    for name in ("epochs", "patience"):
+        if getattr(options, name) is not None and name in parse_values(options.set):
+            raise UserError(f"--{name} and --set {name}= both set the {name}: give one of them.")
     profile = profile_of(
         options.profile or "paper",
         trials=options.trials,

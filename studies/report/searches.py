@@ -26,7 +26,7 @@ def space_of(study: Study) -> dict[str, list[Any]] | None:
     if study.model not in MODELS or literal(study.model, "VERSION") != study.model_version:
         return None
     try:
-        space = search_space(study.model, study.text, {**study.row, **study.options})
+        space = search_space(study.model, study.text, {**study.options, **study.row})
     except UserError:
         return None  # a front-end or an option that the model no longer has
     return {name: list(choices) for name, choices in space.items()}
@@ -85,7 +85,7 @@ def _unsearched(use: Use) -> str:
     study = use.study
     if study.measured:
         return f"{use.row.name} on {study.corpus} was not searched but measured, with {settings(study.options)} fixed."
-    taken = settings({**(study.chosen or {}), **study.row, **study.options})
+    taken = settings({**(study.chosen or {}), **study.options, **study.row})
     return (
         f"{use.row.name} on {study.corpus} was not searched: it has its intact row’s winner’s configuration, {taken}."
     )
@@ -104,7 +104,7 @@ def _search_line(use: Use) -> tuple[str, ...]:
         f"{won.valid_loss:.4f}" if won and won.valid_loss is not None else NOTHING,
         mean_sd_of(losses, 4),
         settings(study.chosen) if study.chosen is not None else "search under way",
-        settings({**study.row, **study.options}),
+        settings({**study.options, **study.row}),
     )
 
 

@@ -54,6 +54,10 @@ def setting_for(
     """
     from hycon.pretrained import DEFAULT, identify
 
+    if any(row.measured for row in rows) and (profile.patience or "patience" in (options or {})):
+        raise UserError(
+            "--patience is for early stopping; a measurement has none: each run takes all its epochs. Leave it out."
+        )
     manifest = corpus_for(corpus_name(table, profile, corpus), data, keep)
     if manifest.task != table.task:
         raise UserError(
@@ -100,11 +104,11 @@ def trial_specs(row: Row, setting: Setting) -> tuple[Study, list[RunSpec]]:
     from studies.registry import search_space
 
     options = fixed_options(row, setting)
-    overrides = {**row.config, **options}
-    space = search_space(row.model, row.text, overrides)
+    space = search_space(row.model, row.text, configuration({}, row.config, options))
     axes = _axes(row, setting)
     draws = draw(space, setting.profile.trials, *axes, "search")
-    specs = [_spec(row, setting, {**overrides, **d}, (*axes, "trial", i)) for i, d in enumerate(draws)]
+    planned = [configuration(d, row.config, options) for d in draws]
+    specs = [_spec(row, setting, overrides, (*axes, "trial", i)) for i, overrides in enumerate(planned)]
     choices = {name: list(choices) for name, choices in space.items()}
     return _study(row, setting, draws=draws, trials=[spec.id for spec in specs], space=choices), specs
 
@@ -154,8 +158,9 @@ def repeat_specs(row: Row, setting: Setting, study: Study) -> list[RunSpec]:
 
 
 def configuration(drawn: Mapping[str, Any], row: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
-    """The overrides of a run: a draw, its own or an intact row's; then what makes the row; then what was fixed."""
-    return {**drawn, **row, **fixed}
+    """The overrides of a run: a draw, its own or an intact row's; over it what was fixed, by the user or the profile;
+    over all what makes the row."""
+    return {**drawn, **fixed, **row}
 
 
 def _axes(row: Row, setting: Setting) -> tuple[object, ...]:

@@ -58,7 +58,9 @@ def run_table(
 
     check_table(rows, setting, how)
     if any(row.measured for row in rows):
-        how = dataclasses.replace(how, workers=1)  # what is timed has the machine for itself
+        # what is timed has the machine for itself: one job at a time, and one run at a time in it
+        alone = dataclasses.replace(how.cluster, slots=1)
+        how = dataclasses.replace(how, workers=1, slots=how.slots and 1, cluster=alone)
     store.leases.check()
     store.sweep()
     summaries: list[Summary] = []
@@ -97,13 +99,16 @@ def check_table(rows: Sequence[Row], setting: Setting, how: How) -> None:
 def check_rows(rows: Sequence[Row], setting: Setting, data: str | os.PathLike | None) -> None:
     """Raises UserError where the corpus is damaged or cannot serve a row, or a row's configurations cannot be built."""
     from hycon.data import load
-    from studies.registry import check_buildable, resolve, unserved_because
+    from studies.registry import check_buildable, resolve, unread, unserved_because
 
     for row in rows:
         if own := sorted(row.config.keys() & setting.options.keys()):
             raise UserError(
                 f"--set {own[0]} is what makes the row {row.name!r}: leave it out, or name other rows by --rows."
             )
+    idle = [unread(r.model, r.text, configuration({}, r.config, fixed_options(r, setting))) for r in built(rows)]
+    for option in set.intersection(*idle) & setting.options.keys() if idle else ():
+        raise UserError(f"--set {option} has no effect on {', '.join(row.name for row in rows)}: leave it out.")
     manifest = setting.manifest
     there = (corpus_folder(manifest.name, data) / "manifest.json").exists()  # not where a dry run made it up
     corpus = load(manifest.name, data) if there else None

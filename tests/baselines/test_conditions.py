@@ -12,7 +12,7 @@ from hycon.errors import UserError
 from hycon.train import EPOCHS, PATIENCE, Training
 from studies.authors.conformance import EMOTIONS
 from studies.authors.effects import Outcome, check_effects
-from studies.registry import MODELS, build_model, model_module, resolve, search_space
+from studies.registry import MODELS, build_model, model_module, resolve, search_space, unread
 from studies.tables import TABLES
 
 PAPER = {"text": 768, "audio": 74, "vision": 47}
@@ -40,6 +40,16 @@ def test_a_head_s_learning_rate_needs_an_encoder():
     assert resolve("hycon", "bert", {"head_lr": 1e-3})[1].head_lr == 1e-3
     with pytest.raises(UserError, match="text=glove has none: use lr"):
         resolve("hycon", "glove", {"head_lr": 1e-3})
+    assert resolve("hycon", "bert", {"modalities": "text", "head_lr": 1e-3})[1].head_lr == 1e-3
+    with pytest.raises(UserError, match="hycon so configured has none: use lr"):
+        resolve("hycon", "bert", {"modalities": "audio,vision", "head_lr": 1e-3})
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_ablation_changes_no_training(name):
+    training = {field.name for field in dataclasses.fields(Training)}
+    for part, change in getattr(model_module(name), "ABLATIONS", {}).items():
+        assert not training & set(change), part
 
 
 # ----------------------------------------------------------------------------------------------- the sources
@@ -89,6 +99,15 @@ def test_rows_with_hycon_s_front_end_search_the_same_of_it(name, text):
         assert (space["attn_dropout"], space["relu_dropout"]) == ((0.1, 0.3, 0.5), (0.1, 0.3))
 
 
+def test_rows_over_word_vectors_search_the_same_clipping_and_scaling():
+    """All that Gkoumas et al. search, and each row `scale`; docs/protocol.md says why others differ."""
+    searched = ("tfn", "lmf", "mfn", "raven")
+    assert {search_space(name, "glove", {})["clip"] for name in searched} == {(None, 0.1, 0.3, 0.5, 0.7, 0.9)}
+    for name, entry in MODELS.items():
+        if "glove" in entry.text:
+            assert search_space(name, "glove", {})["scale"][:2] == ("none", "standard"), name
+
+
 # ------------------------------------------------------------------------------------------------- effect
 
 
@@ -118,6 +137,28 @@ def scaled(corpus, text, batches):
 @pytest.mark.parametrize(("model", "text", "corpus", "config"), rows())
 def test_every_searched_option_has_an_effect(model, text, corpus, config, batches):
     check_effects(model, text, scaled(corpus, text, batches), config, EMOTIONS if corpus == "emotional" else 0)
+
+
+OF_FRONT_END = {"d": 20, "layers": 2, "attn_dropout": 0.9, "readout": "mean", "mask_padding": True}
+OF_SUBNETS = {"text_hidden": 6, "audio_hidden": 6, "vision_hidden": 6}
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "changes"),
+    [
+        ("tfn", "glove", {**OF_FRONT_END, "tensor_hidden": 6, "tensor_dropout": 0.9}),
+        ("tfn", "bert", {**OF_SUBNETS, "text_out": 6, "dropout": 0.9, "fusion_hidden": 6, "output_range": False}),
+        ("lmf", "glove", {**OF_FRONT_END, "token_rank": 2}),
+        ("lmf", "bert", {**OF_SUBNETS, "rank": 2, "text_dropout": 0.9, "audio_dropout": 0.9, "vision_dropout": 0.9}),
+        ("mult", "glove", {"token_d": 20, "token_layers": 1, "token_kernel": 5}),
+        ("mult", "bert", {"layers": 1, "text_kernel": 3, "audio_kernel": 3, "vision_kernel": 3}),
+    ],
+)
+def test_what_is_said_to_have_no_effect_has_none(model, text, changes, batches):
+    small = dict(getattr(model_module(model), "DEMO", {}).get(form_of(text), {}))
+    outcome = Outcome(model, text, small, scaled(corpus_of(text), text, batches))
+    assert changes.keys() <= unread(model, text, small)
+    assert outcome(**changes) == outcome()
 
 
 VARIANTS = {

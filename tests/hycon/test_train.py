@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -291,7 +292,9 @@ class Tuned(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.text = PretrainedText(nn.Linear(1, 1, bias=False), "bert")
+        encoder = nn.Linear(1, 1, bias=False)
+        encoder.config = SimpleNamespace(model_type="bert")
+        self.text = PretrainedText(encoder, "bert")
         self.line = nn.Linear(1, 1, bias=False)
 
     def forward(self, batch):

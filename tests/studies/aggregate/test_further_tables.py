@@ -83,7 +83,7 @@ def test_sensitivity_changes_one_option_at_a_time():
     assert all(len(options) <= 1 or options in together for options in changed)
     of_hycon = {"reduction", "gamma", "iamcl", "iemcl", "scl", "zero", "readout", "log", "h_inter", "batch_size"}
     of_hycon |= {"selection", "weighted_refinement"}
-    assert set().union(*changed) == {*of_hycon, "combine", "loss", "optimizer", "weight_decay"}
+    assert set().union(*changed) == {*of_hycon, "combine", "loss", "optimizer", "weight_decay", "warmup"}
     assert {row.config["beta"] for row in TABLES["sensitivity"].rows if "beta" in row.config} == {0.1, 0.2, 0.3, 0.5}
     for row in TABLES["sensitivity"].rows:
         assert not set(row.config) & set(search_space(row.model, row.text, row.config))

@@ -132,10 +132,10 @@ def test_deviations_are_read_from_docstrings():
     assert deviations("tfn").items == (
         "The mean runs over real steps; the reference code averages the padding in.",
         "A batch of one utterance is normalised with the running statistics; the reference code fails on it.",
-        "Vision as it comes; the reference code divides it by the training split's largest (scale=maxabs), which the "
-        "batch norm undoes but for features of a standard deviation near .003 (its eps): so the GloVe form searches no "
-        "scale.",
-        "The mean of a batch's absolute errors; the reference minimises their sum, which Adam, without weight decay, "
-        "does not tell from the mean.",
+        "Vision as it comes; the reference code divides it by the training split's largest (scale=maxabs, searched). "
+        "The batch norm undoes a scale only where features vary by well more than .003, the root of its eps: one whose "
+        "means vary by .01 leaves it with a standard deviation of .95, one of .001 with .30.",
+        "The mean of a batch's absolute errors; the reference minimises their sum. Without weight decay and clipping "
+        "Adam does not tell one from the other; the clipping that is searched is MSAF's, whose loss is a mean.",
     )
     assert deviations("hycon").consulted == "none is public."
