@@ -46,14 +46,10 @@ TRAINING = {
 }
 
 # What the search draws from: fields of Config and of Training. Every one must have an effect.
+OWN = {"d": (32, 64, 128), "dropout": (0.0, 0.1, 0.3), "agreement": (0.01, 0.1, 1.0), "scale": ("none", "standard")}
 SEARCH_SPACE = {
-    "vectors": {
-        "d": (32, 64, 128),
-        "dropout": (0.0, 0.1, 0.3),
-        "agreement": (0.01, 0.1, 1.0),
-        "lr": (5e-4, 1e-3, 2e-3),
-    },
-    "tokens": {"d": (32, 64, 128), "dropout": (0.0, 0.1, 0.3), "agreement": (0.01, 0.1, 1.0), "lr": (1e-5, 2e-5, 5e-5)},
+    "vectors": {**OWN, "lr": (5e-4, 1e-3, 2e-3)},
+    "tokens": {**OWN, "lr": (1e-5, 2e-5, 5e-5)},
 }
 
 # Optional, for `bench ablate --model THIS_FILE --remove agreement`.
