@@ -16,7 +16,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from hycon.errors import UserError, check_known, nearest
-from hycon.model_file import ModelFile, constant, front_ends, load
+from hycon.model_file import ModelFile, as_file, constant, front_ends, load
+from hycon.source import changed, sources
 
 if TYPE_CHECKING:
     from torch import nn
@@ -135,6 +136,32 @@ def literal(name: str, variable: str) -> Any:
             f"{variable} in {path_of(name)} cannot be read without executing the file: write its value out, as plain "
             "numbers, texts and dicts."
         ) from error
+
+
+def source_file(name: str) -> Path:
+    """A model's file, without importing it."""
+    file = MODELS[name].file
+    return as_file(file) if file else Path(path_of(name))
+
+
+def changed_code(records: Iterable[Any]) -> dict[str, list[str]]:
+    """Run id -> the files of its code (hycon.source) that differ from today's although no version was raised.
+
+    records: of studies.store.record. Left out are runs whose code is as it was, runs from before it was recorded, and
+    those whose model or suite has another version today, which says by itself that their code is another.
+    """
+    now: dict[str, tuple[Any, dict[str, str]]] = {}
+    found = {}
+    for record in records:
+        spec = record.spec
+        if record.code is None or spec.model not in MODELS or spec.suite != type(spec).suite:
+            continue
+        if spec.model not in now:
+            now[spec.model] = literal(spec.model, "VERSION"), sources(source_file(spec.model))
+        version, code = now[spec.model]
+        if version == spec.version and (names := changed(record.code, code)):
+            found[record.id] = names
+    return found
 
 
 def resolve(name: str, text: str, overrides: Mapping[str, Any]) -> tuple[Any, Training]:

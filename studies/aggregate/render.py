@@ -8,17 +8,18 @@ and the same warnings as fields.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hycon.errors import check_known
-from studies.aggregate.caption import caption
+from studies.aggregate.caption import caption, code_changed
 from studies.aggregate.cells import Entry, RowResult, TableResult
 from studies.document import formats
 from studies.document.blocks import Cell, Grid, Heading
 from studies.document.data import as_csv, as_json, rounded, yes_no
 from studies.document.words import NOTHING, mean_sd, one_line
 from studies.statistics.cell import COMPARED, TOO_FEW, explained, seeds_to_settle, tolerance_for, tolerance_of
-from studies.tables import Column, TableSpec
+from studies.tables import Column
 
 FORMATS = ("text", "md", "latex", "csv", "html", "json")
 SHORT = 32  # characters: a longer reason goes below the table
@@ -41,25 +42,32 @@ def page_title(result: TableResult) -> str:
 # ------------------------------------------------------------------------------------------------- to be read
 
 
-def grid(result: TableResult) -> Grid:
-    """The table as every document shows it; reasons that are too long for the last column stand below it."""
+def grid(result: TableResult, runs_of: Callable[[str], str] | None = None) -> Grid:
+    """The table as every document shows it; reasons that are too long for the last column stand below it.
+
+    runs_of: from a study's id to the id of the Fold with its runs, in a document that has one for each.
+    """
     notes = tuple(one_line(f"{row.row.name}: {_reason(row)}") for row in result.rows if len(_reason(row)) > SHORT)
-    rows = tuple(_row(row, result.table) for row in result.rows)
-    return Grid(result.table.name, caption(result), _headings(result.table), rows, notes=notes, narrow=True)
+    rows = tuple(_row(row, result.table.columns, result.beside_paper, runs_of) for row in result.rows)
+    headings = _headings(result.table.columns, result.beside_paper)
+    return Grid(result.table.name, caption(result), headings, rows, notes=notes, narrow=True)
 
 
-def _headings(table: TableSpec) -> tuple[Heading, ...]:
-    pairs = [(Heading(c.heading, number=True), Heading("paper", number=True, of=c.heading)) for c in table.columns]
-    shown = [heading for pair in pairs for heading in (pair[:1] if table.beyond else pair)]
+def _headings(columns: Sequence[Column], beside_paper: bool) -> tuple[Heading, ...]:
+    pairs = [(Heading(c.heading, number=True), Heading("paper", number=True, of=c.heading)) for c in columns]
+    shown = [heading for pair in pairs for heading in (pair if beside_paper else pair[:1])]
     return (Heading("Model"), *shown, Heading("Status"))
 
 
-def _row(row: RowResult, table: TableSpec) -> tuple[Cell, ...]:
-    cells = [Cell(one_line(row.row.name))]
-    for column in table.columns:
+def _row(
+    row: RowResult, columns: Sequence[Column], beside_paper: bool, runs_of: Callable[[str], str] | None
+) -> tuple[Cell, ...]:
+    link = runs_of(row.study) if runs_of and row.study and row.n else ""
+    cells = [Cell(one_line(row.row.name), link=link)]
+    for column in columns:
         entry = row.cells[column.metric]
         cells.append(_ours(entry, column))
-        if not table.beyond:
+        if beside_paper:
             cells.append(_papers(entry, column))
     return (*cells, Cell(_state(row)))
 
@@ -114,7 +122,7 @@ def as_lines(result: TableResult) -> list[dict[str, Any]]:
             "metric": metric,
             **{key: yes_no(value) if isinstance(value, bool) else value for key, value in numbers.items()},
             "search": row.budget,
-            "notes": one_line("; ".join(result.notes)),
+            "notes": one_line("; ".join((*code_changed(result), *result.notes))),
         }
         for row in result.rows
         for metric, numbers in _metrics(row).items()
@@ -146,6 +154,9 @@ def as_dict(result: TableResult) -> dict[str, Any]:
                 "encoder": row.encoder,
                 "search": row.budget,
                 "not_comparable_because": list(row.obstacles),
+                "study": row.study,
+                "runs": [record.id for record in row.records],
+                "changed_code": row.changed_code,
                 "metrics": _metrics(row),
             }
             for row in result.rows

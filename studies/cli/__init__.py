@@ -13,11 +13,12 @@ from collections.abc import Sequence
 
 from hycon.errors import UserError
 from hycon.offline import go_offline, offline
-from studies.cli import author, claims, data, figure, listing, report, run, table, trust, worker
+from studies.cli import author, claims, data, figure, listing, report, run, show, table, trust, worker
 from studies.cli.arguments import Parser, Version
 from studies.cli.terminal import guarded
 
-FAMILIES = (listing, data, run, worker, table, figure, claims, report, trust, author)  # in the order of the help
+# In the order of the help.
+FAMILIES = (listing, data, run, worker, table, show, figure, claims, report, trust, author)
 
 DESCRIPTION = """Reproduce HyCon (Mai et al., IEEE TAFFC 2022): run a table, judge a claim, check a number.
 
@@ -26,6 +27,7 @@ DESCRIPTION = """Reproduce HyCon (Mai et al., IEEE TAFFC 2022): run a table, jud
   bench run table1 --workers 8                the paper's protocol: 50 trials, then 5 seeds a row
   bench table table1 --format latex           what the results folder has so far
   bench ablate --remove iemcl                 HyCon without a part, beside the intact model
+  bench show table1 HyCon-BERT acc2           where a number comes from: its study and its runs
   bench claims; bench report                  the paper's claims, and everything in one page
 """
 

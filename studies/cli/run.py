@@ -11,13 +11,13 @@ from hycon.errors import UserError
 from studies.cli.arguments import parse_encoders, parse_values
 from studies.cli.listing import do_list
 from studies.cli.shared import (
+    asked_rows,
     check_format,
     choosing,
     command,
     mixing,
     modelling,
     naming,
-    rows_asked,
     store_of,
     storing,
 )
@@ -97,7 +97,7 @@ def running(added: argparse.ArgumentParser) -> None:
 def do_run(options) -> int:
     from studies.aggregate.render import render
 
-    table, rows = rows_asked(options)
+    table, rows = asked_rows(options)
     if options.trials is not None and all(row.measured for row in rows):
         raise UserError(f"--trials is for searches; {table.name} is measured with fixed settings, without a search.")
     return _run(options, table, rows, parse_values(options.set), lambda result, _: render(result, options.format))
@@ -167,8 +167,7 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     studies, failed = run_table(
         rows, setting, store, how, lambda specs: Progress(specs, records, workers=how.workers, quiet=options.quiet)
     )
-    encoders = {kind: encoder["name"] for kind, encoder in setting.encoders.items()}
-    view = View(setting.manifest.name, options.data, profile.name, encoders, mixed=options.mixed)
+    view = View(setting.manifest.name, options.data, mixed=options.mixed)  # of these studies and no others
     result = table_result(table, store, view, rows=rows, studies=studies)
     print(show(result, store).rstrip("\n"))
     for sentence in () if options.quiet else edges(studies):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hycon.errors import UserError, check_known
-from studies.cli.arguments import parse_encoders
+from studies.cli.arguments import parse_encoders, parse_values
 
 TABLE_OF_MODELS = "table1"  # whose rows and columns a model is shown with where no TABLE is named
 
@@ -59,6 +60,18 @@ def choosing(added: argparse.ArgumentParser, rows: bool = True) -> None:
         default=[],
         help="pretrained model behind bert or xlnet: a Hugging Face name or a local folder",
     )
+
+
+def picking(added: argparse.ArgumentParser) -> None:
+    """Options of every reading command: which of several studies fills a row."""
+    added.add_argument(
+        "--study", metavar="ID", action="append", default=[], help="show this study (see `bench list studies`)"
+    )
+    added.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="only studies run with this option"
+    )
+    added.add_argument("--epochs", type=int, metavar="N", help="only studies run with --epochs N")
+    added.add_argument("--patience", type=int, metavar="N", help="only studies run with --patience N")
 
 
 def mixing(added: argparse.ArgumentParser) -> None:
@@ -142,22 +155,51 @@ def view_of(options):
     )
 
 
-def table_of(options):
-    """The TableResult that a command's TABLE and its choosing options name."""
-    from studies.aggregate.table import table_result
-    from studies.lookup import results_root
-    from studies.store.run_store import RunStore
+def reading(options, tables):
+    """(RunStore, View): the results folder that a command reads, and what it shows of it. What it holds in place of
+    what was asked for is said on stderr. Raises UserError where there is no such folder, and as `view_for` does.
 
-    table, rows = rows_asked(options)
-    return table_result(table, RunStore(results_root(options.results)), view_of(options), rows=rows)
+    tables: those that the command shows.
+    """
+    from studies.lookup import view_for
+
+    store, view, said = view_for(
+        options.results,
+        tables,
+        corpus=options.corpus,
+        data=options.data,
+        profile=options.profile,
+        encoders=parse_encoders(options.encoder),
+        protocol=getattr(options, "protocol", "paper"),
+        mixed=getattr(options, "mixed", False),
+        options=parse_values(options.set),
+        epochs=options.epochs,
+        patience=options.patience,
+        studies=options.study,
+    )
+    if said:
+        print(f"bench: {said}.", file=sys.stderr)
+    return store, view
 
 
-def rows_asked(options):
-    """The table and its rows that TABLE, --rows and --model name. Raises UserError where nothing names a table."""
-    from studies.lookup import asked_rows, table_spec
+def asked_rows(options):
+    """(TableSpec, its rows that are asked for) of a command's TABLE, --rows and --model.
+
+    Raises UserError where nothing names a table.
+    """
+    from studies.lookup import table_spec, with_own
 
     models = known_models(options) if "model" in options else []
     if options.table is None and not models:
         raise UserError("Name a TABLE, such as table1, the path of a table file, or a model with --model FILE.")
     table = table_spec(options.table or TABLE_OF_MODELS, getattr(options, "studies", None))
-    return asked_rows(table, options.rows.split(",") if options.rows else None, models)
+    return with_own(table, options.rows.split(",") if options.rows else None, models)
+
+
+def table_of(options):
+    """The TableResult that a command's TABLE and its choosing options name."""
+    from studies.aggregate.table import table_result
+
+    table, rows = asked_rows(options)
+    store, view = reading(options, [table])
+    return table_result(table, store, view, rows=rows)

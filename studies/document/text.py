@@ -6,13 +6,14 @@ import textwrap
 from collections.abc import Sequence
 
 from studies.document.blocks import Block, Grid, Heading, Text
+from studies.document.words import visible
 
 WIDTH = 100  # characters of a wrapped line
 
 
 def write(blocks: Sequence[Block]) -> str:
     """Paragraphs and tables, ending in a newline. Raises TypeError for any other block: only reports have them."""
-    return "\n\n".join(map(_block, blocks)) + "\n"
+    return visible("\n\n".join(map(_block, blocks)) + "\n")
 
 
 def _block(block: Block) -> str:

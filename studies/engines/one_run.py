@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import multiprocessing
 import os
 import platform
 import re
@@ -21,8 +22,10 @@ import numpy as np
 
 from hycon.errors import UserError
 from hycon.host import source_root
+from hycon.source import digest, files
 from studies.engines.determinism import warnings_noted
 from studies.engines.energy import counters, joules
+from studies.registry import source_file
 from studies.store.record import RunRecord, RunSpec
 
 if TYPE_CHECKING:
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from hycon.data.batch import Batch
 
 DRIVER = Path("/proc/driver/nvidia/version")
+LOADED = time.time()  # when the process that runs are forked from reads its code
+UNSURE = "changed since it was loaded"  # in place of a file's hash
 WIDEST = 512  # chosen here: multimodal representations up to this width are kept for Fig. 4
 
 
@@ -49,6 +54,7 @@ def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tup
     from studies.registry import build_model, unserved_because
 
     started = datetime.now(UTC).isoformat(timespec="seconds")
+    code = code_of(spec.model)
     torch.set_num_threads(spec.threads)
     _forget_peak_memory(device)
     corpus = load(spec.corpus, data_root)
@@ -87,6 +93,7 @@ def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tup
         device=device_name(device),
         environment=environment(device),
         commit=commit(),
+        code=code,
         notes=[*corpus.manifest.notes, *warned],
         started=started,
     )
@@ -103,6 +110,20 @@ def _check_identity(spec: RunSpec, corpus: Corpus) -> None:
         raise UserError(f"Corpus {spec.corpus!r} is not the one this run was planned with: its data has changed.")
     if version != spec.version:
         raise UserError(f"Run {spec.id} is of version {spec.version} of {spec.model}; this code has {version}.")
+
+
+def code_of(model: str) -> dict[str, str]:
+    """File -> hash of the code that runs in this process, as hycon.source counts it.
+
+    A run is forked from a process that read the code when its command began. A file that was edited since is marked
+    UNSURE, which is no hash of any file: what ran is not what stands there.
+    """
+    forked = multiprocessing.parent_process() is not None
+    loaded = {getattr(module, "__file__", None) for module in list(sys.modules.values())} if forked else set()
+    return {
+        name: UNSURE if str(path) in loaded and path.stat().st_mtime > LOADED else digest(path)
+        for name, path in files(source_file(model)).items()
+    }
 
 
 def _measure(

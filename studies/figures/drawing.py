@@ -19,6 +19,7 @@ from xml.sax.saxutils import escape
 
 from hycon.errors import UserError
 from studies.aggregate.cells import TableResult
+from studies.document.words import visible
 from studies.store.run_store import RunStore
 
 if TYPE_CHECKING:
@@ -140,7 +141,11 @@ def encode(picture: matplotlib.figure.Figure, format: str, name: str, title: str
 
 
 def _inlinable(svg: str, name: str, title: str, alt: str) -> str:
-    """Without prolog, DOCTYPE and metadata (they name addresses); with own ids, own style only, and words."""
+    """Without prolog, DOCTYPE and metadata (they name addresses); with own ids, own style only, and words.
+
+    Control characters are shown, as in all that is printed: XML forbids most of them.
+    """
+    svg, title, alt = map(visible, (svg, title, alt))
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     prefix = f"{name}-{hashlib.sha256((svg + title + alt).encode()).hexdigest()[:8]}"
     svg = re.sub(r"<[^>]*>", lambda tag: _own_ids(tag[0], prefix), svg)

@@ -14,13 +14,13 @@ from typing import Any
 
 from hycon.data.manifest import Manifest
 from hycon.errors import UserError
-from studies.lookup import Profile, corpus_for, corpus_name, recorded_profile
+from studies.lookup import Profile, corpus_for, corpus_name, fixed_options, recorded_profile
 from studies.registry import MODELS
 from studies.search.draws import draw
 from studies.search.seeds import derive_seed
 from studies.store.record import RunSpec
 from studies.store.study import Study
-from studies.tables import MEASURED_BATCH, MEASURED_EPOCHS, Row, TableSpec
+from studies.tables import Row, TableSpec
 
 
 @dataclass(frozen=True)
@@ -74,17 +74,9 @@ def built(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.model in MODELS]
 
 
-def fixed_options(row: Row, setting: Setting) -> dict[str, Any]:
+def options_of(row: Row, setting: Setting) -> dict[str, Any]:
     """What the user, the profile and, for Table 8, the measurement fix."""
-    profile = setting.profile
-    options = {**demo_options(row, setting), **setting.options}
-    for name, most in (("epochs", profile.epochs), ("patience", profile.patience)):
-        if most:
-            options.setdefault(name, most)
-    if row.measured:
-        options = {"batch_size": MEASURED_BATCH, "epochs": MEASURED_EPOCHS, **options}
-        options["patience"] = options["epochs"]  # more than can pass: never stopped early
-    return options
+    return fixed_options(row, setting.profile, setting.options)
 
 
 def follows(row: Row, setting: Setting) -> Row | None:
@@ -103,7 +95,7 @@ def trial_specs(row: Row, setting: Setting) -> tuple[Study, list[RunSpec]]:
     """The study of a searched row as planned, and the specs of its trials."""
     from studies.registry import search_space
 
-    options = fixed_options(row, setting)
+    options = options_of(row, setting)
     space = search_space(row.model, row.text, configuration({}, row.config, options))
     axes = _axes(row, setting)
     draws = draw(space, setting.profile.trials, *axes, "search")
@@ -134,7 +126,7 @@ def _study(row: Row, setting: Setting, **found: Any) -> Study:
         corpus=setting.manifest.name,
         data=setting.manifest.sha256,
         row=dict(row.config),
-        options=fixed_options(row, setting),
+        options=options_of(row, setting),
         encoder=setting.encoders.get(row.text),
         device=setting.device,
         profile=recorded_profile(setting.profile.name),
@@ -188,15 +180,3 @@ def _spec(row: Row, setting: Setting, overrides: Mapping[str, Any], axes: Sequen
         device=setting.device,
         source=source_of(row.model),
     )
-
-
-def demo_options(row: Row, setting: Setting) -> dict[str, Any]:
-    """The demo profile's tiny, untrained encoders learn nothing at the paper's learning rate in five epochs."""
-    if not setting.profile.demo:
-        return {}
-    from hycon.data.batch import form_of
-    from studies.registry import model_module
-
-    form = form_of(row.text)
-    sizes = getattr(model_module(row.model), "DEMO", {}).get(form, {})
-    return {**sizes, **({"lr": 1e-3} if form == "tokens" else {})}

@@ -26,7 +26,7 @@ from hycon.data.corpus import read_arrays, strings_of
 from hycon.data.importers.convert import write_corpus
 from hycon.data.manifest import SPLITS, Manifest, corpus_folder
 from hycon.errors import UserError
-from hycon.files import sha256_file
+from hycon.files import check_regular, sha256_file
 
 PAPER_MEMBER = "300d"  # of a zip with several files: 300 dimensions are the paper's (section 4.4(2))
 PUNCTUATION = string.punctuation + "“”‘’…–—¿¡«»"
@@ -44,6 +44,7 @@ def read_vectors(
     (with its line number), a blank line that is not at the end, a file that knows none of the words.
     """
     path, counts = Path(path), Counter(vocabulary)
+    check_regular(path)
     spellings = {word: _spellings(word) for word in sorted(counts)}
     found, dim = _scan(path, {spelling for pairs in spellings.values() for _, spelling in pairs})
     words, rows = [], []

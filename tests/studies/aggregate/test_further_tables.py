@@ -12,8 +12,9 @@ from builders import manifest, setting
 
 from hycon.errors import UserError
 from hycon.metrics import all_protocols
+from studies.aggregate.choice import study_of
 from studies.aggregate.render import render
-from studies.aggregate.table import study_of, table_result
+from studies.aggregate.table import table_result
 from studies.lookup import pick_rows, table_spec
 from studies.registry import search_space
 from studies.search.plan import repeat_specs, trial_specs
