@@ -6,7 +6,7 @@ import shlex
 import sys
 
 from hycon.errors import UserError, check_known
-from studies.cli.shared import choosing, command, mixing, modelling, print_json, table_of, view_of
+from studies.cli.shared import choosing, command, mixing, modelling, picking, print_json, table_of, view_of
 
 SHAPES = "TABLE ROW [METRIC], a run's id, or a study's"
 
@@ -16,6 +16,7 @@ def add(commands) -> None:
     added.add_argument("what", nargs="+", metavar="WHAT", help=f"{SHAPES}; the beginning of an id is enough")
     modelling(added, "a model of your own, whose rows the table has too")
     choosing(added, rows=False)
+    picking(added)
     mixing(added)
     added.add_argument("--protocol", default="paper", metavar="NAME", help="metrics: paper, all, mult or mmsa")
     added.add_argument("--json", action="store_true", help="as JSON")
