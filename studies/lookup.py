@@ -64,7 +64,7 @@ class View:
     pretrained encoder, only studies with it.  protocol: whose metrics.  mixed: average also runs that differ in data,
     versions or environment (studies.aggregate.comparability).  options: only studies that were run with these options
     (`--set`, and epochs and patience), and first of all those run with nothing else.  studies: ids of studies that fill
-    their rows before any other.
+    their rows before any other.  given: options of the command as it gave them, for commands that are printed.
     """
 
     corpus: str | None = None
@@ -75,6 +75,7 @@ class View:
     mixed: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     studies: tuple[str, ...] = ()
+    given: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         check_known("protocol", self.protocol, PROTOCOLS)
@@ -84,6 +85,17 @@ class View:
     def corpus_of(self, table: TableSpec) -> str:
         """The corpus that `table` is read on."""
         return corpus_name(table, PROFILES[self.profile] if self.profile else None, self.corpus)
+
+
+def options_of(view: View) -> list[str]:
+    """The options with which a command runs what `view` shows."""
+    named = [("--corpus", view.corpus), ("--profile", view.profile)]
+    encoders = [word for kind, name in view.encoders.items() for word in ("--encoder", f"{kind}={name}")]
+    words = [word for option, value in named if value for word in (option, value)]
+    words += list(view.given) or encoders
+    for key, value in view.options.items():
+        words += [f"--{key}", str(value)] if key in ("epochs", "patience") else ["--set", f"{key}={value}"]
+    return words
 
 
 DEFAULT_VIEW = View()  # all that a table shows of the paper's corpora

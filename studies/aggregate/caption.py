@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from hycon.data.manifest import PAPER
 from hycon.source import said
+from studies.aggregate.brief import ROW_NAMES, brief
 from studies.aggregate.cells import RowResult, TableResult
 from studies.aggregate.obstacles import ALLOWED_SIZES, PAPER_ENCODERS, CorpusInfo, in_words, is_paper_encoder
 from studies.document.blocks import SIGNS, Caption
@@ -19,7 +20,6 @@ LEGEND = {
     "differs": "differs (interval outside it)",
     "inconclusive": "inconclusive",
 }
-ROW_NAMES = {"glove": "GloVe", "bert": "BERT", "xlnet": "XLNet"}
 
 
 def caption(result: TableResult) -> Caption:
@@ -37,6 +37,7 @@ def caption(result: TableResult) -> Caption:
         tuple(rest),
         "best measured mean of the column." if any(entry.best for entry in entries) else "",
         tuple(_marks(result)),
+        brief(result, title, code_changed(result)),
     )
 
 

@@ -123,7 +123,7 @@ def _constant(manifest: Manifest, view: View) -> dict[str, dict[str, float]] | N
 def _besides(found: Mapping[str, Choice]) -> list[str]:
     """A phrase for the caption where the folder holds further studies of the rows."""
     others = {study.id for choice in found.values() if choice.best for study in choice.others}
-    said = f"not shown: {count_of(len(others), 'other study', 'other studies')} of these rows (bench list studies)"
+    said = f"not shown: {count_of(len(others), 'other study', 'other studies')} of these rows (`bench list studies`)"
     return [said] if others else []
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from hycon.busy import busy
 from studies.cli.shared import check_format, choosing, command, known_models, modelling, picking, reading, write_output
 
 
@@ -22,7 +25,9 @@ def do_report(options) -> None:
     check_format(options.format, FORMATS)
     known_models(options)
     store, view = reading(options, TABLES.values())
-    text = report(store, view, format=options.format)
+    view = replace(view, given=())  # read elsewhere: its commands name no folder of this machine
+    with busy("writing the report"):
+        text = report(store, view, format=options.format)
     file = options.output or str(store.root / f"report.{FORMATS[options.format][0]}")
     write_output(text, file)
     print(file)

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 from hycon.errors import UserError
 from studies.cli.arguments import parse_encoders, parse_values
+from studies.cli.closing import closing, edges, forecast_text
 from studies.cli.listing import do_list
 from studies.cli.shared import (
     asked_rows,
+    captioning,
     check_format,
     choosing,
     command,
+    layout,
     mixing,
     modelling,
     naming,
     store_of,
     storing,
 )
+from studies.cli.terminal import columns
 from studies.engines.executors import DEFAULT, engine_of, names
 
 
@@ -36,6 +41,7 @@ def add_run(commands) -> None:
     choosing(added)
     running(added)
     mixing(added)
+    captioning(added)
     added.add_argument("--format", default="text", metavar="FORMAT", help="of the table printed at the end")
 
 
@@ -52,6 +58,7 @@ def add_ablate(commands) -> None:
     choosing(added, rows=False)
     running(added)
     mixing(added)
+    captioning(added)
     added.add_argument("--format", default="text", metavar="FORMAT", help="of the table printed at the end")
 
 
@@ -76,9 +83,7 @@ def running(added: argparse.ArgumentParser) -> None:
         metavar="N",
         help="runs at a time, a process each (default: what --slots allow, or 1)",
     )
-    added.add_argument(
-        "--slots", metavar="N", help="most runs at a time on one device; auto: as many as fit in its memory"
-    )
+    added.add_argument("--slots", metavar="N", help="most runs at a time on one device; auto: until its memory is full")
     added.add_argument("--devices", default="cpu", metavar="LIST", help="cpu, or cuda:0,cuda:1 ...")
     clusters = names(lambda engine: engine.takes_cluster)
     added.add_argument("--executor", default=DEFAULT, metavar="NAME", help=f"{names(last='or')} (default: {DEFAULT})")
@@ -98,9 +103,16 @@ def do_run(options) -> int:
     from studies.aggregate.render import render
 
     table, rows = asked_rows(options)
+    options.table = options.table or table.name
     if options.trials is not None and all(row.measured for row in rows):
         raise UserError(f"--trials is for searches; {table.name} is measured with fixed settings, without a search.")
-    return _run(options, table, rows, parse_values(options.set), lambda result, _: render(result, options.format))
+    return _run(
+        options,
+        table,
+        rows,
+        parse_values(options.set),
+        lambda result, _: render(result, options.format, **layout(options)),
+    )
 
 
 def do_ablate(options) -> int:
@@ -115,7 +127,7 @@ def do_ablate(options) -> int:
     table = ablation_table(known_model(options.model), options.text, options.remove, parse_values(options.set), task)
 
     def show(result, store) -> str:
-        return render_ablation(result, differences(result, store), options.format)
+        return render_ablation(result, differences(result, store), options.format, **layout(options))
 
     return _run(options, table, list(table.rows), {}, show)
 
@@ -131,6 +143,7 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     from studies.lookup import View, profile_of
     from studies.search.plan import setting_for
     from studies.search.run import forecast, run_table
+    from studies.store.curve import read_curve
 
     check_format(options.format, FORMATS)
     for name in ("epochs", "patience"):
@@ -156,27 +169,34 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
         device=how.devices[0],
         options=fixed,
         own_search=options.own_search,
-        keep=not options.dry_run,
+        dry=store if options.dry_run else None,
     )
     if options.dry_run:
-        print(_forecast(forecast(rows, setting, store, how), setting.device, how.workers))
+        print(forecast_text(forecast(rows, setting, store, how), setting, how.workers, columns()))
         return 0
     for sentence in () if options.quiet else padded_encoders(setting.encoders):
         print(f"bench: {sentence}", file=sys.stderr)
-    records = list(store.records())
-    studies, failed = run_table(
-        rows, setting, store, how, lambda specs: Progress(specs, records, workers=how.workers, quiet=options.quiet)
-    )
+    begun = time.monotonic()
+    with Progress(
+        records=store.records(),
+        workers=how.workers,
+        quiet=options.quiet,
+        epoch=lambda run_id: len(read_curve(store, run_id)),
+    ) as progress:
+        outcome = run_table(rows, setting, store, how, progress)
     view = View(setting.manifest.name, options.data, mixed=options.mixed)  # of these studies and no others
-    result = table_result(table, store, view, rows=rows, studies=studies)
+    result = table_result(table, store, view, rows=rows, studies=outcome.studies)
     print(show(result, store).rstrip("\n"))
-    for sentence in () if options.quiet else edges(studies):
-        print(f"bench: {sentence}", file=sys.stderr)
-    for spec, reason in failed:
+    sys.stdout.flush()
+    for spec, reason in outcome.failed:
         log = store.folder(spec.id) / "log.txt"
         more = f" (traceback: {log})" if log.is_file() else ""
         print(f"bench: run {spec.id} ({spec.model}-{spec.text}) failed: {reason}{more}", file=sys.stderr)
-    return 1 if failed else 0
+    if not options.quiet:
+        for sentence in () if profile.demo else edges(outcome.studies):
+            print(f"bench: {sentence}", file=sys.stderr)
+        print("\n" + closing(outcome, options, store.root, time.monotonic() - begun, columns()), file=sys.stderr)
+    return 1 if outcome.failed else 0
 
 
 def padded_encoders(encoders) -> list[str]:
@@ -189,20 +209,6 @@ def padded_encoders(encoders) -> list[str]:
         for name, model_type in found.items()
         if model_type
     ]
-
-
-def edges(studies) -> list[str]:
-    """A sentence for each search whose winner lies at the edge of a grid."""
-    from studies.search.edges import at_edge
-
-    said = []
-    for study in studies:
-        found = at_edge(study.space or {}, study.chosen or {}) if study.searched else []
-        if found:
-            row = "-".join([study.model, study.text, *(f"{key}={value}" for key, value in study.row.items())])
-            ends = ", ".join(f"{option} = {value} ({end})" for option, value, end in found)
-            said.append(f"the winner of {row} lies at the edge of its grid: {ends}.")
-    return said
 
 
 def how_of(options):
@@ -226,18 +232,3 @@ def how_of(options):
         cluster=read_cluster(options.cluster, over),
         data_root=options.data,
     )
-
-
-def _forecast(forecasts, device: str, workers: int) -> str:
-    from studies.document.blocks import headings
-    from studies.document.text import table
-    from studies.engines.history import duration
-
-    lines = [[f.row, str(f.trials), str(f.seeds), f.text] for f in forecasts]
-    heads = headings("row", "trials to do", "seeded runs to do", "estimated time")
-    runs, seconds = sum(f.trials + f.seeds for f in forecasts), sum(f.seconds for f in forecasts)
-    unknown = sum(f.unknown for f in forecasts)
-    many = "worker" if workers == 1 else "workers"
-    total = f"{runs} runs: {seconds / 3600:.2f} {device}-hours, {duration(seconds / workers)} on {workers} {many}"
-    rest = f"\n{unknown} of them are not counted: no run of their kind has been measured yet" if unknown else ""
-    return f"{table(heads, lines)}\n{total}{rest}"

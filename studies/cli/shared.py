@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hycon.busy import busy
 from hycon.errors import UserError, check_known
 from studies.cli.arguments import parse_encoders, parse_values
+from studies.cli.terminal import columns, terminal_columns
 
 TABLE_OF_MODELS = "table1"  # whose rows and columns a model is shown with where no TABLE is named
 
@@ -62,6 +65,13 @@ def choosing(added: argparse.ArgumentParser, rows: bool = True) -> None:
     )
 
 
+def captioning(added: argparse.ArgumentParser) -> None:
+    """The option of every command that prints a table of results as text."""
+    added.add_argument(
+        "--notes", action="store_true", help="print the whole caption of a text table, not its short form"
+    )
+
+
 def picking(added: argparse.ArgumentParser) -> None:
     """Options of every reading command: which of several studies fills a row."""
     added.add_argument(
@@ -108,16 +118,26 @@ def print_json(value: Any) -> None:
 
 
 def print_grid(items: Sequence[Mapping[str, Any]]) -> None:
-    """Flat dicts, a line each, under the keys that any of them has."""
+    """Flat dicts, a line each, under the keys that any of them has; a paragraph each where a terminal is too narrow."""
     from studies.document.blocks import headings
-    from studies.document.text import table
+    from studies.document.text import listing
 
     def plain(value: Any) -> str:
-        return ", ".join(map(str, value)) if isinstance(value, list | tuple) else "" if value is None else str(value)
+        if isinstance(value, list | tuple):
+            return ", ".join(map(str, value))
+        return "" if value is None else str(round(value, 4) if isinstance(value, float) else value)
 
     heads = list(dict.fromkeys(key for item in items for key in item))
     rows = [[plain(item.get(head)) for head in heads] for item in items]
-    print(table(headings(*heads), rows))
+    print(listing(headings(*heads), rows, terminal_columns()))
+
+
+def layout(options) -> dict[str, Any]:
+    """How a table of results is laid out as text: to fit the terminal, or a file's usual width."""
+    from studies.document.text import WIDTH
+
+    width = WIDTH if getattr(options, "output", None) else columns()
+    return {"width": width, "notes": getattr(options, "notes", False)}
 
 
 def write_output(text: str, file: str | None) -> None:
@@ -152,7 +172,21 @@ def view_of(options):
         encoders={kind: short_name(name) for kind, name in parse_encoders(options.encoder).items()},
         protocol=getattr(options, "protocol", "paper"),
         mixed=getattr(options, "mixed", False),
+        given=tuple(given_options(options)),
     )
+
+
+PLACES = ("encoder", "results", "data")  # options whose values a View does not hold as they were given
+
+
+def given_options(options, names: Sequence[str] = PLACES) -> list[str]:
+    """Options as they were given: for commands that are printed."""
+    found = []
+    for name in names:
+        value = getattr(options, name, None)
+        values = value if isinstance(value, list) else [value]
+        found += [word for one in values if one for word in (f"--{name}", str(one))]
+    return found
 
 
 def reading(options, tables):
@@ -179,7 +213,7 @@ def reading(options, tables):
     )
     if said:
         print(f"bench: {said}.", file=sys.stderr)
-    return store, view
+    return store, dataclasses.replace(view, given=tuple(given_options(options)))
 
 
 def asked_rows(options):
@@ -202,4 +236,5 @@ def table_of(options):
 
     table, rows = asked_rows(options)
     store, view = reading(options, [table])
-    return table_result(table, store, view, rows=rows)
+    with busy("reading results"):
+        return table_result(table, store, view, rows=rows)

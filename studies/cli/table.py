@@ -8,9 +8,11 @@ from collections import Counter
 from hycon.errors import UserError
 from studies.cli.shared import (
     asked_rows,
+    captioning,
     check_format,
     choosing,
     command,
+    layout,
     mixing,
     modelling,
     naming,
@@ -36,6 +38,7 @@ def add_table(commands) -> None:
     choosing(added)
     picking(added)
     mixing(added)
+    captioning(added)
     added.add_argument("--format", default="text", metavar="FORMAT", help="text, md, latex, csv, html or json")
     added.add_argument("--protocol", default="paper", metavar="NAME", help="metrics: paper, all, mult or mmsa")
     added.add_argument("--output", metavar="FILE", help="write there instead of printing")
@@ -56,7 +59,7 @@ def do_table(options) -> None:
     from studies.aggregate.render import FORMATS, render
 
     check_format(options.format, FORMATS)
-    write_output(render(table_of(options), options.format), options.output)
+    write_output(render(table_of(options), options.format, **layout(options)), options.output)
 
 
 def do_status(options) -> None:

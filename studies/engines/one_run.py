@@ -12,6 +12,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import metadata
@@ -40,9 +41,16 @@ UNSURE = "changed since it was loaded"  # in place of a file's hash
 WIDEST = 512  # chosen here: multimodal representations up to this width are kept for Fig. 4
 
 
-def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tuple[RunRecord, dict[str, np.ndarray]]:
+def execute(
+    spec: RunSpec,
+    *,
+    data_root: str | None,
+    device: str = "cpu",
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+) -> tuple[RunRecord, dict[str, np.ndarray]]:
     """Train and measure `spec` on `device`. Returns its record, and the arrays of predictions.npz.
 
+    on_epoch: as for `hycon.train.fit`.
     Raises UserError (corpus, encoder or configuration cannot serve) and NonFiniteLoss.
     """
     import torch
@@ -73,7 +81,7 @@ def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tup
     ).to(device)
     with warnings_noted(device) as warned:
         before = counters(device)
-        fitted = fit(model, batches["train"], batches["valid"], training, seed=spec.seed)
+        fitted = fit(model, batches["train"], batches["valid"], training, seed=spec.seed, on_epoch=on_epoch)
         used = joules(before, counters(device))
         metrics, arrays, test_seconds = _measure(model, batches, corpus, training.precision)
     record = RunRecord(

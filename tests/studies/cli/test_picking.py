@@ -123,7 +123,7 @@ def test_options_and_ids_pick_a_study(capsys, store, two):
 def test_a_table_says_that_there_are_others(capsys, store, two):
     for command in (["table", "table1"], ["table", "table1", "--study", two[1]]):
         _, out, _ = bench(capsys, *command, "--results", store.root)
-        assert "Not shown: 1 other study of these rows (bench list studies)." in " ".join(out.split())
+        assert "Not shown: 1 other study of these rows (`bench list studies`)." in " ".join(out.split())
     _, out, _ = bench(capsys, "table", "table1", "--rows", "TFN-GloVe", "--results", store.root)
     assert "Not shown" not in out
 
