@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ DEMO_CORPORA = {"sentiment": "synthetic", "emotion": "synthetic_emotions"}  # ta
 FEW = 8  # chosen here: of so many studies the nearest ids are worth naming
 # corpus -> task, of those that are known before anything is imported
 TASKS = {name: task for task, name in DEMO_CORPORA.items()} | {table.corpus: table.task for table in TABLES.values()}
+
+_WILD = re.compile(r"[*?\[\]]+")  # makes a name of rows a pattern
 
 
 @dataclass(frozen=True)
@@ -262,16 +266,43 @@ def profile_of(name: str, **changes: Any) -> Profile:
 
 
 def pick_rows(table: TableSpec, names: Sequence[str] | None) -> list[Row]:
-    """The rows of a table by the paper's names (case does not matter), all of them by default."""
-    by_name = {row.name.lower(): row for row in table.rows}
+    """The rows of a table by the paper's names, or by patterns such as "HyCon*", each row once; all by default.
+
+    Case does not matter. In a pattern, * is any text, ? one letter, [ab] one of these. Raises UserError for a name or
+    pattern without a row.
+    """
     if names is None:
         return list(table.rows)
-    names = [name.strip() for name in names]
-    for name in names:
-        if name.lower() not in by_name:
+    found: dict[str, Row] = {}
+    for name in (name.strip() for name in names):
+        matching = _rows_named(table, name)
+        if not matching:
             known = [row.name for row in table.rows]
+            if _WILD.search(name):
+                raise UserError(f"{table.name} has no row that matches {name!r}; nearest: {_like(name, known)}.")
             raise UserError(f"{table.name} has no row {name!r}; nearest: {nearest(name, known)}.")
-    return [by_name[name.lower()] for name in dict.fromkeys(names)]
+        found |= {row.name: row for row in matching}
+    return list(found.values())
+
+
+def _like(pattern: str, names: Sequence[str]) -> str:
+    """The three names whose beginning, end or whole is most like what the pattern spells out."""
+    from difflib import SequenceMatcher
+
+    letters = _WILD.sub("", pattern).lower()
+    size = len(letters)
+
+    def likeness(name: str) -> float:
+        parts = (name[:size], name[-size:], name)
+        return max(SequenceMatcher(None, letters, part.lower()).ratio() for part in parts)
+
+    return ", ".join(sorted(names, key=likeness, reverse=True)[:3])
+
+
+def _rows_named(table: TableSpec, name: str) -> list[Row]:
+    """The row of that name, else those that it matches as a pattern."""
+    exact = [row for row in table.rows if row.name.lower() == name.lower()]
+    return exact or [row for row in table.rows if fnmatchcase(row.name.lower(), name.lower())]
 
 
 def with_own(table: TableSpec, names: Sequence[str] | None, models: Sequence[str]) -> tuple[TableSpec, list[Row]]:

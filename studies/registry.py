@@ -164,6 +164,13 @@ def changed_code(records: Iterable[Any]) -> dict[str, list[str]]:
     return found
 
 
+def option_names(name: str) -> list[str]:
+    """The options of a model, and then those of its training."""
+    from hycon.train import Training
+
+    return [field.name for kind in (model_module(name).Config, Training) for field in dataclasses.fields(kind)]
+
+
 def resolve(name: str, text: str, overrides: Mapping[str, Any]) -> tuple[Any, Training]:
     """(Config, Training) of a model with `overrides`, each of which must be a field of one of the two. Epochs are those
     of the form, hycon.train.EPOCHS.

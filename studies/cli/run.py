@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from hycon.errors import UserError
@@ -55,7 +56,7 @@ def add_ablate(commands) -> None:
     added.add_argument("--json", action="store_true", help="with --list: as JSON")
     added.add_argument("--model", default="hycon", metavar="NAME", help="the model, or its file (default: hycon)")
     added.add_argument("--text", default="bert", metavar="NAME", help="its text front-end (default: bert)")
-    choosing(added, rows=False)
+    choosing(added, rows=False, campaign=False)  # whose --set has another meaning
     running(added)
     mixing(added)
     captioning(added)
@@ -96,6 +97,7 @@ def running(added: argparse.ArgumentParser) -> None:
         "--time-limit", type=float, metavar="SECONDS", help="stop a run that takes longer; it counts as failed"
     )
     added.add_argument("--dry-run", action="store_true", help="print the runs and their estimated time, run nothing")
+    added.add_argument("--log", metavar="KIND", help="tensorboard: learning curves, to watch while runs train")
     added.add_argument("--quiet", action="store_true", help="no progress, nothing on edges of grids")
 
 
@@ -140,12 +142,14 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     from studies.aggregate.render import FORMATS
     from studies.aggregate.table import table_result
     from studies.engines.progress import Progress
+    from studies.engines.tensorboard import check_log
     from studies.lookup import View, profile_of
     from studies.search.plan import setting_for
     from studies.search.run import forecast, run_table
     from studies.store.curve import read_curve
 
     check_format(options.format, FORMATS)
+    check_log(options.log)
     for name in ("epochs", "patience"):
         if getattr(options, name) is not None and name in parse_values(options.set):
             raise UserError(f"--{name} and --set {name}= both set the {name}: give one of them.")
@@ -177,12 +181,13 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     for sentence in () if options.quiet else padded_encoders(setting.encoders):
         print(f"bench: {sentence}", file=sys.stderr)
     begun = time.monotonic()
-    with Progress(
+    progress = Progress(
         records=store.records(),
         workers=how.workers,
         quiet=options.quiet,
         epoch=lambda run_id: len(read_curve(store, run_id)),
-    ) as progress:
+    )
+    with _log(options.log, store, rows), progress:
         outcome = run_table(rows, setting, store, how, progress)
     view = View(setting.manifest.name, options.data, mixed=options.mixed)  # of these studies and no others
     result = table_result(table, store, view, rows=rows, studies=outcome.studies)
@@ -197,6 +202,20 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
             print(f"bench: {sentence}", file=sys.stderr)
         print("\n" + closing(outcome, options, store.root, time.monotonic() - begun, columns()), file=sys.stderr)
     return 1 if outcome.failed else 0
+
+
+def _log(kind: str | None, store, rows):
+    """In a `with` block: --log."""
+    from studies.engines.tensorboard import Follower
+    from studies.search.plan import row_of
+
+    known = [*rows, *(row.intact for row in rows if row.intact)]
+
+    def name(spec) -> str | None:
+        row = row_of(spec, known)
+        return row.name if row else None
+
+    return Follower(store, name) if kind else nullcontext()
 
 
 def padded_encoders(encoders) -> list[str]:

@@ -21,7 +21,7 @@ TABLE_OF_MODELS = "table1"  # whose rows and columns a model is shown with where
 def command(commands, name: str, function: Callable[[Any], int | None], text: str) -> argparse.ArgumentParser:
     """A command with the options that all have. `text` is its help; `function` takes the parsed options."""
     added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    added.set_defaults(command=function)
+    added.set_defaults(command=function, parser=added)
     added.add_argument("--results", metavar="DIR", help="results folder (default: $BENCH_RESULTS or ./results)")
     added.add_argument("--data", metavar="DIR", help="folder of corpora (default: $BENCH_DATA or ./data)")
     added.add_argument("--offline", action="store_true", help="use no network (also: BENCH_OFFLINE=1)")
@@ -30,7 +30,7 @@ def command(commands, name: str, function: Callable[[Any], int | None], text: st
 
 def naming(added: argparse.ArgumentParser, default: str | None = None) -> None:
     """The argument TABLE, and how many searches each row has. default: the table where TABLE is left out."""
-    said = "table1 to table8, sensitivity, modalities, tuning, or a table file of your own (my_table.toml)"
+    said = "table1 to table8, sensitivity, modalities or tuning; or the file of a table or of a campaign (FILE.toml)"
     also = f" (default: {default})" if default else f"; with --model: {TABLE_OF_MODELS} if left out"
     added.add_argument("table", nargs="?", default=default, metavar="TABLE", help=said + also)
     added.add_argument("--studies", type=int, metavar="N", help="for table tuning: searches per row (default: 3)")
@@ -50,12 +50,14 @@ def known_models(options) -> list[str]:
     return [known_model(name) for name in options.model]
 
 
-def choosing(added: argparse.ArgumentParser, rows: bool = True) -> None:
-    """Options of every command that picks results or runs."""
+def choosing(added: argparse.ArgumentParser, rows: bool = True, campaign: bool = True) -> None:
+    """Options of every command that picks results or runs. campaign: whether a campaign file may set them."""
+    if campaign:
+        added.add_argument("--campaign", metavar="FILE", help="take options from a campaign file (see `bench init`)")
     added.add_argument("--corpus", metavar="NAME", help="corpus (default: the table's, or the profile's)")
     added.add_argument("--profile", metavar="NAME", help="paper (default), decisive (its searches, ten seeds) or demo")
     if rows:
-        added.add_argument("--rows", metavar="A,B", help="rows by the paper's names, e.g. TFN-BERT,HyCon-BERT")
+        added.add_argument("--rows", metavar="A,B", help="rows by the paper's names or by patterns: TFN-BERT,'HyCon*'")
     added.add_argument(
         "--encoder",
         metavar="KIND=NAME",

@@ -103,6 +103,13 @@ def options_of(row: Row, setting: Setting) -> dict[str, Any]:
     return fixed_options(row, setting.profile, setting.options)
 
 
+def row_of(spec: RunSpec, rows: Sequence[Row]) -> Row | None:
+    """Which of `rows` a run is of: the one with most of the options that it has; None where it is of none."""
+    options = {**spec.config, **spec.training}
+    fitting = [r for r in rows if (r.model, r.text) == (spec.model, spec.text) and r.config.items() <= options.items()]
+    return max(fitting, key=lambda row: len(row.config), default=None)
+
+
 def follows(row: Row, setting: Setting) -> Row | None:
     """The row whose winner `row` takes; None for a row that is searched, or measured."""
     return None if setting.own_search else row.intact

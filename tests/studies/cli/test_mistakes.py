@@ -16,6 +16,7 @@ import studies.store.study
 COMMANDS = [
     [],
     ["list"],
+    ["init"],
     ["run"],
     ["ablate"],
     ["worker"],
