@@ -14,6 +14,7 @@ from studies.cli.arguments import parse_encoders, parse_values
 from studies.cli.closing import closing, edges, forecast_text
 from studies.cli.listing import do_list
 from studies.cli.shared import (
+    asked_rows,
     captioning,
     check_format,
     checkpointing,
@@ -22,6 +23,7 @@ from studies.cli.shared import (
     keep_checkpoints,
     layout,
     mixing,
+    modelling,
     naming,
     store_of,
     storing,
@@ -38,6 +40,7 @@ def add(commands) -> None:
 def add_run(commands) -> None:
     added = command(commands, "run", do_run, "run a table: search on validation, then seeded runs of each winner")
     naming(added)
+    modelling(added)
     choosing(added)
     running(added)
     mixing(added)
@@ -53,7 +56,7 @@ def add_ablate(commands) -> None:
     added.add_argument("--list", action="store_true", help="list the parts that models name, and run nothing")
     added.set_defaults(what="ablations")  # for --list
     added.add_argument("--json", action="store_true", help="with --list: as JSON")
-    added.add_argument("--model", default="hycon", metavar="NAME", help="the model (default: hycon)")
+    added.add_argument("--model", default="hycon", metavar="NAME", help="the model, or its file (default: hycon)")
     added.add_argument("--text", default="bert", metavar="NAME", help="its text front-end (default: bert)")
     choosing(added, rows=False, campaign=False)  # whose --set has another meaning
     running(added)
@@ -103,10 +106,9 @@ def running(added: argparse.ArgumentParser) -> None:
 
 def do_run(options) -> int:
     from studies.aggregate.render import render
-    from studies.lookup import pick_rows, table_spec
 
-    table = table_spec(options.table, options.studies)
-    rows = pick_rows(table, options.rows.split(",") if options.rows else None)
+    table, rows = asked_rows(options)
+    options.table = options.table or table.name
     if options.trials is not None and all(row.measured for row in rows):
         raise UserError(f"--trials is for searches; {table.name} is measured with fixed settings, without a search.")
     return _run(
@@ -123,10 +125,11 @@ def do_ablate(options) -> int:
         do_list(options)
         return 0
     from studies.aggregate.ablation import ablation_table, differences, render_ablation
+    from studies.authors.rows import known_model
     from studies.lookup import manifest_of
 
     task = manifest_of(options.corpus, options.data).task if options.corpus else "sentiment"
-    table = ablation_table(options.model, options.text, options.remove, parse_values(options.set), task)
+    table = ablation_table(known_model(options.model), options.text, options.remove, parse_values(options.set), task)
 
     def show(result, store) -> str:
         return render_ablation(result, differences(result, store), options.format, **layout(options))
@@ -194,7 +197,9 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     print(show(result, store).rstrip("\n"))
     sys.stdout.flush()
     for spec, reason in outcome.failed:
-        print(f"bench: run {spec.id} ({spec.model}-{spec.text}) failed: {reason}", file=sys.stderr)
+        log = store.folder(spec.id) / "log.txt"
+        more = f" (traceback: {log})" if log.is_file() else ""
+        print(f"bench: run {spec.id} ({spec.model}-{spec.text}) failed: {reason}{more}", file=sys.stderr)
     if not options.quiet:
         for sentence in () if profile.demo else edges(outcome.studies):
             print(f"bench: {sentence}", file=sys.stderr)

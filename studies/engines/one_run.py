@@ -61,14 +61,13 @@ def execute(
 
     from hycon.data import load
     from hycon.train import Training, fit, seed_everything
-    from studies.registry import model_module
 
     started = datetime.now(UTC).isoformat(timespec="seconds")
     code = code_of(spec.model)
     torch.set_num_threads(spec.threads)
     _forget_peak_memory(device)
     corpus = load(spec.corpus, data_root)
-    _check_identity(spec, corpus, model_module(spec.model).VERSION)
+    _check_identity(spec, corpus)
     training = Training(**spec.training)
     batches = batches_of(spec, corpus, device)
     seed_everything(spec.seed, device)
@@ -137,7 +136,12 @@ def checkpoints_in(folder: Path, spec: RunSpec, device: str, code: dict[str, str
     return Checkpoints(folder, checkpoint_every(), same, functools.partial(print, flush=True))
 
 
-def _check_identity(spec: RunSpec, corpus: Corpus, version: int) -> None:
+def _check_identity(spec: RunSpec, corpus: Corpus) -> None:
+    from studies.registry import model_module, other_source
+
+    if reason := other_source(spec.model, spec.source):
+        raise UserError(f"Run {spec.id} cannot be done: {reason}.")
+    version = model_module(spec.model).VERSION
     if corpus.manifest.sha256 != spec.data:
         raise UserError(f"Corpus {spec.corpus!r} is not the one this run was planned with: its data has changed.")
     if version != spec.version:

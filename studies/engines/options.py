@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 
 from hycon.errors import UserError, check_known
+from hycon.model_file import ModelFile
 from studies.engines.executors import DEFAULT
 from studies.engines.machine import processors
 
@@ -65,6 +66,7 @@ class How:
     execute: "module:function" of execute(spec, *, data_root, device, on_epoch, folder) -> (RunRecord, arrays).
     preload: modules that are imported once for the processes of all runs; None: what the runs need.
     checkpoint_every: seconds, for the workers of a cluster, which do not inherit this process's environment.
+    models: outside the repository, for processes that did not read their files; filled in by studies.engines.run.
     """
 
     executor: str = DEFAULT
@@ -76,6 +78,7 @@ class How:
     data_root: str | os.PathLike[str] | None = None
     execute: str = EXECUTE
     preload: Sequence[str] | None = None
+    models: tuple[ModelFile, ...] = ()
     checkpoint_every: float = TEN_MINUTES
 
 

@@ -26,6 +26,7 @@ from studies.engines.local import GRACE, run_local
 from studies.engines.options import EXECUTE, Asked, How, workers_for
 from studies.engines.run import preload_for
 from studies.engines.signals import Interrupt
+from studies.registry import own_files, source_of
 from studies.store.leases import TTL, heartbeat
 from studies.store.record import RunSpec
 from studies.store.run_store import RunStore, checkpoint_epochs
@@ -176,7 +177,8 @@ class Pull:
         if self.execute != EXECUTE:
             return None
         spec = entry.spec
-        return missing_corpus(spec.corpus, spec.data, self.data_root or entry.data_root) or missing_encoder(spec)
+        missing = missing_corpus(spec.corpus, spec.data, self.data_root or entry.data_root) or missing_encoder(spec)
+        return missing or missing_model(spec)
 
     def _fits(self, spec: RunSpec) -> bool:
         """Whether it will, as far as is known, end within this worker's time."""
@@ -227,7 +229,7 @@ def work(
                     preload = preload_for(pull.pending) if preload is None else preload
                     how = How(
                         workers=workers, devices=tuple(devices), slots=slots, data_root=pull.data_root,
-                        execute=execute, preload=preload,
+                        execute=execute, preload=preload, models=own_files(),
                     )  # fmt: skip
                     run_local(backlog, how)
         except KeyboardInterrupt:
@@ -257,6 +259,15 @@ def missing_encoder(spec: RunSpec) -> str | None:
     from hycon.pretrained import missing_because
 
     return missing_because(spec.text, spec.encoder)
+
+
+def missing_model(spec: RunSpec) -> str | None:
+    """Why runs of a model outside the repository cannot be done here, or None. By the content of its file; what a queue
+    names is never executed."""
+    if spec.source is None or source_of(spec.model) == spec.source:
+        return None
+    other = "another content" if source_of(spec.model) else "not here"
+    return f"the file of model {spec.model} (sha256 {spec.source[:12]}) is {other}: give it with --model FILE"
 
 
 @contextmanager

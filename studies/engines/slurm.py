@@ -24,6 +24,7 @@ from studies.engines.backlog import Backlog
 from studies.engines.options import CHECKPOINT_EVERY, Cluster, How
 from studies.engines.queue import entries_of, publish, waiting
 from studies.engines.signals import Interrupt
+from studies.registry import register
 from studies.store.database import VARIABLE, inherited, storage_of
 from studies.store.run_store import RunStore, checkpoint_epochs
 
@@ -90,6 +91,8 @@ def pull_worker(root: str, how: How, storage: str | None = None) -> None:
 
     seconds = seconds_left(how.cluster.time)
     os.environ[CHECKPOINT_EVERY] = str(min(how.checkpoint_every, seconds / PARTS))
+    for file in how.models:
+        register(file)
     pull = work(
         RunStore(Path(root), storage=storage_of(os.environ.get(VARIABLE) or storage) if storage else None),
         devices=devices_in_job(how),
