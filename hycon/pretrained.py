@@ -237,6 +237,7 @@ def load_tokenizer(kind: str, encoder: dict[str, str]) -> WordPieces:
             cls=vocabulary["[CLS]"],
             sep=vocabulary["[SEP]"],
             pad=vocabulary["[PAD]"],
+            unk=unknown,
         )
     from transformers import AutoTokenizer
 
@@ -254,7 +255,8 @@ def load_tokenizer(kind: str, encoder: dict[str, str]) -> WordPieces:
         ids = tokenizer([space + word for word in words], add_special_tokens=False)["input_ids"] if words else []
         return [own or [tokenizer.unk_token_id] for own in ids]
 
-    return WordPieces(pieces, cls=tokenizer.cls_token_id, sep=tokenizer.sep_token_id, pad=tokenizer.pad_token_id)
+    unk, cls, sep, pad = special
+    return WordPieces(pieces, cls=cls, sep=sep, pad=pad, unk=unk)
 
 
 # ---------------------------------------------------------------------------------------------------- the demo encoder

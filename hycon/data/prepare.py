@@ -30,12 +30,14 @@ SCALES = ("none", "standard", "maxabs")
 
 @dataclass(frozen=True)
 class WordPieces:
-    """What batching needs of a tokenizer. pieces: words -> one list of ids per word."""
+    """What batching needs of a tokenizer. pieces: words -> one list of ids per word.  unk: for words that are dropped
+    (hycon.data.robustness)."""
 
     pieces: Callable[[Sequence[str]], list[list[int]]]
     cls: int
     sep: int
     pad: int
+    unk: int | None = None
 
 
 def prepare(
@@ -54,10 +56,7 @@ def prepare(
     """
     form_of(text)
     check_known("scale", scale, SCALES)
-    scalers = {}
-    if scale != "none":  # else the rows stay where they are mapped
-        which = ("vision",) if scale == "maxabs" else ("audio", "vision")
-        scalers = {m: _scaler(getattr(corpus.splits["train"], m).rows, scale) for m in which}
+    scalers = _scalers(corpus, scale)
     apply = _front_end(corpus, text, tokenizer)
     batches = {}
     for name in SPLITS:
@@ -67,6 +66,22 @@ def prepare(
         whole = apply(replace(split, label=label, **scaled)).to(device)
         batches[name] = replace(whole, videos=find_videos(split.ids, whole))
     return batches
+
+
+def deviations(corpus: Corpus, scale: str) -> dict[str, Tensor]:
+    """{"audio", "vision"} -> (d,): the standard deviation of each feature over the train split, once it is scaled."""
+    scalers = _scalers(corpus, scale)
+    found = {}
+    for m in ("audio", "vision"):
+        deviation = getattr(corpus.splits["train"], m).rows.double().std(0, correction=0).float()
+        found[m] = deviation / scalers[m][1] if m in scalers else deviation
+    return found
+
+
+def _scalers(corpus: Corpus, scale: str) -> dict[str, tuple[Tensor, Tensor]]:
+    """Of the modalities that are scaled; the rows of others stay where they are mapped."""
+    which = {"none": (), "maxabs": ("vision",), "standard": ("audio", "vision")}[scale]
+    return {m: _scaler(getattr(corpus.splits["train"], m).rows, scale) for m in which}
 
 
 def _scaler(rows: Tensor, scale: str) -> tuple[Tensor, Tensor]:
@@ -172,10 +187,18 @@ def _word_vectors(split: Split, vocabulary: dict[str, int], matrix: Tensor) -> R
 
 def _pieces(split: Split, text: str, tokenizer: WordPieces, layout: Layout) -> Batch:
     """Word pieces, and for word-aligned corpora the row of audio and vision that each piece inherits."""
+    tokens, index = _tokens(split, text, tokenizer, layout.lengths["text"])
+    if not layout.aligned:
+        return _batch(split, tokens, layout)
+    layout = replace(layout, lengths=dict.fromkeys(layout.lengths, layout.lengths["text"]))
+    return Batch(tokens, _repeat(split.audio, index), _repeat(split.vision, index), split.label, layout)
+
+
+def _tokens(split: Split, text: str, tokenizer: WordPieces, nominal: int) -> tuple[Ragged, Ragged]:
+    """Word pieces between their special tokens, and for each which word of its utterance it is of, -1: of none."""
     words = split.words or []
     unique = sorted({word for sentence in words for word in sentence})
     pieces = dict(zip(unique, tokenizer.pieces(unique), strict=True))
-    nominal = layout.lengths["text"]
     before = [tokenizer.cls] if text == "bert" else []
     after = [tokenizer.sep] if text == "bert" else [tokenizer.sep, tokenizer.cls]
     ids, rows = [], []
@@ -183,11 +206,16 @@ def _pieces(split: Split, text: str, tokenizer: WordPieces, layout: Layout) -> B
         own = [(piece, i) for i, word in enumerate(sentence) for piece in pieces[word]][: nominal - 2]
         ids.append(torch.tensor([*before, *(piece for piece, _ in own), *after]))
         rows.append(torch.tensor([*(-1 for _ in before), *(i for _, i in own), *(-1 for _ in after)]))
-    tokens = Ragged.from_list(ids, pad=tokenizer.pad)
-    if not layout.aligned:
-        return _batch(split, tokens, layout)
-    layout, index = replace(layout, lengths=dict.fromkeys(layout.lengths, nominal)), Ragged.from_list(rows)
-    return Batch(tokens, _repeat(split.audio, index), _repeat(split.vision, index), split.label, layout)
+    return Ragged.from_list(ids, pad=tokenizer.pad), Ragged.from_list(rows)
+
+
+def words_of(split: Split, text: str, tokenizer: WordPieces | None, layout: Layout) -> dict[str, Tensor]:
+    """Modality -> (R,) for each of its steps in the split's Batch, which word of its utterance it is of, -1: of none.
+    Of modalities that are left out, step t is of word t."""
+    if not layout.tokens or tokenizer is None:
+        return {}
+    _, index = _tokens(split, text, tokenizer, layout.lengths["text"])
+    return dict.fromkeys(MODALITIES if layout.aligned else ("text",), index.rows)
 
 
 def _repeat(sequences: Ragged, index: Ragged) -> Ragged:

@@ -19,6 +19,7 @@ from studies.aggregate.obstacles import (
     obstacles,
     sizes_of,
 )
+from studies.aggregate.robustness import robust_measures
 from studies.paper import PaperValue, paper_value
 from studies.statistics.cell import CellStat, cell, range_of, tolerance_of, verdict
 from studies.statistics.spread import PARTS, spread
@@ -211,9 +212,11 @@ def _stat(records: Sequence[RunRecord], protocol: str, column: Column) -> CellSt
 
 def measures(record: RunRecord, protocol: str, split: str = "test") -> dict[str, Any]:
     """What columns can show of a run: metrics of the split, as fractions (those of `protocol`, or for emotions
-    "happy_acc" and so on), and what it cost: parameters, seconds, MiB."""
+    "happy_acc" and so on), its robustness (of sentiment, on the test split), and what it cost: parameters, seconds,
+    MiB."""
     found: Mapping[str, Any] = record.metrics.get(split, {})
     metrics = _flat(found[EMOTIONS]) if EMOTIONS in found else found.get(protocol, {})
+    robust = robust_measures(record, protocol, metrics) if split == "test" and EMOTIONS not in found else {}
     cost = {
         "parameters": record.parameters,
         "train_seconds": record.seconds,
@@ -221,7 +224,7 @@ def measures(record: RunRecord, protocol: str, split: str = "test") -> dict[str,
         "test_seconds": record.test_seconds,
         "peak_memory_mib": record.peak_memory_mib,
     }
-    return {**metrics, **cost}
+    return {**metrics, **cost, **robust}
 
 
 def _flat(by_emotion: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

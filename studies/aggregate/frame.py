@@ -13,6 +13,7 @@ from hycon.config import unset
 from studies.aggregate.cells import measures
 from studies.aggregate.choice import studies_of
 from studies.aggregate.comparability import environment_class
+from studies.aggregate.robustness import KINDS
 from studies.aggregate.table import table_result
 from studies.lookup import View, manifest_of
 from studies.registry import MODELS, model_module, option_names
@@ -47,7 +48,7 @@ def results_frame(table: TableSpec, rows: Sequence[Row], store: RunStore, view: 
             "text": record.spec.text,
             "corpus": record.spec.corpus,
             "encoder": (record.spec.encoder or {}).get("name"),
-            **measures(record, view.protocol),
+            **_measures(record, view.protocol, table.robust),
             "valid_loss": record.valid_loss,
             "best_epoch": record.best_epoch,
             "environment": ", ".join(environment_class(record).values()),
@@ -58,8 +59,14 @@ def results_frame(table: TableSpec, rows: Sequence[Row], store: RunStore, view: 
         for record in row.records
     ]
     shown = SENTIMENT if table.task == "sentiment" else for_emotions(table, manifest.emotions).columns
-    metrics = [column.metric for column in (*shown, *COST)]
+    metrics = [column.metric for column in (*shown, *(table.columns if table.robust else ()), *COST)]
     return _frame(lines, [*RUN, *SETTING, *metrics, *MEASURED, *_option_columns(rows)])
+
+
+def _measures(record: RunRecord, protocol: str, robust: bool) -> dict[str, Any]:
+    """What tables can show of a run; its robustness in those on robustness only, since not every run has it."""
+    found = measures(record, protocol)
+    return found if robust else {name: value for name, value in found.items() if not name.startswith(KINDS)}
 
 
 def trials_frame(table: TableSpec, rows: Sequence[Row], store: RunStore, view: View) -> pandas.DataFrame:

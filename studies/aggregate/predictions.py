@@ -8,6 +8,7 @@ import numpy as np
 
 from hycon.errors import UserError
 from studies.aggregate.cells import measures
+from studies.aggregate.robustness import KINDS
 from studies.statistics.comparison import Comparison, Group, compare, compare_seeded
 from studies.store.record import RunRecord
 from studies.store.run_store import PREDICTIONS, RunStore
@@ -60,7 +61,7 @@ def compare_records(
     )
     if not known_a or not known_b:
         return None
-    if metric not in COSTS:
+    if metric not in COSTS and not metric.startswith(KINDS):  # of these no predictions are kept
         first, second = groups or (group_of(store, a), group_of(store_b or store, b))
         if first and second:
             return compare(first, second, metric, protocol=protocol, emotions=emotions_of(a))

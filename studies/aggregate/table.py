@@ -11,6 +11,7 @@ from hycon.data.manifest import Manifest
 from studies.aggregate.cells import NOT_RUN, RowResult, TableResult, assemble, corpus_info
 from studies.aggregate.choice import Choice, choices, study_of
 from studies.aggregate.comparability import across, described, mixture, refusal
+from studies.aggregate.robustness import remedy, unmeasured
 from studies.document.words import count_of
 from studies.lookup import DEFAULT_VIEW, PROFILES, View, manifest_of
 from studies.registry import MODELS, changed_code, source_of
@@ -50,6 +51,7 @@ def table_result(
     status: dict[str, tuple[str, str]] = {}
     budgets: dict[str, str] = {}
     winners: dict[str, float] = {}
+    lacking: list[str] = []
     for row in shown.rows:
         study = found.get(row.name)
         intact = (
@@ -69,6 +71,9 @@ def table_result(
                 said = (
                     said if said[0] else ("missing", f"of another winner than {row.intact.name} has now: run it again")
                 )
+            if table.robust and (why := unmeasured(found_runs)):
+                lacking.append(row.name)
+                said = (said[0] or "missing", "; ".join(filter(None, (said[1], why))))
             records[row.name], status[row.name] = found_runs, said
             budgets[row.name] = _budget(intact if study.winner_of else study)
             if WINNER in table.columns and (loss := _winner_loss(study, store)) is not None:
@@ -80,7 +85,7 @@ def table_result(
     return dataclasses.replace(
         filled,
         rows=_traced(filled.rows, found),
-        notes=(*filled.notes, *_origins(shown, found), *beside, *_besides(chosen)),
+        notes=(*filled.notes, *_origins(shown, found), *beside, *_besides(chosen), *remedy(shown, lacking, view)),
     )
 
 

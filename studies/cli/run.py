@@ -179,7 +179,7 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
         dry=store if options.dry_run else None,
     )
     if options.dry_run:
-        print(forecast_text(forecast(rows, setting, store, how), setting, how.workers, columns()))
+        print(forecast_text(forecast(rows, setting, store, how, table.robust), setting, how.workers, columns()))
         return 0
     for sentence in () if options.quiet else padded_encoders(setting.encoders):
         print(f"bench: {sentence}", file=sys.stderr)
@@ -191,7 +191,7 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
         epoch=lambda run_id: len(read_curve(store, run_id)),
     )
     with _log(options.log, store, rows), progress:
-        outcome = run_table(rows, setting, store, how, progress)
+        outcome = run_table(rows, setting, store, how, progress, table.robust)
     view = View(setting.manifest.name, options.data, mixed=options.mixed)  # of these studies and no others
     result = table_result(table, store, view, rows=rows, studies=outcome.studies)
     print(show(result, store).rstrip("\n"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import gc
 import hashlib
@@ -51,10 +52,12 @@ def execute(
     device: str = "cpu",
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     folder: Path | None = None,
+    more: Callable[..., dict[str, Any]] | None = None,
 ) -> tuple[RunRecord, dict[str, np.ndarray]]:
     """Train and measure `spec` on `device`. Returns its record, and the arrays of predictions.npz.
 
     on_epoch: as for `hycon.train.fit`.  folder: the run's own, where a long run keeps its checkpoint; None: nowhere.
+    more: what else to measure, once all else is: (spec, trained model, batches, corpus) -> fields of the record.
     Raises UserError (corpus, encoder or configuration cannot serve) and NonFiniteLoss.
     """
     import torch
@@ -101,7 +104,7 @@ def execute(
         started=started,
         resumed=checkpoints.resumed if checkpoints else [],
     )
-    return record, arrays
+    return dataclasses.replace(record, **more(spec, model, batches, corpus)) if more else record, arrays
 
 
 def batches_of(spec: RunSpec, corpus: Corpus, device: str) -> dict[str, Batch]:
@@ -177,7 +180,7 @@ def _measure(
         prediction = output.cpu().numpy()
         seconds = time.perf_counter() - begun
         label = batches[split].label.cpu().numpy()
-        metrics[split] = _metrics(prediction, label, corpus.manifest.emotions or [])
+        metrics[split] = metrics_of(prediction, label, corpus.manifest.emotions or [])
         arrays[f"{split}_prediction"] = prediction
         arrays[f"{split}_label"] = label
         arrays[f"{split}_id"] = np.array(corpus.splits[split].ids)
@@ -186,7 +189,8 @@ def _measure(
     return metrics, arrays, seconds
 
 
-def _metrics(prediction: np.ndarray, label: np.ndarray, emotions: list[str]) -> dict[str, Any]:
+def metrics_of(prediction: np.ndarray, label: np.ndarray, emotions: list[str]) -> dict[str, Any]:
+    """In every protocol, or of each emotion and of the majority's answers."""
     from hycon.metrics import all_protocols, emotion_metrics, majority_metrics
 
     if emotions:

@@ -67,7 +67,10 @@ def read_scope(store: RunStore, view: View = DEFAULT_VIEW) -> Scope:
         own = view.corpus if view.corpus and table.task == task and may_stand_for(view.corpus, table.corpus) else None
         shown = replace(view, corpus=own)
         manifest = manifest_of(shown.corpus_of(table), view.data, store.root)
-        results[table.name] = table_result(table, store, shown, studies=studies, manifest=manifest)
+        filled_table = table_result(table, store, shown, studies=studies, manifest=manifest)
+        if table.robust and not any(record.robust for row in filled_table.rows for record in row.records):
+            continue  # Table 1's runs, of which nothing more is known
+        results[table.name] = filled_table
         filled = studies_of(table, shown, studies, manifest, store)
         for row in table.rows:
             if study := filled.get(row.name):

@@ -11,11 +11,13 @@ from studies.tables import Row
 
 @dataclass(frozen=True)
 class Part:
-    """Runs to do. doing: "search" or "seeds".  names: run id -> "HyCon-BERT trial 3/50"."""
+    """Runs to do. doing: "search" or "seeds".  names: run id -> "HyCon-BERT trial 3/50".
+    seeded: ids of the runs that are no trials."""
 
     doing: str
     specs: list[RunSpec]
     names: Mapping[str, str]
+    seeded: frozenset[str] = frozenset()
 
 
 def trials_of(row: Row, specs: Sequence[RunSpec]) -> Part:
@@ -30,11 +32,12 @@ def seeds_of(row: Row, specs: Sequence[RunSpec]) -> Part:
 
 def _numbered(doing: str, row: Row, specs: Sequence[RunSpec], what: str) -> Part:
     names = {spec.id: f"{row.name} {what} {i}/{len(specs)}" for i, spec in enumerate(specs, start=1)}
-    return Part(doing, list(specs), names)
+    return Part(doing, list(specs), names, frozenset(names) if doing == "seeds" else frozenset())
 
 
 def together(doing: str, parts: Iterable[Part]) -> Part:
     """Several parts in one, in their order."""
     parts = list(parts)
     names = {run: name for part in parts for run, name in part.names.items()}
-    return Part(doing, [spec for part in parts for spec in part.specs], names)
+    specs = [spec for part in parts for spec in part.specs]
+    return Part(doing, specs, names, frozenset().union(*(part.seeded for part in parts)))

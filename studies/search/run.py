@@ -9,7 +9,7 @@ import dataclasses
 import logging
 import os
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,13 +61,16 @@ def run_table(
     store: RunStore,
     how: How,
     progress: Progress | None = None,
+    robust: bool = False,
 ) -> Outcome:
-    """Run the studies of `rows`. progress: is told what is to do, and every event.
+    """Run the studies of `rows`. progress: is told what is to do, and every event.  robust: the seeded runs are
+    measured for robustness, too; those that are done and were not are trained again for it.
 
     What is stored of a row stays: where less of it is asked for, that is logged and nothing is run for it.
     Raises UserError, before anything is written or run, where `check_table` does.
     """
     from studies.engines.run import run
+    from studies.search import again
     from studies.store.quarantine import set_aside_damaged
 
     check_table(rows, setting, how)
@@ -80,7 +83,7 @@ def run_table(
     summaries: list[Summary] = []
     told: set[str] = set()
 
-    def execute(specs: list[RunSpec]) -> None:
+    def execute(specs: list[RunSpec], how: How = how) -> None:
         tell_changed(store, specs, told)
         for sentence in set_aside_damaged(store, specs):
             log.warning("bench: %s", sentence)
@@ -88,13 +91,20 @@ def run_table(
         summaries.append(run(specs, store, how=how, on_event=progress, lowered=lowered))
         _check_kept(store, specs)
 
+    def execute_seeded(specs: list[RunSpec]) -> None:
+        if not robust:
+            return execute(specs)
+        lacking = again.to_measure(store, specs)
+        execute([spec for spec in specs if spec not in lacking], again.measured_by(how))
+        summaries.append(again.measure(store, again.to_measure(store, specs), how, progress))
+
     def announce(part: Part) -> None:
         if progress:
-            progress.expect([spec for spec in part.specs if not store.has(spec.id)], part.names, part.doing)
+            progress.expect(to_do(part.specs, store, part.seeded if robust else ()), part.names, part.doing)
 
     for sentence in said_of_fewer(built(rows), setting, stored_studies(store), store):
         log.warning("bench: %s", sentence)
-    studies = run_rows(built(rows), setting, store, execute, announce)
+    studies = run_rows(built(rows), setting, store, execute, announce, execute_seeded)
     return Outcome(
         studies,
         [failed for summary in summaries for failed in summary.failed],
@@ -184,8 +194,10 @@ def run_rows(
     store: RunStore,
     execute: Callable[[list[RunSpec]], Any],
     announce: Callable[[Part], Any] = lambda part: None,
+    execute_seeded: Callable[[list[RunSpec]], Any] | None = None,
 ) -> list[Study]:
-    """Search every row that has a search, choose on validation, run the seeds of `rows`. execute: runs specs.
+    """Search every row that has a search, choose on validation, run the seeds of `rows`. execute: runs specs; the
+    seeded ones where `execute_seeded` is None.
 
     announce: is told of each part what is to do from there on. While winners are unknown, the seeded runs of each
     search's first draw stand for theirs.
@@ -222,7 +234,7 @@ def run_rows(
     for key, specs in seeded.items():
         found[key] = keep_study(store, dataclasses.replace(found[key], runs=[spec.id for spec in specs]))
     announce(together("seeds", [seeds_of(row, seeded[row.key]) for row in ready]))
-    execute([spec for row in ready for spec in seeded[row.key]])
+    (execute_seeded or execute)([spec for row in ready for spec in seeded[row.key]])
     for key in seeded:
         found[key] = keep_study(store, found[key], ended=True)
     return list(found.values())
@@ -269,9 +281,15 @@ class Forecast:
     text: str
 
 
-def forecast(rows: Sequence[Row], setting: Setting, store: RunStore, how: How) -> list[Forecast]:
+def to_do(specs: Iterable[RunSpec], store: RunStore, robust: Collection[str] = ()) -> list[RunSpec]:
+    """Those that are not done. robust: ids of those that are only once their robustness is measured."""
+    records = ((spec, store.get(spec.id)) for spec in specs)
+    return [spec for spec, record in records if record is None or (spec.id in robust and not record.robust)]
+
+
+def forecast(rows: Sequence[Row], setting: Setting, store: RunStore, how: How, robust: bool = False) -> list[Forecast]:
     """For --dry-run: the runs still to do, row by row, with times from the store's own records. A search that `rows`
-    need of a row that is not among them has a line of its own, before theirs.
+    need of a row that is not among them has a line of its own, before theirs.  robust: as for `run_table`.
 
     Raises UserError where `check_table` does.
     """
@@ -291,12 +309,12 @@ def forecast(rows: Sequence[Row], setting: Setting, store: RunStore, how: How) -
             continue
         pending = [spec for spec in planned[row.key][1] if not store.has(spec.id)] if row.key in planned else []
         seeded = _seeded(row, setting, searches, stored, store) if row.key in asked else []
-        to_do = [spec for spec in seeded if not store.has(spec.id)]
+        left = to_do(seeded, store, {spec.id for spec in seeded} if robust else ())
         specs += [*(planned[row.key][1] if row.key in planned else []), *seeded]
-        guess = history.estimate([*pending, *to_do])
-        known = f"about {duration(guess.seconds)}" if pending or to_do else ""
+        guess = history.estimate([*pending, *left])
+        known = f"about {duration(guess.seconds)}" if pending or left else ""
         text = "unknown" if guess.unknown else known
-        found.append(Forecast(row.name, len(pending), len(to_do), guess.seconds, guess.unknown, text))
+        found.append(Forecast(row.name, len(pending), len(left), guess.seconds, guess.unknown, text))
     tell_changed(store, specs, set())
     return found
 

@@ -16,7 +16,7 @@ from typing import BinaryIO, TextIO
 # of the largest corpus has 10 MB of predictions. JSON takes up to 50 times its size in memory.
 LARGEST = {".json": 8 * 2**20, ".journal": 64 * 2**20, ".npz": 256 * 2**20}
 # The folders in a results folder
-SHARED = ("runs", "leases", "queue", "studies", "corpora", "figures", "tensorboard", "quarantine")
+SHARED = ("runs", "leases", "queue", "studies", "corpora", "figures", "tensorboard", "quarantine", "again")
 
 
 class Unfit(OSError):

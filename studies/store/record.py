@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
+from hycon.data.conditions import CONDITIONS, DRAWS
 from hycon.errors import UserError
 
 RECORD_VERSION = 1
@@ -76,6 +77,8 @@ class RunRecord:
     valid_loss: the task loss over the whole validation split at `best_epoch`; the only number a search may rank by.
     curve: one {"epoch", "train_loss", "valid_loss"} an epoch, epochs from 1.
     predictions: {"file": "predictions.npz", "sha256": ...} with arrays {valid,test}_{prediction,label,id}.
+    robustness: condition (hycon.data.conditions) -> protocol -> metric -> fraction, of the test split; empty where it
+    was not measured.  robustness_draws: by which draws.
     """
 
     spec: RunSpec
@@ -102,7 +105,14 @@ class RunRecord:
     attempts: Whole = 1
     failures: list[str] = field(default_factory=list)  # why the attempts before this one failed, the oldest first
     resumed: list[Whole] = field(default_factory=list)  # epochs after which it went on from a checkpoint
+    robustness: Metrics = field(default_factory=dict)
+    robustness_draws: Whole | None = None
     record_version: int = RECORD_VERSION
+
+    @property
+    def robust(self) -> bool:
+        """Whether its robustness was measured, by today's draws and under all of today's conditions."""
+        return self.robustness_draws == DRAWS and all(c.name in self.robustness for c in CONDITIONS)
 
     @property
     def id(self) -> str:
@@ -114,6 +124,8 @@ class RunRecord:
 
     def to_dict(self) -> dict[str, Any]:
         raw = dataclasses.asdict(self)
+        if not self.robustness:  # as before there were such measurements
+            del raw["robustness"], raw["robustness_draws"]
         return {"id": self.id, **raw, "spec": without_source(raw["spec"])}
 
     @classmethod

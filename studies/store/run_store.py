@@ -186,6 +186,25 @@ class RunStore:
                 _remove_checkpoint(folder)
         return kept
 
+    def add_robustness(self, again: RunRecord) -> str:
+        """Add what `again`, the same run trained once more, measured of robustness to the record that is stored.
+
+        Returns "", or why that cannot be: its weights are others. Raises UserError where it cannot be written.
+        """
+        with self._locked(again.id) as folder:
+            first = self.get(again.id)
+            if first is None:
+                return "its record has gone meanwhile"
+            if first.weights_sha256 != again.weights_sha256:
+                return (
+                    f"trained again, its weights are others (sha256 {str(again.weights_sha256)[:12]}, stored "
+                    f"{str(first.weights_sha256)[:12]}): ask for its robustness on the machine and with the versions "
+                    f"that it was made with ({first.device or 'unknown'}), or delete {folder} to run it anew"
+                )
+            added = {"robustness": again.robustness, "robustness_draws": again.robustness_draws}
+            write_atomic(folder / DONE, _to_json(dataclasses.replace(first, **added)))
+        return ""
+
     def put_failed(self, spec: RunSpec, reason: str, **known: Any) -> RunRecord:
         """Note one more failed attempt, with whatever else is known of it (fields of RunRecord). Raises UserError."""
         with self._locked(spec.id) as folder:

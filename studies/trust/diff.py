@@ -112,6 +112,8 @@ def _asked(a: RunStore, b: RunStore, table: TableSpec | None, view: View) -> Ite
         seen: list[tuple] = []
         for spec in [table] if table else TABLES.values():
             shape = (spec.columns, [row.name for row in spec.rows])  # Table 2 is Table 1 on another corpus
+            if spec.robust and not table:
+                continue  # Table 1's runs again, and most folders know no more of them
             if spec.task == manifest.task and (table or (shape not in seen and spec.corpus == (paper or spec.corpus))):
                 seen.append(shape)
                 yield manifest, spec

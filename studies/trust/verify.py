@@ -25,6 +25,7 @@ from hycon.errors import UserError, nearest
 from studies.engines.executors import DEFAULT
 from studies.engines.machine import check_devices
 from studies.engines.options import EXECUTE
+from studies.engines.robustness import EXECUTE as ROBUST
 from studies.registry import MODELS, changed_code, literal, other_source
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
@@ -115,7 +116,7 @@ def verify(
             executor=executor,
             workers=workers,
             devices=devices,
-            execute=execute,
+            execute=ROBUST if execute == EXECUTE and any(record.robust for record in records) else execute,
             data_root=data,
             on_event=on_event,
         )
@@ -275,6 +276,8 @@ def _numbers(before: RunRecord, now: RunRecord) -> Iterator[str]:
     names = ("valid_loss", "best_epoch", "parameters")
     then = _flat({**{n: getattr(before, n) for n in names}, "metrics": before.metrics})
     found = _flat({**{n: getattr(now, n) for n in names}, "metrics": now.metrics})
+    if before.robust and now.robust:
+        then, found = then | _flat(before.robustness, "robustness"), found | _flat(now.robustness, "robustness")
     for name in dict.fromkeys([*then, *found]):
         a, b = then.get(name), found.get(name)
         if a != b:

@@ -1,0 +1,69 @@
+"""What columns and figures show of a run's robustness, and what is said where it was not measured.
+
+Beside the metrics under each condition ("missing_audio_acc2", "noise_vision_0.5_mae") there is one number a modality:
+"auc_audio_acc2", the area under the metric as the share of words without audio goes from 0 (the intact test split) to 1
+(audio is missing), by the trapezoidal rule. The share has no unit, so the area is a mean of the metric over shares.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hycon.data.conditions import dropping
+from hycon.data.manifest import MODALITIES
+from studies.document.words import count_of
+from studies.lookup import View, options_of
+from studies.store.record import RunRecord
+from studies.tables import TableSpec
+
+KINDS = ("auc_", "missing_", "dropped_", "noise_")  # with which the names begin
+NOT_MEASURED = "robustness not measured"
+Curve = list[tuple[float, float | None]]
+
+
+def robust_measures(record: RunRecord, protocol: str, whole: Mapping[str, Any]) -> dict[str, Any]:
+    """Name -> fraction, or None where it is undefined; empty where it was not measured. whole: of the intact split."""
+    if not record.robust:
+        return {}
+    found = {name: metrics.get(protocol, {}) for name, metrics in record.robustness.items()}
+    known = {f"{name}_{metric}": value for name, metrics in found.items() for metric, value in metrics.items()}
+    for modality in MODALITIES:
+        known |= {f"auc_{modality}_{metric}": area(curve(modality, metric, whole, known)) for metric in whole}
+    return known
+
+
+def curve(modality: str, metric: str, whole: Mapping[str, Any], known: Mapping[str, Any]) -> Curve:
+    """(share of words without the modality, metric), from 0 to 1."""
+    return [(0.0, whole.get(metric)), *((x, known.get(f"{name}_{metric}")) for x, name in dropping(modality).items())]
+
+
+def area(points: Curve) -> float | None:
+    """By the trapezoidal rule; None where a point is undefined."""
+    known = [(x, y) for x, y in points if y is not None]
+    if len(known) < len(points):
+        return None
+    return sum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in itertools.pairwise(known))
+
+
+def unmeasured(records: Sequence[RunRecord]) -> str:
+    """Why robustness columns of a row are empty, or of fewer runs than the others, in short; "" where they are not."""
+    done = [record for record in records if record.status == "done"]
+    lacking = sum(not record.robust for record in done)
+    if not lacking:
+        return ""
+    return NOT_MEASURED + ("" if lacking == len(done) else f" in {lacking} of {len(done)}")
+
+
+def remedy(table: TableSpec, rows: Sequence[str], view: View) -> list[str]:
+    """A sentence for the caption: how to get what `rows` lack."""
+    if not rows:
+        return []
+    named = [] if len(rows) == len(table.rows) else ["--rows", ",".join(rows)]
+    command = shlex.join(["bench", "run", table.name, *named, *options_of(view)])
+    return [
+        f"{NOT_MEASURED} in {count_of(len(rows), 'row')}: `{command}` trains their runs once more, to the same bits, "
+        "and adds it to their records"
+    ]

@@ -1,0 +1,58 @@
+"""Carry out one RunSpec as studies.engines.one_run does, and then measure its model on the test split under each of
+hycon.data.conditions. That comes after all else: nothing is chosen by it, and no other number moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hycon.data.conditions import CONDITIONS, DRAWS
+from studies.engines import one_run
+from studies.store.record import RunRecord, RunSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hycon.data import Corpus
+    from hycon.data.batch import Batch
+
+EXECUTE = "studies.engines.robustness:execute"
+
+
+def execute(
+    spec: RunSpec,
+    *,
+    data_root: str | None,
+    device: str = "cpu",
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+    folder: Path | None = None,
+) -> tuple[RunRecord, dict[str, np.ndarray]]:
+    """As `one_run.execute`; the record has `robustness`."""
+    return one_run.execute(spec, data_root=data_root, device=device, on_epoch=on_epoch, folder=folder, more=robustness)
+
+
+def robustness(spec: RunSpec, model: nn.Module, batches: dict[str, Batch], corpus: Corpus) -> dict[str, Any]:
+    """Fields of a record: the metrics of the test split under each condition."""
+    from hycon.data.robustness import intact
+    from hycon.pretrained import load_tokenizer
+    from hycon.train import predict
+
+    tokenizer = load_tokenizer(spec.text, spec.encoder) if spec.encoder else None
+    whole = intact(corpus, "test", batches["test"], spec.text, tokenizer, spec.training["scale"])
+    label = batches["test"].label.cpu().numpy()
+    emotions = corpus.manifest.emotions or []
+    found = {}
+    for condition in CONDITIONS:
+        prediction = predict(model, whole.under(condition), spec.training["precision"]).cpu().numpy()
+        known = bool(np.isfinite(prediction).all())  # what a model makes of zeros need not be a number
+        metrics = one_run.metrics_of(prediction if known else np.zeros_like(prediction), label, emotions)
+        metrics.pop("majority", None)
+        found[condition.name] = metrics if known else _undefined(metrics)
+    return {"robustness": found, "robustness_draws": DRAWS}
+
+
+def _undefined(metrics: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {group: dict.fromkeys(values, None) for group, values in metrics.items()}
