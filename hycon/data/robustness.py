@@ -17,6 +17,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,12 +63,9 @@ class Intact:
 
     def under(self, condition: Condition) -> Batch:
         """The batch under a condition; its label and its videos are those of the intact one."""
-        batch = self.batch
-        for modality in condition.modalities:
-            change = self._noisy if condition.kind == "noise" else self._dropped
-            batch = replace(batch, **{modality: change(modality, condition.amount)})
-        batch = replace(batch, videos=None)
-        videos = self.batch.videos
+        change = self._noisy if condition.kind == "noise" else self._dropped
+        changed: dict[str, Any] = {m: change(m, condition.amount) for m in condition.modalities}
+        batch, videos = replace(self.batch, **changed, videos=None), self.batch.videos
         return replace(batch, videos=videos and replace(videos, whole=batch))
 
     def _dropped(self, modality: str, share: float) -> Ragged:

@@ -29,7 +29,7 @@ def robust_measures(record: RunRecord, protocol: str, whole: Mapping[str, Any]) 
     if not record.robust:
         return {}
     found = {name: metrics.get(protocol, {}) for name, metrics in record.robustness.items()}
-    known = {f"{name}_{metric}": value for name, metrics in found.items() for metric, value in metrics.items()}
+    known: dict[str, Any] = {f"{name}_{m}": value for name, metrics in found.items() for m, value in metrics.items()}
     for modality in MODALITIES:
         known |= {f"auc_{modality}_{metric}": area(curve(modality, metric, whole, known)) for metric in whole}
     return known

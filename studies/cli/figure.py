@@ -10,16 +10,16 @@ from studies.cli.shared import choosing, command, picking, print_grid, print_jso
 
 def add(commands) -> None:
     added = command(commands, "figure", do_figure, "draw a figure from the results at hand")
-    added.add_argument("figure", nargs="?", metavar="NAME", help="fig4, curves or dots")
+    added.add_argument("figure", nargs="?", metavar="NAME", help="fig4, curves, dots or robustness")
     added.add_argument("--list", action="store_true", help="list the figures and draw nothing")
-    added.add_argument("--table", metavar="TABLE", help="whose runs (default: table4 for fig4, else table1)")
+    added.add_argument("--table", metavar="TABLE", help="whose runs (default: the figure's own, see --list)")
     choosing(added)
     picking(added)
     added.add_argument("--format", metavar="FORMAT", help="svg (default), png or pdf; or by the ending of --output")
     added.add_argument(
         "--output", metavar="FILE", help="default: figures/NAME-TABLE-CORPUS.FORMAT in the results folder"
     )
-    added.add_argument("--protocol", default="paper", metavar="NAME", help="metrics of dots: paper, all, mult or mmsa")
+    added.add_argument("--protocol", default="paper", metavar="NAME", help="metrics: paper, all, mult or mmsa")
     added.add_argument(
         "--seed-index",
         default="median",
@@ -65,7 +65,7 @@ def list_figures(as_json: bool) -> None:
     if as_json:
         print_json(items)
     else:
-        print("\n".join(f"{item['name']:8} {item['title']} (by default of {item['table']})" for item in items))
+        print("\n".join(f"{item['name']:10} {item['title']} (by default of {item['table']})" for item in items))
 
 
 def format_of(options) -> str:

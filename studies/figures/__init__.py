@@ -1,4 +1,4 @@
-"""Figures from the results at hand: Fig. 4 of the paper, learning curves, and tables as dots.
+"""Figures from the results at hand: Fig. 4 of the paper, learning curves, tables as dots, and robustness.
 
 `figure` gives the picture's bytes with a caption, a text alternative and the numbers that it shows. Importing this
 needs no matplotlib; drawing needs the extra `plots`.
@@ -14,7 +14,7 @@ from hycon.errors import check_known
 from studies.aggregate.caption import one_line, setting
 from studies.aggregate.cells import TableResult
 from studies.aggregate.table import table_result
-from studies.figures import curves, dots, fig4
+from studies.figures import curves, dots, fig4, robustness
 from studies.figures.drawing import FORMATS, Drawing, Source, check_extra, encode, stamp, style
 from studies.lookup import DEFAULT_VIEW, View, pick_rows, table_spec
 from studies.store.run_store import RunStore
@@ -43,6 +43,7 @@ FIGURES = {
         FigureSpec("fig4", "t-SNE of the multimodal representation", fig4.draw, "table4", fig4.ROWS),
         FigureSpec("curves", "Learning curves", curves.draw),
         FigureSpec("dots", "Our means beside the paper's numbers", dots.draw, alone="Our means"),
+        FigureSpec("robustness", "Robustness to words without a modality", robustness.draw, "robustness"),
     )
 }
 
@@ -67,8 +68,8 @@ class Figure:
 
     @property
     def stem(self) -> str:
-        parts = [self.name, self.corpus] if self.table == FIGURES[self.name].table == "table4" else None
-        return "-".join(parts or [self.name, self.table, self.corpus])
+        alone = self.table == self.name or self.table == FIGURES[self.name].table == "table4"
+        return "-".join([self.name, self.corpus] if alone else [self.name, self.table, self.corpus])
 
 
 def figure(
@@ -96,7 +97,7 @@ def figure(
     check_extra()
     result = table_result(shown, store, view)
     source = Source(store, result, asked is not None, runs, view)
-    number = " (the paper's Fig. 4)" if name == "fig4" else f", {shown.name}"
+    number = " (the paper's Fig. 4)" if name == "fig4" else f", {shown.name}" if shown.name != name else ""
     heading = spec.title if result.beside_paper else spec.alone or spec.title
     title = f"{heading}{number}, corpus {result.corpus.name}"
     with style():

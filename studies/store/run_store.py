@@ -201,8 +201,8 @@ class RunStore:
                     f"{str(first.weights_sha256)[:12]}): ask for its robustness on the machine and with the versions "
                     f"that it was made with ({first.device or 'unknown'}), or delete {folder} to run it anew"
                 )
-            added = {"robustness": again.robustness, "robustness_draws": again.robustness_draws}
-            write_atomic(folder / DONE, _to_json(dataclasses.replace(first, **added)))
+            whole = dataclasses.replace(first, robustness=again.robustness, robustness_draws=again.robustness_draws)
+            write_atomic(folder / DONE, _to_json(whole))
         return ""
 
     def put_failed(self, spec: RunSpec, reason: str, **known: Any) -> RunRecord:
