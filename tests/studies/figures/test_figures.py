@@ -13,8 +13,9 @@ import pytest
 pytest.importorskip("matplotlib", reason="figures need the extra 'plots'")
 pytest.importorskip("sklearn", reason="figures need the extra 'plots'")
 
-from builders import fill_table, manifest
+from builders import fill, fill_table, manifest
 
+from hycon.data.conditions import CONDITIONS, DRAWS
 from hycon.errors import UserError
 from studies.aggregate.table import table_result
 from studies.cli import main
@@ -346,3 +347,63 @@ def test_the_list_needs_no_plotting(capsys):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert [item["name"] for item in json.loads(done.stdout)] == ["fig4", "curves", "dots"]
     assert bench(capsys, "--list")[1].startswith("fig4 ")
+
+
+# ------------------------------------------------------------------------------------------------- robustness
+
+
+def robust(error: float) -> dict:
+    """Made-up robustness: Acc2 falls by a tenth of what is dropped, MAE rises by it."""
+    found = {}
+    for number, condition in enumerate(CONDITIONS):
+        fall = error + condition.amount / 10 + number / 1000
+        found[condition.name] = {"paper": {"acc7": 0.3, "acc2": 0.8 - fall, "f1": 0.8, "mae": 0.8 + fall, "corr": 0.5}}
+    return found
+
+
+@pytest.fixture
+def measured(tmp_path) -> RunStore:
+    store = RunStore(tmp_path / "results")
+    given = [{"robustness": robust(0.01 * i), "robustness_draws": DRAWS} for i in range(3)]
+    fill(store, [0.1, 0.2, 0.3], robustness=[g["robustness"] for g in given], robustness_draws=DRAWS)
+    fill(store, [0.1, 0.2], row="TFN-GloVe")
+    return store
+
+
+def test_robustness_has_a_mean_and_an_interval_at_every_share(measured):
+    drawn = figure("robustness", measured)
+    assert {n["row"] for n in drawn.numbers} == {"EF-LSTM-GloVe"}
+    assert len(drawn.numbers) == 3 * 2 * 11
+    for modality in ("text", "audio", "vision"):
+        of = [n for n in drawn.numbers if (n["modality"], n["metric"]) == (modality, "acc2")]
+        assert [n["share"] for n in of] == [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1]
+        expected = [robust(0.01 * i)[f"missing_{modality}"]["paper"]["acc2"] for i in range(3)]
+        assert of[-1]["mean"] == pytest.approx(100 * np.mean(expected))
+        assert of[-1]["low"] < of[-1]["mean"] < of[-1]["high"]
+    assert "Robustness not measured, and left out: TFN-GloVe." in drawn.caption
+    assert drawn.stem == "robustness-mosi"
+    assert figure("robustness", measured).content == drawn.content
+
+
+def test_robustness_that_was_not_measured_says_how(measured):
+    with pytest.raises(UserError, match=r"^Robustness not measured in 1 row: `bench run robustness --rows TFN-GloVe`"):
+        figure("robustness", measured, rows=["TFN-GloVe"])
+    with pytest.raises(UserError, match="robustness has no finished runs of MULT-GloVe"):
+        figure("robustness", measured, rows=["MULT-GloVe"])
+
+
+def test_many_rows_of_robustness_stay_apart():
+    from studies.figures.robustness import _look
+
+    looks = [tuple(map(str, _look(i).values())) for i in range(24)]
+    assert len(set(looks)) == 24
+
+
+def test_rows_of_which_some_runs_were_measured_say_so(tmp_path):
+    store = RunStore(tmp_path / "results")
+    fill(store, [0.1, 0.2, 0.3], robustness=[robust(0), robust(0.1), {}], robustness_draws=[DRAWS, DRAWS, None])
+    result = table_result(TABLES["robustness"], store)
+    row = result.rows[0]
+    assert row.reason == "robustness not measured in 1 of 3"
+    assert row.cells["auc_text_acc2"].stat.n == 2
+    assert row.cells["acc2"].stat.n == 3

@@ -1,0 +1,189 @@
+"""`bench run robustness`: what records carry, how finished runs come to it, and that nothing is chosen by it."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from builders import run_spec
+from commands import bench, places
+
+import studies.engines.one_run
+from hycon.data.conditions import CONDITIONS, DRAWS, dropping
+from studies.engines.options import How
+from studies.engines.robustness import EXECUTE, execute
+from studies.search import again
+from studies.store.run_store import RunStore
+
+BUDGET = ["--profile", "demo", "--rows", "EF-LSTM-GloVe", "--trials", "2", "--seeds", "2", "--epochs", "1"]
+INLINE = [*BUDGET, "--quiet", "--executor", "inline"]
+
+
+@pytest.fixture(scope="module")
+def measured(corpora):
+    """The same run without and with its robustness."""
+    spec = run_spec(corpora, "ef_lstm", epochs=1)
+    plain = studies.engines.one_run.execute(spec, data_root=str(corpora))
+    return spec, plain, execute(spec, data_root=str(corpora))
+
+
+def how(corpora) -> How:
+    return How(executor="inline", data_root=str(corpora))
+
+
+def test_a_record_has_every_condition_and_nothing_else_of_it_moves(measured):
+    _spec, (plain, arrays), (record, same) = measured
+    assert set(record.robustness) == {condition.name for condition in CONDITIONS}
+    assert record.robustness_draws == DRAWS
+    assert record.robust
+    assert not plain.robust
+    for name in ("metrics", "valid_loss", "best_epoch", "curve", "weights_sha256", "code"):
+        assert getattr(record, name) == getattr(plain, name)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, same[name])
+
+
+def test_the_id_and_the_record_of_other_runs_are_as_before(measured):
+    spec, (plain, _), (record, _) = measured
+    assert plain.id == record.id == spec.id
+    assert not any("robust" in key for key in plain.to_dict())
+
+
+def test_draws_and_predictions_do_not_see_the_labels_of_the_test_split(corpora, monkeypatch):
+    """Other labels: other metrics, the same predictions."""
+    seen = {}
+    real = studies.engines.one_run.metrics_of
+
+    def noted(which):
+        def metrics(prediction, label, emotions):
+            seen.setdefault(which, []).append(prediction)
+            return real(prediction, label, emotions)
+
+        return metrics
+
+    spec = run_spec(corpora, "ef_lstm", epochs=1)
+    monkeypatch.setattr(studies.engines.one_run, "metrics_of", noted("own"))
+    first = execute(spec, data_root=str(corpora))[0]
+    prepared = studies.engines.one_run.batches_of
+
+    def turned(*arguments):
+        batches = prepared(*arguments)
+        test = batches["test"]
+        return {**batches, "test": dataclasses.replace(test, label=-test.label)}
+
+    monkeypatch.setattr(studies.engines.one_run, "metrics_of", noted("turned"))
+    monkeypatch.setattr(studies.engines.one_run, "batches_of", turned)
+    second = execute(spec, data_root=str(corpora))[0]
+    assert first.weights_sha256 == second.weights_sha256
+    assert first.robustness != second.robustness
+    for own, other in zip(seen["own"], seen["turned"], strict=True):
+        np.testing.assert_array_equal(own, other)
+
+
+def test_predictions_that_are_no_numbers_are_undefined(corpora, measured, monkeypatch):
+    import hycon.train
+
+    real = hycon.train.predict
+
+    def without_audio(model, batch, precision):
+        found = real(model, batch, precision)
+        return found if batch.audio.padded().any() else found * np.nan
+
+    monkeypatch.setattr("hycon.train.predict", without_audio)
+    spec, _, (known, _) = measured
+    # fitting predicts too, on intact batches
+    record = execute(spec, data_root=str(corpora))[0]
+    assert set(record.robustness["missing_audio"]["paper"].values()) == {None}
+    assert record.robustness["missing_text"] == known.robustness["missing_text"]
+
+
+# ------------------------------------------------------------------------------------------------- finished runs
+
+
+def test_a_finished_run_is_trained_again_beside_the_store(corpora, measured, runs):
+    spec, (plain, arrays), (record, _) = measured
+    stored = runs.put(plain, arrays)
+    summary = again.measure(runs, again.to_measure(runs, [spec]), how(corpora))
+    assert (summary.done, summary.failed) == ([spec], [])
+    now = runs.get(spec.id)
+    assert now.robustness == record.robustness
+    assert dataclasses.replace(now, robustness={}, robustness_draws=None) == stored
+    assert again.to_measure(runs, [spec]) == []
+    assert not list((runs.root / again.FOLDER / "runs").iterdir())
+
+
+def test_what_another_command_left_beside_the_store_is_used(corpora, measured, runs):
+    spec, (plain, arrays), (record, same) = measured
+    runs.put(plain, arrays)
+    RunStore(runs.root / again.FOLDER).put(record, same)
+    summary = again.measure(runs, [spec], dataclasses.replace(how(corpora), data_root="/nowhere"))
+    assert summary.done == [spec]
+    assert runs.get(spec.id).robust
+
+
+def test_a_run_whose_weights_come_out_as_others_stays_as_it_is(corpora, measured, runs):
+    spec, (plain, arrays), _ = measured
+    other = dataclasses.replace(plain, weights_sha256="0" * 64, device="another machine")
+    stored = runs.put(other, arrays)
+    ((failed, reason),) = again.measure(runs, [spec], how(corpora)).failed
+    assert failed == spec
+    assert "trained again, its weights are others (sha256" in reason
+    assert "another machine" in reason
+    assert runs.get(spec.id) == stored
+
+
+def test_other_draws_count_as_not_measured(measured):
+    record = measured[2][0]
+    assert not dataclasses.replace(record, robustness_draws=DRAWS + 1).robust
+    some = {name: value for name, value in record.robustness.items() if name != "missing_text"}
+    assert not dataclasses.replace(record, robustness=some).robust
+
+
+def test_how_names_the_function_that_measures(corpora):
+    assert again.measured_by(how(corpora)).execute == EXECUTE
+
+
+# ------------------------------------------------------------------------------------------------- the command
+
+
+def test_the_table_takes_the_runs_of_table1_and_only_seeded_ones_are_measured(tmp_path, capsys):
+    assert bench(capsys, "run", "table1", *INLINE, *places(tmp_path))[0] == 0
+    store = RunStore(tmp_path / "results")
+    before = {record.id: record for record in store.records()}
+    code, out, _ = bench(capsys, "table", "robustness", "--profile", "demo", *places(tmp_path))
+    assert code == 0
+    assert "robustness not measured" in out
+    said = " ".join(out.split())
+    assert "Robustness not measured in 1 row: `bench run robustness --rows EF-LSTM-GloVe" in said
+    assert "2 " in bench(capsys, "run", "robustness", *BUDGET, "--dry-run", *places(tmp_path))[1].splitlines()[2]
+    code, out, err = bench(capsys, "run", "robustness", *INLINE, *places(tmp_path))
+    assert (code, err) == (0, "")
+    assert "not measured" not in out
+    after = {record.id: record for record in store.records()}
+    assert before.keys() == after.keys()
+    assert sum(record.robust for record in after.values()) == 2
+    for run, record in after.items():
+        assert dataclasses.replace(record, robustness={}, robustness_draws=None) == before[run]
+    assert "0 runs" in bench(capsys, "run", "robustness", *BUDGET, "--dry-run", *places(tmp_path))[1]
+
+
+def test_columns_are_of_the_conditions_and_share_0_is_the_intact_split(tmp_path, capsys):
+    assert bench(capsys, "run", "robustness", *INLINE, *places(tmp_path))[0] == 0
+    store = RunStore(tmp_path / "results")
+    records = [record for record in store.records() if record.robust]
+    assert len(records) == 2
+    _code, out, _ = bench(capsys, "table", "robustness", "--profile", "demo", "--format", "json", *places(tmp_path))
+    row = json.loads(out)["rows"][0]["metrics"]
+    for metric, scale in (("acc2", 100), ("mae", 1)):
+        curves = [
+            [record.metrics["test"]["paper"][metric]]
+            + [record.robustness[name]["paper"][metric] for name in dropping("audio").values()]
+            for record in records
+        ]
+        shares = np.linspace(0, 1, 11)
+        expected = scale * np.mean([np.trapezoid(curve, shares) for curve in curves])
+        assert row[f"auc_audio_{metric}"]["mean"] == pytest.approx(expected, abs=1e-6)
+        intact = scale * np.mean([curve[0] for curve in curves])
+        assert row[metric]["mean"] == pytest.approx(intact, abs=1e-6)
+    missing = 100 * np.mean([record.robustness["missing_vision"]["paper"]["acc2"] for record in records])
+    assert row["missing_vision_acc2"]["mean"] == pytest.approx(missing, abs=1e-6)
