@@ -24,7 +24,9 @@ MARKS = "osD^vP"
 
 
 def draw(source: Source) -> Drawing:
-    """Raises UserError where no row's robustness was measured."""
+    """Raises UserError where no row's robustness was measured, and for tables of other runs."""
+    if not source.result.table.robust:
+        raise UserError(f"The runs of {source.result.table.name} are not measured for it: leave --table out.")
     rows = [row for row in source.result.rows if any(record.robust for record in row.records)]
     if not rows:
         done = [row.row.name for row in source.result.rows if row.n]
