@@ -17,7 +17,7 @@ from hycon.data.manifest import MODALITIES
 from studies.document.words import count_of
 from studies.lookup import View, options_of
 from studies.store.record import RunRecord
-from studies.tables import TableSpec
+from studies.tables import TABLES, TableSpec
 
 KINDS = ("auc_", "missing_", "dropped_", "noise_")  # with which the names begin
 NOT_MEASURED = "robustness not measured"
@@ -61,7 +61,7 @@ def remedy(table: TableSpec, rows: Sequence[str], view: View) -> list[str]:
     """A sentence for the caption: how to get what `rows` lack."""
     if not rows:
         return []
-    named = [] if len(rows) == len(table.rows) else ["--rows", ",".join(rows)]
+    named = [] if len(rows) == len(TABLES.get(table.name, table).rows) else ["--rows", ",".join(rows)]
     command = shlex.join(["bench", "run", table.name, *named, *options_of(view)])
     return [
         f"{NOT_MEASURED} in {count_of(len(rows), 'row')}: `{command}` trains their runs once more, to the same bits, "
