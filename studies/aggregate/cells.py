@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hycon.data.repeats import in_words
+from hycon.metrics import of_protocol
 from studies.aggregate.obstacles import (
     CorpusInfo,
     beside_paper,
@@ -213,7 +214,7 @@ def measures(record: RunRecord, protocol: str, split: str = "test") -> dict[str,
     """What columns can show of a run: metrics of the split, as fractions (those of `protocol`, or for emotions
     "happy_acc" and so on), and what it cost: parameters, seconds, MiB."""
     found: Mapping[str, Any] = record.metrics.get(split, {})
-    metrics = _flat(found[EMOTIONS]) if EMOTIONS in found else found.get(protocol, {})
+    metrics = _flat(found[EMOTIONS]) if EMOTIONS in found else of_protocol(found, protocol)
     cost = {
         "parameters": record.parameters,
         "train_seconds": record.seconds,
@@ -237,7 +238,7 @@ def _constant(
         return ()  # of costs
     tests: list[Mapping[str, Any]] = [record.metrics.get("test", {}) for record in records] if emotion else []
     lines = [_flat(test["majority"]) for test in tests if "majority" in test]
-    known = lines[0] if lines else (corpus.constant or {}).get(EMOTIONS if emotion else protocol, {})
+    known = lines[0] if lines else of_protocol(corpus.constant or {}, EMOTIONS if emotion else protocol)
     values = {c.metric: c.scale * known[c.metric] if c.metric in known else None for c in table.columns}
     name, reason = ("Majority class", "always the commoner answer") if emotion else ("Constant prediction", CONSTANT)
     return (_reference(name, reason + ("" if known else f", {UNKNOWN}"), values),)

@@ -11,6 +11,7 @@ from studies.cli.shared import (
     choosing,
     command,
     known_models,
+    measuring,
     mixing,
     modelling,
     print_json,
@@ -62,7 +63,7 @@ def add_diff(commands) -> None:
     added.add_argument("--data", metavar="DIR", help="folder of corpora (default: $BENCH_DATA or ./data)")
     choosing(added)
     mixing(added)
-    added.add_argument("--protocol", default="paper", metavar="NAME", help="metrics: paper, all, mult or mmsa")
+    measuring(added)
     added.add_argument("--json", action="store_true", help="as JSON")
 
 

@@ -19,7 +19,7 @@ from hycon.data.importers import csd, mag, misa, mmsa, mult, plain
 from hycon.data.importers.common import Imported, Utterance, describe
 from hycon.data.importers.convert import convert
 from hycon.data.importers.pickles import kept, load_pickle
-from hycon.data.manifest import SPLITS, Manifest, corpus_folder
+from hycon.data.manifest import LABEL_RANGES, SPLITS, Manifest, corpus_folder
 from hycon.errors import UserError, check_known
 from hycon.files import check_regular, sha256_file
 
@@ -38,15 +38,20 @@ def import_corpus(
     root: str | os.PathLike | None = None,
     text_vectors: str | os.PathLike | None = None,
     notes: Sequence[str] = (),
+    label_range: float | None = None,
 ) -> Manifest:
     """Read `file` (a pickle, or a folder for misa, csd and plain) and write it as corpus `name` under `root`.
 
     text_vectors: a GloVe text file; the vectors of the corpus's words are kept with it.  notes: go into captions.
+    label_range: 1 or 3 where the sentiment labels lie in [-1, 1] or [-3, 3]; by default what the format knows of it,
+    else 3.
     Raises UserError where the file is missing, damaged, dangerous or of no known format, and for all that
     `hycon.data.convert` refuses; then an earlier corpus of that name is left as it was.
     """
     corpus_folder(name, root)  # refuse a bad name before a long reading
     check_known("format", format, ["auto", *FORMATS])
+    if label_range is not None and [-label_range, label_range] not in LABEL_RANGES:
+        raise UserError(f"The labels' range is {label_range:g}; expected 1, for labels in [-1, 1], or 3.")
     path = Path(file)
     if not path.exists():
         raise UserError(f"{path} does not exist; expected a file or folder of a known format ({', '.join(FORMATS)}).")
@@ -70,6 +75,7 @@ def import_corpus(
         vectors=_vectors(text_vectors, imported, path),
         notes=notes,
         emotions=imported.emotions,
+        label_range=imported.label_range if label_range is None else (-label_range, label_range),
     )
 
 
