@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 NOT_RUN = "not run yet"  # the reason of a row without any study
 EMOTIONS = "emotions"  # where metrics of emotions stand, in place of a protocol's
 UNKNOWN = "known once the corpus is imported"
+CLASSES = ("acc7", "acc5", "acc3")  # columns of more than two classes
 CONSTANT = "the best constant by the train split: its majority sign (Acc2, F1), commonest class (Acc7), median (MAE)"
 
 
@@ -240,7 +241,8 @@ def _constant(
     lines = [_flat(test["majority"]) for test in tests if "majority" in test]
     known = lines[0] if lines else of_protocol(corpus.constant or {}, EMOTIONS if emotion else protocol)
     values = {c.metric: c.scale * known[c.metric] if c.metric in known else None for c in table.columns}
-    name, reason = ("Majority class", "always the commoner answer") if emotion else ("Constant prediction", CONSTANT)
+    said = CONSTANT.replace("Acc7", ", ".join(c.heading for c in table.columns if c.metric in CLASSES) or "Acc7")
+    name, reason = ("Majority class", "always the commoner answer") if emotion else ("Constant prediction", said)
     return (_reference(name, reason + ("" if known else f", {UNKNOWN}"), values),)
 
 
