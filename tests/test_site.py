@@ -32,9 +32,7 @@ def test_links_are_strict(tmp_path: Path) -> None:
     root = tmp_path / "clone"
     unread = shutil.ignore_patterns("runs", "studies", "__pycache__", "*.pyc")
     for name in ("docs", "benchmarks", "results/published", "results/tables", "results/paper", "hycon"):
-        shutil.copytree(
-            ROOT / name, root / name, ignore=shutil.ignore_patterns("runs", "studies", "__pycache__", "*.pyc")
-        )
+        shutil.copytree(ROOT / name, root / name, ignore=unread)
     for name in ("mkdocs.yml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE"):
         shutil.copy(ROOT / name, root / name)
     done = build(root, tmp_path / "site")

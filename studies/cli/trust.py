@@ -208,9 +208,8 @@ def export_schema(options) -> None:
         profile=options.profile,
         data=options.data,
     )
-    print(
-        f"{options.file}: {count_of(len(done), 'study', 'studies')}, a file each, in the schema every_eval_ever {SCHEMA_VERSION}"
-    )
+    count = count_of(len(done), "study", "studies")
+    print(f"{options.file}: {count}, a file each, in the schema every_eval_ever {SCHEMA_VERSION}")
 
 
 def do_import(options) -> int:
