@@ -163,7 +163,7 @@ def _results(study: Study, runs: Sequence[RunRecord], source: Mapping[str, Any])
         "suite": str(runs[0].spec.suite),
     }
     by_emotion = "emotions" in runs[0].metrics["test"]
-    tests = [run.metrics["test"]["emotions"] if by_emotion else run.metrics["test"] for run in runs]
+    tests: list[Any] = [run.metrics["test"]["emotions"] if by_emotion else run.metrics["test"] for run in runs]
     for group, metrics in tests[0].items():
         for metric in metrics:
             values = [value for test in tests if (value := test.get(group, {}).get(metric)) is not None]
