@@ -31,7 +31,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from hycon.errors import UserError, nearest
-from hycon.files import abandoned, sha256_file
+from hycon.files import abandoned
 
 log = logging.getLogger(__name__)
 
@@ -217,20 +217,6 @@ def decode_manifest(content: bytes, where: str) -> Manifest:
         if max(counts, default=0) > manifest.sizes.get(split, 0):
             raise ValueError(f"its positives exceed the utterances of {split}")
     return manifest
-
-
-def check_files(folder: Path, manifest: Manifest) -> None:
-    """Raises UserError where a file beside the manifest is missing or not the one that was imported."""
-    for file, digest in manifest.files.items():
-        path = folder / file
-        try:
-            found = sha256_file(path) if Path(file).name == file and path.is_file() else None
-        except OSError as error:
-            raise UserError(f"Cannot read {path}: {error.strerror or error}.") from error
-        if found is None:
-            raise UserError(f"{path} is missing: import the corpus again.")
-        if found != digest:
-            raise UserError(f"{path} does not have the sha256 of its manifest: it was changed; import it again.")
 
 
 def check_emotions(emotions: Sequence[str], where: str) -> None:
