@@ -79,6 +79,8 @@ class Manifest:
     synthetic: bool = False
     # modality -> split -> counts of rows that repeat (hycon.data.repeats); absent in older manifests
     repeats: dict[str, dict[str, dict[str, Count]]] | None = None
+    # split -> modality -> utterances that were cropped at import (hycon.data.importers.longest); None: none
+    cropped: dict[str, dict[str, Count]] | None = None
     version: int = 1  # that of manifests without one; corpora that are written have FORMAT_VERSION
 
     @property

@@ -70,6 +70,7 @@ def import_corpus(
         vectors=_vectors(text_vectors, imported, path),
         notes=notes,
         emotions=imported.emotions,
+        cropped=imported.cropped,
     )
 
 

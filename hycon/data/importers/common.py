@@ -35,12 +35,14 @@ class Imported:
     """splits: train, valid, test.  lengths: nominal length per modality, None for 50.  emotions: the label's names.
 
     details: further keys of the manifest's source (counts of dropped segments, files that were used, ...).
+    cropped: split -> modality -> utterances that were cropped while they were read.
     """
 
     splits: dict[str, list[Utterance]]
     lengths: dict[str, int] | None = None
     emotions: list[str] | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    cropped: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def text_of(value: Any) -> str:
