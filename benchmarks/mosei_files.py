@@ -18,9 +18,9 @@ import numpy as np
 from hycon.data.importers.csd import import_mmsdk, standard_folds
 from hycon.data.manifest import PAPER, SPLITS
 
-WORDS = 19.6  # a sentence; Zadeh et al., ACL 2018: 447,143 words in 22,8xx sentences
+WORDS = 19.6  # a sentence: Zadeh et al. (ACL 2018) count 447,143 words, the paper's splits 22,777 sentences
 SPREAD = 0.65  # of the logarithm of a sentence's words; chosen here: a few sentences have over 100
-SECONDS = 0.53  # from word to word: their 65 h 53 min over their words
+SECONDS = 0.53  # from word to word: their 65 h 53 min by their words
 SPOKEN = 0.4  # of these seconds; the rest is silence between words; chosen here
 RATES = {"COVAREP": (100, 74), "FACET 4.2": (30, 35)}  # rows a second, features
 VOCABULARY = 23026  # distinct words; Zadeh et al.
@@ -52,16 +52,17 @@ def write_folder(folder: Path, scale: float = 1.0) -> dict[str, int]:
     folder.mkdir(parents=True)
     rng = np.random.default_rng(1)
     videos, pool = videos_of(scale), rng.standard_normal(POOL, dtype=np.float32)
+    vocabulary = max(100, round(scale * VOCABULARY))
     labels = {video: _labels(words, rng) for video, words in videos.items()}
     _write(folder, "Sentiment Labels", labels.items())
-    spoken = ((video, _spoken(sum(words), rng)) for video, words in videos.items())
+    spoken = ((video, _spoken(sum(words), vocabulary, rng)) for video, words in videos.items())
     _write(folder, "words", spoken)
     for title, (rate, width) in RATES.items():
         values = pool.copy()
         if title == "COVAREP":
             values[rng.random(POOL, dtype=np.float32) < INFINITE] = -np.inf
         _write(folder, title, ((v, _frames(sum(n), rate, width, values, rng)) for v, n in videos.items()))
-    _write_vectors(folder / "glove.txt", pool)
+    _write_vectors(folder / "glove.txt", vocabulary, pool)
     sizes = [sum(words) for words in videos.values()]
     total = sum(path.stat().st_size for path in folder.glob("*.csd"))
     return {"videos": len(videos), "sentences": sum(map(len, videos.values())), "words": sum(sizes), "bytes": total}
@@ -74,9 +75,9 @@ def _labels(words: list[int], rng: np.random.Generator) -> tuple[np.ndarray, np.
     return intervals, rng.uniform(-3, 3, (len(words), 7)).round(2)
 
 
-def _spoken(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _spoken(count: int, vocabulary: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     starts = np.arange(count) * SECONDS
-    which = np.minimum(rng.zipf(1.3, count), VOCABULARY) - 1
+    which = np.minimum(rng.zipf(1.3, count), vocabulary) - 1
     return np.stack([starts, starts + SPOKEN], 1), np.array([[_word(i).encode()] for i in which.tolist()])
 
 
@@ -109,9 +110,9 @@ def _write(folder: Path, title: str, data) -> None:
             metadata.create_dataset(key, data=np.array([value.encode()], dtype=h5py.string_dtype()))
 
 
-def _write_vectors(path: Path, pool: np.ndarray) -> None:
+def _write_vectors(path: Path, vocabulary: int, pool: np.ndarray) -> None:
     with open(path, "w", encoding="ascii") as handle:
-        for i in range(VOCABULARY):
+        for i in range(vocabulary):
             row = np.take(pool, np.arange(i * WIDTH, (i + 1) * WIDTH), mode="wrap")
             handle.write(f"{_word(i)} {' '.join(f'{x:.4f}' for x in row.tolist())}\n")
 
