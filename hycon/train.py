@@ -100,6 +100,8 @@ def fit(
     """Train `model` (on the batches' device) and leave it with its best epoch's weights.
 
     seed: of the batch order; the caller seeds initialisation and dropout (`seed_everything`).
+    on_epoch: told the curve's entry of each epoch, with lr (`training.lr` as scheduled for its last step) and seconds
+    (since training began).
     Raises NonFiniteLoss at the end of the first epoch that has one.
     """
     optimizer = _optimizer(model, training)
@@ -111,7 +113,7 @@ def fit(
     started = time.perf_counter()
     for epoch in range(1, training.epochs + 1):
         shuffled = train.take(torch.randperm(len(train), generator=order))
-        train_loss = _train_epoch(model, shuffled, training, optimizer, factors, epoch)
+        train_loss, factor = _train_epoch(model, shuffled, training, optimizer, factors, epoch)
         loss = validation_loss(model, valid, training)
         curve.append({"epoch": epoch, "train_loss": train_loss, "valid_loss": loss})
         if not torch.isfinite(torch.tensor(loss)):
@@ -119,7 +121,8 @@ def fit(
         if loss < best[0]:
             best = (loss, epoch, _copy(model.state_dict(), best[2]))
         if on_epoch:
-            on_epoch(curve[-1])
+            seconds = time.perf_counter() - started
+            on_epoch({**curve[-1], "lr": training.lr * factor, "seconds": seconds})
         if epoch - best[1] >= training.patience:
             break
     model.load_state_dict(best[2])
@@ -138,8 +141,9 @@ def _copy(weights: dict[str, Tensor], into: dict[str, Tensor]) -> dict[str, Tens
 
 def _train_epoch(
     model: Any, shuffled: Batch, training: Training, optimizer: Optimizer, factors: Iterator[float], epoch: int
-) -> float:
-    """Mean loss of the epoch. The host waits for the device once, at its end."""
+) -> tuple[float, float]:
+    """Mean loss of the epoch, and the learning rate's factor at its last step. The host waits for the device once, at
+    the epoch's end."""
     model.train()
     losses: list[Tensor] = []
     compute_loss = getattr(model, "loss", None)
@@ -155,13 +159,14 @@ def _train_epoch(
         loss.backward()
         if training.clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), training.clip)
-        optimizer.step(next(factors))
+        factor = next(factors)
+        optimizer.step(factor)
         losses.append(loss.detach())
     values = torch.stack(losses).float().cpu()
     bad = torch.nonzero(~torch.isfinite(values))
     if len(bad):
         raise NonFiniteLoss(epoch, int(bad[0]) + 1)
-    return float(values.mean())
+    return float(values.mean()), factor
 
 
 def validation_loss(model: nn.Module, valid: Batch, training: Training) -> float:

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from hycon.errors import UserError, check_known, nearest
+from hycon.source import changed, sources
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,12 +65,44 @@ def model_module(name: str) -> ModuleType:
 
 def literal(name: str, variable: str) -> Any:
     """A plain constant of a model's file, None where it has none, without importing the file (and torch with it)."""
-    spec = importlib.util.find_spec(MODELS[name].module)
-    assert spec is not None and spec.origin is not None
-    for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
+    for node in ast.parse(source_file(name).read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and [getattr(t, "id", None) for t in node.targets] == [variable]:
             return ast.literal_eval(node.value)
     return None
+
+
+def source_file(name: str) -> Path:
+    """A model's file, without importing it."""
+    spec = importlib.util.find_spec(MODELS[name].module)
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin)
+
+
+def changed_code(records: Iterable[Any]) -> dict[str, list[str]]:
+    """Run id -> the files of its code (hycon.source) that differ from today's although no version was raised.
+
+    records: of studies.store.record. Left out are runs whose code is as it was, runs from before it was recorded, and
+    those whose model or suite has another version today, which says by itself that their code is another.
+    """
+    now: dict[str, tuple[Any, dict[str, str]]] = {}
+    found = {}
+    for record in records:
+        spec = record.spec
+        if record.code is None or spec.model not in MODELS or spec.suite != type(spec).suite:
+            continue
+        if spec.model not in now:
+            now[spec.model] = literal(spec.model, "VERSION"), sources(source_file(spec.model))
+        version, code = now[spec.model]
+        if version == spec.version and (names := changed(record.code, code)):
+            found[record.id] = names
+    return found
+
+
+def option_names(name: str) -> list[str]:
+    """The options of a model, and then those of its training."""
+    from hycon.train import Training
+
+    return [field.name for kind in (model_module(name).Config, Training) for field in dataclasses.fields(kind)]
 
 
 def resolve(name: str, text: str, overrides: Mapping[str, Any]) -> tuple[Any, Training]:

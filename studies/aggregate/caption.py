@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 
 from hycon.data.manifest import PAPER
-from studies.aggregate.cells import TableResult
+from hycon.source import said
+from studies.aggregate.brief import ROW_NAMES, brief
+from studies.aggregate.cells import RowResult, TableResult
 from studies.aggregate.obstacles import ALLOWED_SIZES, PAPER_ENCODERS, CorpusInfo, in_words, is_paper_encoder
 from studies.document.blocks import SIGNS, Caption
 from studies.document.words import DAGGER, one_line
@@ -17,7 +20,6 @@ LEGEND = {
     "differs": "differs (interval outside it)",
     "inconclusive": "inconclusive",
 }
-ROW_NAMES = {"glove": "GloVe", "bert": "BERT", "xlnet": "XLNet"}
 
 
 def caption(result: TableResult) -> Caption:
@@ -35,6 +37,7 @@ def caption(result: TableResult) -> Caption:
         tuple(rest),
         "best measured mean of the column." if any(entry.best for entry in entries) else "",
         tuple(_marks(result)),
+        brief(result, title, code_changed(result)),
     )
 
 
@@ -63,7 +66,27 @@ def _sizes(corpus: CorpusInfo, papers: str) -> str:
 
 
 def _stand_ins(result: TableResult) -> list[str]:
-    return [*map(_sentence, (*result.notes, *_budgets(result))), *_encoders(result)]
+    return [*code_changed(result), *map(_sentence, (*result.notes, *_budgets(result))), *_encoders(result)]
+
+
+def code_changed(result: TableResult) -> list[str]:
+    """One sentence, where code has changed since runs were made and no version was raised."""
+    return changed_since({_partly(row): row.changed_code for row in result.rows if row.records})
+
+
+def changed_since(files: Mapping[str, Sequence[str]]) -> list[str]:
+    """The same. files: measured row -> its `changed_code`."""
+    if not any(files.values()):
+        return []
+    return [
+        f"CODE HAS CHANGED since these runs were made, and no VERSION was raised: {said(files, 'all rows')}; "
+        "`bench verify RUN` says whether the numbers move."
+    ]
+
+
+def _partly(row: RowResult) -> str:
+    some = f", {len(row.changed)} of {len(row.records)} runs" if 0 < len(row.changed) < len(row.records) else ""
+    return row.row.name + some
 
 
 def _budgets(result: TableResult) -> list[str]:

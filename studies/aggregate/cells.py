@@ -6,7 +6,7 @@ The tables themselves are data, in studies.tables.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hycon.data.repeats import in_words
@@ -48,7 +48,9 @@ class Entry:
 class RowResult:
     """status: measured | quoted | missing | failed, or reference: a line to read the others against, not a model.
     reason: why not measured, or what is short of a full measurement.
-    encoder: what served as the text encoder.  obstacles: why the row cannot be compared with the paper's."""
+    encoder: what served as the text encoder.  obstacles: why the row cannot be compared with the paper's.
+    study: the id of the study that fills it.  changed: run id -> files of its code that have changed since, where no
+    version was raised."""
 
     row: Row
     status: str
@@ -59,6 +61,13 @@ class RowResult:
     obstacles: tuple[str, ...] = ()
     records: tuple[RunRecord, ...] = ()  # the finished runs behind the cells
     budget: str = ""  # of the search, in words
+    study: str | None = None
+    changed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def changed_code(self) -> list[str]:
+        """The files of `changed`, each once."""
+        return sorted({name for names in self.changed.values() for name in names})
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from hycon.data.manifest import PAPER, named_after
 from studies.aggregate.cells import RowResult
 from studies.aggregate.obstacles import CorpusInfo, other_sizes
-from studies.aggregate.table import OTHER_DATA
+from studies.aggregate.table import OTHER_DATA, OTHER_WINNER
 from studies.claims.kinds import Claim, Contest
 from studies.claims.rows import COUNTED, Rows
 from studies.claims.verdict import NOT_RUN, Part
@@ -38,8 +38,14 @@ def _differences(metric: str, rows: Sequence[RowResult]) -> Iterator[str]:
     suites = sorted({record.spec.suite for record in records})
     if len(suites) > 1 and metric not in COUNTED:
         yield f"the rows were run under different protocols (suites {' and '.join(map(str, suites))})"
+    for row in rows:
+        if OTHER_WINNER in row.obstacles:
+            yield f"{row.row.name} is {OTHER_WINNER}"
     if len({_data(record) for record in records}) > 1:
         yield "the rows were run on different data"
+    for row in rows:
+        if OTHER_WINNER in row.obstacles:
+            yield f"{row.row.name} is {OTHER_WINNER}"
     encoders = [(record.spec.text, record.spec.encoder) for record in records if record.spec.encoder]
     for (text, one), (other_text, other) in itertools.combinations(encoders, 2):
         if text == other_text and _differ(one, other):

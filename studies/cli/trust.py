@@ -44,7 +44,7 @@ def add_diff(commands) -> None:
         help="compare two results folders cell by cell",
         description="Compare two results folders cell by cell. Differences are no error: the exit code is 0.",
     )
-    added.set_defaults(command=do_diff)
+    added.set_defaults(command=do_diff, parser=added)
     added.add_argument("a", metavar="A", help="a results folder")
     added.add_argument("b", metavar="B", help="another results folder")
     added.add_argument("table", nargs="?", metavar="TABLE", help="table1 to table8 (default: all that have runs)")

@@ -18,7 +18,7 @@ def add(commands) -> None:
         "--slots",
         default="1",
         metavar="N",
-        help="runs at a time on each device (default: 1); auto: as many as fit in its memory",
+        help="runs at a time on each device (default: 1); auto: until its memory is full",
     )
     added.add_argument(
         "--time",

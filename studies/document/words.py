@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 NOTHING = "–"  # where there is no number
 DAGGER = "†"  # a number that the paper quotes from another publication
@@ -52,6 +53,15 @@ def mean_sd_of(values: Sequence[float], decimals: int) -> str:
     return mean_sd(
         statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values), decimals
     )
+
+
+def plain(value: Any) -> str:
+    """A configuration's value as a reader writes it."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def settings(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} = {plain(value)}" for key, value in values.items()) or "nothing"
 
 
 def p_value(p: float | None, nothing: str = NOTHING) -> str:

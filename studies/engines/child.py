@@ -18,6 +18,7 @@ from typing import Any
 
 from hycon.errors import NonFiniteLoss, UserError
 from hycon.host import keep_freed_memory
+from studies.store.curve import writing
 from studies.store.inside import open_log
 from studies.store.record import RunSpec
 from studies.store.run_store import RunStore
@@ -74,7 +75,8 @@ def attempt(spec: RunSpec, store: RunStore, execute: str, data_root: str, device
     """
     started = time.monotonic()
     try:
-        record, arrays = load_function(execute)(spec, data_root=data_root, device=device)
+        with writing(store, spec.id) as on_epoch:
+            record, arrays = load_function(execute)(spec, data_root=data_root, device=device, on_epoch=on_epoch)
         if record.spec != spec:
             raise ValueError(f"{execute} returned the record of another run, {record.id}")
     except (Exception, SystemExit) as error:

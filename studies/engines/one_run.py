@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import multiprocessing
 import os
 import platform
 import re
@@ -11,6 +12,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import metadata
@@ -21,8 +23,10 @@ import numpy as np
 
 from hycon.errors import UserError
 from hycon.host import source_root
+from hycon.source import digest, files
 from studies.engines.determinism import warnings_noted
 from studies.engines.energy import counters, joules
+from studies.registry import source_file
 from studies.store.record import RunRecord, RunSpec
 
 if TYPE_CHECKING:
@@ -32,12 +36,21 @@ if TYPE_CHECKING:
     from hycon.data.batch import Batch
 
 DRIVER = Path("/proc/driver/nvidia/version")
+LOADED = time.time()  # when the process that runs are forked from reads its code
+UNSURE = "changed since it was loaded"  # in place of a file's hash
 WIDEST = 512  # chosen here: multimodal representations up to this width are kept for Fig. 4
 
 
-def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tuple[RunRecord, dict[str, np.ndarray]]:
+def execute(
+    spec: RunSpec,
+    *,
+    data_root: str | None,
+    device: str = "cpu",
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+) -> tuple[RunRecord, dict[str, np.ndarray]]:
     """Train and measure `spec` on `device`. Returns its record, and the arrays of predictions.npz.
 
+    on_epoch: as for `hycon.train.fit`.
     Raises UserError (corpus, encoder or configuration cannot serve) and NonFiniteLoss.
     """
     import torch
@@ -49,6 +62,7 @@ def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tup
     from studies.registry import build_model, model_module, unserved_because
 
     started = datetime.now(UTC).isoformat(timespec="seconds")
+    code = code_of(spec.model)
     torch.set_num_threads(spec.threads)
     _forget_peak_memory(device)
     corpus = load(spec.corpus, data_root)
@@ -67,7 +81,7 @@ def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tup
     ).to(device)
     with warnings_noted(device) as warned:
         before = counters(device)
-        fitted = fit(model, batches["train"], batches["valid"], training, seed=spec.seed)
+        fitted = fit(model, batches["train"], batches["valid"], training, seed=spec.seed, on_epoch=on_epoch)
         used = joules(before, counters(device))
         metrics, arrays, test_seconds = _measure(model, batches, corpus, training.precision)
     record = RunRecord(
@@ -87,6 +101,7 @@ def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tup
         device=device_name(device),
         environment=environment(device),
         commit=commit(),
+        code=code,
         notes=[*corpus.manifest.notes, *warned],
         started=started,
     )
@@ -98,6 +113,20 @@ def _check_identity(spec: RunSpec, corpus: Corpus, version: int) -> None:
         raise UserError(f"Corpus {spec.corpus!r} is not the one this run was planned with: its data has changed.")
     if version != spec.version:
         raise UserError(f"Run {spec.id} is of version {spec.version} of {spec.model}; this code has {version}.")
+
+
+def code_of(model: str) -> dict[str, str]:
+    """File -> hash of the code that runs in this process, as hycon.source counts it.
+
+    A run is forked from a process that read the code when its command began. A file that was edited since is marked
+    UNSURE, which is no hash of any file: what ran is not what stands there.
+    """
+    forked = multiprocessing.parent_process() is not None
+    loaded = {getattr(module, "__file__", None) for module in list(sys.modules.values())} if forked else set()
+    return {
+        name: UNSURE if str(path) in loaded and path.stat().st_mtime > LOADED else digest(path)
+        for name, path in files(source_file(model)).items()
+    }
 
 
 def _measure(

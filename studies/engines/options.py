@@ -59,7 +59,7 @@ class How:
     out to the devices in turn.
     time_limit: seconds after which a run is stopped and counts as failed; None: no limit.
     data_root: folder of corpora; None: the default one.
-    execute: "module:function" of execute(spec, *, data_root, device) -> (RunRecord, arrays).
+    execute: "module:function" of execute(spec, *, data_root, device, on_epoch) -> (RunRecord, arrays).
     preload: modules that are imported once for the processes of all runs; None: what the runs need.
     """
 

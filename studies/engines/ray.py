@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hycon.data.checksums import check_corpus
-from hycon.errors import UserError
+from hycon.errors import UserError, install
 from studies.engines.backlog import Backlog, Event, Summary
 from studies.engines.local import GRACE, run_local
 from studies.engines.options import How
@@ -131,7 +131,7 @@ def _connect(address: str | None) -> tuple[Any, bool]:
     try:
         import ray
     except ImportError as error:
-        raise UserError("The executor ray needs Ray: pip install 'hycon-bench[ray]'.") from error
+        raise UserError(f"The executor ray needs Ray: {install('ray')}.") from error
     if ray.is_initialized():
         return ray, False
     try:

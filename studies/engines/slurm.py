@@ -19,7 +19,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hycon.errors import UserError
+from hycon.errors import UserError, install
 from studies.engines.backlog import Backlog
 from studies.engines.options import Cluster, How
 from studies.engines.queue import entries_of, publish, waiting
@@ -135,7 +135,7 @@ def _executor(store: RunStore, cluster: Cluster, name: str) -> Any:
     try:
         import submitit
     except ImportError as error:
-        raise UserError("The executor slurm needs submitit: pip install 'hycon-bench[slurm]'.") from error
+        raise UserError(f"The executor slurm needs submitit: {install('slurm')}.") from error
     if 60 * cluster.time <= MARGIN:
         raise UserError(f"The cluster's time is {cluster.time} min; expected more than {MARGIN:.0f} s.")
     _call("squeue", "--version")

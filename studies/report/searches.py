@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from hycon.errors import UserError
 from studies.document.blocks import Bullets, Fold, Grid, Notice, Part, Section, Text, headings, numbers, wide
-from studies.document.words import NOTHING, mean_sd_of, span
+from studies.document.words import NOTHING, mean_sd_of, plain, settings, span
 from studies.registry import MODELS, literal, search_space
 from studies.report.scope import Scope, Use
 from studies.store.record import RunRecord
@@ -30,15 +30,6 @@ def space_of(study: Study) -> dict[str, list[Any]] | None:
     except UserError:
         return None  # a front-end or an option that the model no longer has
     return {name: list(choices) for name, choices in space.items()}
-
-
-def plain(value: Any) -> str:
-    """A configuration's value as a reader writes it."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def settings(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} = {plain(value)}" for key, value in values.items()) or "nothing"
 
 
 def winner(use: Use) -> RunRecord | None:

@@ -25,6 +25,7 @@ from studies.report import claims as evidence
 from studies.report.checklist import checklist
 from studies.report.deviations import section as deviations
 from studies.report.provenance import provenance
+from studies.report.runs import runs, runs_id
 from studies.report.scope import Scope
 from studies.report.searches import costs, hours, searches
 from studies.statistics.cell import TOO_FEW, VERDICTS
@@ -46,6 +47,7 @@ def document(scope: Scope) -> Document:
         evidence.paper_against_itself(),
         evidence.figures(scope),
         searches(scope),
+        runs(scope),
         costs(scope),
         provenance(scope),
         deviations(),
@@ -179,7 +181,7 @@ def tables(scope: Scope) -> Section:
         Part(
             f"part-{name}",
             f"{label(name)}: {result.table.title}{_without(result)}",
-            (grid(result),),
+            (grid(result, runs_id),),
             bool(_without(result)),
         )
         for name, result in scope.results.items()

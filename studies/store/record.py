@@ -94,6 +94,7 @@ class RunRecord:
     device: str = ""
     environment: dict[str, str] = field(default_factory=dict)
     commit: str | None = None
+    code: dict[str, str] | None = None  # file -> hash of the code (hycon.source); None in runs from before
     notes: list[str] = field(default_factory=list)  # stand-ins and synthetic data, for captions
     started: str | None = None
     attempts: Whole = 1

@@ -4,6 +4,7 @@
     <root>/runs/<id>/record.json       written last: a run is done if and only if it is there and readable
     <root>/runs/<id>/failed.json       the last failure and how often it was tried; removed once the run is done
     <root>/runs/<id>/log.txt           what the run printed, for looking into failures
+    <root>/runs/<id>/curve.jsonl       its learning curve while it trains, see studies.store.curve
     <root>/leases/                     who is busy with what, see studies.store.leases
     <root>/queue/                      what is wanted, see studies.engines.queue
 
@@ -41,6 +42,7 @@ from studies.store.leases_postgres import PostgresLeases
 from studies.store.record import RESULT, Damage, RunRecord, RunSpec
 
 PREDICTIONS = "predictions.npz"
+CURVE = "curve.jsonl"
 FOLDERS = ("runs", "leases", "queue", "studies")  # in which files are written
 DONE, FAILED = "record.json", "failed.json"
 STATUS = {DONE: "done", FAILED: "failed"}  # of the record in a file

@@ -84,6 +84,19 @@ class Study:
         return hashlib.sha256(canonical(key).encode()).hexdigest()[:16]
 
 
+def conditions(study: Study) -> tuple[Any, ...]:
+    """What two studies of one row have in common where they differ in trials, seeds and winner at most."""
+    encoder = study.encoder and study.encoder["sha256"]
+    kind = (study.measured, study.number, study.model_version)
+    return (study.model, study.text, study.corpus, study.data, study.row, study.options, encoder, study.device, kind)
+
+
+def goes_on(longer: Study, shorter: Study) -> bool:
+    """Whether the search of `longer` begins with all trials of `shorter`."""
+    same = conditions(longer) == conditions(shorter) and longer.searched == shorter.searched
+    return same and longer.trials[: len(shorter.trials)] == shorter.trials
+
+
 def save_study(store: RunStore, study: Study) -> None:
     text = json.dumps({"id": study.id, **dataclasses.asdict(study)}, indent=1, ensure_ascii=False)
     write_result(store, f"studies/{study.id}.json", text.encode())

@@ -27,12 +27,12 @@ from studies.store.inside import fit, read_inside, refuse_links
 from studies.store.leases import TTL, Held
 from studies.store.quarantine import damage, quarantine
 from studies.store.record import RunRecord
-from studies.store.run_store import FOLDERS, PREDICTIONS, RunStore
+from studies.store.run_store import CURVE, FOLDERS, PREDICTIONS, RunStore
 from studies.store.soundness import unsound
 from studies.store.study import Study, read_study
 from studies.trust.recompute import other_metrics
 
-RUN_FILES = ("record.json", PREDICTIONS, "failed.json", "log.txt")
+RUN_FILES = ("record.json", PREDICTIONS, "failed.json", "log.txt", CURVE)
 STUDY_FILES = re.compile(r"[0-9a-f]{16}\.(json|journal|journal\.guard)")  # guard: of earlier versions of this suite
 LOCK = re.compile(r"[0-9a-f]{16}\.journal\.lock.*")  # Optuna's, on a journal that one of its tools writes
 TEMPORARY = re.compile(r"\..*\.tmp|\.(probe|clock)-[0-9a-f]+")

@@ -6,7 +6,8 @@ import pytest
 from builders import fill, manifest, put, setting, spec
 
 from hycon.errors import UserError
-from studies.aggregate.table import OTHER_DATA, _budget, _origins, study_of, table_result
+from studies.aggregate.choice import choose, study_of
+from studies.aggregate.table import OTHER_DATA, _budget, _origins, table_result
 from studies.engines.options import Cluster, How
 from studies.lookup import PROFILES, View
 from studies.search import run as search_run
@@ -26,7 +27,7 @@ def test_what_makes_a_row_is_not_set_by_hand():
         check_rows([MARGIN], setting(margin=0.5), None)
 
 
-def test_a_variant_of_other_options_does_not_fill_the_row(tmp_path):
+def test_a_variant_of_other_options_fills_its_row_marked_and_only_where_there_is_no_other(tmp_path):
     store = RunStore(tmp_path / "results")
     intact = fill(store, [0.1, 0.2])
     row = Row("EF-LSTM-GloVe", "ef_lstm", "glove")
@@ -36,7 +37,10 @@ def test_a_variant_of_other_options_does_not_fill_the_row(tmp_path):
     save_study(store, taken)
     assert study_of(variant, load_studies(store), "mosi", View(), manifest().sha256) == taken
     other = dataclasses.replace(taken, options={"lr": 0.1})
-    assert study_of(variant, [intact, other], "mosi", View(), manifest().sha256) is None
+    for known, stale in (([intact, taken], False), ([intact, other, taken], False), ([intact, other], True)):
+        choice = choose(variant, known, "mosi", View(), manifest().sha256)
+        assert choice.best == (other if stale else taken)
+        assert choice.stale == stale
 
 
 def test_a_measured_row_says_what_was_set_by_hand():
@@ -114,7 +118,7 @@ def test_the_caption_of_a_measurement_is_one_sentence(tmp_path):
 def test_measured_rows_have_the_machine_for_themselves(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(search_run, "check_table", lambda *given: None)
-    monkeypatch.setattr(search_run, "run_rows", lambda rows, setting, store, execute: execute([]) or [])
+    monkeypatch.setattr(search_run, "run_rows", lambda rows, setting, store, execute, announce: execute([]) or [])
     monkeypatch.setattr(search_run, "_check_kept", lambda *given: None)
 
     def run(specs, store, *, how, **more):
