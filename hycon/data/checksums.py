@@ -18,7 +18,9 @@ from hycon.errors import UserError
 from hycon.files import sha256_file
 
 KEPT = "BENCH_CORPUS_DIGESTS"
-SETTLED = 0.1  # seconds, chosen here: a file system's clock ticks every 1 to 10 ms, and within a tick two writes look alike
+SETTLED = (
+    0.1  # seconds, chosen here: a file system's clock ticks every 1 to 10 ms, and within a tick two writes look alike
+)
 
 
 def check_corpus(name: str, root: str | os.PathLike | None = None) -> Manifest:

@@ -19,8 +19,8 @@ from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from hycon.data import checksums
 from hycon import encoder_files
+from hycon.data import checksums
 from hycon.errors import UserError
 from hycon.host import source_root
 from studies.engines.backlog import Backlog, Event, kind

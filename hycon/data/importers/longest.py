@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from hycon.data.importers.common import Utterance
 from hycon.data.manifest import MODALITIES, Alignment
 
-# Rows. No file of the field has more: MulT's CMU-MOSI and CMU-MOSEI have up to 50, 500 and 500, MMSA's CH-SIMS v2 50, 925
-# and 232. BERT has positions for 512 word pieces.
+# Rows. No file of the field has more: MulT's CMU-MOSI and CMU-MOSEI have up to 50, 500 and 500, MMSA's CH-SIMS v2 has
+# 50, 925 and 232. BERT has positions for 512 word pieces.
 LONGEST = {"text": 500, "audio": 1000, "vision": 1000}
 
 
