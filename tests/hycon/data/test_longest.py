@@ -31,13 +31,13 @@ def corpus_of(root: Path, train: list[Utterance], **options):
     return convert("own", splits, source={"file": "made up"}, root=root, **options)
 
 
-def write_plain(folder: Path, sizes: dict[str, tuple[int, int, int]]) -> Path:
+def write_plain(folder: Path, sizes: dict[str, tuple[int, int, int]], width: int = 3) -> Path:
     """A plain table: id -> words, rows of audio, of vision; the id's beginning is its split."""
     folder.mkdir()
     lines = [f"{id},{id.split('_')[0]},1.0,{' '.join(['w'] * n)}" for id, (n, *_) in sizes.items()]
     (folder / "utterances.csv").write_text("\n".join(["id,split,label,text", *lines]) + "\n")
     for place, modality in ((1, "audio"), (2, "vision")):
-        arrays = {id: np.random.default_rng(0).normal(size=(n[place], 3)) for id, n in sizes.items()}
+        arrays = {id: np.random.default_rng(0).random((n[place], width), np.float32) for id, n in sizes.items()}
         np.savez(folder / f"{modality}.npz", **arrays)
     return folder
 
@@ -103,13 +103,13 @@ def test_corpora_of_before_keep_their_lengths_and_are_told(root):
 
 
 def test_many_long_recordings_fit_a_small_memory(tmp_path):
-    """40 utterances of 20,000 rows: 0.24 GB as they lie there in float64, read one at a time."""
-    sizes = {f"{s}_{i}": (5, 20000, 5) for s, n in (("train", 38), ("valid", 1), ("test", 1)) for i in range(n)}
-    folder = write_plain(tmp_path / "in", sizes)
+    """24 utterances of 20,000 rows, 55 MiB, are read and cropped one after the other."""
+    sizes = {f"{s}_{i}": (5, 20000, 5) for s, n in (("train", 22), ("valid", 1), ("test", 1)) for i in range(n)}
+    folder = write_plain(tmp_path / "in", sizes, width=30)
     code = (
         "import sys; from hycon.data.importers import import_corpus\n"
         "peak = lambda: next(int(l.split()[1]) for l in open('/proc/self/status') if l.startswith('VmHWM'))\n"
         "before = peak(); import_corpus('own', sys.argv[1], root=sys.argv[2]); print(peak() - before)"
     )
     grown = subprocess.run([sys.executable, "-c", code, folder, tmp_path / "data"], check=True, capture_output=True)
-    assert int(grown.stdout) / 2**10 < 20
+    assert int(grown.stdout) / 2**10 < 45
