@@ -69,7 +69,8 @@ def page(found: dict[str, Any]) -> str:
     lines = [
         f"{found['made']}.",
         "",
-        f"Import: {imported['seconds']:.0f} s, {imported['peak_mib']:,.0f} MiB (at most {IMPORT_MIB:,}). "
+        f"Import: {imported['seconds']:.0f} s, {imported['cpu_seconds']:.0f} of them on the CPU, "
+        f"{imported['peak_mib']:,.0f} MiB (at most {IMPORT_MIB:,}). "
         f"Opening: {opened['first_seconds']:.2f} s with the checksum, {opened['again_seconds']:.2f} s without.",
         "",
         "| row | batch | steps | host: after the longest batch | "
