@@ -4,8 +4,8 @@
     open              seconds to open the corpus, first and again (the least of AGAIN)
     train ROW STEPS   the largest resident set after the batch of the longest utterances, halfway and at the end of
                       STEPS shuffled ones (0: all of an epoch), and after evaluating the longest validation utterances
-    card ROW          bytes of tensors that live on a GPU at once, counted without one (tests/pretended_gpu.py), over the
-                      batch of the longest utterances and two shuffled ones. What libraries take for themselves, CUDA's
+    card ROW          bytes of tensors that live on a GPU at once, counted without one (tests/pretended_gpu.py), over
+                      the batch of the longest utterances and two shuffled ones. What libraries take, CUDA's
                       context included, is not in it, nor gaps between tensors.
 
 An epoch's batches are random: none needs more than the one of the longest utterances. The training loop, the optimiser
