@@ -8,7 +8,7 @@ import fake_execute
 from hycon.data import checksums
 
 
-def execute(spec, *, data_root, device="cpu", on_epoch=None):
+def execute(spec, *, data_root, device="cpu", **_):
     read, made = [], checksums.sha256_file
     checksums.sha256_file = lambda path: read.append(path.name) or made(path)
     try:
