@@ -8,8 +8,8 @@
                       the batch of the longest utterances and two shuffled ones. What libraries take, CUDA's
                       context included, is not in it, nor gaps between tensors.
 
-An epoch's batches are random: none needs more tensors than the one of the longest utterances. The training loop, the optimiser
-and the copy of the best weights are the suite's own.
+An epoch's batches are random: none needs more tensors than the one of the longest utterances. The training loop, the
+optimiser and the copy of the best weights are the suite's own.
 """
 
 from __future__ import annotations
