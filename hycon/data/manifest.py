@@ -31,7 +31,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from hycon.errors import UserError, nearest
-from hycon.files import abandoned, sha256_file
+from hycon.files import abandoned
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +81,8 @@ class Manifest:
     # modality -> split -> counts of rows that repeat (hycon.data.repeats); absent in older manifests
     repeats: dict[str, dict[str, dict[str, Count]]] | None = None
     label_range: list[float] | None = None  # of sentiment labels, one of LABEL_RANGES; absent for [-3, 3]
+    # split -> modality -> utterances that were cropped at import (hycon.data.importers.longest); None: none
+    cropped: dict[str, dict[str, Count]] | None = None
     version: int = 1  # that of manifests without one; corpora that are written have FORMAT_VERSION
 
     @property
@@ -228,20 +230,6 @@ def decode_manifest(content: bytes, where: str) -> Manifest:
         if max(counts, default=0) > manifest.sizes.get(split, 0):
             raise ValueError(f"its positives exceed the utterances of {split}")
     return manifest
-
-
-def check_files(folder: Path, manifest: Manifest) -> None:
-    """Raises UserError where a file beside the manifest is missing or not the one that was imported."""
-    for file, digest in manifest.files.items():
-        path = folder / file
-        try:
-            found = sha256_file(path) if Path(file).name == file and path.is_file() else None
-        except OSError as error:
-            raise UserError(f"Cannot read {path}: {error.strerror or error}.") from error
-        if found is None:
-            raise UserError(f"{path} is missing: import the corpus again.")
-        if found != digest:
-            raise UserError(f"{path} does not have the sha256 of its manifest: it was changed; import it again.")
 
 
 def check_emotions(emotions: Sequence[str], where: str) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hycon.busy import at
 from hycon.data.importers import csd, mag, misa, mmsa, mult, plain
 from hycon.data.importers.common import Imported, Utterance, describe
 from hycon.data.importers.convert import convert
@@ -66,24 +67,32 @@ def import_corpus(
         raise UserError(f"Cannot read {path}: {error.strerror or error}.") from error
     except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:  # a shape that nobody foresaw
         raise UserError(f"{path.name} is not in the {format} format, or is damaged ({error}).") from error
+    words = _vectors(text_vectors, imported, path)
+    at("checking and writing")
     return convert(
         name,
         imported.splits,
         source=source,
         root=root,
         lengths=imported.lengths,
-        vectors=_vectors(text_vectors, imported, path),
+        vectors=words,
         notes=notes,
         emotions=imported.emotions,
         label_range=imported.label_range if label_range is None else (-label_range, label_range),
+        cropped=imported.cropped,
     )
 
 
 def digest(path: Path) -> str:
     """sha256 of a file; of a folder, over the names and digests of the files in it."""
+
+    def read(file: Path) -> str:
+        at(f"checksum of {file.name}")
+        return sha256_file(file)
+
     if path.is_file():
-        return sha256_file(path)
-    lines = [f"{p.relative_to(path).as_posix()} {sha256_file(p)}" for p in sorted(path.rglob("*")) if p.is_file()]
+        return read(path)
+    lines = [f"{p.relative_to(path).as_posix()} {read(p)}" for p in sorted(path.rglob("*")) if p.is_file()]
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()  # of any bytes in names
 
 

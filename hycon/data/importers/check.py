@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hycon.data.corpus import read_arrays, strings_of
+from hycon.data.importers.longest import in_words as length_lines
 from hycon.data.importers.repeats import count_repeats, remember
 from hycon.data.manifest import MODALITIES, PAPER, SPLITS, Manifest, corpus_folder, named_after
 from hycon.data.repeats import Repeats, in_words
@@ -66,6 +67,7 @@ def _report(name: str, manifest: Manifest, arrays: dict[str, np.ndarray], repeat
         "nonfinite": manifest.nonfinite,
         "lengths": {split: _lengths(arrays, split) for split in SPLITS},
         "repeats": repeats,
+        "cropped": manifest.cropped,
         "vectors": manifest.vectors,
         "paper": _paper(corpus),
     }
@@ -147,6 +149,7 @@ def render(report: dict[str, Any]) -> str:
         *_table(["modality", "features", "paper", "nominal length"], by_modality),
         *_table(["labels", *report["labels"]["train"]], {s: list(n.values()) for s, n in report["labels"].items()}),
         *_table(["rows per utterance", *(f"{p} %" if p < 100 else "longest" for p in PERCENTILES)], lengths),
+        *length_lines(report["cropped"], report["nominal_lengths"]),
         *_repeat_lines(report["repeats"]),
         *_source_lines(report),
         ALIGNMENT.get(report["aligned"], "Not aligned: the modalities have lengths of their own."),

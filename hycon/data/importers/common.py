@@ -36,6 +36,7 @@ class Imported:
 
     label_range: (-1, 1) where the format knows that the labels lie in it; None for [-3, 3].
     details: further keys of the manifest's source (counts of dropped segments, files that were used, ...).
+    cropped: split -> modality -> utterances that were cropped while they were read.
     """
 
     splits: dict[str, list[Utterance]]
@@ -43,6 +44,7 @@ class Imported:
     emotions: list[str] | None = None
     label_range: Sequence[float] | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    cropped: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def text_of(value: Any) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from hycon.data.importers.common import Utterance
+from hycon.data.importers.longest import crop, nominal
 from hycon.data.importers.repeats import count_repeats
 from hycon.data.manifest import (
     FORMAT_VERSION,
@@ -48,12 +49,15 @@ def convert(
     emotions: Sequence[str] | None = None,
     synthetic: bool = False,
     label_range: Sequence[float] | None = None,
+    cropped: Mapping[str, Mapping[str, int]] | None = None,
 ) -> Manifest:
     """Check `splits` (train, valid, test) and write them as corpus `name`, in place of an earlier one.
 
     lengths: nominal length per modality; default 50 (MAG-BERT, section 1.3 of the reference driver).
     vectors: (description, words, (V, d) matrix), kept beside the corpus for the `glove` front-end.
     label_range: of sentiment labels, (-1, 1); default [-3, 3].
+    cropped: split -> modality -> utterances that the caller has cropped already.
+    Sequences and nominal lengths end at hycon.data.importers.longest.LONGEST; the manifest counts what was cropped.
     Raises UserError, and writes nothing: empty or missing split, empty or duplicate ids, empty words, NaN labels, dims
     that differ within the corpus or from the paper's corpus of that name, non-finite features other than COVAREP's
     -inf and NaN in audio.
@@ -66,6 +70,9 @@ def convert(
     dims = _check_dims(splits, where)
     _check_paper(name, dims, where)
     check_emotions(list(emotions or ()), where)
+    aligned = _alignment(splits)
+    short = {split: dict((cropped or {}).get(split, {})) for split in SPLITS}
+    splits = {split: [crop(utterance, short[split]) for utterance in splits[split]] for split in SPLITS}
     nonfinite: dict[str, dict[str, int]] = {}
     arrays: dict[str, np.ndarray] = {}
     for split in SPLITS:
@@ -77,8 +84,8 @@ def convert(
         source=dict(source),
         sizes={s: len(splits[s]) for s in SPLITS},
         dims=dims,
-        lengths=dict(lengths or dict.fromkeys(MODALITIES, 50)),
-        aligned=_alignment(splits),
+        lengths=nominal(lengths or dict.fromkeys(MODALITIES, 50), aligned),
+        aligned=aligned,
         nonfinite=nonfinite,
         files={},
         notes=list(notes),
@@ -88,6 +95,7 @@ def convert(
         synthetic=synthetic,
         repeats=count_repeats(arrays),
         label_range=narrow if narrow != LABEL_RANGES[0] else None,
+        cropped=short if any(short.values()) else None,
     )
     return write_corpus(folder, manifest, arrays, vectors)
 
