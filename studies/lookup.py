@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,9 @@ from typing import Any
 from hycon.data.manifest import PAPER, Manifest, corpus_folder, existing_folder, named_after, read_manifest
 from hycon.errors import UserError, check_known, nearest
 from hycon.metrics import PROTOCOLS
-from studies.registry import MODELS, literal
+from studies.authors.rows import own_rows, with_models
+from studies.authors.table_file import is_table_file, read_table_file
+from studies.registry import MODELS, literal, source_of
 from studies.store.inside import fit
 from studies.store.run_store import RunStore
 from studies.store.study import Study, load_studies
@@ -23,6 +27,8 @@ DEMO_CORPORA = {"sentiment": "synthetic", "emotion": "synthetic_emotions"}  # ta
 FEW = 8  # chosen here: of so many studies the nearest ids are worth naming
 # corpus -> task, of those that are known before anything is imported
 TASKS = {name: task for task, name in DEMO_CORPORA.items()} | {table.corpus: table.task for table in TABLES.values()}
+
+_WILD = re.compile(r"[*?\[\]]+")  # makes a name of rows a pattern
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class View:
     pretrained encoder, only studies with it.  protocol: whose metrics.  mixed: average also runs that differ in data,
     versions or environment (studies.aggregate.comparability).  options: only studies that were run with these options
     (`--set`, and epochs and patience), and first of all those run with nothing else.  studies: ids of studies that fill
-    their rows before any other.
+    their rows before any other.  given: options of the command as it gave them, for commands that are printed.
     """
 
     corpus: str | None = None
@@ -73,6 +79,7 @@ class View:
     mixed: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     studies: tuple[str, ...] = ()
+    given: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         check_known("protocol", self.protocol, PROTOCOLS)
@@ -82,6 +89,17 @@ class View:
     def corpus_of(self, table: TableSpec) -> str:
         """The corpus that `table` is read on."""
         return corpus_name(table, PROFILES[self.profile] if self.profile else None, self.corpus)
+
+
+def options_of(view: View) -> list[str]:
+    """The options with which a command runs what `view` shows."""
+    named = [("--corpus", view.corpus), ("--profile", view.profile)]
+    encoders = [word for kind, name in view.encoders.items() for word in ("--encoder", f"{kind}={name}")]
+    words = [word for option, value in named if value for word in (option, value)]
+    words += list(view.given) or encoders
+    for key, value in view.options.items():
+        words += [f"--{key}", str(value)] if key in ("epochs", "patience") else ["--set", f"{key}={value}"]
+    return words
 
 
 DEFAULT_VIEW = View()  # all that a table shows of the paper's corpora
@@ -168,8 +186,8 @@ def _check_shown(study: Study, tables: Collection[TableSpec], corpus: str | None
 
 def is_of(study: Study, row: Row) -> bool:
     """Whether it is a study of the row, on whatever corpus, with whatever options."""
-    asked = (row.model, row.text, dict(row.config), row.study, row.measured)
-    return (study.model, study.text, study.row, study.number, study.measured) == asked
+    asked = (row.model, row.text, dict(row.config), row.study, row.measured, source_of(row.model))
+    return (study.model, study.text, study.row, study.number, study.measured, study.source) == asked
 
 
 def held_view(view: View, tables: Collection[TableSpec], studies: Sequence[Study], results: Path) -> tuple[View, str]:
@@ -221,9 +239,13 @@ def may_stand_for(corpus: str, papers: str) -> bool:
 
 
 def table_spec(name: str, studies: int | None = None) -> TableSpec:
-    """The table of that name. studies: how often each row is searched, in a table that repeats searches."""
-    check_known("table", name, TABLES)
-    table = TABLES[name]
+    """The table of that name, or of the TOML file at that path (studies.authors.table_file).
+
+    studies: how often each row is searched, in a table that repeats searches.
+    """
+    if not is_table_file(name):
+        check_known("table", name, TABLES)
+    table = read_table_file(name) if is_table_file(name) else TABLES[name]
     if studies is None or studies == table.studies:
         return table
     if table.studies == 1:
@@ -244,16 +266,55 @@ def profile_of(name: str, **changes: Any) -> Profile:
 
 
 def pick_rows(table: TableSpec, names: Sequence[str] | None) -> list[Row]:
-    """The rows of a table by the paper's names (case does not matter), all of them by default."""
-    by_name = {row.name.lower(): row for row in table.rows}
+    """The rows of a table by the paper's names, or by patterns such as "HyCon*", each row once; all by default.
+
+    Case does not matter. In a pattern, * is any text, ? one letter, [ab] one of these. Raises UserError for a name or
+    pattern without a row.
+    """
     if names is None:
         return list(table.rows)
-    names = [name.strip() for name in names]
-    for name in names:
-        if name.lower() not in by_name:
+    found: dict[str, Row] = {}
+    for name in (name.strip() for name in names):
+        matching = _rows_named(table, name)
+        if not matching:
             known = [row.name for row in table.rows]
+            if _WILD.search(name):
+                raise UserError(f"{table.name} has no row that matches {name!r}; nearest: {_like(name, known)}.")
             raise UserError(f"{table.name} has no row {name!r}; nearest: {nearest(name, known)}.")
-    return [by_name[name.lower()] for name in dict.fromkeys(names)]
+        found |= {row.name: row for row in matching}
+    return list(found.values())
+
+
+def _like(pattern: str, names: Sequence[str]) -> str:
+    """The three names whose beginning, end or whole is most like what the pattern spells out."""
+    from difflib import SequenceMatcher
+
+    letters = _WILD.sub("", pattern).lower()
+    size = len(letters)
+
+    def likeness(name: str) -> float:
+        parts = (name[:size], name[-size:], name)
+        return max(SequenceMatcher(None, letters, part.lower()).ratio() for part in parts)
+
+    return ", ".join(sorted(names, key=likeness, reverse=True)[:3])
+
+
+def _rows_named(table: TableSpec, name: str) -> list[Row]:
+    """The row of that name, else those that it matches as a pattern."""
+    exact = [row for row in table.rows if row.name.lower() == name.lower()]
+    return exact or [row for row in table.rows if fnmatchcase(row.name.lower(), name.lower())]
+
+
+def with_own(table: TableSpec, names: Sequence[str] | None, models: Sequence[str]) -> tuple[TableSpec, list[Row]]:
+    """A table with the rows of `models`, and which of its rows are asked for: those named, all where none is.
+
+    With models, their rows are asked for too, and alone where no row is named; some of them where some are named.
+    """
+    if not models:
+        return table, pick_rows(table, names)
+    table = with_models(table, models)
+    own, named = own_rows(table, models), pick_rows(table, names) if names else []
+    return table, named if any(row in own for row in named) else [*named, *own]
 
 
 def fixed_options(row: Row, profile: Profile, options: Mapping[str, Any]) -> dict[str, Any]:

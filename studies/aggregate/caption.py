@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from hycon.data.manifest import PAPER
 from hycon.source import said
+from studies.aggregate.brief import ROW_NAMES, brief
 from studies.aggregate.cells import RowResult, TableResult
 from studies.aggregate.obstacles import ALLOWED_SIZES, PAPER_ENCODERS, CorpusInfo, in_words, is_paper_encoder
 from studies.document.blocks import SIGNS, Caption
@@ -19,7 +20,6 @@ LEGEND = {
     "differs": "differs (interval outside it)",
     "inconclusive": "inconclusive",
 }
-ROW_NAMES = {"glove": "GloVe", "bert": "BERT", "xlnet": "XLNet"}
 
 
 def caption(result: TableResult) -> Caption:
@@ -32,11 +32,12 @@ def caption(result: TableResult) -> Caption:
     if lower:
         rest.append(f"Lower is better: {', '.join(lower)}.")
     return Caption(
-        f"{title} {table.beyond}".strip(),
+        " ".join(filter(None, (title, table.beyond, table.added))),
         tuple(_data(result)),
         tuple(rest),
         "best measured mean of the column." if any(entry.best for entry in entries) else "",
         tuple(_marks(result)),
+        brief(result, title, code_changed(result)),
     )
 
 

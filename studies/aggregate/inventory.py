@@ -19,7 +19,7 @@ from studies.store.soundness import sound_studies, spec_in, unsound
 from studies.store.study import Study, goes_on, load_studies
 from studies.tables import TABLES, Row, TableSpec
 
-NO_TABLE = "of no row of a table (bench ablate prints its own)"
+NO_TABLE = "of no row of a table (`bench ablate` prints its own)"
 
 
 # ------------------------------------------------------------------------------------------------- studies

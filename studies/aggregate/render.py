@@ -17,6 +17,7 @@ from studies.aggregate.cells import Entry, RowResult, TableResult
 from studies.document import formats
 from studies.document.blocks import Cell, Grid, Heading
 from studies.document.data import as_csv, as_json, rounded, yes_no
+from studies.document.text import WIDTH
 from studies.document.words import NOTHING, mean_sd, one_line
 from studies.statistics.cell import COMPARED, TOO_FEW, explained, seeds_to_settle, tolerance_for, tolerance_of
 from studies.tables import Column
@@ -25,14 +26,17 @@ FORMATS = ("text", "md", "latex", "csv", "html", "json")
 SHORT = 32  # characters: a longer reason goes below the table
 
 
-def render(result: TableResult, format: str) -> str:
-    """`result` in one of FORMATS, ending in a newline. Raises UserError for an unknown format."""
+def render(result: TableResult, format: str, *, width: int = WIDTH, notes: bool = False) -> str:
+    """`result` in one of FORMATS, ending in a newline. Raises UserError for an unknown format.
+
+    width, notes: of text: the longest line, and whether the caption is whole.
+    """
     check_known("format", format, FORMATS)
     if format == "json":
         return as_json(as_dict(result))
     if format == "csv":
         return as_csv(as_lines(result))
-    return formats.write([grid(result)], format, page_title(result))
+    return formats.write([grid(result)], format, page_title(result), width=width, notes=notes)
 
 
 def page_title(result: TableResult) -> str:
@@ -43,20 +47,25 @@ def page_title(result: TableResult) -> str:
 
 
 def grid(result: TableResult, runs_of: Callable[[str], str] | None = None) -> Grid:
-    """The table as every document shows it; reasons that are too long for the last column stand below it.
+    """The table as every document shows it. Reasons that are too long for the last column stand below it; where all
+    do, or there is none, that column is left out.
 
     runs_of: from a study's id to the id of the Fold with its runs, in a document that has one for each.
     """
-    notes = tuple(one_line(f"{row.row.name}: {_reason(row)}") for row in result.rows if len(_reason(row)) > SHORT)
-    rows = tuple(_row(row, result.table.columns, result.beside_paper, runs_of) for row in result.rows)
-    headings = _headings(result.table.columns, result.beside_paper)
-    return Grid(result.table.name, caption(result), headings, rows, notes=notes, narrow=True)
+    columns, beside_paper = result.table.columns, result.beside_paper
+    notes = tuple(one_line(f"{row.row.name}: {_reason(row)}") for row in result.rows if _below(row))
+    rows = [_row(row, columns, beside_paper, runs_of) for row in result.rows]
+    headings, states = _headings(columns, beside_paper), [_state(row) for row in result.rows]
+    if any(states):
+        headings = (*headings, Heading("Status"))
+        rows = [(*cells, Cell(state)) for cells, state in zip(rows, states, strict=True)]
+    return Grid(result.table.name, caption(result), headings, tuple(rows), notes=notes, narrow=True)
 
 
 def _headings(columns: Sequence[Column], beside_paper: bool) -> tuple[Heading, ...]:
     pairs = [(Heading(c.heading, number=True), Heading("paper", number=True, of=c.heading)) for c in columns]
     shown = [heading for pair in pairs for heading in (pair if beside_paper else pair[:1])]
-    return (Heading("Model"), *shown, Heading("Status"))
+    return (Heading("Model"), *shown)
 
 
 def _row(
@@ -69,7 +78,7 @@ def _row(
         cells.append(_ours(entry, column))
         if beside_paper:
             cells.append(_papers(entry, column))
-    return (*cells, Cell(_state(row)))
+    return tuple(cells)
 
 
 def _ours(entry: Entry, column: Column) -> Cell:
@@ -90,10 +99,14 @@ def _papers(entry: Entry, column: Column) -> Cell:
 
 def _state(row: RowResult) -> str:
     """Empty where all is well, else the reason; a long one goes below the table, its status stays."""
-    reason = _reason(row)
-    if len(reason) <= SHORT:
-        return reason
-    return "see below" if row.status == "measured" else row.status
+    if not _below(row):
+        return _reason(row)
+    return {"measured": "see below", "reference": ""}.get(row.status, row.status)
+
+
+def _below(row: RowResult) -> bool:
+    """Whether the reason stands below the table: a long one, or what a line is that is no model's."""
+    return len(_reason(row)) > (0 if row.status == "reference" else SHORT)
 
 
 def _reason(row: RowResult) -> str:

@@ -38,6 +38,9 @@ def _differences(metric: str, rows: Sequence[RowResult]) -> Iterator[str]:
     suites = sorted({record.spec.suite for record in records})
     if len(suites) > 1 and metric not in COUNTED:
         yield f"the rows were run under different protocols (suites {' and '.join(map(str, suites))})"
+    for row in rows:
+        if OTHER_WINNER in row.obstacles:
+            yield f"{row.row.name} is {OTHER_WINNER}"
     if len({_data(record) for record in records}) > 1:
         yield "the rows were run on different data"
     for row in rows:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from hycon.busy import busy
 from hycon.errors import UserError
-from studies.cli.shared import check_format, choosing, command, picking, reading, write_output
+from studies.cli.shared import check_format, choosing, command, layout, picking, reading, write_output
 
 FORMATS = ("text", "md", "html", "latex", "json")  # of studies.claims.render, which --help need not import
 
@@ -32,8 +33,10 @@ def do_claims(options) -> None:
         _check_paper(options)
         found = against_paper(chosen)
     else:
-        found = evaluate(*reading(options, TABLES.values()), claims=chosen)
-    write_output(render_claims(found, format, detailed=bool(ids)), options.output)
+        with busy("judging claims"):
+            found = evaluate(*reading(options, TABLES.values()), claims=chosen)
+    width = layout(options)["width"]
+    write_output(render_claims(found, format, detailed=bool(ids), width=width), options.output)
 
 
 def _format(options) -> str:

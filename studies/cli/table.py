@@ -8,10 +8,13 @@ from collections import Counter
 from hycon.errors import UserError
 from studies.cli.shared import (
     asked_rows,
+    captioning,
     check_format,
     choosing,
     command,
+    layout,
     mixing,
+    modelling,
     naming,
     picking,
     print_grid,
@@ -31,9 +34,11 @@ def add(commands) -> None:
 def add_table(commands) -> None:
     added = command(commands, "table", do_table, "print a table from the results at hand")
     naming(added)
+    modelling(added)
     choosing(added)
     picking(added)
     mixing(added)
+    captioning(added)
     added.add_argument("--format", default="text", metavar="FORMAT", help="text, md, latex, csv, html or json")
     added.add_argument("--protocol", default="paper", metavar="NAME", help="metrics: paper, all, mult or mmsa")
     added.add_argument("--output", metavar="FILE", help="write there instead of printing")
@@ -42,6 +47,7 @@ def add_table(commands) -> None:
 def add_status(commands) -> None:
     added = command(commands, "status", do_status, "say how far a table is: trials, seeds, failures, what is running")
     naming(added, default="table1")
+    modelling(added)
     choosing(added)
     picking(added)
     mixing(added)
@@ -53,7 +59,7 @@ def do_table(options) -> None:
     from studies.aggregate.render import FORMATS, render
 
     check_format(options.format, FORMATS)
-    write_output(render(table_of(options), options.format), options.output)
+    write_output(render(table_of(options), options.format, **layout(options)), options.output)
 
 
 def do_status(options) -> None:

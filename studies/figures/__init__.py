@@ -95,7 +95,7 @@ def figure(
     shown = replace(shown, rows=tuple(pick_rows(shown, asked)))
     check_extra()
     result = table_result(shown, store, view)
-    source = Source(store, result, asked is not None, runs)
+    source = Source(store, result, asked is not None, runs, view)
     number = " (the paper's Fig. 4)" if name == "fig4" else f", {shown.name}"
     heading = spec.title if result.beside_paper else spec.alone or spec.title
     title = f"{heading}{number}, corpus {result.corpus.name}"

@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from hycon.source import said
 from studies.registry import MODELS, changed_code
 from studies.search.draws import select
 from studies.search.growth import grown, planned_search, said_of_fewer, stored_studies
+from studies.search.parts import Part, seeds_of, together, trials_of
 from studies.search.plan import (
     Setting,
     built,
@@ -33,14 +34,25 @@ from studies.search.plan import (
 )
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
-from studies.store.study import Study, find_study, remember_corpus, save_study
+from studies.store.study import Study, find_study, remember_corpus, remember_model, save_study
 from studies.tables import Row
 
 if TYPE_CHECKING:
     from studies.engines.backlog import Summary
     from studies.engines.options import How
+    from studies.engines.progress import Progress
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a table's runs. done: how many now, here or elsewhere; skipped: how many were done before."""
+
+    studies: list[Study]
+    failed: list[tuple[RunSpec, str]]
+    done: int = 0
+    skipped: int = 0
 
 
 def run_table(
@@ -48,13 +60,12 @@ def run_table(
     setting: Setting,
     store: RunStore,
     how: How,
-    progress: Callable[[list[RunSpec]], Any] | None = None,
-) -> tuple[list[Study], list[tuple[RunSpec, str]]]:
-    """Run the studies of `rows`; returns them, and the failed runs with their reasons.
+    progress: Progress | None = None,
+) -> Outcome:
+    """Run the studies of `rows`. progress: is told what is to do, and every event.
 
     What is stored of a row stays: where less of it is asked for, that is logged and nothing is run for it.
-    progress: specs -> context manager that takes events.  Raises UserError, before anything is written or run, where
-    `check_table` does.
+    Raises UserError, before anything is written or run, where `check_table` does.
     """
     from studies.engines.run import run
     from studies.store.quarantine import set_aside_damaged
@@ -73,16 +84,23 @@ def run_table(
         tell_changed(store, specs, told)
         for sentence in set_aside_damaged(store, specs):
             log.warning("bench: %s", sentence)
-        pending = [spec for spec in specs if not store.has(spec.id)]
         lowered = summaries[-1].lowered if summaries else None
-        with progress(pending) if progress else nullcontext() as on_event:
-            summaries.append(run(specs, store, how=how, on_event=on_event, lowered=lowered))
+        summaries.append(run(specs, store, how=how, on_event=progress, lowered=lowered))
         _check_kept(store, specs)
+
+    def announce(part: Part) -> None:
+        if progress:
+            progress.expect([spec for spec in part.specs if not store.has(spec.id)], part.names, part.doing)
 
     for sentence in said_of_fewer(built(rows), setting, stored_studies(store), store):
         log.warning("bench: %s", sentence)
-    studies = run_rows(built(rows), setting, store, execute)
-    return studies, [failed for summary in summaries for failed in summary.failed]
+    studies = run_rows(built(rows), setting, store, execute, announce)
+    return Outcome(
+        studies,
+        [failed for summary in summaries for failed in summary.failed],
+        done=sum(len(summary.done) for summary in summaries),
+        skipped=sum(len(summary.skipped) for summary in summaries),
+    )
 
 
 def tell_changed(store: RunStore, specs: Iterable[RunSpec], told: set[str]) -> None:
@@ -140,11 +158,15 @@ def check_rows(rows: Sequence[Row], setting: Setting, data: str | os.PathLike | 
     dims = {m: manifest.dims[m] for m in ("audio", "vision")}
     unserved: dict[str, list[str]] = {}  # reason -> rows
     for row in built(rows):
-        if corpus and (reason := unserved_because(row.model, row.text, corpus, setting.encoders.get(row.text))):
+        encoder = None if row.text in setting.absent else setting.encoders.get(row.text)
+        if corpus and (reason := unserved_because(row.model, row.text, corpus, encoder)):
             unserved.setdefault(reason, []).append(row.name)
     if unserved:
         why = "; ".join(f"{reason} ({', '.join(names)})" for reason, names in unserved.items())
-        raise UserError(f"Corpus {manifest.name!r} {why}. Name the rows to run with --rows.")
+        names = {name for of_reason in unserved.values() for name in of_reason}
+        served = ",".join(row.name for row in built(rows) if row.name not in names)
+        others = f"leave them out: --rows {shlex.quote(served)}" if served else "name others with --rows, or a --corpus"
+        raise UserError(f"Corpus {manifest.name!r} {why}: {others}.")
     for row in built(rows):
         configs = [resolve(row.model, row.text, overrides)[0] for overrides in possible(row, setting)]
         check_buildable(row.model, row.text, dims, len(manifest.emotions or ()), configs)
@@ -161,8 +183,12 @@ def run_rows(
     setting: Setting,
     store: RunStore,
     execute: Callable[[list[RunSpec]], Any],
+    announce: Callable[[Part], Any] = lambda part: None,
 ) -> list[Study]:
     """Search every row that has a search, choose on validation, run the seeds of `rows`. execute: runs specs.
+
+    announce: is told of each part what is to do from there on. While winners are unknown, the seeded runs of each
+    search's first draw stand for theirs.
 
     Safe to repeat: what is done is not done again. Returns the studies of `rows` and those that they follow; one
     whose trials all failed is without winner, and rows that follow it have no study.
@@ -170,10 +196,15 @@ def run_rows(
     stored = stored_studies(store)
     planned = [(row, *planned_search(row, setting, stored)) for row in searched_rows(rows, setting)]
     remember_corpus(store, setting.manifest)
+    for file in {row.model: file for row in rows if (file := MODELS[row.model].file)}.values():
+        remember_model(store, file)
     for _, study, _ in planned:
         if find_study(store, study.id) is None:  # else it may have a winner already, which a table shows meanwhile
             save_study(store, study)
     if trials := [spec for _, _, specs in planned for spec in specs]:
+        searches = {row.key: find_study(store, study.id) or study for row, study, _ in planned}
+        expected = [seeds_of(row, _seeded(row, setting, searches, stored, store)) for row in rows]
+        announce(together("search", [*(trials_of(row, specs) for row, _, specs in planned), *expected]))
         execute(trials)
     found = {
         row.key: choose_winner(store, study, row, setting, specs) if specs else study for row, study, specs in planned
@@ -190,6 +221,7 @@ def run_rows(
     }
     for key, specs in seeded.items():
         found[key] = keep_study(store, dataclasses.replace(found[key], runs=[spec.id for spec in specs]))
+    announce(together("seeds", [seeds_of(row, seeded[row.key]) for row in ready]))
     execute([spec for row in ready for spec in seeded[row.key]])
     for key in seeded:
         found[key] = keep_study(store, found[key], ended=True)
@@ -262,7 +294,8 @@ def forecast(rows: Sequence[Row], setting: Setting, store: RunStore, how: How) -
         to_do = [spec for spec in seeded if not store.has(spec.id)]
         specs += [*(planned[row.key][1] if row.key in planned else []), *seeded]
         guess = history.estimate([*pending, *to_do])
-        text = "unknown: no run of its kind has been measured" if guess.unknown else duration(guess.seconds)
+        known = f"about {duration(guess.seconds)}" if pending or to_do else ""
+        text = "unknown" if guess.unknown else known
         found.append(Forecast(row.name, len(pending), len(to_do), guess.seconds, guess.unknown, text))
     tell_changed(store, specs, set())
     return found

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from hycon.busy import at, counted
 from hycon.data.importers.common import Imported, Utterance, check_folder, text_of
 from hycon.data.manifest import SPLITS, named_after
 from hycon.errors import UserError
@@ -97,6 +98,7 @@ def standard_folds(mmsdk: Any, corpus: str) -> dict[str, str]:
 
 
 def _open(mmsdk: Any, path: Path) -> Any:
+    at(path.name)
     _check_hdf5(path)
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -205,7 +207,7 @@ def _align(
          "words without audio frames", "words without vision frames"), 0
     )  # fmt: skip
     labels = sequences["labels"][0]
-    for video in labels:
+    for video in counted(labels, "video"):
         if video not in folds:
             counts["videos without a fold"] += 1
             continue

@@ -44,7 +44,7 @@ def test_no_table_has_a_column_of_the_papers(own):
     for format in ("text", "md", "latex", "html"):
         assert "column paper" not in render(result, format)
         assert "85.2" not in render(result, format)  # HyCon-BERT's Acc2
-    text = render(result, "text")
+    text = render(result, "text", width=200)
     assert text.split("\n\n")[1].splitlines()[0].split() == ["Model", "Acc7", "Acc2", "F1", "MAE", "Corr", "Status"]
     assert "no verdict" not in text
     assert {row.status for row in result.rows} == {"measured", "missing", "reference"}  # the paper quotes QMF

@@ -78,11 +78,11 @@ def test_an_empty_folder_has_nothing_to_say(capsys, tmp_path):
 
 
 def test_results_in_python_show_what_the_folder_holds(finished, caplog):
-    frame = studies.results("table1", root=finished / "results", data=finished / "data")
+    frame = studies.results("table1", results=finished / "results", data=finished / "data")
     assert set(frame["corpus"]) == {"synthetic"}
     assert "shown: corpus synthetic (profile demo)" in caplog.text
     with pytest.raises(UserError, match="There is no results folder"):
-        studies.results("table1", root=finished / "nowhere")
+        studies.results("table1", results=finished / "nowhere")
 
 
 # ------------------------------------------------------------------------------------------------- one of several
@@ -115,15 +115,15 @@ def test_options_and_ids_pick_a_study(capsys, store, two):
     assert count(capsys, store, "--study", plain) == (2, "")
     for options in (["--set", "lr=0.06"], ["--epochs", "3"], ["--patience", "2"]):
         assert count(capsys, store, *options) == (0, "not run with these options")
-    assert len(studies.results("table1", root=store.root, study=side)) == 3
-    assert len(studies.results("table1", root=store.root, options={"lr": 0.05})) == 3
-    assert len(studies.results("table1", root=store.root, epochs=3)) == 0
+    assert len(studies.results("table1", results=store.root, study=side)) == 3
+    assert len(studies.results("table1", results=store.root, set={"lr": 0.05})) == 3
+    assert len(studies.results("table1", results=store.root, epochs=3)) == 0
 
 
 def test_a_table_says_that_there_are_others(capsys, store, two):
     for command in (["table", "table1"], ["table", "table1", "--study", two[1]]):
         _, out, _ = bench(capsys, *command, "--results", store.root)
-        assert "Not shown: 1 other study of these rows (bench list studies)." in " ".join(out.split())
+        assert "Not shown: 1 other study of these rows (`bench list studies`)." in " ".join(out.split())
     _, out, _ = bench(capsys, "table", "table1", "--rows", "TFN-GloVe", "--results", store.root)
     assert "Not shown" not in out
 

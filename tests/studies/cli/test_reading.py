@@ -120,22 +120,23 @@ def test_status(capsys, finished):
 
 
 def test_results_as_a_data_frame(capsys, finished):
-    frame = studies.results("table1", profile="demo", root=finished / "results")
+    frame = studies.results("table1", profile="demo", results=finished / "results")
     assert list(frame["row"]) == ["EF-LSTM-GloVe"] * 2 + ["HyCon-BERT"] * 2
     assert set(frame["run"]) <= set(records(finished))
     assert frame["seed"].nunique() == 4
-    assert {"acc7", "acc2", "f1", "mae", "corr", "valid_loss", "best_epoch", "parameters", "seconds"} <= set(frame)
+    assert {"acc7", "acc2", "f1", "mae", "corr"} <= set(frame)
+    assert {"valid_loss", "best_epoch", "parameters", "train_seconds"} <= set(frame)
     rows = {row["row"]: row for row in table(capsys, finished)["rows"]}
     for name, group in frame.groupby("row"):
         assert group["mae"].mean() == pytest.approx(rows[name]["metrics"]["mae"]["mean"])
-    assert studies.results("table1", corpus="mosi", root=finished / "results").empty
+    assert studies.results("table1", corpus="mosi", results=finished / "results").empty
 
 
 def test_data_frame_of_what_does_not_exist(copy):
     root = copy / "results"
-    empty = studies.results("table1", corpus="mosi", root=root)
+    empty = studies.results("table1", corpus="mosi", results=root)
     assert len(empty) == 0
     assert {"row", "run"} <= set(empty.columns)
     for wrong in ({"protocol": "nope"}, {"profile": "dmo"}, {"corpus": "mosy"}):
         with pytest.raises(UserError, match=next(iter(wrong.values()))):
-            studies.results("table1", root=root, **wrong)
+            studies.results("table1", results=root, **wrong)

@@ -289,7 +289,7 @@ def test_unknown_names(store, options, message):
 
 def test_without_the_extra_one_sentence_says_what_to_install(store, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(UserError, match=re.escape('pip install "hycon-bench[plots]"')):
+    with pytest.raises(UserError, match=re.escape('pip install -e ".[plots]"')):
         figure("dots", store, table="table4")
 
 

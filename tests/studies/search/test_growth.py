@@ -116,7 +116,7 @@ def test_more_trials_with_another_winner_keep_the_old_runs_and_get_as_many(store
     assert choice.others == (old,)
     table = dataclasses.replace(TABLES["table1"], rows=(EF,))
     notes = table_result(table, store, manifest=manifest()).notes
-    assert "not shown: 1 other study of these rows (bench list studies)" in notes
+    assert "not shown: 1 other study of these rows (`bench list studies`)" in notes
 
 
 def test_more_trials_with_the_same_winner_are_one_study_that_grew(store):
@@ -251,4 +251,4 @@ def assert_no_less(before, after, said):
         assert done_after, said
         assert plain_after >= plain, said
     if done and plain and plain_after:
-        assert ended_after >= done, said  # a new winner has as many seeds as the one before has finished
+        assert ended_after >= done, said  # a run of a new winner may fail

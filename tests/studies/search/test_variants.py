@@ -12,7 +12,7 @@ from hycon.errors import UserError
 from studies.aggregate.choice import choose, study_of
 from studies.aggregate.render import render
 from studies.aggregate.table import OTHER_WINNER, table_result
-from studies.cli.run import edges
+from studies.cli.closing import edges
 from studies.engines.options import How
 from studies.lookup import PROFILES, View, pick_rows, profile_of
 from studies.registry import model_module
