@@ -106,6 +106,6 @@ def _other_options(study: Study, specs: dict[str, RunSpec]) -> str | None:
     for run, spec in specs.items():
         has = {**spec.config, **spec.training}
         for option, value in said.items():
-            if has.get(option, value) != value:
-                return f"run {run} has {option} = {has[option]}, not {value}"
+            if has.get(option, value) != value or (option in study.row and option not in has):
+                return f"run {run} has {option} = {has.get(option)}, not {value}"
     return None
