@@ -24,9 +24,14 @@ SEARCHED = ["run", "table1", *DEMO, "--rows", "EF-LSTM-GloVe,LF-LSTM-GloVe"]
 COMMANDS = (SEARCHED, [*SEARCHED, "--epochs", "3"], ["ablate", "--remove", "iemcl", "--text", "glove", *DEMO])
 MOST = ["--trials", "3", "--seeds", "2"]  # of each command at the end
 READING = (
-    ["table", "table1", "--profile", "demo"], ["claims", "--profile", "demo"],
-    ["status", "table1", "--profile", "demo"], ["list", "runs"], ["list", "studies"], ["doctor"], ["report", "--profile", "demo", "--format", "md"],
-)  # fmt: skip
+    ["table", "table1", "--profile", "demo"],
+    ["claims", "--profile", "demo"],
+    ["status", "table1", "--profile", "demo"],
+    ["report", "--profile", "demo", "--format", "md"],
+    ["list", "runs"],
+    ["list", "studies"],
+    ["doctor"],
+)
 # What only `bench verify` can find: nothing else in the folder follows from it.
 UNTOLD = {"parameters", "seconds", "seconds_per_epoch", "test_seconds", "peak_memory_mib", "energy_joules", "device"}
 UNTOLD |= {"weights_sha256", "environment", "commit", "notes", "started", "attempts", "failures", "resumed", "source"}
