@@ -14,6 +14,7 @@ from typing import Any
 
 from hycon.data.conditions import dropping
 from hycon.data.manifest import MODALITIES
+from hycon.metrics import of_protocol
 from studies.document.words import count_of
 from studies.lookup import View, options_of
 from studies.store.record import RunRecord
@@ -28,7 +29,7 @@ def robust_measures(record: RunRecord, protocol: str, whole: Mapping[str, Any]) 
     """Name -> fraction, or None where it is undefined; empty where it was not measured. whole: of the intact split."""
     if not record.robust:
         return {}
-    found = {name: metrics.get(protocol, {}) for name, metrics in record.robustness.items()}
+    found = {name: of_protocol(metrics, protocol) for name, metrics in record.robustness.items()}
     known: dict[str, Any] = {f"{name}_{m}": value for name, metrics in found.items() for m, value in metrics.items()}
     for modality in MODALITIES:
         known |= {f"auc_{modality}_{metric}": area(curve(modality, metric, whole, known)) for metric in whole}

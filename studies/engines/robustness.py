@@ -43,12 +43,11 @@ def robustness(spec: RunSpec, model: nn.Module, batches: dict[str, Batch], corpu
     tokenizer = load_tokenizer(spec.text, spec.encoder) if spec.encoder else None
     whole = intact(corpus, "test", batches["test"], spec.text, tokenizer, spec.training["scale"])
     label = batches["test"].label.cpu().numpy()
-    emotions = corpus.manifest.emotions or []
     found = {}
     for condition in CONDITIONS:
         prediction = predict(model, whole.under(condition), spec.training["precision"]).cpu().numpy()
         known = bool(np.isfinite(prediction).all())  # what a model makes of zeros need not be a number
-        metrics = one_run.metrics_of(prediction if known else np.zeros_like(prediction), label, emotions)
+        metrics = one_run.metrics_of(prediction if known else np.zeros_like(prediction), label, corpus.manifest)
         metrics.pop("majority", None)
         found[condition.name] = metrics if known else _undefined(metrics)
     return {"robustness": found, "robustness_draws": DRAWS}

@@ -55,9 +55,9 @@ def test_draws_and_predictions_do_not_see_the_labels_of_the_test_split(corpora, 
     real = studies.engines.one_run.metrics_of
 
     def noted(which):
-        def metrics(prediction, label, emotions):
+        def metrics(prediction, label, manifest):
             seen.setdefault(which, []).append(prediction)
-            return real(prediction, label, emotions)
+            return real(prediction, label, manifest)
 
         return metrics
 
