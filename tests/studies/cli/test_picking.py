@@ -133,7 +133,7 @@ def test_studies_are_listed_with_what_they_fill(capsys, store, two):
     code, out, _ = bench(capsys, "list", "studies", "--json", "--results", store.root)
     found = {item["id"]: item for item in json.loads(out)}
     assert code == 0
-    assert (found[plain]["fills"], found[plain]["because"]) == (["table1"], "")
+    assert (found[plain]["fills"], found[plain]["because"]) == (["table1", "robustness"], "")
     assert (found[side]["fills"], found[side]["because"]) == ([], "it was run with other options")
     assert found[side]["options"] == {"lr": 0.05}
     keys = ("row", "trials", "trials_done", "seeds", "seeds_done")

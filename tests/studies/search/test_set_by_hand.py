@@ -118,7 +118,7 @@ def test_the_caption_of_a_measurement_is_one_sentence(tmp_path):
 def test_measured_rows_have_the_machine_for_themselves(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(search_run, "check_table", lambda *given: None)
-    monkeypatch.setattr(search_run, "run_rows", lambda rows, setting, store, execute, announce: execute([]) or [])
+    monkeypatch.setattr(search_run, "run_rows", lambda rows, setting, store, execute, *more: execute([]) or [])
     monkeypatch.setattr(search_run, "_check_kept", lambda *given: None)
 
     def run(specs, store, *, how, **more):
