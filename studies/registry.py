@@ -53,6 +53,8 @@ MODELS = {
     ),
     "tcm_lstm": Entry("baselines.tcm_lstm", "TCM-LSTM, reconstructed from its abstract (Mai et al., TASLP 2021)"),
     "mag": Entry("baselines.mag", "Multimodal Adaptation Gate (Rahman et al., ACL 2020)", ("bert", "xlnet")),
+    "misa": Entry("baselines.misa", "MISA (Hazarika et al., ACM MM 2020)", ("bert",)),
+    "self_mm": Entry("baselines.self_mm", "Self-MM (Yu et al., AAAI 2021)", ("bert",)),
     "hycon": Entry("hycon.model", "HyCon; HyCon-v2 with beta=0.2 (Mai et al., TAFFC 2022)"),
 }
 
@@ -129,7 +131,10 @@ def resolve(name: str, text: str, overrides: Mapping[str, Any]) -> tuple[Any, Tr
     config = _replace(config, {k: v for k, v in overrides.items() if k in own})
     if overrides.get("head_lr") is not None and "head_lr" in _unread(module, config, form):
         raise UserError(f"head_lr is for layers beside a pretrained encoder; {name} so configured has none: use lr.")
-    return config, _replace(training, {k: v for k, v in overrides.items() if k in trained})
+    training = _replace(training, {k: v for k, v in overrides.items() if k in trained})
+    if training.permuted and getattr(module, "NEEDS_ALIGNED", False):
+        raise UserError(f"{name} reads audio and vision word by word, and permuted ones belong to other words.")
+    return config, training
 
 
 def unread(name: str, text: str, overrides: Mapping[str, Any]) -> set[str]:

@@ -56,6 +56,16 @@ def loss_of(net, batch, output=None):
     return net.loss(output, batch) if hasattr(net, "loss") else task_loss(output.prediction, batch.label)
 
 
+def ready(net, batch):
+    """`net`; if it keeps something by utterance, with what it keeps of `batch` after two steps."""
+    if hasattr(net, "prepare_training"):
+        net.prepare_training(batch)
+        for _ in range(2):
+            with torch.no_grad():
+                loss_of(net.train(), batch)
+    return net
+
+
 def unmoved(net):
     """The names of the parameters that want a gradient and have none, or one of zeros only."""
     return {n for n, p in net.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())}

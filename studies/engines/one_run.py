@@ -69,7 +69,8 @@ def execute(
     _check_identity(spec, corpus, model_module(spec.model).VERSION)
     training = Training(**spec.training)
     tokenizer = load_tokenizer(spec.text, spec.encoder) if spec.encoder else None
-    batches = prepare(corpus, spec.text, tokenizer=tokenizer, scale=training.scale, device=device)
+    how = {"scale": training.scale, "permuted": training.permuted}
+    batches = prepare(corpus, spec.text, tokenizer=tokenizer, device=device, **how)
     if reason := unserved_because(spec.model, spec.text, corpus, spec.encoder):
         raise UserError(f"Corpus {spec.corpus!r} {reason}.")
     width = hidden_size(spec.text, spec.encoder) if spec.encoder else batches["train"].text.rows.shape[1]

@@ -16,6 +16,7 @@ from model_checks import (
     check_own_prediction,
     corpus_of,
     loss_of,
+    ready,
     undropped,
 )
 
@@ -63,7 +64,7 @@ SMALLER = {  # enough for the made-up corpora; a model that is not named runs as
 @pytest.mark.parametrize(("model", "text"), SENTIMENT)
 def test_forward_and_backward(model, text, batches):
     batch = batches(corpus_of(text), text)["train"].slice(0, 13)  # odd: the signs of 12 errors may cancel in a bias
-    net = build(model, text, batch)
+    net = ready(build(model, text, batch), batch)
     output = net(batch)
     assert output.prediction.shape == (13,)
     if output.representations is not None:
