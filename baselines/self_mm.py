@@ -51,6 +51,7 @@ from hycon.text import PretrainedText
 from hycon.train import Training
 
 VERSION = 1
+EMOTIONS = False  # labels with two sides
 TASKS = ("fusion", *MODALITIES)
 EPSILON = 1e-8  # code
 
