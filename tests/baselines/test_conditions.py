@@ -139,7 +139,7 @@ def rows():
     return [pytest.param(*key[:3], config, id=f"{key[0]}-{key[1]}-{key[3]}") for key, config in found.items()]
 
 
-STEPPING = ("lr", "weight_decay", "factor_lr")  # of the optimiser: seen in the weights after two steps
+STEPPING = ("lr", "head_lr", "weight_decay", "factor_lr")  # of the optimiser: seen in the weights after two steps
 TAKEN = ("batch_size", "clip")  # to have an effect, as tests/hycon/test_train.py finds them to
 
 
