@@ -54,6 +54,7 @@ MODELS = {
     "tcm_lstm": Entry("baselines.tcm_lstm", "TCM-LSTM, reconstructed from its abstract (Mai et al., TASLP 2021)"),
     "mag": Entry("baselines.mag", "Multimodal Adaptation Gate (Rahman et al., ACL 2020)", ("bert", "xlnet")),
     "mmim": Entry("baselines.mmim", "MultiModal InfoMax (Han et al., EMNLP 2021)", ("bert",)),
+    "almt": Entry("baselines.almt", "Adaptive Language-guided Multimodal Transformer (Zhang et al., EMNLP 2023)", ("bert",)),
     "hycon": Entry("hycon.model", "HyCon; HyCon-v2 with beta=0.2 (Mai et al., TAFFC 2022)"),
 }
 

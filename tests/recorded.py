@@ -160,3 +160,18 @@ def compare_mmim(recorded: dict[str, torch.Tensor], **options) -> None:
     loss = net.loss(output, batch)
     torch.testing.assert_close(loss, recorded["main"] + recorded["lld"], atol=1e-6, rtol=0)
     compare_gradients(net, loss, recorded, states)
+
+
+def compare_almt(recorded: dict[str, torch.Tensor], **options) -> None:
+    """Utterances that fill all steps: predictions, and gradients of their squared error."""
+    from baselines.almt import Config, Model
+    from hycon.output import task_loss
+
+    states = recorded["states"].clone().requires_grad_()
+    net = Model(Config(**options), {"audio": 4, "vision": 3}, GivenStates(states)).double().eval()
+    net.load_state_dict({k.removeprefix("weight."): v for k, v in recorded.items() if k.startswith("weight.")})
+    count, steps = states.shape[:2]
+    batch = batch_of_states(recorded, dict.fromkeys(("text", "audio", "vision"), [steps] * count))
+    prediction = net(batch).prediction
+    torch.testing.assert_close(prediction, recorded["prediction"], atol=1e-9, rtol=0)
+    compare_gradients(net, task_loss(prediction, batch.label, "mse"), recorded, states)
