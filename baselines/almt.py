@@ -29,6 +29,8 @@ Deviates:
    reference by a cosine, epoch by epoch, over 200 epochs. Training stops early.
 4. The epoch is chosen on validation. The reference reports for each metric its best epoch on the test split, so that
    its published numbers belong to no one model.
+5. H^0 starts with a little noise about 1. The reference's is all ones, so its layer norm is 0, and that one's scale has
+   no gradient.
 As in the reference's code, and not in the paper: H^(j-1) is replaced by its layer norm before the sum.
 Reference implementations consulted: Haoyu-ha/ALMT, thuiar/MMSA (git; its max_grad_norm is never used).
 """
@@ -51,6 +53,7 @@ from hycon.text import PretrainedText
 from hycon.train import Training
 
 VERSION = 1
+NOISE = 1e-4  # chosen here: far below the layer norm's epsilon, whose root is 3e-3
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ class Model(nn.Module):
         self.embed = nn.ModuleDict({m: Embedding(width, config) for m, width in widths.items()})
         self.text_positions = nn.Parameter(torch.randn(n, d))
         self.text_layers = nn.ModuleList(Layer(config) for _ in range(config.hyper_layers - 1))
-        self.hyper = nn.Parameter(torch.ones(n, d))
+        self.hyper = nn.Parameter(1 + NOISE * torch.randn(n, d))
         self.hyper_layers = nn.ModuleList(Hyper(config) for _ in range(config.hyper_layers))
         self.fusion_token = nn.Parameter(torch.zeros(1, d))
         self.hyper_positions = nn.Parameter(torch.randn(n + 1, d))  # the token's own first

@@ -14,7 +14,7 @@ class Output:
 
     representations: {"text": (B, d), "audio": (B, d), "vision": (B, d)} for models that have them, else None.
     multimodal: (B, width) what the predictor reads; Fig. 4 plots it.
-    parts: {name: (B, ...)} what else the model's own loss reads, such as representations of unequal widths.
+    parts: {name: (B, ...)} what the model's own `loss` reads beside these, and nothing else does.
     """
 
     prediction: Tensor

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from hycon.config import settings
+from studies.paper import paper_table
 from studies.registry import resolve, search_space
 from studies.report.marked import main
 from studies.tables import TABLES, Row
@@ -94,7 +96,7 @@ def conditions(row: Row) -> Conditions:
         numeric = all(isinstance(v, float | int) for v in space[option])
         return f"{words(default)} ({', '.join(map(words, sorted(space[option]) if numeric else space[option]))})"
 
-    trained = {f.name: value(f.name, getattr(training, f.name)) for f in dataclasses.fields(training)}
+    trained = {name: value(name, own) for name, own in settings(training).items()}
     encoders = {o: value(o, getattr(config, o)) if hasattr(config, o) else None for o in DROPOUTS}
     return Conditions(row, trained, encoders)
 
@@ -110,11 +112,16 @@ def words(value: Any) -> str:
 
 
 def shown_rows() -> list[Row]:
-    """The rows of Table 1, and of Table 3 those that are not among them."""
-    rows = list(TABLES["table1"].rows)
+    """The paper's rows of Table 1, and of Table 3 those that are not among them."""
+    rows = _papers("table1")
     known = {(row.model, row.text) for row in rows}
-    others = [row for row in TABLES["table3"].rows if (row.model, row.text) not in known]
+    others = [row for row in _papers("table3") if (row.model, row.text) not in known]
     return rows + [dataclasses.replace(row, name=f"{row.name} (Table 3)") for row in others]
+
+
+def _papers(table: str) -> list[Row]:
+    printed = {row for _, row, _ in paper_table(table)}
+    return [row for row in TABLES[table].rows if row.name in printed]
 
 
 def on_tokens(found: Iterable[Conditions]) -> list[Conditions]:
