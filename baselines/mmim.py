@@ -201,7 +201,10 @@ class Model(nn.Module):
         self.conditional = nn.ModuleDict({m: Conditional(text.width, out[m], config.log_variance) for m in OTHERS})
         self.cpc = nn.ModuleDict({m: nn.Linear(config.fusion, width) for m, width in out.items()})  # G_m
         self.drop = Dropout(config.dropout)
-        self.linear1, self.linear2 = nn.Linear(sum(out.values()), config.fusion), nn.Linear(config.fusion, config.fusion)
+        self.linear1, self.linear2 = (
+            nn.Linear(sum(out.values()), config.fusion),
+            nn.Linear(config.fusion, config.fusion),
+        )
         self.predictor = nn.Linear(config.fusion, outputs(emotions))
         for parameter in self.parameters():
             if parameter.dim() > 1:

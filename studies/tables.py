@@ -246,6 +246,7 @@ BEYOND = (  # controls, HyCon, and what came after it; one row a line
     Row("MISA", "misa", "bert"),
     Row("Self-MM", "self_mm", "bert"),
     Row("MMIM", "mmim", "bert"),
+    Row("TETFN", "tetfn", "bert"),
     Row("ALMT", "almt", "bert"),
 )
 WINNER = Column("winner_loss", "Winner’s valid. loss", 1, 3, False)  # of the trial that the search chose: one run

@@ -175,3 +175,30 @@ def compare_almt(recorded: dict[str, torch.Tensor], **options) -> None:
     prediction = net(batch).prediction
     torch.testing.assert_close(prediction, recorded["prediction"], atol=1e-9, rtol=0)
     compare_gradients(net, task_loss(prediction, batch.label, "mse"), recorded, states)
+
+
+def compare_tetfn(recorded: dict[str, torch.Tensor], **options) -> None:
+    """Utterances that fill all steps, with given unimodal labels: four predictions, the loss, its gradients."""
+    from dataclasses import replace
+
+    from baselines.tetfn import TASKS, Config, Model
+
+    states = recorded["states"].clone().requires_grad_()
+    net = Model(Config(**options, same_length=False), {"audio": 4, "vision": 3}, GivenStates(states)).double().eval()
+    count = len(states)
+    net.load_state_dict(
+        {k.removeprefix("weight."): v for k, v in recorded.items() if k.startswith("weight.")}, strict=False
+    )
+    steps = {"text": states.shape[1], "audio": recorded["audio"].shape[1], "vision": recorded["vision"].shape[1]}
+    batch = batch_of_states(recorded, {m: [n] * count for m, n in steps.items()})
+    batch = replace(batch, index=torch.arange(count))
+    net.prepare_training(batch)
+    for s in TASKS:
+        net.memory.write(f"label_{s}", batch.index, recorded[f"label.{s}"])
+    output = net(batch)
+    for s in TASKS:
+        found = output.parts[f"prediction_{s}"]
+        torch.testing.assert_close(found, recorded[f"prediction.{s}"], atol=1e-6, rtol=0)
+    loss = net.loss(output, batch)
+    torch.testing.assert_close(loss, recorded["loss"], atol=1e-6, rtol=0)
+    compare_gradients(net, loss, recorded, states)

@@ -15,7 +15,14 @@ from hycon.train import Training, fit
 from studies.authors.conformance import build, expect, loss_of
 from studies.registry import model_module, resolve, search_space
 
-STEPPING = ("lr", "weight_decay", "factor_lr")  # of the optimiser: seen in the weights after two steps
+STEPPING = (
+    "lr",
+    "head_lr",
+    "audio_lr",
+    "vision_lr",
+    "weight_decay",
+    "factor_lr",
+)  # of the optimiser: seen in the weights after two steps
 TAKEN = ("batch_size", "clip")  # to have an effect: the training loop is tested for them
 
 Splits = Callable[[str], Mapping[str, Batch]]  # scale -> the splits of a small corpus, so scaled

@@ -17,23 +17,27 @@ SIZES = {"audio_hidden": 5, "vision_hidden": 6, "audio_out": 8, "vision_out": 9,
 WEIGHTS = {"alpha": 0.3, "beta": 0.2}
 LENGTHS = (5, 8, 3, 1, 6, 7, 4, 2)
 LABELS = (1.4, -0.6, 0.0, 2.0, -1.0, 0.4, -2.6, -0.2)
-NAMES = {  # MMSA's -> ours
-    "visual_enc.rnn.": "vision.lstm.",
-    "visual_enc.linear_1.": "vision.linear.",
-    "acoustic_enc.rnn.": "audio.lstm.",
-    "acoustic_enc.linear_1.": "audio.linear.",
-    "fusion_prj.linear_1.": "linear1.",
-    "fusion_prj.linear_2.": "linear2.",
-    "fusion_prj.linear_3.": "predictor.",
-} | {
-    f"{theirs}{a}": f"{ours}{b}"
-    for theirs, m in (("mi_tv.", "vision"), ("mi_ta.", "audio"))
-    for a, ours, b in (
-        ("mlp_mu.", f"conditional.{m}.", "mean."),
-        ("mlp_logvar.", f"conditional.{m}.", "variance."),
-        ("entropy_prj.0.", f"entropy.{m}.", ""),
-    )
-} | {f"cpc_z{m[0]}.net.": f"cpc.{m}." for m in ("text", "audio", "vision")}
+NAMES = (
+    {  # MMSA's -> ours
+        "visual_enc.rnn.": "vision.lstm.",
+        "visual_enc.linear_1.": "vision.linear.",
+        "acoustic_enc.rnn.": "audio.lstm.",
+        "acoustic_enc.linear_1.": "audio.linear.",
+        "fusion_prj.linear_1.": "linear1.",
+        "fusion_prj.linear_2.": "linear2.",
+        "fusion_prj.linear_3.": "predictor.",
+    }
+    | {
+        f"{theirs}{a}": f"{ours}{b}"
+        for theirs, m in (("mi_tv.", "vision"), ("mi_ta.", "audio"))
+        for a, ours, b in (
+            ("mlp_mu.", f"conditional.{m}.", "mean."),
+            ("mlp_logvar.", f"conditional.{m}.", "variance."),
+            ("entropy_prj.0.", f"entropy.{m}.", ""),
+        )
+    }
+    | {f"cpc_z{m[0]}.net.": f"cpc.{m}." for m in ("text", "audio", "vision")}
+)
 
 
 def build():
