@@ -20,20 +20,23 @@ The paper's section "Methodology", by the headings of its parts:
 `loss` is L + L_lld. That each trains its own part is a matter of what is detached: q reads detached h_t and h_m in
 L_lld, and has detached weights in L.
 
+As in the reference's code, and not in the paper: log q lacks its term -1/2 log variance (`log_variance=True` adds it),
+so that a large variance satisfies it; and H projects h_m by a random layer that no optimiser trains, a buffer here.
+
+On MOSI (768, 74, 47) 109,174,913 parameters: MMSA's, but for BERT's pooler and that random layer.
+
 Deviates:
 1. An epoch of the reference has two stages, each a pass over the training split with an optimiser of its own: L_lld
    (on MOSEI over half of the split), then L. Here a step takes both gradients from one forward pass, so q makes the
    same number of steps, beside the main network's and not before them; clipping sees both gradients as one. All layers
    beside BERT have one learning rate (`head_lr`): the reference's defaults are equal too.
-2. The memory holds the last `memory` utterances, from the first batch on, over the ends of epochs. The reference's holds
-   the batch before, is emptied each epoch, and counts from an epoch's third batch on.
+2. The memory holds the last `memory` utterances, from the first batch on, over the ends of epochs. The reference's
+   holds the batch before, is emptied each epoch, and counts from an epoch's third batch on.
 3. A class whose covariance is singular (fewer utterances than dimensions, say) adds nothing to H. The reference takes
    the logarithm anyway, and small batches end in NaN.
 4. The learning rate does not fall on a plateau. The epoch is chosen on validation; the reference keeps, of the epochs
    that improve validation, the one with the best test error.
 5. With emotions there is no sign to tell two classes by: H is 0.
-As in the reference's code, and not in the paper: log q lacks its term -1/2 log variance (`log_variance=True` adds it),
-so that a large variance satisfies it; and H projects h_m by a random layer that no optimiser trains, a buffer here.
 Reference implementations consulted: declare-lab/Multimodal-Infomax, thuiar/MMSA (LSTMs of two directions).
 """
 

@@ -20,6 +20,11 @@ COUNTS = [
     ("tfn", "bert", MOSI, {}, 161_409_399),
     ("hycon", "bert", MOSI, {"fusion": "concatenation"}, 109_216_699),  # "MIB w/o IB", Table XI of the MIB paper
     ("lmf", "bert", MOSI, {}, 109_247_454),  # HyCon + low-rank fusion (rank 5, d 50): 3 * 5 * 51 * 50 + 5 + 50
+    # BERT without pooler, and MMSA's network beside BERT on these features (tests/peer), less what it never trains:
+    # MMIM's projections for the entropy, ALMT's positions of queries that nothing reads
+    ("mmim", "bert", MOSI, {}, 108_891_648 + 283_401 - 2 * (16 * 4 + 4)),
+    ("tetfn", "bert", MOSI, {}, 108_891_648 + 1_265_552),
+    ("almt", "bert", MOSI, {}, 108_891_648 + 2_516_737 - 8 * 128),
     # the original code's networks, as MMSA counts them
     ("lmf", "glove", GLOVE, {"text_hidden": 128, "audio_hidden": 16, "vision_hidden": 128, "rank": 3}, 270_207),
     (
