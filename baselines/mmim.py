@@ -20,7 +20,7 @@ The paper's section "Methodology", by the headings of its parts:
 `loss` is L + L_lld. That each trains its own part is a matter of what is detached: q reads detached h_t and h_m in
 L_lld, and has detached weights in L.
 
-As in the reference's code, and not in the paper: log q lacks its term -1/2 log variance (`log_variance=True` adds it),
+As in the reference's code, log q lacks a Gaussian's term -1/2 log variance (`log_variance=True` adds it),
 so that a large variance satisfies it; and H projects h_m by a random layer that no optimiser trains, a buffer here.
 
 On MOSI (768, 74, 47) 109,174,913 parameters: MMSA's, but for BERT's pooler and that random layer.

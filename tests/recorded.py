@@ -103,102 +103,80 @@ def compare_mult_shorter(recorded: dict[str, torch.Tensor], **options) -> None:
     assert (recorded["alone"] - recorded["padded"]).abs().min() > 1e-3
 
 
-class GivenStates(torch.nn.Module):
-    """Stands for a text encoder: the token states (B, T, D) that a reference was given."""
-
-    def __init__(self, states: torch.Tensor):
-        super().__init__()
-        self.given, self.width = states, states.shape[-1]
-
-    def states(self, text) -> torch.Tensor:
-        return self.given
-
-
-def batch_of_states(recorded: dict[str, torch.Tensor], lengths: dict[str, list[int]]):
-    """audio and vision (B, T, d) of `recorded` at their lengths, its labels, and tokens that nothing reads."""
+def _tokens(recorded: dict[str, torch.Tensor]):
+    """The recorded utterances as a Batch in float64, each as the one of its place in the train split."""
     from hycon.data.batch import Batch, Layout
     from hycon.data.ragged import Ragged
 
-    rows = {
-        m: Ragged.from_list([x[:n] for x, n in zip(recorded[m], lengths[m], strict=True)]) for m in ("audio", "vision")
-    }
-    text = Ragged.from_list([torch.ones(n, dtype=torch.long) for n in lengths["text"]])
-    layout = Layout({m: max(n) for m, n in lengths.items()}, tokens=True)
-    return Batch(text, rows["audio"], rows["vision"], recorded["label"], layout)
-
-
-def compare_gradients(net, loss: torch.Tensor, recorded: dict[str, torch.Tensor], states: torch.Tensor) -> None:
-    """Every parameter's gradient of the loss, and that of the token states, to 1e-6 of what was recorded."""
-    names, weights = zip(*net.named_parameters(), strict=True)
-    found = torch.autograd.grad(loss, [*weights, states])
-    for name, gradient in zip([*names, "states"], found, strict=True):
-        expected = recorded[f"gradient.{name}"]
-        torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=1e-5, msg=lambda text, n=name: f"{n}: {text}")
-
-
-def compare_mmim(recorded: dict[str, torch.Tensor], **options) -> None:
-    """Predictions; both stages' losses as the one loss; the gradients of each stage where its optimiser takes them."""
-    from baselines.mmim import Config, Model
-
-    states = recorded["states"].clone().requires_grad_()
-    net = Model(Config(**options), {"audio": 4, "vision": 3}, GivenStates(states)).double().eval()
-    weights = {k.removeprefix("weight."): v for k, v in recorded.items() if k.startswith("weight.")}
-    for m in ("audio", "vision"):  # 6 of positive label, then 5 of negative label
-        rows = recorded[f"recent.{m}"]
-        entropy = net.entropy[m]
-        entropy.recent[: len(rows)] = rows
-        entropy.recent_label[: len(rows)] = torch.tensor([1.0] * 6 + [-1.0] * 5)
-    missing, unexpected = net.load_state_dict(weights, strict=False)
-    assert {name.rpartition(".")[2] for name in missing} == {"recent", "recent_label"}
-    assert not unexpected
     lengths = recorded["lengths"].tolist()
-    batch = batch_of_states(recorded, dict.fromkeys(("text", "audio", "vision"), lengths))
+    ids, audio, vision = (
+        Ragged.from_list([x[:n] for x, n in zip(recorded[m], lengths, strict=True)]) for m in ("ids", "audio", "vision")
+    )
+    layout = Layout(dict.fromkeys(DIMS, recorded["ids"].shape[1]), tokens=True)
+    return Batch(ids, audio, vision, recorded["label"], layout, index=torch.arange(len(lengths)))
+
+
+def _over_tiny_bert(model: str, recorded: dict[str, torch.Tensor], options: dict):
+    """One of our models over a BERT of MAG_BERT's size, in float64, with the recorded weights."""
+    from transformers import BertConfig, BertModel
+
+    from hycon.text import PretrainedText
+    from studies.registry import model_module
+
+    module = model_module(model)
+    text = PretrainedText(BertModel(BertConfig(**MAG_BERT), add_pooling_layer=False), "bert")
+    net = module.Model(module.Config(**options), {"text": 12, "audio": 4, "vision": 3}, text).double().eval()
+    weights = {k.removeprefix("weight."): v for k, v in recorded.items() if k.startswith("weight.")}
+    assert set(weights) == {name for name, _ in net.named_parameters()}
+    net.load_state_dict(weights, strict=False)  # what a model keeps by utterance is not among them
+    return net
+
+
+def _compare_gradients(net, loss: torch.Tensor, recorded: dict[str, torch.Tensor]) -> None:
+    names, weights = zip(*net.named_parameters(), strict=True)
+    for name, found in zip(names, torch.autograd.grad(loss, weights), strict=True):
+        expected = recorded[f"gradient.{name}"]
+        assert expected.any(), name
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def compare_misa(recorded: dict[str, torch.Tensor]) -> None:
+    """Predictions, and MISA's whole loss with its gradients; the task loss is in float32."""
+    from peer.test_against_mmsa_beyond import MISA
+
+    net, batch = _over_tiny_bert("misa", recorded, MISA), _tokens(recorded)
     output = net(batch)
     torch.testing.assert_close(output.prediction, recorded["prediction"], atol=1e-9, rtol=0)
-    entropy = sum(net.entropy[m](output.parts[m], batch.label) for m in ("vision", "audio"))
-    torch.testing.assert_close(entropy, recorded["entropy"], atol=1e-9, rtol=0)
-    loss = net.loss(output, batch)
-    torch.testing.assert_close(loss, recorded["main"] + recorded["lld"], atol=1e-6, rtol=0)
-    compare_gradients(net, loss, recorded, states)
-
-
-def compare_almt(recorded: dict[str, torch.Tensor], **options) -> None:
-    """Utterances that fill all steps: predictions, and gradients of their squared error."""
-    from baselines.almt import Config, Model
-    from hycon.output import task_loss
-
-    states = recorded["states"].clone().requires_grad_()
-    net = Model(Config(**options), {"audio": 4, "vision": 3}, GivenStates(states)).double().eval()
-    net.load_state_dict({k.removeprefix("weight."): v for k, v in recorded.items() if k.startswith("weight.")})
-    count, steps = states.shape[:2]
-    batch = batch_of_states(recorded, dict.fromkeys(("text", "audio", "vision"), [steps] * count))
-    prediction = net(batch).prediction
-    torch.testing.assert_close(prediction, recorded["prediction"], atol=1e-9, rtol=0)
-    compare_gradients(net, task_loss(prediction, batch.label, "mse"), recorded, states)
-
-
-def compare_tetfn(recorded: dict[str, torch.Tensor], **options) -> None:
-    """Utterances that fill all steps, with given unimodal labels: four predictions, the loss, its gradients."""
-    from dataclasses import replace
-
-    from baselines.tetfn import TASKS, Config, Model
-
-    states = recorded["states"].clone().requires_grad_()
-    net = Model(Config(**options, same_length=False), {"audio": 4, "vision": 3}, GivenStates(states)).double().eval()
-    count = len(states)
-    net.load_state_dict(
-        {k.removeprefix("weight."): v for k, v in recorded.items() if k.startswith("weight.")}, strict=False
-    )
-    steps = {"text": states.shape[1], "audio": recorded["audio"].shape[1], "vision": recorded["vision"].shape[1]}
-    batch = batch_of_states(recorded, {m: [n] * count for m, n in steps.items()})
-    batch = replace(batch, index=torch.arange(count))
-    net.prepare_training(batch)
-    for s in TASKS:
-        net.memory.write(f"label_{s}", batch.index, recorded[f"label.{s}"])
-    output = net(batch)
-    for s in TASKS:
-        found = output.parts[f"prediction_{s}"]
-        torch.testing.assert_close(found, recorded[f"prediction.{s}"], atol=1e-6, rtol=0)
-    loss = net.loss(output, batch)
+    loss = net.loss(output, batch, "mse")
     torch.testing.assert_close(loss, recorded["loss"], atol=1e-6, rtol=0)
-    compare_gradients(net, loss, recorded, states)
+    _compare_gradients(net, loss, recorded)
+
+
+def compare_self_mm(recorded: dict[str, torch.Tensor]) -> None:
+    """Three epochs of three batches: the last batch's loss and gradients, and the unimodal labels at the end."""
+    from peer.test_against_mmsa_beyond import GROWTH, SELF_MM
+
+    net, split = _over_tiny_bert("self_mm", recorded, SELF_MM), _tokens(recorded)
+    count = len(split) // 3
+    net.prepare_training(split)
+    with torch.no_grad():
+        for p in net.parameters():  # recorded in the last epoch
+            p.div_(GROWTH**2)
+    for epoch in range(3):
+        for start in range(0, len(split), count):
+            batch = split.slice(start, start + count)
+            output = net(batch)
+            net.training = True  # of itself only: labels move, and dropout stays out
+            loss = net.loss(output, batch)
+            net.training = False
+        if epoch < 2:
+            with torch.no_grad():
+                for p in net.parameters():
+                    p.mul_(GROWTH)
+    torch.testing.assert_close(output.prediction, recorded["prediction"], atol=1e-9, rtol=0)
+    torch.testing.assert_close(loss, recorded["loss"], atol=1e-6, rtol=0)
+    _compare_gradients(net, loss, recorded)
+    for m in DIMS:
+        found = net.memory[f"label_{m}"]
+        torch.testing.assert_close(found, recorded[f"label_{m}"], atol=1e-5, rtol=0)
+        assert (found - split.label).abs().max() > 0.1

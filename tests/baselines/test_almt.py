@@ -6,7 +6,8 @@ import pytest
 import torch
 from model_checks import undropped
 from peer.test_against_mmsa_almt import HEAD_WIDTH, SIZES
-from recorded import GOLDEN, compare_almt
+from recorded import GOLDEN
+from recorded_states import compare_almt
 from safetensors.torch import load_file
 
 from hycon.errors import UserError

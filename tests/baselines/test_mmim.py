@@ -5,7 +5,8 @@ import pytest
 import torch
 from model_checks import build, loss_of
 from peer.test_against_mmsa_mmim import SIZES, WEIGHTS
-from recorded import GOLDEN, compare_mmim
+from recorded import GOLDEN
+from recorded_states import compare_mmim
 from safetensors.torch import load_file
 
 from baselines.mmim import Conditional, Entropy, contrast, log_det_covariance

@@ -4,7 +4,8 @@ import pytest
 import torch
 from model_checks import build, loss_of
 from peer.test_against_mmsa_tetfn import SIZES
-from recorded import GOLDEN, compare_tetfn
+from recorded import GOLDEN
+from recorded_states import compare_tetfn
 from safetensors.torch import load_file
 
 from baselines.tetfn import largest

@@ -120,7 +120,7 @@ def record():
 
 
 def test_same_numbers():
-    from recorded import compare_almt
+    from recorded_states import compare_almt
 
     compare_almt(record(), **SIZES, head_width=HEAD_WIDTH)
 

@@ -108,7 +108,7 @@ def record():
 
 
 def test_same_numbers():
-    from recorded import compare_mmim
+    from recorded_states import compare_mmim
 
     compare_mmim(record(), **SIZES, **WEIGHTS)
 

@@ -121,7 +121,7 @@ def record():
 
 
 def test_same_numbers():
-    from recorded import compare_tetfn
+    from recorded_states import compare_tetfn
 
     compare_tetfn(record(), **SIZES)
 
