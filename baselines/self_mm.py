@@ -132,8 +132,7 @@ class Model(nn.Module):
         widths["fusion"] = sum(widths.values())
         sizes = {s: getattr(config, f"{s}_d") for s in TASKS}
         self.tasks = nn.ModuleDict({s: Task(widths[s], sizes[s], getattr(config, f"{s}_dropout")) for s in TASKS})
-        shapes = {f"feature_{s}": (sizes[s],) for s in TASKS} | {f"label_{s}": () for s in TASKS}
-        self.memory = Memory(seen=(), **shapes)
+        self.memory = task_memory(sizes)
         self.text = text
 
     def forward(self, batch: Batch) -> Output:
@@ -149,42 +148,13 @@ class Model(nn.Module):
         return Output(parts["prediction_fusion"], None, parts["feature_fusion"], parts)
 
     def prepare_training(self, train: Batch) -> None:
-        """Every task's label is the utterance's own at first."""
-        self.memory.allocate(len(train))
-        every = torch.arange(len(train), device=train.label.device)
-        for s in TASKS:
-            self.memory.write(f"label_{s}", every, train.label)
+        show(self.memory, train)
 
     def loss(self, output: Output, batch: Batch, kind: str = "l1") -> Tensor:
-        """The weighed losses of the four tasks; in training, the labels and features are brought up to date after."""
-        assert output.parts is not None
-        loss = task_loss(output.prediction, batch.label, kind)
-        for m in MODALITIES:
-            label = self.memory[f"label_{m}"][batch.index] if len(self.memory) else batch.label
-            error = (output.parts[f"prediction_{m}"].float() - label).abs()
-            loss = loss + (torch.tanh((label - batch.label).abs()) * error).mean()
+        loss = loss_of_tasks(self.memory, output, batch, kind)
         if self.training and len(self.memory):
-            self._update(output.parts, batch)
+            update(self.memory, output, batch, self.config.limit)
         return loss
-
-    @torch.no_grad()
-    def _update(self, parts: Mapping[str, Tensor], batch: Batch) -> None:
-        assert batch.index is not None
-        index, memory = batch.index, self.memory
-        epoch = memory["seen"][index] + 1  # (B,)
-        features = {s: parts[f"feature_{s}"].float() for s in TASKS}
-        relative = {s: relative_distance(features[s], memory[f"feature_{s}"], memory[f"label_{s}"]) for s in TASKS}
-        y = batch.label
-        for m in MODALITIES:
-            ratio = relative[m] / (relative["fusion"] + EPSILON)
-            new = 0.5 * (ratio * y + y + relative[m] - relative["fusion"])
-            new = new.clamp(-self.config.limit, self.config.limit)
-            old = memory[f"label_{m}"][index]
-            moved = (epoch - 1) / (epoch + 1) * old + 2 / (epoch + 1) * new
-            memory.write(f"label_{m}", index, torch.where(epoch > 1, moved, old))
-        for s in TASKS:
-            memory.write(f"feature_{s}", index, features[s])
-        memory.write("seen", index, epoch)
 
     def param_groups(self, training: Training) -> list[dict[str, Any]]:
         """BERT's weights and its biases and norms, which no decay touches; audio; vision; the four tasks."""
@@ -199,6 +169,55 @@ class Model(nn.Module):
             {"params": list(self.vision.parameters()), "lr": self.config.vision_lr},
             {"params": list(self.tasks.parameters())},
         ]
+
+
+# ------------------------------------------------------------------------------------- unimodal labels, TETFN's too
+
+
+def task_memory(sizes: Mapping[str, int]) -> Memory:
+    """How often an utterance was seen; of each task its features and label. sizes: task -> width of its features."""
+    shapes = {f"feature_{s}": (sizes[s],) for s in TASKS} | {f"label_{s}": () for s in TASKS}
+    return Memory(seen=(), **shapes)
+
+
+def show(memory: Memory, train: Batch) -> None:
+    """Every task's label is the utterance's own at first."""
+    memory.allocate(len(train))
+    every = torch.arange(len(train), device=train.label.device)
+    for s in TASKS:
+        memory.write(f"label_{s}", every, train.label)
+
+
+def loss_of_tasks(memory: Memory, output: Output, batch: Batch, kind: str) -> Tensor:
+    """The weighed losses of the four tasks."""
+    assert output.parts is not None
+    loss = task_loss(output.prediction, batch.label, kind)
+    for m in MODALITIES:
+        label = memory[f"label_{m}"][batch.index] if len(memory) else batch.label
+        error = (output.parts[f"prediction_{m}"].float() - label).abs()
+        loss = loss + (torch.tanh((label - batch.label).abs()) * error).mean()
+    return loss
+
+
+@torch.no_grad()
+def update(memory: Memory, output: Output, batch: Batch, limit: float) -> None:
+    """Bring the batch's labels, from its second epoch on, and features up to date."""
+    assert output.parts is not None
+    assert batch.index is not None
+    index = batch.index
+    epoch = memory["seen"][index] + 1  # (B,)
+    features = {s: output.parts[f"feature_{s}"].float() for s in TASKS}
+    relative = {s: relative_distance(features[s], memory[f"feature_{s}"], memory[f"label_{s}"]) for s in TASKS}
+    y = batch.label
+    for m in MODALITIES:
+        ratio = relative[m] / (relative["fusion"] + EPSILON)
+        new = (0.5 * (ratio * y + y + relative[m] - relative["fusion"])).clamp(-limit, limit)
+        old = memory[f"label_{m}"][index]
+        moved = (epoch - 1) / (epoch + 1) * old + 2 / (epoch + 1) * new
+        memory.write(f"label_{m}", index, torch.where(epoch > 1, moved, old))
+    for s in TASKS:
+        memory.write(f"feature_{s}", index, features[s])
+    memory.write("seen", index, epoch)
 
 
 def relative_distance(features: Tensor, every: Tensor, label: Tensor) -> Tensor:

@@ -61,6 +61,13 @@ MODELS = {
     "mag": Entry("baselines.mag", "Multimodal Adaptation Gate (Rahman et al., ACL 2020)", ("bert", "xlnet")),
     "misa": Entry("baselines.misa", "MISA (Hazarika et al., ACM MM 2020)", ("bert",)),
     "self_mm": Entry("baselines.self_mm", "Self-MM (Yu et al., AAAI 2021)", ("bert",)),
+    "mmim": Entry("baselines.mmim", "MultiModal InfoMax (Han et al., EMNLP 2021)", ("bert",)),
+    "tetfn": Entry(
+        "baselines.tetfn", "Text Enhanced Transformer Fusion Network (Wang et al., Inf. Fusion 2023)", ("bert",)
+    ),
+    "almt": Entry(
+        "baselines.almt", "Adaptive Language-guided Multimodal Transformer (Zhang et al., EMNLP 2023)", ("bert",)
+    ),
     "hycon": Entry("hycon.model", "HyCon; HyCon-v2 with beta=0.2 (Mai et al., TAFFC 2022)"),
 }
 

@@ -245,6 +245,9 @@ BEYOND = (  # controls, HyCon, and what came after it; one row a line
     HYCON_V2,
     Row("MISA", "misa", "bert"),
     Row("Self-MM", "self_mm", "bert"),
+    Row("MMIM", "mmim", "bert"),
+    Row("TETFN", "tetfn", "bert"),
+    Row("ALMT", "almt", "bert"),
 )
 WINNER = Column("winner_loss", "Winner’s valid. loss", 1, 3, False)  # of the trial that the search chose: one run
 
