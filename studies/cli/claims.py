@@ -55,6 +55,8 @@ def _check_paper(options) -> None:
     """--paper reads no runs: an option that picks runs would silently do nothing."""
     picks = ("corpus", "profile", "encoder", "study", "set", "epochs", "patience")
     given = [name for name in picks if getattr(options, name)]
-    given += [name for name in ("protocol", "claims") if getattr(options, name) != "paper"]
+    given += ["protocol"] if options.protocol != "paper" else []
+    if options.claims != "paper":
+        raise UserError(f"--paper judges by the paper's printed numbers, which have no row of --claims {options.claims}.")
     if given:
         raise UserError(f"--paper judges by printed numbers, --{given[0]} picks runs: leave one of them out.")
