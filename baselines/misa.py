@@ -5,7 +5,7 @@ modality (B, d).
 
     sec. 3.2.1  utterance     text: mean of BERT's states. Audio, vision: two LSTMs in both directions, a layer norm
                               between them, the last states of both: 4 widths. Then relu Linear to d, layer norm   u_m
-    sec. 3.3    subspaces     specific h_m = sigmoid(P_m u_m); invariant s_m = sigmoid(S u_m), one S for all       (B, d)
+    sec. 3.3    subspaces     specific h_m = sigmoid(P_m u_m); invariant s_m = sigmoid(S u_m), one S for all      (B, d)
     sec. 3.5    fusion        the six vectors through a Transformer layer of two heads, side by side, Linear to 3d,
                               relu, Linear
     sec. 3.4    task          mean squared error

@@ -1,9 +1,9 @@
 """Numbers that others published: results/literature/*.csv. They are quoted († where they are printed), never judged,
 and never stand in a measured row: data, features, selection and metrics differ.
 
-Columns: model, dataset, metric, value (as printed; percent for acc and f1), spread (standard deviation over seeds, where
-one is given), protocol (of docs/protocol.md: "mmsa" has MAE, Corr and Acc7 on all utterances; acc2_has0 is y >= 0 on
-all, acc2_non0 y > 0 where y is not 0), lineage (who ran it), source.
+Columns: model, dataset, metric, value (as printed; percent for acc and f1), spread (over seeds, where one is given),
+protocol (of docs/protocol.md: "mmsa" has MAE, Corr and Acc7 on all utterances; acc2_has0 is y >= 0 on all, acc2_non0
+y > 0 where y is not 0), lineage (who ran it), source.
 """
 
 from __future__ import annotations

@@ -255,6 +255,8 @@ def unserved_because(name: str, text: str, corpus: Corpus, encoder: dict[str, st
         return str(error).removeprefix(f"Corpus {corpus.name!r} ").rstrip(".")
     if not aligned and getattr(model_module(name), "NEEDS_ALIGNED", False):
         return f"is not word-aligned with text={text}, as some models need it"
+    if corpus.manifest.task == "emotion" and not getattr(model_module(name), "EMOTIONS", True):
+        return f"has emotions, and {name} is for sentiment only"
     steps, most = corpus.manifest.lengths["text"], positions(text, encoder) if encoder else None
     if most is not None and steps > most:
         return f"pads sentences to {steps} steps, and the text encoder has positions for {most}"

@@ -99,9 +99,7 @@ class Batch:
     ) -> Batch:
         text, audio, vision = (sequences(getattr(self, m)) for m in MODALITIES)
         index = None if self.index is None else each(self.index)
-        return replace(
-            self, text=text, audio=audio, vision=vision, label=each(self.label), videos=videos, index=index
-        )
+        return replace(self, text=text, audio=audio, vision=vision, label=each(self.label), videos=videos, index=index)
 
     def take(self, index: Tensor) -> Batch:
         there = index.to(self.label.device)

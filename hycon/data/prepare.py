@@ -92,7 +92,8 @@ def _scaled(sequences: Ragged, shift: Tensor, divisor: Tensor) -> Ragged:
 
 
 def permuted_modalities(names: str) -> tuple[str, ...]:
-    """ "audio,vision" -> ("audio", "vision"); "" -> (). Raises UserError for anything but some of PERMUTABLE in order."""
+    """ "audio,vision" -> ("audio", "vision"); "" -> (). Raises UserError for anything but some of PERMUTABLE, in their
+    order."""
     found = tuple(names.split(",")) if names else ()
     if found != tuple(m for m in PERMUTABLE if m in found):
         raise UserError(f"permuted is {names!r}; expected {','.join(PERMUTABLE)}, one of them, or nothing.")

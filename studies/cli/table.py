@@ -66,6 +66,8 @@ def do_status(options) -> None:
     from studies.aggregate.caption import changed_since
     from studies.aggregate.inventory import progress, progress_lines
     from studies.aggregate.table import table_result
+    from studies.cli.terminal import columns
+    from studies.document.text import wrapped
     from studies.document.words import count_of
 
     table, rows = asked_rows(options)
@@ -82,7 +84,7 @@ def do_status(options) -> None:
     states = ", ".join(f"{count} {name}" for name, count in status.items())
     print(f"\n{count_of(len(items), 'row')}: {states}; {count_of(failed, 'failed run')}, {busy} running")
     for sentence in changed_since(changed):
-        print(sentence)
+        print(wrapped(sentence, columns()))
 
 
 def running(options, store) -> set[str]:

@@ -20,8 +20,8 @@ COUNTS = [
     ("tfn", "bert", MOSI, {}, 161_409_399),
     ("hycon", "bert", MOSI, {"fusion": "concatenation"}, 109_216_699),  # "MIB w/o IB", Table XI of the MIB paper
     ("lmf", "bert", MOSI, {}, 109_247_454),  # HyCon + low-rank fusion (rank 5, d 50): 3 * 5 * 51 * 50 + 5 + 50
-    # MMSA's 110,963,281 and 109,649,444 without what it never trains: BERT's pooler 590,592, and of MISA a discriminator
-    # and a norm of the text, 3,588
+    # MMSA's 110,963,281 and 109,649,444 without what it never trains: BERT's pooler, 590,592, and of MISA a
+    # discriminator and a norm of the text, 3,588
     ("misa", "bert", MOSI, {}, 110_369_101),
     ("self_mm", "bert", MOSI, {}, 109_058_852),
     ("hycon", "bert", MOSI, {"modalities": "text", "iamcl": 0.0, "iemcl": 0.0, "scl": 0.0}, 109_006_899),

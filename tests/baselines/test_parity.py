@@ -1,5 +1,5 @@
-"""Our models give what MMSA gave, EF-LSTM, TFN and LMF to 1e-5; tests/peer records it: ..._fusion.py, and ..._beyond.py for MISA
-and Self-MM, with their losses, in float64."""
+"""EF-LSTM, TFN and LMF give what MMSA gave, to 1e-5, and MISA and Self-MM with their losses, in float64;
+tests/peer/test_against_mmsa_fusion.py and ..._beyond.py recorded it."""
 
 import pytest
 from peer.test_against_mmsa_fusion import OURS

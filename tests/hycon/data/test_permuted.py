@@ -24,7 +24,9 @@ def test_every_utterance_has_the_audio_and_vision_of_one_other(corpora):
     plain, permuted = (prepare(corpus, "glove", permuted=p) for p in ("", "audio,vision"))
     for name, split in permuted.items():
         count = len(split)
-        source = [[j for j in range(count) if same(rows(split.audio, i), rows(plain[name].audio, j))] for i in range(count)]
+        source = [
+            [j for j in range(count) if same(rows(split.audio, i), rows(plain[name].audio, j))] for i in range(count)
+        ]
         assert all(len(found) == 1 for found in source)
         taken = [found[0] for found in source]
         assert sorted(taken) == list(range(count))
