@@ -115,7 +115,8 @@ class Layer(nn.Module):
     def forward(self, x: Tensor, source: Tensor, mask: Tensor | None = None) -> Tensor:
         """x: (B, n, d).  source: (B, T, d).  mask: (B, 1, 1, T) True where attention may look.  Returns (B, n, d)."""
         q, k, v = self.q(self.norm_q(x)), self.k(self.norm_k(source)), self.v(self.norm_v(source))
-        mixed = masked_attention(*(heads_of(y, self.heads) for y in (q, k, v)), mask, 0.0)
+        q, k, v = (heads_of(y, self.heads) for y in (q, k, v))
+        mixed = masked_attention(q, k, v, mask, 0.0)
         x = x + self.drop(self.out(mixed.transpose(1, 2).flatten(2)))
         return x + self.drop(self.fc2(self.drop(F.gelu(self.fc1(self.norm(x))))))
 

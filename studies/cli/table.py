@@ -13,6 +13,7 @@ from studies.cli.shared import (
     choosing,
     command,
     layout,
+    measuring,
     mixing,
     modelling,
     naming,
@@ -40,7 +41,7 @@ def add_table(commands) -> None:
     mixing(added)
     captioning(added)
     added.add_argument("--format", default="text", metavar="FORMAT", help="text, md, latex, csv, html or json")
-    added.add_argument("--protocol", default="paper", metavar="NAME", help="metrics: paper, all, mult or mmsa")
+    measuring(added)
     added.add_argument("--output", metavar="FILE", help="write there instead of printing")
 
 
