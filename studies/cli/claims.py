@@ -57,6 +57,6 @@ def _check_paper(options) -> None:
     given = [name for name in picks if getattr(options, name)]
     given += ["protocol"] if options.protocol != "paper" else []
     if options.claims != "paper":
-        raise UserError(f"--paper judges by the paper's printed numbers, which have no row of --claims {options.claims}.")
+        raise UserError(f"--paper judges by the paper's printed numbers, without rows of --claims {options.claims}.")
     if given:
         raise UserError(f"--paper judges by printed numbers, --{given[0]} picks runs: leave one of them out.")
