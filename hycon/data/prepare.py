@@ -11,6 +11,7 @@ Front-ends:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +27,7 @@ from hycon.data.videos import video_of
 from hycon.errors import UserError, check_known
 
 SCALES = ("none", "standard", "maxabs")
+PERMUTABLE = ("audio", "vision")
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,14 @@ def prepare(
     *,
     tokenizer: WordPieces | None = None,
     scale: str = "none",
+    permuted: str = "",
     device: torch.device | str = "cpu",
 ) -> dict[str, Batch]:
     """{"train", "valid", "test"} -> Batch of the whole split, on `device`.
 
     tokenizer: needed by bert and xlnet.  scale: by the train split's statistics, per feature, "standard" (audio and
     vision to zero mean and unit variance) or "maxabs" (vision by its largest magnitude, as TFN's and MFN's code).
+    permuted: modalities that are taken from other utterances (`permute`), such as "audio,vision".
     Raises UserError where the corpus cannot serve the front-end.
     """
     form_of(text)
@@ -63,8 +67,9 @@ def prepare(
         split = corpus.splits[name]
         label = split.label.float() if corpus.manifest.task == "sentiment" else split.label.long()
         scaled: dict[str, Any] = {m: _scaled(getattr(split, m), *scaler) for m, scaler in scalers.items()}
-        whole = apply(replace(split, label=label, **scaled)).to(device)
-        batches[name] = replace(whole, videos=find_videos(split.ids, whole))
+        whole = permute(apply(replace(split, label=label, **scaled)), permuted_modalities(permuted), name).to(device)
+        index = torch.arange(len(whole), device=device)
+        batches[name] = replace(whole, videos=find_videos(split.ids, whole), index=index)
     return batches
 
 
@@ -96,6 +101,34 @@ def _scaler(rows: Tensor, scale: str) -> tuple[Tensor, Tensor]:
 
 def _scaled(sequences: Ragged, shift: Tensor, divisor: Tensor) -> Ragged:
     return replace(sequences, rows=(sequences.rows - shift) / divisor)
+
+
+# ------------------------------------------------------------------------------------------------------ permutation
+
+
+def permuted_modalities(names: str) -> tuple[str, ...]:
+    """ "audio,vision" -> ("audio", "vision"); "" -> (). Raises UserError for anything but some of PERMUTABLE, in their
+    order."""
+    found = tuple(names.split(",")) if names else ()
+    if found != tuple(m for m in PERMUTABLE if m in found):
+        raise UserError(f"permuted is {names!r}; expected {','.join(PERMUTABLE)}, one of them, or nothing.")
+    return found
+
+
+def permute(whole: Batch, modalities: Sequence[str], split: str) -> Batch:
+    """A split in which every utterance has the `modalities` of another one: text and label say nothing about them.
+
+    They are taken from one and the same utterance, so that audio and vision still belong together. The order is one
+    cycle through the split, drawn from the seed that "permuted" and the split's name make: the same in every run.
+    """
+    if not modalities or len(whole) < 2:
+        return whole
+    seed = int.from_bytes(hashlib.sha256(f"permuted {split}".encode()).digest()[:7])
+    cycle = torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed))
+    source = torch.empty_like(cycle)
+    source[cycle] = cycle.roll(1)
+    taken: dict[str, Any] = {m: getattr(whole, m).take(source) for m in modalities}
+    return replace(whole, **taken, layout=replace(whole.layout, aligned=False))
 
 
 # ------------------------------------------------------------------------------------------------------- front-ends

@@ -115,7 +115,8 @@ def batches_of(spec: RunSpec, corpus: Corpus, device: str) -> dict[str, Batch]:
     from studies.registry import unserved_because
 
     tokenizer = load_tokenizer(spec.text, spec.encoder) if spec.encoder else None
-    batches = prepare(corpus, spec.text, tokenizer=tokenizer, scale=spec.training["scale"], device=device)
+    how = {"scale": spec.training["scale"], "permuted": spec.training.get("permuted", "")}
+    batches = prepare(corpus, spec.text, tokenizer=tokenizer, device=device, **how)
     if reason := unserved_because(spec.model, spec.text, corpus, spec.encoder):
         raise UserError(f"Corpus {spec.corpus!r} {reason}.")
     return batches

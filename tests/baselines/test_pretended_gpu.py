@@ -25,7 +25,7 @@ VECTORS = {"mult": 3, "hffn": 1}
 WAITS = {
     "glove": VECTORS,
     "features": VECTORS,
-    "bert": {"mag": 7, "mult": 8},
+    "bert": {"mag": 7, "mult": 8, "tetfn": 8},
     "xlnet": {"mag": 6, "mult": 7},
 }
 ENCODER = {"bert": 5, "xlnet": 4}
