@@ -356,8 +356,9 @@ TABLES = {
             ROBUSTNESS,
             (*BASELINES_AND_HYCON, *(row for row in BEYOND if row not in BASELINES_AND_HYCON)),
             beyond="Not in the paper. The runs of Table 1 and of `beyond`: trained on intact data, then tested once "
-            "more without (w/o) a modality, and with audio, vision or text dropped at a share of each utterance’s words, the same words for "
-            "all models. AUC: the mean of the metric as that share goes from 0 to 1 (docs/robustness.md).",
+            "more without (w/o) a modality, and with audio, vision or text dropped at a share of each utterance’s "
+            "words, the same words for all models. AUC: the mean of the metric as that share goes from 0 to 1 "
+            "(docs/robustness.md).",
             robust=True,
         ),
     )
