@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import multiprocessing
 import os
 import platform
@@ -47,10 +46,11 @@ def execute(
     data_root: str | None,
     device: str = "cpu",
     on_epoch: Callable[[dict[str, float]], None] | None = None,
+    weights: Path | None = None,
 ) -> tuple[RunRecord, dict[str, np.ndarray]]:
     """Train and measure `spec` on `device`. Returns its record, and the arrays of predictions.npz.
 
-    on_epoch: as for `hycon.train.fit`.
+    on_epoch: as for `hycon.train.fit`.  weights: a file for the trained weights; None: they are not kept.
     Raises UserError (corpus, encoder or configuration cannot serve) and NonFiniteLoss.
     """
     import torch
@@ -58,6 +58,7 @@ def execute(
     from hycon.data import load
     from hycon.data.prepare import prepare
     from hycon.pretrained import hidden_size, load_tokenizer
+    from hycon.saved import save_weights
     from hycon.train import Training, fit, seed_everything
     from studies.registry import build_model, model_module, unserved_because
 
@@ -84,6 +85,8 @@ def execute(
         fitted = fit(model, batches["train"], batches["valid"], training, seed=spec.seed, on_epoch=on_epoch)
         used = joules(before, counters(device))
         metrics, arrays, test_seconds = _measure(model, batches, corpus, training.precision)
+    if weights:
+        save_weights(model.state_dict(), weights)
     record = RunRecord(
         spec=spec,
         status="done",
@@ -162,11 +165,9 @@ def _metrics(prediction: np.ndarray, label: np.ndarray, emotions: list[str]) -> 
 
 
 def weights_sha256(model: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    from hycon.saved import weights_digest
+
+    return weights_digest(model.state_dict())
 
 
 def _forget_peak_memory(device: str) -> None:
