@@ -108,6 +108,8 @@ def _check_steps(given: _Given, sequences: Mapping[str, Sequence[np.ndarray]], b
     if by_words:
         steps = {"words": len(given.words), **steps}
     if len(set(steps.values())) > 1:
-        said = ", ".join(f"{count} {'words' if name == 'words' else f'rows of {name}'}" for name, count in steps.items())
+        said = ", ".join(
+            f"{count} {'words' if name == 'words' else f'rows of {name}'}" for name, count in steps.items()
+        )
         what = "one row per word" if by_words else "as many rows in each modality"
         raise UserError(f"Utterance {given.id!r} has {said}; the model was trained on utterances with {what}.")

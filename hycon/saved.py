@@ -33,7 +33,13 @@ if TYPE_CHECKING:
     from hycon.data.prepare import Inputs
 
 FORMAT = 1
-DESCRIPTION, WEIGHTS, INPUTS, ENCODER, CARD = "model.json", "weights.safetensors", "inputs.safetensors", "encoder", "README.md"
+DESCRIPTION, WEIGHTS, INPUTS, ENCODER, CARD = (
+    "model.json",
+    "weights.safetensors",
+    "inputs.safetensors",
+    "encoder",
+    "README.md",
+)
 # Bytes of the largest file of each kind, chosen here: BERT's weights have 440 MB, those of a large model 2 GB; the
 # vectors of CMU-MOSEI's words 25 MB.
 LARGEST = {DESCRIPTION: 8 * 2**20, WEIGHTS: 16 * 2**30, INPUTS: 4 * 2**30}
@@ -203,7 +209,9 @@ def read_inputs(folder: Path, description: Description) -> Inputs:
     tensors = load_weights(folder / INPUTS) if INPUTS in description.files else {}
     text = str(description.spec.get("text"))
     try:
-        scalers = {m: (tensors[f"{m}.shift"], tensors[f"{m}.divisor"]) for m in ("audio", "vision") if f"{m}.shift" in tensors}
+        scalers = {
+            m: (tensors[f"{m}.shift"], tensors[f"{m}.divisor"]) for m in ("audio", "vision") if f"{m}.shift" in tensors
+        }
         vectors = None
         if text == "glove" and not description.own_vectors:
             words = json.loads(tensors["vectors.words"].numpy().tobytes())

@@ -239,7 +239,8 @@ def build_model(
     """Build a model: `build_model("tfn", text="bert", dims={"text": 768, "audio": 74, "vision": 47})`.
 
     dims: modality -> feature size.  encoder: {"name", "sha256"} of a pretrained text model for bert/xlnet; None gives
-    the architecture of the paper's encoder with random weights, a Shell that of its configuration.  emotions: 0 for sentiment, else how many.
+    the architecture of the paper's encoder with random weights, a Shell that of its configuration.  emotions: 0 for
+    sentiment, else how many.
     """
     from hycon.data.batch import form_of
     from hycon.pretrained import load_model

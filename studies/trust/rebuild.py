@@ -34,8 +34,8 @@ def build(
         ("version {} of the suite", spec.suite, RunSpec.suite),
     ):
         if made != here:
-            raise UserError(f"The model was made with {what.format(made)}; this code has {here}: use that of its commit.")
+            raise UserError(
+                f"The model was made with {what.format(made)}; this code has {here}: use that of its commit."
+            )
     with torch.random.fork_rng():
-        return build_model(
-            spec.model, text=spec.text, dims=dims, encoder=encoder, emotions=emotions, **spec.config
-        )
+        return build_model(spec.model, text=spec.text, dims=dims, encoder=encoder, emotions=emotions, **spec.config)
