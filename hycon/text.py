@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hycon.data.ragged import Ragged
-from hycon.encoder_families import FAMILIES, family_of
+from hycon.encoder_families import FAMILIES, Family, family_of
 from hycon.kernels.dropout import replace_dropout
 from hycon.kernels.padding import first_rows, rows_in_order
 
@@ -46,12 +46,19 @@ class PretrainedText(nn.Module):
         self.model = model
         self.pooler: nn.Module | None = None  # MAG's: BERT's own, taken out of `model`
         self.kind = kind
-        self.family = family_of(self._config.model_type)
-        self.known = self._config.model_type in FAMILIES
 
     @property
     def _config(self) -> Any:
         return self.model.config
+
+    @property
+    def family(self) -> Family:
+        return family_of(self._config.model_type)
+
+    @property
+    def known(self) -> bool:
+        """Whether its inside is."""
+        return self._config.model_type in FAMILIES
 
     @property
     def width(self) -> int:

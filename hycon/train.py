@@ -11,11 +11,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hycon.checkpoint import Checkpoints, Progress
 from hycon.data.batch import Batch
 from hycon.data.prepare import SCALES
 from hycon.errors import NonFiniteLoss, UserError
@@ -96,37 +98,51 @@ def fit(
     *,
     seed: int,
     on_epoch: Callable[[dict[str, float]], Any] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Fitted:
     """Train `model` (on the batches' device) and leave it with its best epoch's weights.
 
     seed: of the batch order; the caller seeds initialisation and dropout (`seed_everything`).
     on_epoch: told the curve's entry of each epoch, with lr (`training.lr` as scheduled for its last step) and seconds
-    (since training began).
+    (since training began).  checkpoints: where a long training is kept; one that was cut goes on from there, with the
+    same bits, and its earlier epochs are told again.
     Raises NonFiniteLoss at the end of the first epoch that has one.
     """
     optimizer = _optimizer(model, training)
     steps = -(-len(train) // training.batch_size)
-    factors = learning_rate_factors(training, steps * training.epochs)
     order = torch.Generator().manual_seed(seed)
-    best: tuple[float, int, dict[str, Tensor]] = (float("inf"), 0, {})
-    curve: list[dict[str, float]] = []
-    started = time.perf_counter()
-    for epoch in range(1, training.epochs + 1):
+    so_far = checkpoints.load(model, optimizer, order) if checkpoints else Progress()
+    factors = islice(learning_rate_factors(training, steps * training.epochs), steps * so_far.epoch, None)
+    started = time.perf_counter() - so_far.seconds
+    tell = on_epoch or (lambda entry: None)
+    for entry in so_far.epochs:
+        tell(entry)
+    while so_far.epoch < training.epochs and so_far.epoch - so_far.best_epoch < training.patience:
+        so_far.epoch += 1
         shuffled = train.take(torch.randperm(len(train), generator=order))
-        train_loss, factor = _train_epoch(model, shuffled, training, optimizer, factors, epoch)
+        train_loss, factor = _train_epoch(model, shuffled, training, optimizer, factors, so_far.epoch)
         loss = validation_loss(model, valid, training)
-        curve.append({"epoch": epoch, "train_loss": train_loss, "valid_loss": loss})
-        if not torch.isfinite(torch.tensor(loss)):
-            raise NonFiniteLoss(epoch, steps)
-        if loss < best[0]:
-            best = (loss, epoch, _copy(model.state_dict(), best[2]))
-        if on_epoch:
-            seconds = time.perf_counter() - started
-            on_epoch({**curve[-1], "lr": training.lr * factor, "seconds": seconds})
-        if epoch - best[1] >= training.patience:
-            break
-    model.load_state_dict(best[2])
-    return Fitted(best[1], best[0], curve, time.perf_counter() - started)
+        if not math.isfinite(loss):
+            raise NonFiniteLoss(so_far.epoch, steps)
+        if loss < so_far.best_loss:
+            so_far.best_loss, so_far.best_epoch = loss, so_far.epoch
+            so_far.best = _copy(model.state_dict(), so_far.best)
+        so_far.seconds = time.perf_counter() - started
+        so_far.epochs.append(
+            {
+                "epoch": so_far.epoch,
+                "train_loss": train_loss,
+                "valid_loss": loss,
+                "lr": training.lr * factor,
+                "seconds": so_far.seconds,
+            }
+        )
+        tell(so_far.epochs[-1])
+        if checkpoints and checkpoints.due():
+            checkpoints.save(so_far, model, optimizer, order)
+    model.load_state_dict(so_far.best)
+    curve = [{key: entry[key] for key in ("epoch", "train_loss", "valid_loss")} for entry in so_far.epochs]
+    return Fitted(so_far.best_epoch, so_far.best_loss, curve, time.perf_counter() - started)
 
 
 def _copy(weights: dict[str, Tensor], into: dict[str, Tensor]) -> dict[str, Tensor]:

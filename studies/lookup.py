@@ -15,7 +15,9 @@ from typing import Any
 from hycon.data.manifest import PAPER, Manifest, corpus_folder, existing_folder, named_after, read_manifest
 from hycon.errors import UserError, check_known, nearest
 from hycon.metrics import PROTOCOLS
-from studies.registry import MODELS, literal
+from studies.authors.rows import own_rows, with_models
+from studies.authors.table_file import is_table_file, read_table_file
+from studies.registry import MODELS, literal, source_of
 from studies.store.inside import fit
 from studies.store.run_store import RunStore
 from studies.store.study import Study, load_studies
@@ -184,8 +186,8 @@ def _check_shown(study: Study, tables: Collection[TableSpec], corpus: str | None
 
 def is_of(study: Study, row: Row) -> bool:
     """Whether it is a study of the row, on whatever corpus, with whatever options."""
-    asked = (row.model, row.text, dict(row.config), row.study, row.measured)
-    return (study.model, study.text, study.row, study.number, study.measured) == asked
+    asked = (row.model, row.text, dict(row.config), row.study, row.measured, source_of(row.model))
+    return (study.model, study.text, study.row, study.number, study.measured, study.source) == asked
 
 
 def held_view(view: View, tables: Collection[TableSpec], studies: Sequence[Study], results: Path) -> tuple[View, str]:
@@ -237,9 +239,13 @@ def may_stand_for(corpus: str, papers: str) -> bool:
 
 
 def table_spec(name: str, studies: int | None = None) -> TableSpec:
-    """The table of that name. studies: how often each row is searched, in a table that repeats searches."""
-    check_known("table", name, TABLES)
-    table = TABLES[name]
+    """The table of that name, or of the TOML file at that path (studies.authors.table_file).
+
+    studies: how often each row is searched, in a table that repeats searches.
+    """
+    if not is_table_file(name):
+        check_known("table", name, TABLES)
+    table = read_table_file(name) if is_table_file(name) else TABLES[name]
     if studies is None or studies == table.studies:
         return table
     if table.studies == 1:
@@ -297,6 +303,18 @@ def _rows_named(table: TableSpec, name: str) -> list[Row]:
     """The row of that name, else those that it matches as a pattern."""
     exact = [row for row in table.rows if row.name.lower() == name.lower()]
     return exact or [row for row in table.rows if fnmatchcase(row.name.lower(), name.lower())]
+
+
+def with_own(table: TableSpec, names: Sequence[str] | None, models: Sequence[str]) -> tuple[TableSpec, list[Row]]:
+    """A table with the rows of `models`, and which of its rows are asked for: those named, all where none is.
+
+    With models, their rows are asked for too, and alone where no row is named; some of them where some are named.
+    """
+    if not models:
+        return table, pick_rows(table, names)
+    table = with_models(table, models)
+    own, named = own_rows(table, models), pick_rows(table, names) if names else []
+    return table, named if any(row in own for row in named) else [*named, *own]
 
 
 def fixed_options(row: Row, profile: Profile, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,7 +49,8 @@ class Row:
 @dataclass(frozen=True)
 class TableSpec:
     """corpus: the paper's.  task: of the corpora that it can be run on.
-    beyond: of a table that the paper does not have, a sentence for the caption.  studies: searches a row."""
+    beyond: of a table that the paper does not have, a sentence for the caption.  studies: searches a row.
+    added: a sentence on rows that a table of the paper does not have."""
 
     name: str
     title: str
@@ -59,6 +60,7 @@ class TableSpec:
     task: str = "sentiment"  # "emotion"
     beyond: str = ""
     studies: int = 1
+    added: str = ""
 
 
 SENTIMENT = (

@@ -32,7 +32,7 @@ def caption(result: TableResult) -> Caption:
     if lower:
         rest.append(f"Lower is better: {', '.join(lower)}.")
     return Caption(
-        f"{title} {table.beyond}".strip(),
+        " ".join(filter(None, (title, table.beyond, table.added))),
         tuple(_data(result)),
         tuple(rest),
         "best measured mean of the column." if any(entry.best for entry in entries) else "",

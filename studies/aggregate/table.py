@@ -13,7 +13,7 @@ from studies.aggregate.choice import Choice, choices, study_of
 from studies.aggregate.comparability import across, described, mixture, refusal
 from studies.document.words import count_of
 from studies.lookup import DEFAULT_VIEW, PROFILES, View, manifest_of
-from studies.registry import MODELS, changed_code
+from studies.registry import MODELS, changed_code, source_of
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
 from studies.store.soundness import sound_studies
@@ -58,9 +58,8 @@ def table_result(
         if row.model not in MODELS:
             status[row.name] = ("missing", f"model {row.model} is not built yet")
         elif study is None:
-            status[row.name] = (
-                _unwon(row.intact, intact, store) if row.intact and intact else ("missing", _not_run(chosen[row.name]))
-            )
+            run = _unwon(row.intact, intact, store) if row.intact and intact else None
+            status[row.name] = _of_other_source(row, known) or run or ("missing", _not_run(chosen[row.name]))
         else:
             found_runs, said = _unmixed(*_runs_of(study, store), view.mixed)
             if manifest.files and study.data not in (manifest.sha256, manifest.files_sha256):
@@ -156,6 +155,16 @@ def _unwon(intact: Row, study: Study, store: RunStore) -> tuple[str, str]:
         return "missing", NOT_RUN
     status, reason = _under_way(study, store)
     return status, f"{intact.name}: {reason}"
+
+
+def _of_other_source(row: Row, studies: Sequence[Study]) -> tuple[str, str] | None:
+    """(status, reason) of a row of a model outside the repository that was run with another content of its file."""
+    source = source_of(row.model)
+    others = {s.source for s in studies if (s.model, s.text, s.row) == (row.model, row.text, dict(row.config))}
+    if source is None or not others - {source}:
+        return None
+    earlier = ", ".join(sorted(other[:12] if other else "none" for other in others - {source}))
+    return "missing", f"run only with other contents of the model's file (sha256 {earlier}; now {source[:12]})"
 
 
 def _origins(table: TableSpec, found: Mapping[str, Study]) -> list[str]:

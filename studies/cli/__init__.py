@@ -13,23 +13,12 @@ from collections.abc import Sequence
 
 from hycon.errors import UserError
 from hycon.offline import go_offline, offline
-from studies.cli import campaign, claims, data, figure, listing, report, run, show, table, trust, worker
+from studies.cli import author, campaign, claims, data, figure, listing, report, run, show, table, trust, worker
 from studies.cli.arguments import Parser, Version
 from studies.cli.terminal import guarded
 
-FAMILIES = (
-    listing,
-    data,
-    campaign,
-    run,
-    worker,
-    table,
-    show,
-    figure,
-    claims,
-    report,
-    trust,
-)  # in the order of the help
+# In the order of the help.
+FAMILIES = (listing, data, campaign, run, worker, table, show, figure, claims, report, trust, author)
 
 DESCRIPTION = """Reproduce HyCon (Mai et al., IEEE TAFFC 2022): run a table, judge a claim, check a number.
 

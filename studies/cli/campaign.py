@@ -83,7 +83,7 @@ def do_init(options) -> None:
     if file.exists() and not options.force:
         raise UserError(f"{file} is there already: give another name, or --force to write over it.")
     write_file(file, template(options.file).encode())
-    print(f"{file}\nEdit it, then: bench run {file} --dry-run")
+    print(f"{file}\nEdit it, then: `bench run {file} --dry-run`")
 
 
 def expand(root: Parser, arguments: Sequence[str] | None, options: argparse.Namespace) -> list[argparse.Namespace]:

@@ -44,7 +44,9 @@ def commands(options: Any) -> list[str]:
         reading = [["report", *places], ["list", "runs", *_only(places, "--results")]]
     else:
         fixed = given_options(options, ("epochs", "patience", "set"))
-        reading = [["table", table, *places, *fixed], ["report", *places, *fixed], ["claims", *places, *fixed]]
+        own = given_options(options, ("model",))
+        reading = [["table", table, *own, *places, *fixed], ["report", *own, *places, *fixed]]
+        reading.append(["claims", *places, *fixed])
     return [shlex.join([program(), *command]) for command in reading]
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hycon.busy import busy
-from studies.cli.shared import check_format, choosing, command, picking, reading, write_output
+from studies.cli.shared import check_format, choosing, command, known_models, modelling, picking, reading, write_output
 
 
 def add(commands) -> None:
     added = command(commands, "report", do_report, "write one report: verdicts, tables, claims, figures, costs")
+    modelling(added, "a model of your own, for a table of its rows")
     choosing(added, rows=False)
     picking(added)
     added.add_argument("--format", default="html", metavar="FORMAT", help="html (default), md or latex")
@@ -22,6 +23,7 @@ def do_report(options) -> None:
     from studies.tables import TABLES
 
     check_format(options.format, FORMATS)
+    known_models(options)
     store, view = reading(options, TABLES.values())
     view = replace(view, given=())  # read elsewhere: its commands name no folder of this machine
     with busy("writing the report"):

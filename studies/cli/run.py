@@ -13,7 +13,21 @@ from hycon.errors import UserError
 from studies.cli.arguments import parse_encoders, parse_values
 from studies.cli.closing import closing, edges, forecast_text
 from studies.cli.listing import do_list
-from studies.cli.shared import captioning, check_format, choosing, command, layout, mixing, naming, store_of, storing
+from studies.cli.shared import (
+    asked_rows,
+    captioning,
+    check_format,
+    checkpointing,
+    choosing,
+    command,
+    keep_checkpoints,
+    layout,
+    mixing,
+    modelling,
+    naming,
+    store_of,
+    storing,
+)
 from studies.cli.terminal import columns
 from studies.engines.executors import DEFAULT, engine_of, names
 
@@ -26,6 +40,7 @@ def add(commands) -> None:
 def add_run(commands) -> None:
     added = command(commands, "run", do_run, "run a table: search on validation, then seeded runs of each winner")
     naming(added)
+    modelling(added)
     choosing(added)
     running(added)
     mixing(added)
@@ -41,7 +56,7 @@ def add_ablate(commands) -> None:
     added.add_argument("--list", action="store_true", help="list the parts that models name, and run nothing")
     added.set_defaults(what="ablations")  # for --list
     added.add_argument("--json", action="store_true", help="with --list: as JSON")
-    added.add_argument("--model", default="hycon", metavar="NAME", help="the model (default: hycon)")
+    added.add_argument("--model", default="hycon", metavar="NAME", help="the model, or its file (default: hycon)")
     added.add_argument("--text", default="bert", metavar="NAME", help="its text front-end (default: bert)")
     choosing(added, rows=False, campaign=False)  # whose --set has another meaning
     running(added)
@@ -83,6 +98,7 @@ def running(added: argparse.ArgumentParser) -> None:
     added.add_argument(
         "--time-limit", type=float, metavar="SECONDS", help="stop a run that takes longer; it counts as failed"
     )
+    checkpointing(added)
     added.add_argument("--dry-run", action="store_true", help="print the runs and their estimated time, run nothing")
     added.add_argument("--log", metavar="KIND", help="tensorboard: learning curves, to watch while runs train")
     added.add_argument("--quiet", action="store_true", help="no progress, nothing on edges of grids")
@@ -90,10 +106,9 @@ def running(added: argparse.ArgumentParser) -> None:
 
 def do_run(options) -> int:
     from studies.aggregate.render import render
-    from studies.lookup import pick_rows, table_spec
 
-    table = table_spec(options.table, options.studies)
-    rows = pick_rows(table, options.rows.split(",") if options.rows else None)
+    table, rows = asked_rows(options)
+    options.table = options.table or table.name
     if options.trials is not None and all(row.measured for row in rows):
         raise UserError(f"--trials is for searches; {table.name} is measured with fixed settings, without a search.")
     return _run(
@@ -110,10 +125,11 @@ def do_ablate(options) -> int:
         do_list(options)
         return 0
     from studies.aggregate.ablation import ablation_table, differences, render_ablation
+    from studies.authors.rows import known_model
     from studies.lookup import manifest_of
 
     task = manifest_of(options.corpus, options.data).task if options.corpus else "sentiment"
-    table = ablation_table(options.model, options.text, options.remove, parse_values(options.set), task)
+    table = ablation_table(known_model(options.model), options.text, options.remove, parse_values(options.set), task)
 
     def show(result, store) -> str:
         return render_ablation(result, differences(result, store), options.format, **layout(options))
@@ -181,7 +197,9 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     print(show(result, store).rstrip("\n"))
     sys.stdout.flush()
     for spec, reason in outcome.failed:
-        print(f"bench: run {spec.id} ({spec.model}-{spec.text}) failed: {reason}", file=sys.stderr)
+        log = store.folder(spec.id) / "log.txt"
+        more = f" (traceback: {log})" if log.is_file() else ""
+        print(f"bench: run {spec.id} ({spec.model}-{spec.text}) failed: {reason}{more}", file=sys.stderr)
     if not options.quiet:
         for sentence in () if profile.demo else edges(outcome.studies):
             print(f"bench: {sentence}", file=sys.stderr)
@@ -217,8 +235,9 @@ def padded_encoders(encoders) -> list[str]:
 
 def how_of(options):
     """How runs are executed, as the options say. Raises UserError for what the executor does not take."""
-    from studies.engines.options import How, parse_slots, read_cluster, workers_for
+    from studies.engines.options import How, checkpoint_every, parse_slots, read_cluster, workers_for
 
+    keep_checkpoints(options)
     engine = engine_of(options.executor)
     devices, slots = options.devices.split(","), parse_slots(options.slots)
     over = parse_values(options.cluster_set)
@@ -235,4 +254,5 @@ def how_of(options):
         time_limit=options.time_limit,
         cluster=read_cluster(options.cluster, over),
         data_root=options.data,
+        checkpoint_every=checkpoint_every(),
     )

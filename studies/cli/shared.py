@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from hycon.busy import busy
 from hycon.errors import UserError, check_known
 from studies.cli.arguments import parse_encoders, parse_values
 from studies.cli.terminal import columns, terminal_columns
+
+TABLE_OF_MODELS = "table1"  # whose rows and columns a model is shown with where no TABLE is named
 
 
 def command(commands, name: str, function: Callable[[Any], int | None], text: str) -> argparse.ArgumentParser:
@@ -28,12 +31,24 @@ def command(commands, name: str, function: Callable[[Any], int | None], text: st
 
 def naming(added: argparse.ArgumentParser, default: str | None = None) -> None:
     """The argument TABLE, and how many searches each row has. default: the table where TABLE is left out."""
-    said = "table1 to table8, sensitivity, modalities or tuning; or a campaign file (FILE.toml)"
-    if default:
-        added.add_argument("table", nargs="?", default=default, metavar="TABLE", help=f"{said} (default: {default})")
-    else:
-        added.add_argument("table", metavar="TABLE", help=said)
+    said = "table1 to table8, sensitivity, modalities or tuning; or the file of a table or of a campaign (FILE.toml)"
+    also = f" (default: {default})" if default else f"; with --model: {TABLE_OF_MODELS} if left out"
+    added.add_argument("table", nargs="?", default=default, metavar="TABLE", help=said + also)
     added.add_argument("--studies", type=int, metavar="N", help="for table tuning: searches per row (default: 3)")
+
+
+def modelling(
+    added: argparse.ArgumentParser, help: str = "a model of your own: its rows, beside those of --rows"
+) -> None:
+    """The option that makes models outside the repository known."""
+    added.add_argument("--model", metavar="FILE", action="append", default=[], help=help)
+
+
+def known_models(options) -> list[str]:
+    """The names of the models that --model gives. A file is read, and the model known from then on."""
+    from studies.authors.rows import known_model
+
+    return [known_model(name) for name in options.model]
 
 
 def choosing(added: argparse.ArgumentParser, rows: bool = True, campaign: bool = True) -> None:
@@ -86,6 +101,25 @@ def storing(added: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="postgresql://USER@HOST/DATABASE: for leases and Optuna's studies (default: $BENCH_STORAGE, else files)",
     )
+
+
+def checkpointing(added: argparse.ArgumentParser) -> None:
+    """The option of every command that trains."""
+    added.add_argument(
+        "--checkpoint-every",
+        metavar="SECONDS",
+        help="keep a checkpoint of a run at the end of an epoch, so often at the most; a run that was cut goes on from "
+        "it, with the same bits (default: $BENCH_CHECKPOINT_EVERY or 600; 0: after each epoch; inf: none)",
+    )
+
+
+def keep_checkpoints(options) -> None:
+    """Hand --checkpoint-every to the processes that train. Raises UserError for what is no number of seconds."""
+    from studies.engines.options import CHECKPOINT_EVERY, checkpoint_every
+
+    if options.checkpoint_every is not None:
+        os.environ[CHECKPOINT_EVERY] = options.checkpoint_every
+    checkpoint_every()
 
 
 def store_of(options):
@@ -205,11 +239,17 @@ def reading(options, tables):
 
 
 def asked_rows(options):
-    """(TableSpec, its rows that --rows names or None) of a command's TABLE."""
-    from studies.lookup import pick_rows, table_spec
+    """(TableSpec, its rows that are asked for) of a command's TABLE, --rows and --model.
 
-    table = table_spec(options.table, getattr(options, "studies", None))
-    return table, pick_rows(table, options.rows.split(",")) if options.rows else None
+    Raises UserError where nothing names a table.
+    """
+    from studies.lookup import table_spec, with_own
+
+    models = known_models(options) if "model" in options else []
+    if options.table is None and not models:
+        raise UserError("Name a TABLE, such as table1, the path of a table file, or a model with --model FILE.")
+    table = table_spec(options.table or TABLE_OF_MODELS, getattr(options, "studies", None))
+    return with_own(table, options.rows.split(",") if options.rows else None, models)
 
 
 def table_of(options):

@@ -6,7 +6,7 @@ import shlex
 import sys
 
 from hycon.errors import UserError, check_known
-from studies.cli.shared import choosing, command, mixing, print_json, table_of, view_of
+from studies.cli.shared import choosing, command, mixing, modelling, picking, print_json, table_of, view_of
 
 SHAPES = "TABLE ROW [METRIC], a run's id, or a study's"
 
@@ -14,7 +14,9 @@ SHAPES = "TABLE ROW [METRIC], a run's id, or a study's"
 def add(commands) -> None:
     added = command(commands, "show", do_show, "show where a number comes from: a cell's runs, a run, or a study")
     added.add_argument("what", nargs="+", metavar="WHAT", help=f"{SHAPES}; the beginning of an id is enough")
+    modelling(added, "a model of your own, whose rows the table has too")
     choosing(added, rows=False)
+    picking(added)
     mixing(added)
     added.add_argument("--protocol", default="paper", metavar="NAME", help="metrics: paper, all, mult or mmsa")
     added.add_argument("--json", action="store_true", help="as JSON")
@@ -22,11 +24,14 @@ def add(commands) -> None:
 
 
 def do_show(options) -> None:
+    from studies.authors.table_file import is_table_file
     from studies.tables import TABLES
     from studies.trust.trace_text import text
 
     words = options.what
-    if words[0].lower() in TABLES:
+    if is_table_file(words[0]):
+        found = _cell(options, words[0], words[1:])
+    elif words[0].lower() in TABLES:
         found = _cell(options, words[0].lower(), words[1:])
     elif len(words) == 1:
         found = _run_or_study(options, words[0])
@@ -40,13 +45,12 @@ def do_show(options) -> None:
 
 
 def _cell(options, name: str, words: list[str]):
-    from studies.lookup import results_root
+    from studies.lookup import results_root, table_spec
     from studies.store.run_store import RunStore
-    from studies.tables import TABLES
     from studies.trust.trace import column_of, trace_cell
 
     if not words:
-        rows = [shlex.quote(row.name) for row in TABLES[name].rows]
+        rows = [shlex.quote(row.name) for row in table_spec(name).rows]
         raise UserError(f"Name a row of {name} too, as in `bench show {name} {rows[-1]}`: {', '.join(rows)}.")
     if len(words) > 2:
         raise UserError(f"{' '.join(options.what)!r} has {len(words) + 1} parts; expected {SHAPES}.")

@@ -14,6 +14,7 @@ from studies.cli.shared import (
     command,
     layout,
     mixing,
+    modelling,
     naming,
     picking,
     print_grid,
@@ -33,6 +34,7 @@ def add(commands) -> None:
 def add_table(commands) -> None:
     added = command(commands, "table", do_table, "print a table from the results at hand")
     naming(added)
+    modelling(added)
     choosing(added)
     picking(added)
     mixing(added)
@@ -45,6 +47,7 @@ def add_table(commands) -> None:
 def add_status(commands) -> None:
     added = command(commands, "status", do_status, "say how far a table is: trials, seeds, failures, what is running")
     naming(added, default="table1")
+    modelling(added)
     choosing(added)
     picking(added)
     mixing(added)

@@ -22,7 +22,7 @@ from typing import Any
 from hycon.errors import UserError, install
 from studies.engines.backlog import Backlog, Event, Summary
 from studies.engines.local import GRACE, run_local
-from studies.engines.options import How
+from studies.engines.options import CHECKPOINT_EVERY, How
 from studies.engines.signals import Interrupt
 from studies.store.database import Storage
 from studies.store.leases import heartbeat
@@ -76,6 +76,7 @@ def _run(backlog: Backlog, how: How) -> None:
 
 def run_one(spec: RunSpec, root: str, attempts: int, how: How, ttl: float, storage: Storage | None = None) -> None:
     """What a task does, in a worker of Ray's. Ray sets CUDA_VISIBLE_DEVICES, so the GPU is always the first one."""
+    os.environ[CHECKPOINT_EVERY] = str(how.checkpoint_every)
     device = "cuda:0" if spec.device == "cuda" else spec.device
     store = RunStore(Path(root), storage=storage)
     backlog = Backlog(store, [spec], {spec.id: attempts}, Summary(), lambda event: None, ttl)

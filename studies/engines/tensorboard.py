@@ -12,14 +12,13 @@ import io
 import logging
 import os
 import re
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hycon.errors import UserError, check_known
+from hycon.errors import UserError, check_known, install
 from studies.engines import queue
 from studies.store.curve import read_curve
 from studies.store.inside import make_folder
@@ -43,7 +42,7 @@ def check_log(kind: str | None) -> None:
     try:
         import tensorboard  # noqa: F401
     except ImportError as error:
-        raise UserError(f"--log tensorboard needs its package: {sys.executable} -m pip install tensorboard.") from error
+        raise UserError(f"--log tensorboard needs its package: {install('tensorboard')}.") from error
 
 
 class Follower:

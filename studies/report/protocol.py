@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from studies.paper import paper_table
 from studies.registry import resolve, search_space
 from studies.report.marked import main
 from studies.tables import TABLES, Row
@@ -110,11 +111,16 @@ def words(value: Any) -> str:
 
 
 def shown_rows() -> list[Row]:
-    """The rows of Table 1, and of Table 3 those that are not among them."""
-    rows = list(TABLES["table1"].rows)
+    """The paper's rows of Table 1, and of Table 3 those that are not among them."""
+    rows = _papers("table1")
     known = {(row.model, row.text) for row in rows}
-    others = [row for row in TABLES["table3"].rows if (row.model, row.text) not in known]
+    others = [row for row in _papers("table3") if (row.model, row.text) not in known]
     return rows + [dataclasses.replace(row, name=f"{row.name} (Table 3)") for row in others]
+
+
+def _papers(table: str) -> list[Row]:
+    printed = {row for _, row, _ in paper_table(table)}
+    return [row for row in TABLES[table].rows if row.name in printed]
 
 
 def on_tokens(found: Iterable[Conditions]) -> list[Conditions]:

@@ -10,6 +10,7 @@ from hycon.data.manifest import Manifest
 from studies.aggregate.cells import TableResult
 from studies.aggregate.choice import studies_of
 from studies.aggregate.table import table_result
+from studies.authors.rows import own_tables
 from studies.lookup import DEFAULT_VIEW, View, held_view, known_manifest, manifest_of, may_stand_for
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
@@ -62,7 +63,7 @@ def read_scope(store: RunStore, view: View = DEFAULT_VIEW) -> Scope:
     task = manifest_of(view.corpus, view.data, store.root).task if view.corpus else None
     results: dict[str, TableResult] = {}
     found: dict[str, tuple[Study, Row, list[str]]] = {}
-    for table in counted(TABLES.values(), "table"):
+    for table in counted((*TABLES.values(), *own_tables()), "table"):
         own = view.corpus if view.corpus and table.task == task and may_stand_for(view.corpus, table.corpus) else None
         shown = replace(view, corpus=own)
         manifest = manifest_of(shown.corpus_of(table), view.data, store.root)

@@ -149,7 +149,7 @@ def measurement(row: Row, setting: Setting) -> Study:
 
 
 def _study(row: Row, setting: Setting, **found: Any) -> Study:
-    from studies.registry import model_module
+    from studies.registry import model_module, source_of
 
     return Study(
         model=row.model,
@@ -163,6 +163,7 @@ def _study(row: Row, setting: Setting, **found: Any) -> Study:
         profile=recorded_profile(setting.profile.name),
         model_version=model_module(row.model).VERSION,
         number=row.study,
+        source=source_of(row.model),
         **found,
     )
 
@@ -194,7 +195,7 @@ def _axes(row: Row, setting: Setting) -> tuple[object, ...]:
 
 def _spec(row: Row, setting: Setting, overrides: Mapping[str, Any], axes: Sequence[object]) -> RunSpec:
     from hycon.config import settings
-    from studies.registry import model_module, resolve
+    from studies.registry import model_module, resolve, source_of
 
     config, training = resolve(row.model, row.text, overrides)
     return RunSpec(
@@ -208,4 +209,5 @@ def _spec(row: Row, setting: Setting, overrides: Mapping[str, Any], axes: Sequen
         seed=derive_seed(*axes),
         encoder=setting.encoders.get(row.text),
         device=setting.device,
+        source=source_of(row.model),
     )

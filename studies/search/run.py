@@ -34,7 +34,7 @@ from studies.search.plan import (
 )
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
-from studies.store.study import Study, find_study, remember_corpus, save_study
+from studies.store.study import Study, find_study, remember_corpus, remember_model, save_study
 from studies.tables import Row
 
 if TYPE_CHECKING:
@@ -196,6 +196,8 @@ def run_rows(
     stored = stored_studies(store)
     planned = [(row, *planned_search(row, setting, stored)) for row in searched_rows(rows, setting)]
     remember_corpus(store, setting.manifest)
+    for file in {row.model: file for row in rows if (file := MODELS[row.model].file)}.values():
+        remember_model(store, file)
     for _, study, _ in planned:
         if find_study(store, study.id) is None:  # else it may have a winner already, which a table shows meanwhile
             save_study(store, study)

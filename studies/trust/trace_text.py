@@ -87,7 +87,8 @@ def _cell(found: Mapping[str, Any]) -> str:
 
 def _columns(name: str, metrics: Mapping[str, Any]) -> list[Column]:
     """Those of a table, or bare ones of an emotion corpus with emotions of its own."""
-    known = {column.metric: column for column in TABLES[name].columns}
+    tables = [TABLES[name]] if name in TABLES else TABLES.values()  # one of the reader's own has columns of these
+    known = {column.metric: column for table in tables for column in table.columns}
     return [known.get(metric) or Column(metric, metric, 1, 1, True) for metric in metrics]
 
 

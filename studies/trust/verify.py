@@ -25,7 +25,7 @@ from hycon.errors import UserError, nearest
 from studies.engines.executors import DEFAULT
 from studies.engines.machine import check_devices
 from studies.engines.options import EXECUTE
-from studies.registry import MODELS, changed_code, literal
+from studies.registry import MODELS, changed_code, literal, other_source
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
 
@@ -136,6 +136,8 @@ def _scratch() -> Iterator[str]:
 def check_repeatable(record: RunRecord, *, data: str | os.PathLike | None, encoders: Mapping[str, str]) -> None:
     """Raises UserError where this code, this corpus or this encoder is not what the run was made with."""
     spec = record.spec
+    if spec.source and (reason := other_source(spec.model, spec.source)):
+        raise UserError(f"Run {record.id} cannot be verified: {reason}.")
     if reason := of_other_code(record):
         raise UserError(f"Run {record.id} is {reason}.")
     manifest = read_manifest(spec.corpus, data)

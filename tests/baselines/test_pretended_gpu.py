@@ -7,25 +7,44 @@ import math
 import pytest
 import torch
 from builders import run_spec
-from model_checks import BOTH_FORMS, SENTIMENT, build, check_gpu, corpus_of, loss_of, undropped
+from model_checks import BOTH_FORMS, SENTIMENT, check_gpu, corpus_of, undropped
 from pretended_gpu import CUDA, Mixed, PretendedGPU, on_gpu
 
 from hycon.data import load
 from hycon.data.batch import form_of
 from hycon.kernels.optim import RULES
 from hycon.train import Training, fit
+from studies.authors.conformance import build, loss_of
 from studies.engines.one_run import execute
-from studies.registry import MODELS, model_module
+from studies.registry import model_module
 
 # How often a training step waits for the GPU: blocking copies to it and values read from it, in the forward pass. What
-# is not named never waits. To be 0 everywhere: a number that has fallen is lowered here, none rises.
+# is not named never waits. To be 0 everywhere: a number that has fallen is lowered here, none rises. A model that came
+# later may wait as often as the text encoder alone, or less.
 VECTORS = {"mult": 3, "hffn": 1}
 WAITS = {
     "glove": VECTORS,
     "features": VECTORS,
-    "bert": {**dict.fromkeys(MODELS, 5), "mag": 7, "mult": 8},
-    "xlnet": {**dict.fromkeys(MODELS, 4), "mag": 6, "mult": 7},
+    "bert": {"mag": 7, "mult": 8},
+    "xlnet": {"mag": 6, "mult": 7},
 }
+ENCODER = {"bert": 5, "xlnet": 4}
+COUNTED = {
+    "ef_lstm",
+    "lf_lstm",
+    "tfn",
+    "lmf",
+    "mult",
+    "gfn",
+    "mfn",
+    "graph_mfn",
+    "raven",
+    "qmf",
+    "iccn",
+    "hffn",
+    "tcm_lstm",
+}
+COUNTED |= {"mag", "hycon"}
 
 
 @pytest.mark.parametrize(("model", "text"), SENTIMENT)
@@ -44,7 +63,11 @@ def test_a_gpu_s_branches_give_what_the_cpu_s_give(model, text, batches):
 
     with PretendedGPU() as gpu:
         check_gpu(here, there, batch, atol=1e-5, rtol=1e-3, step=step)
-    assert len(waits["cuda"]) == WAITS[text].get(model, 0), waits["cuda"]
+    most = WAITS[text].get(model, ENCODER.get(text, 0))
+    if model in COUNTED:
+        assert len(waits["cuda"]) == most, waits["cuda"]
+    else:
+        assert len(waits["cuda"]) <= most, waits["cuda"]
 
 
 @pytest.mark.parametrize(

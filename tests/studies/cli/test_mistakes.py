@@ -26,6 +26,8 @@ COMMANDS = [
     ["report"],
     *([name] for name in ("verify", "diff", "doctor", "export", "import-results")),
     ["status"],
+    ["new"],
+    ["check-model"],
     ["data"],
     *(["data", action] for action in ("import", "download", "check", "list", "synthesize")),
 ]

@@ -5,10 +5,11 @@ import dataclasses
 import pytest
 from report_folders import TFN, fill
 
+from studies.authors.docstring import parse
 from studies.document.blocks import Grid, Part
 from studies.registry import MODELS, literal, search_space
 from studies.report.checklist import items, validation_scores
-from studies.report.deviations import deviations, parse
+from studies.report.deviations import deviations
 from studies.report.runs import runs
 from studies.report.scope import read_scope
 from studies.report.searches import costs, energy, searches, space_of
