@@ -16,9 +16,10 @@ import torch
 from torch import nn
 
 from hycon.data.batch import form_of
-from hycon.data.corpus import Split
+from hycon.data.corpus import Corpus, Split
 from hycon.data.importers.word_vectors import spellings
-from hycon.data.prepare import Inputs, WordPieces, batching, whole_batch
+from hycon.data.manifest import MODALITIES
+from hycon.data.prepare import Inputs, WordPieces, batching, inputs_of, whole_batch
 from hycon.errors import UserError
 from hycon.given import as_split
 from hycon.pretrained import DEMO, Shell, load_tokenizer, missing_because, shell
@@ -59,9 +60,28 @@ class Predictor:
             split = dataclasses.replace(split, words=[[self._known(w) for w in words] for words in split.words or []])
         return self.of_split(split)
 
+    def of_corpus(self, corpus: Corpus, split: str) -> np.ndarray:
+        """The same of a split of a corpus: of the run's own test split, the run's own bits on the same kind of machine
+        with the same number of threads. Raises UserError where the corpus cannot serve the model."""
+        its = inputs_of(corpus, self.inputs.text)
+        for modality in MODALITIES if its.own else ("audio", "vision"):
+            width, wanted = corpus.manifest.dims.get(modality), self.description.dims[modality]
+            if width != wanted:
+                self._refuse(corpus, f"{width} features per row of {modality}", str(wanted))
+        if its.own != self.inputs.own:
+            self._refuse(corpus, "no text of that kind", "vectors of its own" if self.inputs.own else "words")
+        if its.layout.aligned != self.inputs.layout.aligned:
+            kinds = {True: "word-aligned utterances", False: "utterances that are not aligned"}
+            self._refuse(corpus, kinds[its.layout.aligned], kinds[self.inputs.layout.aligned])
+        if list(corpus.manifest.emotions or ()) != self.emotions:
+            self._refuse(corpus, "labels of another kind", ", ".join(self.emotions) or "sentiment")
+        return self.of_split(corpus.splits[split])
+
+    def _refuse(self, corpus: Corpus, found: str, wanted: str) -> None:
+        raise UserError(f"Corpus {corpus.name!r} has {found}; the model was trained on {wanted}.")
+
     def of_split(self, split: Split) -> np.ndarray:
-        """The same of a split of a corpus whose features are those of the training data: the run's own bits for the
-        run's own test split, on the same kind of machine with the same number of threads."""
+        """The same of utterances as a corpus holds them."""
         task = "emotion" if self.description.emotions else "sentiment"
         batch = whole_batch(split, batching(self.inputs, self.tokenizer), task, self.device)
         precision = str(self.description.spec["training"].get("precision", "fp32"))

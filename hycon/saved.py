@@ -91,6 +91,7 @@ def save_weights(tensors: Mapping[str, Tensor], path: Path) -> None:
     temp = temporary(path)
     try:  # clones: tensors that share memory are refused
         save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, temp)
+        temp.chmod(0o644)  # safetensors makes it 0600, which would keep a group from sharing it
         os.replace(temp, path)
     except SafetensorError as error:  # a full disk is one
         raise OSError(0, str(error), str(path)) from error

@@ -1,6 +1,7 @@
 """The run store: a folder per run, and the only truth about what was measured.
 
     <root>/runs/<id>/predictions.npz   written first
+    <root>/runs/<id>/weights.safetensors   before it, only with --keep-weights
     <root>/runs/<id>/record.json       written last: a run is done if and only if it is there and readable
     <root>/runs/<id>/checkpoint*       how far a long run is; removed once the run is done
     <root>/runs/<id>/failed.json       the last failure and how often it was tried; removed once the run is done
