@@ -42,7 +42,7 @@ def add_predict(commands) -> None:
     added = command(
         commands, "predict", do_predict, "predict utterances of your own, or of a corpus, by a trained model"
     )
-    added.add_argument("model", metavar="DIR", help="a folder of `bench train`")
+    added.add_argument("folder", metavar="DIR", help="a folder of `bench train`")
     added.add_argument(
         "utterances",
         metavar="FOLDER|CORPUS",
@@ -115,14 +115,23 @@ def _run_of(options, store, words: list[str]):
     if len(words) != 2:
         raise UserError(f"{' '.join(options.what)!r} names no run: expected {SHAPES}, such as table1 HyCon-BERT.")
     options.table, options.rows = words if is_table_file(words[0]) else (words[0].lower(), words[1])
-    row = next((row for row in table_of(options).rows if row.status != "reference"), None)
+    result = table_of(options)
+    table, row = result.table, next((row for row in result.rows if row.status != "reference"), None)
     if row is None or not row.records:
         raise UserError(f"Row {words[1]!r} has no finished seeded run here: {row.reason if row else 'not run'}.")
     record = median_run(row.records)
     loss = math.nan if record.valid_loss is None else record.valid_loss
     n = len(row.records)
     said = f"Of {n} seeded runs of {row.row.name} it is the one with the median validation loss, {loss:.4f}."
-    return record, (said,)
+    return record, (said, f"All {n} on the test split: {_means(row, table)}.")
+
+
+def _means(row, table) -> str:
+    """ "Acc2 85.1 ± 0.4 (5), MAE ...": the row's cells."""
+    from studies.document.words import mean_sd
+
+    stats = [(column, row.cells[column.metric].stat) for column in table.columns]
+    return ", ".join(f"{c.heading} {mean_sd(s.mean, s.sd, s.n, c.decimals)}" for c, s in stats if s)
 
 
 # ------------------------------------------------------------------------------------------------- predict
@@ -140,7 +149,7 @@ def do_predict(options) -> None:
     path = Path(options.utterances)
     given = plain.read_unlabelled(path) if path.exists() else None
     seed_everything(0, options.device)  # only operations with repeatable bits
-    model = load_model(options.model, device=options.device)
+    model = load_model(options.folder, device=options.device)
     _set_threads(model)
     for note in _cautions(model):
         print(f"bench: {note}", file=sys.stderr)

@@ -48,7 +48,7 @@ def card(
 ) -> str:
     """chosen: how the run was chosen among others.  changed: files of its code that have changed since the run."""
     spec = record.spec
-    title = MODELS[spec.model].title.partition(" (")[0] if spec.model in MODELS else spec.model
+    title = MODELS[spec.model].title.partition(" (")[0].partition(";")[0] if spec.model in MODELS else spec.model
     text = f"{spec.encoder['name']} as text encoder ({spec.text})" if spec.encoder else f"text as {spec.text}"
     banner: list[Block] = [Notice(SYNTHETIC)] if manifest.synthetic else []
     if model.differs:
@@ -59,7 +59,9 @@ def card(
     sections = (
         Section("what", "What it is", (Bullets((*_identity(record, model), *chosen)), Text(settings(spec.config)))),
         Section("reads", "What it reads and gives", (Bullets(tuple(_reads(model))),)),
-        Section("data", "Data", (Bullets((*_data(manifest), *dict.fromkeys((*manifest.notes, *record.notes)))),)),
+        Section(
+            "data", "Data", (Bullets((*_data(manifest, spec.text), *dict.fromkeys((*manifest.notes, *record.notes)))),)
+        ),
         Section("numbers", "Measured", tuple(_measured(record, manifest, changed))),
         Section("caution", "Caution", (Bullets(CAUTION),)),
     )
@@ -97,11 +99,11 @@ def _reads(model: Description) -> list[str]:
     return found
 
 
-def _data(manifest: Manifest) -> list[str]:
+def _data(manifest: Manifest, text: str) -> list[str]:
     sizes = "/".join(str(manifest.sizes.get(split, 0)) for split in SPLITS)
     source = f"{manifest.source.get('file', 'unknown')} ({manifest.source.get('format', 'unknown')} format)"
     found = [f"{manifest.name}: {sizes} utterances for training, validation and test; from {source}."]
-    if manifest.vectors:
+    if manifest.vectors and text == "glove":
         found.append(f"Word vectors: {manifest.vectors.get('file')}, {manifest.vectors.get('dim')} dimensions.")
     return [*found, *in_words(manifest.repeats)]
 
