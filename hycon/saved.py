@@ -28,6 +28,7 @@ from hycon.errors import UserError
 from hycon.files import check_regular, sha256_file, temporary, write_atomic
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from hycon.data.prepare import Inputs
@@ -76,10 +77,25 @@ class Description:
 
 def weights_digest(tensors: Mapping[str, Tensor]) -> str:
     """The sha256 of a state_dict, whatever device it is on."""
+    return _digest({name: tensor.detach().cpu().contiguous().numpy() for name, tensor in tensors.items()})
+
+
+def digest_in(path: Path) -> str | None:
+    """The same of a file of weights, without torch; None where it is damaged or a link."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return None if path.is_symlink() else _digest(load_file(path))
+    except (SafetensorError, OSError, ValueError, KeyError):
+        return None
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
     digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
+    for name, array in sorted(arrays.items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(array.tobytes())
     return digest.hexdigest()
 
 

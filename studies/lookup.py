@@ -20,7 +20,7 @@ from studies.authors.table_file import is_table_file, read_table_file
 from studies.registry import MODELS, literal, source_of
 from studies.store.inside import fit
 from studies.store.run_store import RunStore
-from studies.store.study import Study, load_studies
+from studies.store.study import Study, is_beside, load_studies
 from studies.tables import MEASURED_BATCH, MEASURED_EPOCHS, TABLES, Row, TableSpec, with_studies
 
 DEMO_CORPORA = {"sentiment": "synthetic", "emotion": "synthetic_emotions"}  # task -> name
@@ -133,11 +133,13 @@ def view_for(
     epochs: int | None = None,
     patience: int | None = None,
     studies: Sequence[str] = (),
+    beside: str | os.PathLike | None = None,
 ) -> tuple[RunStore, View, str]:
     """What a reading command shows, by its options: of which folder, what of it, and a sentence where one is due.
 
     results: the folder, as for `results_root`.  tables: those that are read.  encoders: front-end -> name or folder.
-    options: as of `--set`.  studies: ids, or beginnings of them. Where the folder holds nothing on the corpora that are
+    options: as of `--set`.  studies: ids, or beginnings of them.  beside: another results folder, from which the rows
+    are taken that this one has no runs of. Where the folder holds nothing on the corpora that are
     asked for, see `held_view`. Raises UserError for unknown names and studies, for a folder that is not there, and as
     `held_view` does.
     """
@@ -149,7 +151,7 @@ def view_for(
     if corpus:
         manifest_of(corpus, data, results_root(results))  # raises where there is none
     folder = stored_results(results)
-    store = RunStore(folder)
+    store = RunStore(folder, beside=RunStore(stored_results(beside)) if beside else None)
     known = load_studies(store)
     named = [study_named(study, known, folder) for study in studies]
     for study in named:
@@ -157,7 +159,19 @@ def view_for(
         if not any(view.corpus_of(table) == study.corpus for table in tables):
             view = dataclasses.replace(view, corpus=study.corpus)
     view = dataclasses.replace(view, studies=tuple(study.id for study in named))
-    return store, *held_view(view, tables, known, folder)
+    own = [study for study in known if not is_beside(store, study)]
+    view, said = held_view(view, tables, own or known, folder)
+    return store, view, "; ".join(filter(None, (said, _none_beside(store, view, tables))))
+
+
+def _none_beside(store: RunStore, view: View, tables: Collection[TableSpec]) -> str:
+    """Where the folder beside has nothing on the corpora that are shown, what it has."""
+    corpora = {view.corpus_of(table) for table in tables}
+    held = load_studies(store.beside) if store.beside else []
+    if store.beside is None or any(study.corpus in corpora for study in held):
+        return ""
+    what = f"it holds {_held(held)}, which is not comparable" if held else "it holds no studies"
+    return f"nothing is taken from {store.beside.root}: it has no runs on {' and '.join(sorted(corpora))}; {what}"
 
 
 def study_named(prefix: str, studies: Sequence[Study], results: Path) -> Study:

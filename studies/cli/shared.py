@@ -87,6 +87,13 @@ def picking(added: argparse.ArgumentParser) -> None:
     added.add_argument("--patience", type=int, metavar="N", help="only studies run with --patience N")
 
 
+def beside(
+    added: argparse.ArgumentParser, help: str = "take rows that are not run here from this results folder"
+) -> None:
+    """The option of commands that set published records of others beside one's own."""
+    added.add_argument("--with", dest="beside", metavar="FOLDER", help=help)
+
+
 def mixing(added: argparse.ArgumentParser) -> None:
     """The option of every command that averages runs."""
     added.add_argument(
@@ -232,6 +239,7 @@ def reading(options, tables):
         epochs=options.epochs,
         patience=options.patience,
         studies=options.study,
+        beside=getattr(options, "beside", None),
     )
     if said:
         print(f"bench: {said}.", file=sys.stderr)

@@ -128,14 +128,23 @@ def write_result(store: RunStore, file: str, content: bytes) -> None:
 
 
 def load_studies(store: RunStore) -> list[Study]:
-    """All studies of a results folder. Raises UserError for one of a newer version; damaged ones are skipped."""
+    """All studies of a results folder, and of the one beside it those that it does not have.
+
+    Raises UserError for one of a newer version; damaged ones are skipped.
+    """
     studies = []
     for path in sorted((store.root / "studies").glob("*.json")):
         try:
             studies.append(read_study(read_inside(store.root, path), str(path)))
         except (ValueError, OSError):
             continue
-    return studies
+    here = {study.id for study in studies}
+    return studies + [s for s in (load_studies(store.beside) if store.beside else ()) if s.id not in here]
+
+
+def is_beside(store: RunStore, study: Study) -> bool:
+    """Whether a study is not in the results folder but in the one beside it."""
+    return store.beside is not None and find_study(store, study.id) is None
 
 
 def find_study(store: RunStore, study_id: str) -> Study | None:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from hycon.data.manifest import MODALITIES
 from hycon.errors import UserError
-from hycon.saved import WEIGHTS, Description, check_new, load_weights, weights_digest, write_model
+from hycon.saved import WEIGHTS, Description, check_new, digest_in, write_model
+from studies.engines.executors import DEFAULT
 from studies.registry import changed_code
 from studies.store.record import RunRecord, without_source
 from studies.store.run_store import RunStore
@@ -56,6 +57,7 @@ def retrain(
     encoders: Mapping[str, str] | None = None,
     anyway: bool = False,
     chosen: Sequence[str] = (),
+    executor: str = DEFAULT,
     on_event: Callable[[Any], None] | None = None,
 ) -> Trained:
     """Write the model of a finished run to `folder`.
@@ -69,17 +71,23 @@ def retrain(
     check_repeatable(record, data=data, encoders=encoders or {})
     with scratch_folder() as scratch:
         weights = store.folder(record.id) / WEIGHTS
-        kept = weights.is_file() and not weights.is_symlink()
-        kept = kept and weights_digest(load_weights(weights)) == record.weights_sha256
+        kept = record.weights_sha256 is not None and digest_in(weights) == record.weights_sha256
         found = None
         if not kept:
             weights = weights_file(Path(scratch), record)
             found = verify(
-                [record], store, data=data, device=device, encoders=encoders, on_event=on_event, weights=Path(scratch)
+                [record],
+                store,
+                data=data,
+                device=device,
+                encoders=encoders,
+                executor=executor,
+                on_event=on_event,
+                weights=Path(scratch),
             )[0]
             if found.outcome == "failed":
                 raise UserError(f"Run {record.id} could not be trained again: {'; '.join(found.findings).rstrip('.')}.")
-        digest = weights_digest(load_weights(weights))
+        digest = str(digest_in(weights))
         differs = tuple(_differences(record, digest, found))
         if differs and not anyway:
             return Trained(record, differs, written=False, kept=kept)
