@@ -42,8 +42,8 @@ TEMPORARY = re.compile(r"\..*\.tmp|\.(probe|clock)-[0-9a-f]+")
 
 @dataclass(frozen=True)
 class Finding:
-    """kind: temporary | damaged | predictions | metrics | weights | unfinished | failed | stray | journal | lock | study |
-    mixed | lease | queue.
+    """kind: temporary | damaged | predictions | metrics | weights | unfinished | failed | stray | journal | lock |
+    study | mixed | lease | queue.
 
     path: below the results folder.  said: what is wrong, and what to do where `action` is None.
     action: what `--repair` does, delete | quarantine | release; None where a person has to decide.
