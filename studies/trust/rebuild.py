@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hycon.errors import UserError, check_known
-from studies.registry import MODELS, build_model, literal
+from studies.registry import MODELS, build_model, literal, other_source
 from studies.store.record import RunSpec
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ def build(
     spec = RunSpec.from_dict(raw)
     if spec.id != run:
         raise ValueError(f"its specification is not that of run {run}")
+    if spec.source and (reason := other_source(spec.model, spec.source)):
+        raise UserError(f"The model cannot be used here: {reason}.")
     check_known("model", spec.model, MODELS)
     for what, made, here in (
         (f"version {{}} of {spec.model}", spec.version, literal(spec.model, "VERSION")),

@@ -74,7 +74,12 @@ def test_claims_compare_with_what_is_beside_and_say_so(tmp_path):
     without, found = ({c.claim.id: c for c in evaluate(s)} for s in (mine, RunStore(mine.root, beside=theirs)))
     judged = [key for key in found if found[key].parts and without[key].verdict == "not run" != found[key].verdict]
     assert judged
-    cautioned = [c for key in judged for c in found[key].caution.split("; ") if f"not run here, but taken from {theirs.root}" in c]
+    cautioned = [
+        c
+        for key in judged
+        for c in found[key].caution.split("; ")
+        if f"not run here, but taken from {theirs.root}" in c
+    ]
     assert cautioned
 
 
