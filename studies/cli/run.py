@@ -205,11 +205,8 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
         log = store.folder(spec.id) / "log.txt"
         more = f" (traceback: {log})" if log.is_file() else ""
         print(f"bench: run {spec.id} ({spec.model}-{spec.text}) failed: {reason}{more}", file=sys.stderr)
-    if how.keep_weights and (
-        lacking := [r for row in result.rows for r in row.records if not weights_kept(store, r.id)]
-    ):
-        said = f"{len(lacking)} seeded runs have no weights here, done before or by another worker"
-        print(f"bench: {said}: `bench train RUN` makes them again.", file=sys.stderr)
+    if how.keep_weights:
+        tell_weights(store, [record.id for row in result.rows for record in row.records])
     if not options.quiet:
         for sentence in () if profile.demo else edges(outcome.studies):
             print(f"bench: {sentence}", file=sys.stderr)
@@ -231,10 +228,14 @@ def _log(kind: str | None, store, rows):
     return Follower(store, name) if kind else nullcontext()
 
 
-def weights_kept(store, run_id: str) -> bool:
+def tell_weights(store, runs) -> None:
+    """Say on stderr how many of these runs have no weights in the results folder."""
     from hycon.saved import WEIGHTS
 
-    return (store.folder(run_id) / WEIGHTS).is_file()
+    lacking = sum(not (store.folder(run) / WEIGHTS).is_file() for run in runs)
+    if lacking:
+        said = f"{lacking} of {len(runs)} seeded runs have no weights here, done before or by another worker"
+        print(f"bench: {said}: `bench train RUN` makes them again.", file=sys.stderr)
 
 
 def padded_encoders(encoders) -> list[str]:
