@@ -172,6 +172,10 @@ def do_export(options) -> None:
         predictions=not options.without_predictions,
     )
     print(f"{options.file}: {done.runs} runs, {done.studies} studies, {done.size / 2**20:.1f} MiB")
+    if done.weights:
+        print(
+            f"bench: the weights of {done.weights} runs are left out: `bench train` makes them again.", file=sys.stderr
+        )
     if done.predictions:
         print(
             f"bench: {done.predictions} runs with predictions, which hold the labels of the corpus: publish them only "

@@ -362,3 +362,25 @@ def test_a_row_without_runs_cannot_be_trained(tmp_path, capsys):
     code, _, err = bench(capsys, "train", "table1", "TFN-BERT", "--output", tmp_path / "m", *where)
     assert code == 2
     assert "has no finished seeded run here" in err
+
+
+def test_only_seeded_runs_keep_their_weights_and_archives_leave_them_out(tmp_path, capsys):
+    where = ["--results", tmp_path / "results", "--data", tmp_path / "data"]
+    asked = ["table1", "--profile", "demo", "--rows", "EF-LSTM-GloVe", "--epochs", "1", "--executor", "inline"]
+    code, _, err = bench(capsys, "run", *asked, "--keep-weights", "--quiet", *where)
+    assert code == 0
+    assert "no weights" not in err
+    store = RunStore(tmp_path / "results")
+    study = json.loads(next((store.root / "studies").glob("*.json")).read_text())
+    kept = {path.parent.name for path in (store.root / "runs").glob(f"*/{WEIGHTS}")}
+    assert kept == set(study["runs"])
+    assert len(kept) == 2
+    code, _, err = bench(capsys, "export", tmp_path / "results.tar.gz", "--results", store.root)
+    assert code == 0
+    assert "the weights of 2 runs are left out" in err
+    (store.folder(study["runs"][0]) / WEIGHTS).unlink()
+    _, _, err = bench(capsys, "run", *asked, "--keep-weights", "--quiet", *where)
+    assert "1 of 2 seeded runs have no weights here" in err
+    code, out, _ = bench(capsys, "train", "table1 EF-LSTM-GloVe", "--output", tmp_path / "model", "--quiet", *where)
+    assert code == 0
+    assert "Of 2 seeded runs of EF-LSTM-GloVe it is the one with the median validation loss" in out
