@@ -17,10 +17,10 @@ from studies.trust.diff import diff
 
 @pytest.fixture
 def both(tmp_path) -> tuple[RunStore, RunStore]:
-    """One's own folder with EF-LSTM-GloVe, and another's with it and LF-LSTM-GloVe."""
+    """One's own folder with EF-LSTM-GloVe; and another's with LF-LSTM-GloVe, and with more trials and runs of it."""
     mine, theirs = RunStore(tmp_path / "mine"), RunStore(tmp_path / "theirs")
     fill(mine, [0.1, 0.2])
-    fill(theirs, [0.5, 0.6, 0.7])
+    fill(theirs, [0.5, 0.6, 0.7], trials=3)
     fill(theirs, [0.3, 0.3, 0.4], "LF-LSTM-GloVe")
     return mine, theirs
 
