@@ -11,8 +11,10 @@ the sentences of a chunk are padded: to T where a [PAD] is read, else to the lon
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -55,10 +57,11 @@ class PretrainedText(nn.Module):
     def family(self) -> Family:
         return family_of(self._config.model_type)
 
-    @property
+    @cached_property
     def known(self) -> bool:
-        """Whether its inside is."""
-        return self._config.model_type in FAMILIES
+        """Whether its inside is. DistilBERT takes positions only in later versions of transformers."""
+        takes_positions = "position_ids" in inspect.signature(self.model.forward).parameters
+        return self._config.model_type in FAMILIES and (self.kind == "xlnet" or takes_positions)
 
     @property
     def width(self) -> int:
