@@ -14,7 +14,7 @@ from typing import Any
 
 from hycon.data.manifest import PAPER, Manifest, corpus_folder, existing_folder, named_after, read_manifest
 from hycon.errors import UserError, check_known, nearest
-from hycon.metrics import PROTOCOLS
+from hycon.metrics import PROTOCOL_NAMES, protocol_for
 from studies.authors.rows import own_rows, with_models
 from studies.authors.table_file import is_table_file, read_table_file
 from studies.registry import MODELS, literal, source_of
@@ -82,7 +82,7 @@ class View:
     given: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        check_known("protocol", self.protocol, PROTOCOLS)
+        check_known("protocol", self.protocol, PROTOCOL_NAMES)
         if self.profile is not None:
             check_known("profile", self.profile, PROFILES)
 
@@ -161,17 +161,15 @@ def view_for(
     view = dataclasses.replace(view, studies=tuple(study.id for study in named))
     own = [study for study in known if not is_beside(store, study)]
     view, said = held_view(view, tables, own or known, folder)
-    return store, view, "; ".join(filter(None, (said, _none_beside(store, view, tables))))
+    manifest = known_manifest(view.corpus, data, *store.roots) if view.corpus else None
+    return store, in_range(view, manifest), said
 
 
-def _none_beside(store: RunStore, view: View, tables: Collection[TableSpec]) -> str:
-    """Where the folder beside has nothing on the corpora that are shown, what it has."""
-    corpora = {view.corpus_of(table) for table in tables}
-    held = load_studies(store.beside) if store.beside else []
-    if store.beside is None or any(study.corpus in corpora for study in held):
-        return ""
-    what = f"it holds {_held(held)}, which is not comparable" if held else "it holds no studies"
-    return f"nothing is taken from {store.beside.root}: it has no runs on {' and '.join(sorted(corpora))}; {what}"
+def in_range(view: View, manifest: Manifest | None) -> View:
+    """The view with the protocol that its name means for the labels of a corpus. Raises UserError where it has none."""
+    if not manifest or manifest.task != "sentiment":
+        return view
+    return dataclasses.replace(view, protocol=protocol_for(view.protocol, manifest.label_bound))
 
 
 def study_named(prefix: str, studies: Sequence[Study], results: Path) -> Study:
@@ -218,18 +216,18 @@ def held_view(view: View, tables: Collection[TableSpec], studies: Sequence[Study
     others = [s for s in fitting if any(_serves(s.corpus, table, view, results) for table in tables)]
     found = {study.corpus for study in others}
     if view.corpus or not found:
-        return view, f"{results} holds no runs on {asked}; it holds {_held(studies)}"
+        return view, f"{results} holds no runs on {asked}; it holds {held(studies)}"
     profiles = {study.profile for study in others}
     if profiles == {"demo"} and found <= set(DEMO_CORPORA.values()):
         view = dataclasses.replace(view, profile="demo")
     elif len(found) == 1:
         view = dataclasses.replace(view, corpus=next(iter(found)))
     else:
-        raise UserError(f"{results} holds no runs on {asked}, but {_held(others)}: name one with --corpus.")
-    return view, f"{results} holds no runs on {asked}; shown: {_held(others)}"
+        raise UserError(f"{results} holds no runs on {asked}, but {held(others)}: name one with --corpus.")
+    return view, f"{results} holds no runs on {asked}; shown: {held(others)}"
 
 
-def _held(studies: Iterable[Study]) -> str:
+def held(studies: Iterable[Study]) -> str:
     """ "corpus synthetic (profile demo) and corpus mosi (profiles demo, paper)"."""
     profiles: dict[str, set[str]] = {}
     for study in studies:

@@ -94,6 +94,15 @@ def beside(
     added.add_argument("--with", dest="beside", metavar="FOLDER", help=help)
 
 
+def measuring(parser) -> None:
+    parser.add_argument(
+        "--protocol",
+        default="paper",
+        metavar="NAME",
+        help="metrics: paper, all, mult or mmsa; of labels in [-1, 1] sims or sims_non0; for both has0, non0",
+    )
+
+
 def mixing(added: argparse.ArgumentParser) -> None:
     """The option of every command that averages runs."""
     added.add_argument(
@@ -224,6 +233,7 @@ def reading(options, tables):
 
     tables: those that the command shows.
     """
+    from studies.aggregate.beside import none_beside
     from studies.lookup import view_for
 
     store, view, said = view_for(
@@ -241,8 +251,8 @@ def reading(options, tables):
         studies=options.study,
         beside=getattr(options, "beside", None),
     )
-    if said:
-        print(f"bench: {said}.", file=sys.stderr)
+    for sentence in filter(None, (said, none_beside(store, view, tables))):
+        print(f"bench: {sentence}.", file=sys.stderr)
     return store, dataclasses.replace(view, given=tuple(given_options(options)))
 
 

@@ -14,6 +14,7 @@ from studies.cli.shared import (
     choosing,
     command,
     layout,
+    measuring,
     mixing,
     modelling,
     naming,
@@ -42,7 +43,7 @@ def add_table(commands) -> None:
     beside(added)
     captioning(added)
     added.add_argument("--format", default="text", metavar="FORMAT", help="text, md, latex, csv, html or json")
-    added.add_argument("--protocol", default="paper", metavar="NAME", help="metrics: paper, all, mult or mmsa")
+    measuring(added)
     added.add_argument("--output", metavar="FILE", help="write there instead of printing")
 
 
@@ -68,6 +69,8 @@ def do_status(options) -> None:
     from studies.aggregate.caption import changed_since
     from studies.aggregate.inventory import progress, progress_lines
     from studies.aggregate.table import table_result
+    from studies.cli.terminal import columns
+    from studies.document.text import wrapped
     from studies.document.words import count_of
 
     table, rows = asked_rows(options)
@@ -84,7 +87,7 @@ def do_status(options) -> None:
     states = ", ".join(f"{count} {name}" for name, count in status.items())
     print(f"\n{count_of(len(items), 'row')}: {states}; {count_of(failed, 'failed run')}, {busy} running")
     for sentence in changed_since(changed):
-        print(sentence)
+        print(wrapped(sentence, columns()))
 
 
 def running(options, store) -> set[str]:

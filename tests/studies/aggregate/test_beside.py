@@ -6,6 +6,7 @@ import pytest
 from builders import fill, fill_table
 from commands import bench
 
+from studies.aggregate.beside import none_beside
 from studies.aggregate.caption import caption
 from studies.aggregate.table import table_result
 from studies.claims import evaluate
@@ -97,7 +98,8 @@ def test_diff_fills_a_side_and_leaves_out_rows_that_are_neithers(both, tmp_path)
 def test_a_folder_of_another_corpus_is_told_and_not_mixed_in(both, tmp_path):
     elsewhere = RunStore(tmp_path / "elsewhere")
     fill(elsewhere, [0.1], "TFN-GloVe", spec_corpus="mosi_resampled")
-    store, view, said = view_for(both[0].root, [TABLES["table1"]], beside=elsewhere.root)
+    store, view, _ = view_for(both[0].root, [TABLES["table1"]], beside=elsewhere.root)
+    said = none_beside(store, view, [TABLES["table1"]])
     assert said.startswith(f"nothing is taken from {elsewhere.root}: it has no runs on mosi; it holds corpus mosi_res")
     assert row(table_result(TABLES["table1"], store, view), "TFN-GloVe").n == 0
 
