@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hycon.data.corpus import Corpus
+    from hycon.pretrained import Shell
     from hycon.train import Training
 
 
@@ -311,14 +312,15 @@ def build_model(
     *,
     text: str,
     dims: Mapping[str, int],
-    encoder: dict[str, str] | None = None,
+    encoder: dict[str, str] | Shell | None = None,
     emotions: int = 0,
     **overrides: Any,
 ) -> nn.Module:
     """Build a model: `build_model("tfn", text="bert", dims={"text": 768, "audio": 74, "vision": 47})`.
 
     dims: modality -> feature size.  encoder: {"name", "sha256"} of a pretrained text model for bert/xlnet; None gives
-    the architecture of the paper's encoder with random weights.  emotions: 0 for sentiment, else how many.
+    the architecture of the paper's encoder with random weights, a Shell that of its configuration.  emotions: 0 for
+    sentiment, else how many.
     """
     from hycon.data.batch import form_of
     from hycon.pretrained import load_model

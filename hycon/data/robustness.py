@@ -27,7 +27,7 @@ from hycon.data.batch import Batch
 from hycon.data.conditions import DRAWS, Condition
 from hycon.data.corpus import Corpus
 from hycon.data.manifest import MODALITIES
-from hycon.data.prepare import WordPieces, deviations, words_of
+from hycon.data.prepare import WordPieces, deviations, permute, words_of
 from hycon.data.ragged import Ragged
 from hycon.errors import UserError
 from hycon.kernels.padding import each_step, rows_in_order, steps_of
@@ -51,21 +51,24 @@ class Steps:
 class Intact:
     """A whole split as `prepare` gives it, and what is needed to take parts of it away.
 
-    deviation: modality -> (d,) each feature's standard deviation over the train split, as the batch is scaled.
+    permuted: modalities that `batch` has not permuted yet, and that a model reads permuted.  deviation: modality -> (d,) each feature's standard deviation over the train split, as the batch is scaled.
     unknown: the id of [UNK]; None for vectors.
     """
 
+    split: str
     ids: Sequence[str]
     batch: Batch
     steps: dict[str, Steps]
     deviation: dict[str, Tensor]
     unknown: int | None = None
+    permuted: Sequence[str] = ()
 
     def under(self, condition: Condition) -> Batch:
         """The batch under a condition; its label and its videos are those of the intact one."""
         change = self._noisy if condition.kind == "noise" else self._dropped
         changed: dict[str, Any] = {m: change(m, condition.amount) for m in condition.modalities}
         batch, videos = replace(self.batch, **changed, videos=None), self.batch.videos
+        batch = permute(batch, self.permuted, self.split)
         return replace(batch, videos=videos and replace(videos, whole=batch))
 
     def _dropped(self, modality: str, share: float) -> Ragged:
@@ -100,8 +103,16 @@ class Intact:
         return replace(sequences, rows=rows, starts=(lengths.cumsum(0) - lengths).to(rows.device))
 
 
-def intact(corpus: Corpus, split: str, batch: Batch, text: str, tokenizer: WordPieces | None, scale: str) -> Intact:
-    """Of a split that `prepare` made into `batch` with the same text, tokenizer and scale."""
+def intact(
+    corpus: Corpus,
+    split: str,
+    batch: Batch,
+    text: str,
+    tokenizer: WordPieces | None,
+    scale: str,
+    permuted: Sequence[str] = (),
+) -> Intact:
+    """Of a split that `prepare` made into `batch` with the same text, tokenizer and scale, and without permutation."""
     found = corpus.splits[split]
     words = words_of(found, text, tokenizer, batch.layout)  # modality -> the word of each step, -1: none; or nothing
     steps = {}
@@ -114,7 +125,8 @@ def intact(corpus: Corpus, split: str, batch: Batch, text: str, tokenizer: WordP
         place = words[modality] if modality in words else steps_of(lengths, torch.device("cpu"))
         word = torch.where(place < 0, -1, place + each_step(first, lengths, torch.device("cpu")))
         steps[modality] = Steps(count, first, word)
-    return Intact(found.ids, batch, steps, deviations(corpus, scale), tokenizer.unk if tokenizer else None)
+    unknown = tokenizer.unk if tokenizer else None
+    return Intact(split, found.ids, batch, steps, deviations(corpus, scale), unknown, permuted)
 
 
 def generator(*axes: str) -> np.random.Generator:

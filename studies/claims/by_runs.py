@@ -60,7 +60,7 @@ def evaluate(
     Raises UserError for an unknown corpus, and for `claims` that the corpus cannot answer. Trains nothing and imports
     no torch.
     """
-    task = manifest_of(view.corpus, view.data, store.root).task if view.corpus else None
+    task = manifest_of(view.corpus, view.data, *store.roots).task if view.corpus else None
     everything = [claim for claim in (load_claims() if family is None else family) if task in (None, claim.task)]
     asked = everything if claims is None else list(claims)
     for claim in asked:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import gc
-import hashlib
 import multiprocessing
 import os
 import platform
@@ -54,16 +53,19 @@ def execute(
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     folder: Path | None = None,
     more: Callable[..., dict[str, Any]] | None = None,
+    weights: Path | None = None,
 ) -> tuple[RunRecord, dict[str, np.ndarray]]:
     """Train and measure `spec` on `device`. Returns its record, and the arrays of predictions.npz.
 
     on_epoch: as for `hycon.train.fit`.  folder: the run's own, where a long run keeps its checkpoint; None: nowhere.
     more: what else to measure, once all else is: (spec, trained model, batches, corpus) -> fields of the record.
+    weights: a file for the trained weights; None: they are not kept.
     Raises UserError (corpus, encoder or configuration cannot serve) and NonFiniteLoss.
     """
     import torch
 
     from hycon.data import load
+    from hycon.saved import save_weights
     from hycon.train import Training, fit, seed_everything
 
     started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -83,6 +85,8 @@ def execute(
         fitted = fit(model, train, valid, training, seed=spec.seed, on_epoch=on_epoch, checkpoints=checkpoints)
         used = joules(before, counters(device))
         metrics, arrays, test_seconds = _measure(model, batches, corpus, training.precision)
+    if weights:
+        save_weights(model.state_dict(), weights)
     record = RunRecord(
         spec=spec,
         status="done",
@@ -201,11 +205,9 @@ def metrics_of(prediction: np.ndarray, label: np.ndarray, manifest: Manifest) ->
 
 
 def weights_sha256(model: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    from hycon.saved import weights_digest
+
+    return weights_digest(model.state_dict())
 
 
 def _forget_peak_memory(device: str) -> None:

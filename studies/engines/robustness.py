@@ -29,20 +29,28 @@ def execute(
     device: str = "cpu",
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     folder: Path | None = None,
+    weights: Path | None = None,
 ) -> tuple[RunRecord, dict[str, np.ndarray]]:
     """As `one_run.execute`; the record has `robustness`."""
-    return one_run.execute(spec, data_root=data_root, device=device, on_epoch=on_epoch, folder=folder, more=robustness)
+    return one_run.execute(
+        spec, data_root=data_root, device=device, on_epoch=on_epoch, folder=folder, weights=weights, more=robustness
+    )
 
 
 def robustness(spec: RunSpec, model: nn.Module, batches: dict[str, Batch], corpus: Corpus) -> dict[str, Any]:
     """Fields of a record: the metrics of the test split under each condition."""
+    from hycon.data.prepare import permuted_modalities, prepare
     from hycon.data.robustness import intact
     from hycon.pretrained import load_tokenizer
     from hycon.train import predict
 
     tokenizer = load_tokenizer(spec.text, spec.encoder) if spec.encoder else None
-    whole = intact(corpus, "test", batches["test"], spec.text, tokenizer, spec.training["scale"])
-    label = batches["test"].label.cpu().numpy()
+    test, scale = batches["test"], spec.training["scale"]
+    permuted = permuted_modalities(spec.training.get("permuted", ""))
+    if permuted:  # what is dropped is dropped before
+        test = prepare(corpus, spec.text, tokenizer=tokenizer, scale=scale, device=test.label.device)["test"]
+    whole = intact(corpus, "test", test, spec.text, tokenizer, scale, permuted)
+    label = test.label.cpu().numpy()
     found = {}
     for condition in CONDITIONS:
         prediction = predict(model, whole.under(condition), spec.training["precision"]).cpu().numpy()

@@ -83,19 +83,19 @@ def run_table(
     summaries: list[Summary] = []
     told: set[str] = set()
 
-    def execute(specs: list[RunSpec], how: How = how) -> None:
+    def execute(specs: list[RunSpec], how: How = how, keep_weights: bool = False) -> None:
         tell_changed(store, specs, told)
         for sentence in set_aside_damaged(store, specs):
             log.warning("bench: %s", sentence)
         lowered = summaries[-1].lowered if summaries else None
-        summaries.append(run(specs, store, how=how, on_event=progress, lowered=lowered))
+        summaries.append(run(specs, store, how=how, keep_weights=keep_weights, on_event=progress, lowered=lowered))
         _check_kept(store, specs)
 
     def execute_seeded(specs: list[RunSpec]) -> None:
         if not robust:
-            return execute(specs)
+            return execute(specs, how, how.keep_weights)
         lacking = again.to_measure(store, specs)
-        execute([spec for spec in specs if spec not in lacking], again.measured_by(how))
+        execute([spec for spec in specs if spec not in lacking], again.measured_by(how), how.keep_weights)
         summaries.append(again.measure(store, again.to_measure(store, specs), how, progress))
 
     def announce(part: Part) -> None:
@@ -196,8 +196,8 @@ def run_rows(
     announce: Callable[[Part], Any] = lambda part: None,
     execute_seeded: Callable[[list[RunSpec]], Any] | None = None,
 ) -> list[Study]:
-    """Search every row that has a search, choose on validation, run the seeds of `rows`. execute: runs specs; the
-    seeded ones where `execute_seeded` is None.
+    """Search every row that has a search, choose on validation, run the seeds of `rows`. execute: runs specs.
+    execute_seeded: those of the seeded runs, where it is another.
 
     announce: is told of each part what is to do from there on. While winners are unknown, the seeded runs of each
     search's first draw stand for theirs.

@@ -190,3 +190,17 @@ def test_a_tokenizer_without_an_unknown_piece_is_said(corpora):
     found = dataclasses.replace(whole(corpora, "bert"), unknown=None)
     with pytest.raises(UserError, match=r"no \[UNK\]"):
         found.under(Condition("missing", ("text",)))
+
+
+def test_permuted_modalities_are_permuted_after_what_is_dropped(corpora):
+    """As those of the control are; without a drop its batch is what `prepare` makes."""
+    found = dataclasses.replace(whole(corpora, "bert"), permuted=("audio", "vision"))
+    tokenizer = load_tokenizer("bert", identify("bert", "demo"))
+    made = prepare(load("small", corpora), "bert", tokenizer=tokenizer, permuted="audio,vision")["test"]
+    batch = found.under(Condition("dropped", ("audio",), 0.0))
+    for modality in MODALITIES:
+        assert torch.equal(getattr(batch, modality).lengths, getattr(made, modality).lengths)
+        assert torch.equal(rows_in_order(getattr(batch, modality)), rows_in_order(getattr(made, modality)))
+    assert batch.layout == made.layout
+    assert torch.equal(batch.label, made.label)
+    assert not rows_in_order(found.under(Condition("missing", ("audio",))).audio).any()
