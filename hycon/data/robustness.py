@@ -51,8 +51,9 @@ class Steps:
 class Intact:
     """A whole split as `prepare` gives it, and what is needed to take parts of it away.
 
-    permuted: modalities that `batch` has not permuted yet, and that a model reads permuted.  deviation: modality -> (d,) each feature's standard deviation over the train split, as the batch is scaled.
+    deviation: modality -> (d,) each feature's standard deviation over the train split, as the batch is scaled.
     unknown: the id of [UNK]; None for vectors.
+    permuted: modalities that `batch` has not permuted yet, and that a model reads permuted.
     """
 
     split: str
