@@ -159,7 +159,7 @@ def test_a_study_that_is_not_there_is_one_sentence(capsys, store, two, options, 
 
 def test_a_study_of_another_table_or_corpus_is_refused(capsys, store, two):
     _, _, err = bench(capsys, "table", "table4", "--study", two[0], "--results", store.root)
-    assert err == f"bench: Study {two[0]} is of no row of table4: it is in table1, table2.\n"
+    assert err == f"bench: Study {two[0]} is of no row of table4: it is in table1, table2, robustness.\n"
     _, _, err = bench(capsys, "table", "table1", "--study", two[0], "--corpus", "mosei", "--results", store.root)
     assert err == f"bench: Study {two[0]} is on corpus mosi, not mosei.\n"
 
