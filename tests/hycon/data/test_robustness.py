@@ -75,6 +75,17 @@ def test_modalities_lose_other_words(corpora):
     assert one != other
 
 
+def test_utterances_of_one_length_lose_other_words(corpora):
+    found = whole(corpora)
+    lost = words_dropped(found, found.under(Condition("dropped", ("audio",), 0.5)), "audio")
+    by_length = {}
+    for id, count in zip(found.ids, found.steps["audio"].count.tolist(), strict=True):
+        by_length.setdefault(count, []).append(frozenset(word for own, word in lost if own == id))
+    most = max(by_length.values(), key=len)
+    assert len(most) > 1
+    assert len(set(most)) > 1
+
+
 def test_draws_depend_on_the_utterance_and_not_on_its_place(corpora, tmp_path, utterances_of, vectors_of):
     made = load("small", corpora)
     splits = utterances_of(made)
