@@ -90,7 +90,7 @@ class Model(nn.Module):
     def forward(self, batch: Batch) -> Output:
         x = {"text": self.text(batch), "audio": batch.audio, "vision": batch.vision}
         last: dict[str, Tensor] = {
-            m: last_hidden(self.lstm[m], x[m], lengths=getattr(batch, m).lengths)  # type: ignore[arg-type]
+            m: last_hidden(self.lstm[m], x[m], lengths=getattr(batch, m).both)  # type: ignore[arg-type]
             for m in MODALITIES
         }
         if self.config.combine == "vote":

@@ -132,7 +132,7 @@ class LSTMs(nn.Module):
         self.lstms = nn.ModuleDict({m: nn.LSTM(widths[m], hidden[m]) for m in MODALITIES})
 
     def forward(self, batch: Batch) -> tuple[dict[str, tuple[Tensor, Tensor]], Packing]:
-        packing = pack(batch.text.lengths, batch.label.device)
+        packing = pack(batch.text.both)
         text = batch.text if self.text is None else self.text.states(batch.text)
         x = {"text": text, "audio": batch.audio, "vision": batch.vision}
         states = {m: packed_states(self.lstms[m], packing.rows(x[m]), packing) for m in MODALITIES}  # type: ignore[arg-type]

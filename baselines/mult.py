@@ -32,6 +32,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -39,13 +40,13 @@ from torch import Tensor, nn
 
 from hycon.data.batch import Batch
 from hycon.data.manifest import MODALITIES
-from hycon.data.ragged import Ragged
+from hycon.data.ragged import Both, Ragged, longest_first, rows_in_order, steps_of
 from hycon.errors import UserError
 from hycon.kernels.attention import attention
 from hycon.kernels.convolution import convolve
 from hycon.kernels.dropout import Dropout
 from hycon.kernels.feed_forward import feed_forward, linears
-from hycon.kernels.padding import Plan, last_step, make_plan, rows_in_order, steps_of
+from hycon.kernels.padding import Plan, last_step, make_plan
 from hycon.output import Output, as_prediction, outputs
 from hycon.text import PretrainedText
 from hycon.train import Training
@@ -220,49 +221,51 @@ class Model(nn.Module):
         self.out = nn.Linear(6 * d, outputs(emotions))
 
     def forward(self, batch: Batch) -> Output:
-        device, sequences = batch.label.device, self._sequences(batch)
-        order = torch.argsort(torch.stack([s.lengths for s in sequences]).sum(0), descending=True, stable=True)
+        sequences = self._sequences(batch)
+        order = longest_first(sequences[0].both.map(lambda *x: torch.stack(x).sum(0), *(s.both for s in sequences[1:])))
         rows, lengths = self._low_level([s.take(order) for s in sequences])
-        plans = self._plans(lengths, device)
+        plans = self._plans(lengths)
         low = [self._embed(x, n) for x, n in zip(rows, lengths, strict=True)]  # three (R_m, d)
         mixed = self._crossmodal(low, plans)  # six (R_target, d)
         both = [self._embed(torch.cat(mixed[2 * m : 2 * m + 2], -1), n) for m, n in enumerate(lengths)]  # (R_m, 2d)
         h = torch.cat(self._last_steps(both, lengths, plans), -1)  # (B, 6d), longest first
-        h = h[torch.argsort(order).to(device, non_blocking=True)]
+        h = h[torch.argsort(order.device)]
         multimodal = h + self.proj2(self.out_drop(F.relu(self.proj1(h))))
         return Output(as_prediction(self.out(multimodal), self.emotions), None, multimodal)
 
     def _sequences(self, batch: Batch) -> list[Ragged]:
         """The three modalities; text as token states, and the padding as steps like any others, where asked for."""
-        text = batch.text if self.text is None else _ragged(self.text.states(batch.text), batch.text.lengths)
+        text = batch.text if self.text is None else _ragged(self.text.states(batch.text), batch.text.both)
         sequences, layout = [text, batch.audio, batch.vision], batch.layout
         if not self.config.attend_padding:
             return sequences
         padded = [s.padded(layout.lengths[m], layout.side) for m, s in zip(MODALITIES, sequences, strict=True)]
-        return [_ragged(x, torch.full((len(x),), x.shape[1])) for x in padded]
+        full = [s.both.map(partial(torch.full_like, fill_value=x.shape[1])) for s, x in zip(sequences, padded, strict=True)]
+        return [_ragged(x, lengths) for x, lengths in zip(padded, full, strict=True)]
 
-    def _low_level(self, sequences: list[Ragged]) -> tuple[list[Tensor], list[Tensor]]:
+    def _low_level(self, sequences: list[Ragged]) -> tuple[list[Tensor], list[Both]]:
         """Each modality's convolved rows (R, d), and each utterance's length (B,) there."""
         text, audio, vision = (rows_in_order(s) for s in sequences)  # (R, d_m)
         convolved = [
-            convolve(rows, s.lengths, conv.get_parameter("weight"), self.config.same_length)
+            convolve(rows, s.both, conv.get_parameter("weight"), self.config.same_length)
             for rows, s, conv in zip((self.text_drop(text), audio, vision), sequences, self.convs, strict=True)
         ]
         return [x for x, _ in convolved], [n for _, n in convolved]
 
-    def _embed(self, rows: Tensor, lengths: Tensor) -> Tensor:
+    def _embed(self, rows: Tensor, lengths: Both) -> Tensor:
         """sqrt(d) x and a position; as in the reference a step whose first channel is exactly 0 has none."""
         scaled = math.sqrt(rows.shape[1]) * rows
         if not self.config.positions:
             return scaled
-        encoding = positional_encoding(int(lengths.max()), rows.shape[1], rows.device)
-        return scaled + encoding[steps_of(lengths, rows.device)] * (rows[:, :1] != 0)
+        encoding = positional_encoding(lengths.largest, rows.shape[1], rows.device)
+        return scaled + encoding[steps_of(lengths)] * (rows[:, :1] != 0)
 
-    def _plans(self, lengths: list[Tensor], device: torch.device) -> Plans:
+    def _plans(self, lengths: list[Both]) -> Plans:
         """One plan for all where the modalities are aligned."""
-        if all(torch.equal(n, lengths[0]) for n in lengths):
-            return dict.fromkeys(PAIRS + SELF, make_plan(lengths[0], lengths[0], self.config.future_mask, device))
-        return {(t, s): make_plan(lengths[t], lengths[s], self.config.future_mask, device) for t, s in PAIRS + SELF}
+        future_mask = self.config.future_mask
+        if all(torch.equal(n.host, lengths[0].host) for n in lengths):
+            return dict.fromkeys(PAIRS + SELF, make_plan(lengths[0], lengths[0], future_mask))
+        return {(t, s): make_plan(lengths[t], lengths[s], future_mask) for t, s in PAIRS + SELF}
 
     def _crossmodal(self, low: list[Tensor], plans: Plans) -> list[Tensor]:
         """(R_target, d) of each of PAIRS."""
@@ -275,20 +278,21 @@ class Model(nn.Module):
             mixed += self.cross(targets, plans[group[0]], which, sources).unbind(0)
         return mixed
 
-    def _last_steps(self, both: list[Tensor], lengths: list[Tensor], plans: Plans) -> list[Tensor]:
+    def _last_steps(self, both: list[Tensor], lengths: list[Both], plans: Plans) -> list[Tensor]:
         """(B, 2d) of each target modality."""
         last: list[Tensor] = []
         for group in _groups(SELF, plans):
             plan, own = plans[group[0]], lengths[group[0][0]]
             states = self.embed_drop(torch.stack([both[m] for m, _ in group]))
-            read = ((own.cumsum(0) - 1).to(states.device, non_blocking=True), last_step(plan, own))
+            read = (own.device.cumsum(0) - 1, last_step(plan, own))
             last += self.within(states, plan, slice(len(last), len(last) + len(group)), read=read).unbind(0)
         return last
 
 
-def _ragged(x: Tensor, lengths: Tensor) -> Ragged:
+def _ragged(x: Tensor, lengths: Both) -> Ragged:
     """(B, T, d) padded on the right."""
-    return Ragged(x.flatten(0, 1), torch.arange(len(x), device=x.device) * x.shape[1], lengths)
+    starts = torch.arange(len(x), device=x.device) * x.shape[1]
+    return Ragged(x.flatten(0, 1), starts, lengths.host, own=lengths.device)
 
 
 def _groups(pairs: Pairs, plans: Plans) -> list[Pairs]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from hycon.data.batch import Batch
 from hycon.data.prepare import SCALES
+from hycon.data.ragged import longest_first
 from hycon.errors import NonFiniteLoss, UserError
 from hycon.kernels.optim import RULES, Optimizer
 from hycon.output import task_loss
@@ -183,7 +184,7 @@ def evaluate(
     Sentences of like length are computed together.
     """
     model.eval()
-    order = torch.argsort(split.text.lengths, descending=True, stable=True)
+    order = longest_first(split.text.both)
     ordered = split.take(order)
     predictions, representations = [], []
     for start in range(0, len(split), EVAL_ROWS):
@@ -193,7 +194,7 @@ def evaluate(
         predictions.append(output.prediction.float())
         if output.multimodal is not None and output.multimodal.shape[1] <= widest:
             representations.append(output.multimodal.float())
-    back = torch.argsort(order).to(split.label.device)
+    back = torch.argsort(order.device)
     return torch.cat(predictions)[back], torch.cat(representations)[back] if representations else None
 
 

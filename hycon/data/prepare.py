@@ -21,7 +21,7 @@ from torch import Tensor
 from hycon.data.batch import Batch, Layout, Videos, form_of
 from hycon.data.corpus import Corpus, Split
 from hycon.data.manifest import MODALITIES, SPLITS
-from hycon.data.ragged import Ragged
+from hycon.data.ragged import Both, Ragged
 from hycon.data.videos import video_of
 from hycon.errors import UserError, check_known
 
@@ -65,7 +65,7 @@ def prepare(
         label = split.label.float() if corpus.manifest.task == "sentiment" else split.label.long()
         scaled: dict[str, Any] = {m: _scaled(getattr(split, m), *scaler) for m, scaler in scalers.items()}
         whole = apply(replace(split, label=label, **scaled)).to(device)
-        batches[name] = replace(whole, videos=find_videos(split.ids, whole))
+        batches[name] = replace(whole, videos=find_videos(split.ids, whole).to(whole.label.device))
     return batches
 
 
@@ -214,4 +214,5 @@ def find_videos(ids: Sequence[str], whole: Batch) -> Videos:
         place[torch.tensor(own)] = torch.arange(len(own))
     numbers = {name: i for i, name in enumerate(members)}
     video = torch.tensor([numbers[name] for name, _ in found])
-    return Videos(whole, Ragged.from_list([torch.tensor(own) for own in members.values()]), video, place)
+    of_videos = Ragged.from_list([torch.tensor(own) for own in members.values()])
+    return Videos(whole, of_videos, Both.of(video), Both.of(place))

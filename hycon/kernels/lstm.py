@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from hycon.data.ragged import Ragged
+from hycon.data.ragged import Both, Ragged
 from hycon.errors import UserError
 from hycon.kernels.dropout import dropout
 from hycon.kernels.packing import Packing, pack
@@ -27,13 +27,13 @@ from hycon.kernels.packing import Packing, pack
 States = tuple[Tensor, Tensor]  # hidden and cell states, (R, h) each
 
 
-def last_hidden(lstm: nn.LSTM, *sources: Tensor | Ragged, lengths: Tensor) -> Tensor:
+def last_hidden(lstm: nn.LSTM, *sources: Tensor | Ragged, lengths: Both) -> Tensor:
     """(B, h): the top layer's hidden state at each sequence's own last step; no compute on padding.
 
-    sources: what is read at each step, side by side; Ragged, or (B, T, d) padded on the right.  lengths: (B,) on the
-    CPU.  Raises UserError as `packed_lstm`.
+    sources: what is read at each step, side by side; Ragged, or (B, T, d) padded on the right.  lengths: (B,).
+    Raises UserError as `packed_lstm`.
     """
-    packing = pack(lengths, lstm.get_parameter("weight_hh_l0").device)
+    packing = pack(lengths)
     rows = [packing.rows(x) for x in sources]
     return packed_lstm(lstm, torch.cat(rows, 1) if len(rows) > 1 else rows[0], packing)[packing.last]
 

@@ -11,32 +11,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from hycon.data.ragged import Ragged
+from hycon.data.ragged import Both, first_rows
 
 CHUNK = {"cpu": 4, "cuda": 64}  # utterances whose attention is computed together
 HALVED = 24  # queries from which on the earlier half, behind a future mask, is a block of its own
-
-
-def first_rows(lengths: Tensor) -> Tensor:
-    """(B,) where each utterance's rows start."""
-    return lengths.cumsum(0) - lengths
-
-
-def each_step(x: Tensor, lengths: Tensor, device: torch.device) -> Tensor:
-    """(R,): x (B,) of each utterance, for each of its steps. lengths: (B,) on the CPU, so that R is known at once."""
-    own = lengths.to(device, non_blocking=True)
-    return torch.repeat_interleave(x.to(device, non_blocking=True), own, output_size=int(lengths.sum()))
-
-
-def steps_of(lengths: Tensor, device: torch.device) -> Tensor:
-    """(R,): 0, 1, ... for each utterance."""
-    return torch.arange(int(lengths.sum()), device=device) - each_step(first_rows(lengths), lengths, device)
-
-
-def rows_in_order(sequences: Ragged) -> Tensor:
-    """(R, ...): the rows of the sequences, one sequence after the other."""
-    lengths, device = sequences.lengths, sequences.rows.device
-    return sequences.rows.index_select(0, each_step(sequences.starts, lengths, device) + steps_of(lengths, device))
 
 
 @dataclass(frozen=True)
@@ -88,29 +66,30 @@ class Chunk:
 Plan = list[Chunk]
 
 
-def make_plan(queries: Tensor, keys: Tensor, future_mask: bool, device: torch.device) -> Plan:
-    """queries, keys: (B,) lengths on the CPU, longest first. An utterance's query sees its keys; with the future mask
-    query i sees key j <= i + |difference of the two lengths|, as MulT's code has it."""
-    size = CHUNK.get(device.type, 64)
+def make_plan(queries: Both, keys: Both, future_mask: bool) -> Plan:
+    """queries, keys: (B,) lengths, longest first. An utterance's query sees its keys; with the future mask query i sees
+    key j <= i + |difference of the two lengths|, as MulT's code has it."""
+    size = CHUNK.get(queries.device.device.type, 64)
     plan, begin, first = [], 0, 0  # rows of queries, of keys before the chunk
-    for own, seen in zip(queries.split(size), keys.split(size), strict=True):
-        steps, others = int(own.max()), int(seen.max())
+    for start in range(0, len(queries), size):
+        own, seen = (lengths.slice(start, start + size) for lengths in (queries, keys))
+        steps, others = own.largest, seen.largest
         blocks: tuple[tuple[int, int, int], ...] = ((0, steps, others),)
         if future_mask and steps >= HALVED:
             half = steps // 2
-            reach = half + int((seen - own).abs().max())
+            reach = half + int((seen.host - own.host).abs().max())
             if reach < others:
                 blocks = ((0, half, reach), (half, steps, others))
-        of_queries, of_keys = _padding(own, begin, device), _padding(seen, first, device)
-        plan.append(Chunk(of_queries, of_keys, _bias(own, seen, future_mask, device), blocks))
+        of_queries, of_keys = _padding(own, begin), _padding(seen, first)
+        plan.append(Chunk(of_queries, of_keys, _bias(own, seen, future_mask), blocks))
         begin, first = of_queries.rows.stop, of_keys.rows.stop
     return plan
 
 
-def _bias(queries: Tensor, keys: Tensor, future_mask: bool, device: torch.device) -> Tensor:
+def _bias(queries: Both, keys: Both, future_mask: bool) -> Tensor:
     """(b, 1, T, S), as Chunk has it, made on the device from the (b,) lengths: it may be large."""
-    steps, others = int(queries.max()), int(keys.max())
-    own, seen = (x.to(device, non_blocking=True)[:, None, None, None] for x in (queries, keys))
+    steps, others, device = queries.largest, keys.largest, queries.device.device
+    own, seen = (x.device[:, None, None, None] for x in (queries, keys))
     key = torch.arange(others, device=device)
     visible = key < seen  # (b, 1, 1, S)
     if future_mask:
@@ -119,26 +98,26 @@ def _bias(queries: Tensor, keys: Tensor, future_mask: bool, device: torch.device
     return bias.expand(-1, -1, steps, -1)
 
 
-def _padding(lengths: Tensor, start: int, device: torch.device) -> Padding:
-    count, longest, total = len(lengths), int(lengths.max()), int(lengths.sum())
+def _padding(lengths: Both, start: int) -> Padding:
+    count, longest, total = len(lengths), lengths.largest, lengths.total
     rows = slice(start, start + total)
-    if int(lengths.min()) == longest:
+    if int(lengths.host.min()) == longest:
         return Padding(rows, (count, longest))
-    lengths = lengths.to(device, non_blocking=True)
-    first, step = first_rows(lengths), torch.arange(longest, device=device)
-    inside = step < lengths[:, None]  # (b, T)
+    own, device = lengths.device, lengths.device.device
+    first, step = first_rows(own), torch.arange(longest, device=device)
+    inside = step < own[:, None]  # (b, T)
     index = (first[:, None] + step).masked_fill_(~inside, 0).flatten()
     ahead = torch.arange(count, device=device) * longest - first  # a row's place, less the row
-    real = torch.arange(total, device=device) + torch.repeat_interleave(ahead, lengths, output_size=total)
+    real = torch.arange(total, device=device) + torch.repeat_interleave(ahead, own, output_size=total)
     return Padding(rows, (count, longest), index, real, inside.flatten()[:, None].float())
 
 
-def last_step(plan: Plan, queries: Tensor) -> Plan:
+def last_step(plan: Plan, queries: Both) -> Plan:
     """The same, for the last query of each utterance alone: (P, B, d) instead of all rows."""
     out, begin = [], 0
     for chunk in plan:
         count = chunk.queries.shape[0]
-        last = (queries[begin : begin + count] - 1).to(chunk.bias.device, non_blocking=True)
+        last = queries.device[begin : begin + count] - 1
         bias = chunk.bias[torch.arange(count, device=last.device), :, last][:, :, None]
         own = Padding(slice(begin, begin + count), (count, 1))
         out.append(replace(chunk, queries=own, bias=bias, blocks=((0, 1, bias.shape[3]),)))

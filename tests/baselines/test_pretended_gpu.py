@@ -17,34 +17,23 @@ from hycon.train import Training, fit
 from studies.engines.one_run import execute
 from studies.registry import MODELS, model_module
 
-# How often a training step waits for the GPU: blocking copies to it and values read from it, in the forward pass. What
-# is not named never waits. To be 0 everywhere: a number that has fallen is lowered here, none rises.
-VECTORS = {"mult": 3, "hffn": 1}
-WAITS = {
-    "glove": VECTORS,
-    "features": VECTORS,
-    "bert": {**dict.fromkeys(MODELS, 5), "mag": 7, "mult": 8},
-    "xlnet": {**dict.fromkeys(MODELS, 4), "mag": 6, "mult": 7},
-}
-
 
 @pytest.mark.parametrize(("model", "text"), SENTIMENT)
 def test_a_gpu_s_branches_give_what_the_cpu_s_give(model, text, batches):
     batch = batches(corpus_of(text), text)["train"].slice(0, 9)
     here, there = (undropped(model, text, batch) for _ in range(2))
-    waits = {}
 
     def step(net, batch):
+        """Nothing that the host would wait for, and nothing uploaded, is done in a training step."""
         gpu.reset()
         loss = loss_of(net, batch)
-        waits[loss.device.type] = list(gpu.waits)
         loss.backward()
-        assert gpu.waits == waits[loss.device.type]  # the backward pass never waits
+        assert gpu.waits == []
+        assert gpu.uploads == []
         return loss
 
     with PretendedGPU() as gpu:
         check_gpu(here, there, batch, atol=1e-5, rtol=1e-3, step=step)
-    assert len(waits["cuda"]) == WAITS[text].get(model, 0), waits["cuda"]
 
 
 @pytest.mark.parametrize(
@@ -134,6 +123,7 @@ def test_numpy_takes_nothing_of_a_gpu():
         lambda x: x[x > 0],
         lambda x: x.nonzero(),
         lambda x: torch.arange(3).to(x.device),
+        lambda x: torch.arange(3).to(x.device, non_blocking=True),  # not from pinned memory
         lambda x: x[torch.tensor([0])],
         lambda x: x.copy_(torch.ones(2, 3)),
         lambda x: torch.tensor([1.0], device="cuda"),
@@ -154,7 +144,7 @@ def test_what_does_not_wait_is_not_noted():
         gpu.reset()
         x.sum().sqrt() * torch.tensor(2.0) + torch.arange(3, device="cuda")
         torch.nn.functional.one_hot(x[0].long(), 2)
-        torch.arange(3).to(x.device, non_blocking=True)
+        torch.arange(3).pin_memory().to(x.device, non_blocking=True)
     assert gpu.waits == []
     assert len(gpu.uploads) == 1
 
