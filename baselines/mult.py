@@ -40,13 +40,13 @@ from torch import Tensor, nn
 
 from hycon.data.batch import Batch
 from hycon.data.manifest import MODALITIES
-from hycon.data.ragged import Both, Ragged, longest_first, rows_in_order, steps_of
+from hycon.data.ragged import Both, Ragged, rows_in_order, steps_of
 from hycon.errors import UserError
 from hycon.kernels.attention import attention
 from hycon.kernels.convolution import convolve
 from hycon.kernels.dropout import Dropout
 from hycon.kernels.feed_forward import feed_forward, linears
-from hycon.kernels.padding import Plan, last_step, make_plan
+from hycon.kernels.padding import Plan, chunk_order, last_step, make_plan, picked
 from hycon.output import Output, as_prediction, outputs
 from hycon.text import PretrainedText
 from hycon.train import Training
@@ -152,14 +152,19 @@ class Encoders(nn.Module):
             scale, shift = weights.pop(norm), weights.pop(f"{norm}_bias")
             weights[f"{linear}_bias"] = weights[f"{linear}_bias"] + (shift[:, :, None] @ weights[linear])[:, :, 0]
             weights[linear] = scale[..., None] * weights[linear]
+        for name in ("qkv", "qkv_bias"):  # queries, and keys with values
+            p = weights.pop(name)
+            width = p.shape[-1] // 3
+            weights[name.replace("qkv", "q")], weights[name.replace("qkv", "kv")] = p.split([width, 2 * width], -1)
         by_layer = {name: p.unbind(0) for name, p in weights.items()}
         return [{name: p[layer] for name, p in by_layer.items()} for layer in range(len(self.qkv))]
 
     def forward(
-        self, x: Tensor, plan: Plan, which: slice, source: Tensor | None = None, read: tuple[Tensor, Plan] | None = None
+        self, x: Tensor, plan: Plan, which: slice, source: Tensor | None = None, ends: Both | None = None
     ) -> Tensor:
         """x: (P, R, d) what encoders `which` start from.  source: (2, P, R', d) what keys and values come from, the
-        same for all layers, or None for x itself.  read: the rows (B,) wanted, and `last_step(plan)`, or None for all.
+        same for all layers, or None for x itself.  ends: (B,) the utterances' lengths where only the last step of each
+        is wanted, or None for all.
 
         Returns (P, R, d) or (P, B, d).
         """
@@ -169,10 +174,11 @@ class Encoders(nn.Module):
         other = None if source is None else _keys_values(source, weights)
         for layer, w in enumerate(weights):
             rows = F.layer_norm(x, (d,))
-            keys, values = other[layer] if other else _columns(rows, w, d, 3 * d).chunk(2, -1)
-            if read is not None and layer == len(weights) - 1:  # no other step of the last layer is read
-                rows, x, plan = rows[:, read[0]], x[:, read[0]], read[1]
-            mixed = attention(_columns(rows, w, 0, d), keys, values, plan, self.heads, p)
+            keys, values = other[layer] if other else linears(rows, w["kv"], w["kv_bias"]).chunk(2, -1)
+            if ends is not None and layer == len(weights) - 1:  # no other step of the last layer is read
+                last, plan = ends.device.cumsum(0) - 1, last_step(plan, ends)
+                rows, x = picked(rows, last, ends), picked(x, last, ends)
+            mixed = attention(linears(rows, w["q"], w["q_bias"]), keys, values, plan, self.heads, p)
             x = x + self.res_drop(linears(mixed, w["out"], w["out_bias"]))
             rows = F.layer_norm(x, (d,))
             x = x + self.res_drop(feed_forward(rows, w["fc1"], w["fc1_bias"], w["fc2"], w["fc2_bias"], p_relu))
@@ -189,16 +195,30 @@ def _norm(*shape: int) -> tuple[nn.Parameter, nn.Parameter]:
     return nn.Parameter(torch.ones(shape)), nn.Parameter(torch.zeros(shape))
 
 
-def _columns(x: Tensor, w: Mapping[str, Tensor], begin: int, end: int) -> Tensor:
-    """Queries (columns 0 to d), keys (d to 2d) and values (2d to 3d) of rows (P, R, d)."""
-    return linears(x, w["qkv"][..., begin:end], w["qkv_bias"][:, begin:end])
-
-
 def _keys_values(source: Tensor, weights: list[dict[str, Tensor]]) -> list[tuple[Tensor, Tensor]]:
     """Every layer's keys and values (P, R, d) of a source (2, P, R, d) that all layers share: normed once."""
     d = source.shape[-1]
-    keys, values = F.layer_norm(source, (d,))
-    return [(_columns(keys, w, d, 2 * d), _columns(values, w, 2 * d, 3 * d)) for w in weights]
+    rows = F.layer_norm(source, (d,)).unbind(0)
+    found = []
+    for w in weights:
+        parts = zip(rows, w["kv"].chunk(2, -1), w["kv_bias"].chunk(2, -1), strict=True)
+        keys, values = (linears(*part) for part in parts)
+        found.append((keys, values))
+    return found
+
+
+class Steps:
+    """Of utterances whose rows follow one another: which step each row (R,) is, and its position's encoding."""
+
+    def __init__(self, lengths: Both):
+        self.index, self.longest = steps_of(lengths), lengths.largest
+        self.encodings: dict[int, Tensor] = {}
+
+    def encoding(self, width: int) -> Tensor:
+        """(R, width), computed once."""
+        if width not in self.encodings:
+            self.encodings[width] = positional_encoding(self.longest, width, self.index.device)[self.index]
+        return self.encodings[width]
 
 
 class Model(nn.Module):
@@ -222,14 +242,15 @@ class Model(nn.Module):
 
     def forward(self, batch: Batch) -> Output:
         sequences = self._sequences(batch)
-        order = longest_first(sequences[0].both.map(lambda *x: torch.stack(x).sum(0), *(s.both for s in sequences[1:])))
-        rows, lengths = self._low_level([s.take(order) for s in sequences])
+        order = chunk_order(sequences[0].both.map(lambda *x: torch.stack(x).sum(0), *(s.both for s in sequences[1:])))
+        rows, lengths = self._low_level(sequences if order is None else [s.take(order) for s in sequences])
         plans = self._plans(lengths)
-        low = [self._embed(x, n) for x, n in zip(rows, lengths, strict=True)]  # three (R_m, d)
+        steps = [Steps(lengths[0])] * len(lengths) if plans[PAIRS[0]] is plans[SELF[0]] else [Steps(n) for n in lengths]
+        low = [self._embed(x, step) for x, step in zip(rows, steps, strict=True)]  # three (R_m, d)
         mixed = self._crossmodal(low, plans)  # six (R_target, d)
-        both = [self._embed(torch.cat(mixed[2 * m : 2 * m + 2], -1), n) for m, n in enumerate(lengths)]  # (R_m, 2d)
-        h = torch.cat(self._last_steps(both, lengths, plans), -1)  # (B, 6d), longest first
-        h = h[torch.argsort(order.device)]
+        both = [self._embed(torch.cat(mixed[2 * m : 2 * m + 2], -1), step) for m, step in enumerate(steps)]  # (R_m, 2d)
+        h = torch.cat(self._last_steps(both, lengths, plans), -1)  # (B, 6d), in that order
+        h = h if order is None else h[torch.argsort(order.device)]
         multimodal = h + self.proj2(self.out_drop(F.relu(self.proj1(h))))
         return Output(as_prediction(self.out(multimodal), self.emotions), None, multimodal)
 
@@ -252,13 +273,12 @@ class Model(nn.Module):
         ]
         return [x for x, _ in convolved], [n for _, n in convolved]
 
-    def _embed(self, rows: Tensor, lengths: Both) -> Tensor:
+    def _embed(self, rows: Tensor, steps: Steps) -> Tensor:
         """sqrt(d) x and a position; as in the reference a step whose first channel is exactly 0 has none."""
         scaled = math.sqrt(rows.shape[1]) * rows
         if not self.config.positions:
             return scaled
-        encoding = positional_encoding(lengths.largest, rows.shape[1], rows.device)
-        return scaled + encoding[steps_of(lengths)] * (rows[:, :1] != 0)
+        return scaled + steps.encoding(rows.shape[1]) * (rows[:, :1] != 0)
 
     def _plans(self, lengths: list[Both]) -> Plans:
         """One plan for all where the modalities are aligned."""
@@ -284,8 +304,7 @@ class Model(nn.Module):
         for group in _groups(SELF, plans):
             plan, own = plans[group[0]], lengths[group[0][0]]
             states = self.embed_drop(torch.stack([both[m] for m, _ in group]))
-            read = (own.device.cumsum(0) - 1, last_step(plan, own))
-            last += self.within(states, plan, slice(len(last), len(last) + len(group)), read=read).unbind(0)
+            last += self.within(states, plan, slice(len(last), len(last) + len(group)), ends=own).unbind(0)
         return last
 
 

@@ -42,7 +42,7 @@ WEIGHTS = {
     "aten::scatter_": 25, "aten::scatter_add_": 25,
     "aten::sort": 4, "aten::topk": 2, "aten::cumsum": 1, "aten::repeat_interleave": 3,
     "aten::constant_pad_nd": 2,  # fill, copy
-    "aten::native_layer_norm_backward": 2, "aten::native_batch_norm": 2, "aten::native_batch_norm_backward": 2,
+    "aten::native_batch_norm": 2, "aten::native_batch_norm_backward": 2,
     "aten::convolution_backward": 3, "aten::cudnn_convolution": 2,
     "aten::_scaled_dot_product_efficient_attention_backward": 3,
 }  # fmt: skip
@@ -127,6 +127,8 @@ def _launches(name: str, args: tuple[Any, ...]) -> int:
         return SORTED if len(args) > 3 and args[3] else 1
     if name.startswith(("aten::_foreach", "aten::_fused")):
         return _of_many(args)
+    if name == "aten::native_layer_norm_backward":  # args[7]: which gradients are wanted
+        return args[7][0] + (args[7][1] or args[7][2])
     return WEIGHTS.get(name, 1)
 
 

@@ -6,12 +6,13 @@ padding: utterances of like length, a few at a time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from hycon.data.ragged import Both, first_rows
+from hycon.data.ragged import Both, each_step, first_rows, longest_first
 
 CHUNK = {"cpu": 4, "cuda": 64}  # utterances whose attention is computed together
 HALVED = 24  # queries from which on the earlier half, behind a future mask, is a block of its own
@@ -50,6 +51,51 @@ class Padding:
             own.copy_(x.reshape(len(out), -1, out.shape[2]).index_select(1, self.real))
 
 
+def chunk_order(lengths: Both) -> Both | None:
+    """(B,) the order in which utterances are to lie, or None for any, as a GPU has them all in one chunk."""
+    device = lengths.device.device.type
+    return None if device != "cpu" and len(lengths) <= CHUNK.get(device, 64) else longest_first(lengths)
+
+
+def picked(x: Tensor, rows: Tensor, lengths: Both) -> Tensor:
+    """(P, R, d) -> (P, B, d): one of each utterance's rows, the one at `rows` (B,)."""
+    if x.device.type == "cpu":
+        return x[:, rows]
+    back = each_step(torch.arange(len(lengths), device=x.device), lengths)
+    there = torch.arange(x.shape[1], device=x.device) == rows[back]
+    return _Pick.apply(x, rows, back, there[:, None])
+
+
+def padded_rows(x: Tensor, padding: Padding) -> Tensor:
+    """(P, R, d) -> (P, b, T, d), any row at padding. No gradient comes from there: attention hides padded keys, and
+    `real_rows` leaves padded queries out."""
+    x = x if x.shape[1] == padding.rows.stop else x[:, padding.rows]
+    if padding.index is not None:
+        x = _Pick.apply(x, padding.index, padding.real, None)
+    return x.unflatten(1, padding.shape)
+
+
+def real_rows(x: Tensor, padding: Padding) -> Tensor:
+    """(P, b, T, d) -> (P, n, d), in order."""
+    x = x.flatten(1, 2)
+    return x if padding.real is None else _Pick.apply(x, padding.real, padding.index, padding.inside)
+
+
+class _Pick(torch.autograd.Function):
+    """x.index_select(1, index) for rows picked at most once: so the gradient is picked too, by `back`, times `there`
+    where some rows were not. PyTorch's own adds up, which takes a GPU a sort if it is to be deterministic."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor, back: Tensor, there: Tensor | None) -> Tensor:  # type: ignore[override]
+        ctx.back, ctx.there = back, there
+        return x.index_select(1, index)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor):  # type: ignore[override]
+        found = grad.index_select(1, ctx.back)
+        return found if ctx.there is None else found * ctx.there.to(grad.dtype), None, None, None
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Utterances whose attention is computed together: their queries (b, T), their keys (b, S).
@@ -61,6 +107,17 @@ class Chunk:
     keys: Padding
     bias: Tensor
     blocks: tuple[tuple[int, int, int], ...]
+    masks: dict[tuple[int, torch.dtype], Tensor] = field(default_factory=dict, repr=False)
+
+    def mask(self, encoders: int, dtype: torch.dtype) -> Tensor:
+        """(encoders * b, 1, T, S): `bias` for each encoder, made once for all layers. Its rows start at multiples of 8
+        elements, as PyTorch's fused attention has them; else each layer would copy it."""
+        if (encoders, dtype) not in self.masks:
+            utterances, _, steps, others = self.bias.shape
+            wide = self.bias.new_zeros(encoders, utterances, 1, steps, -(-others // 8) * 8, dtype=dtype)
+            wide[..., :others] = self.bias
+            self.masks[encoders, dtype] = wide.flatten(0, 1)[..., :others]
+        return self.masks[encoders, dtype]
 
 
 Plan = list[Chunk]
@@ -120,6 +177,6 @@ def last_step(plan: Plan, queries: Both) -> Plan:
         last = queries.device[begin : begin + count] - 1
         bias = chunk.bias[torch.arange(count, device=last.device), :, last][:, :, None]
         own = Padding(slice(begin, begin + count), (count, 1))
-        out.append(replace(chunk, queries=own, bias=bias, blocks=((0, 1, bias.shape[3]),)))
+        out.append(Chunk(own, chunk.keys, bias, ((0, 1, bias.shape[3]),)))
         begin += count
     return out
