@@ -40,13 +40,13 @@ from torch import Tensor, nn
 
 from hycon.data.batch import Batch
 from hycon.data.manifest import MODALITIES
-from hycon.data.ragged import Both, Ragged, rows_in_order, steps_of
+from hycon.data.ragged import Both, Places, Ragged, rows_in_order
 from hycon.errors import UserError
 from hycon.kernels.attention import attention
 from hycon.kernels.convolution import convolve
 from hycon.kernels.dropout import Dropout
-from hycon.kernels.feed_forward import feed_forward, linears
-from hycon.kernels.padding import Plan, chunk_order, last_step, make_plan, picked
+from hycon.kernels.feed_forward import feed_forward, linears, several_linears
+from hycon.kernels.padding import Plan, chunk_order, last_rows, last_step, make_plan
 from hycon.output import Output, as_prediction, outputs
 from hycon.text import PretrainedText
 from hycon.train import Training
@@ -160,11 +160,16 @@ class Encoders(nn.Module):
         return [{name: p[layer] for name, p in by_layer.items()} for layer in range(len(self.qkv))]
 
     def forward(
-        self, x: Tensor, plan: Plan, which: slice, source: Tensor | None = None, ends: Both | None = None
+        self,
+        x: Tensor,
+        plan: Plan,
+        which: slice,
+        source: Tensor | None = None,
+        ends: tuple[Both, Tensor] | None = None,
     ) -> Tensor:
         """x: (P, R, d) what encoders `which` start from.  source: (2, P, R', d) what keys and values come from, the
-        same for all layers, or None for x itself.  ends: (B,) the utterances' lengths where only the last step of each
-        is wanted, or None for all.
+        same for all layers, or None for x itself.  ends: (B,) the utterances' lengths and (R,) whose row each is, where
+        only the last step of each is wanted, or None for all.
 
         Returns (P, R, d) or (P, B, d).
         """
@@ -176,8 +181,7 @@ class Encoders(nn.Module):
             rows = F.layer_norm(x, (d,))
             keys, values = other[layer] if other else linears(rows, w["kv"], w["kv_bias"]).chunk(2, -1)
             if ends is not None and layer == len(weights) - 1:  # no other step of the last layer is read
-                last, plan = ends.device.cumsum(0) - 1, last_step(plan, ends)
-                rows, x = picked(rows, last, ends), picked(x, last, ends)
+                rows, x, plan = last_rows(rows, *ends), last_rows(x, *ends), last_step(plan, ends[0])
             mixed = attention(linears(rows, w["q"], w["q_bias"]), keys, values, plan, self.heads, p)
             x = x + self.res_drop(linears(mixed, w["out"], w["out_bias"]))
             rows = F.layer_norm(x, (d,))
@@ -199,25 +203,24 @@ def _keys_values(source: Tensor, weights: list[dict[str, Tensor]]) -> list[tuple
     """Every layer's keys and values (P, R, d) of a source (2, P, R, d) that all layers share: normed once."""
     d = source.shape[-1]
     rows = F.layer_norm(source, (d,)).unbind(0)
-    found = []
-    for w in weights:
-        parts = zip(rows, w["kv"].chunk(2, -1), w["kv_bias"].chunk(2, -1), strict=True)
-        keys, values = (linears(*part) for part in parts)
-        found.append((keys, values))
-    return found
+    matrices = zip(*(w["kv"].chunk(2, -1) for w in weights), strict=True)  # of the keys in every layer, of the values
+    biases = zip(*(w["kv_bias"].chunk(2, -1) for w in weights), strict=True)
+    keys, values = (several_linears(*given) for given in zip(rows, matrices, biases, strict=True))
+    return list(zip(keys, values, strict=True))
 
 
 class Steps:
-    """Of utterances whose rows follow one another: which step each row (R,) is, and its position's encoding."""
+    """Of utterances whose rows follow one another: where each row (R,) lies, and its position's encoding."""
 
     def __init__(self, lengths: Both):
-        self.index, self.longest = steps_of(lengths), lengths.largest
+        self.lengths, self.places = lengths, Places.of(lengths)
         self.encodings: dict[int, Tensor] = {}
 
     def encoding(self, width: int) -> Tensor:
         """(R, width), computed once."""
         if width not in self.encodings:
-            self.encodings[width] = positional_encoding(self.longest, width, self.index.device)[self.index]
+            step = self.places.step
+            self.encodings[width] = positional_encoding(self.lengths.largest, width, step.device)[step]
         return self.encodings[width]
 
 
@@ -243,13 +246,12 @@ class Model(nn.Module):
     def forward(self, batch: Batch) -> Output:
         sequences = self._sequences(batch)
         order = chunk_order(sequences[0].both.map(lambda *x: torch.stack(x).sum(0), *(s.both for s in sequences[1:])))
-        rows, lengths = self._low_level(sequences if order is None else [s.take(order) for s in sequences])
-        plans = self._plans(lengths)
-        steps = [Steps(lengths[0])] * len(lengths) if plans[PAIRS[0]] is plans[SELF[0]] else [Steps(n) for n in lengths]
+        rows, steps = self._low_level(sequences if order is None else [s.take(order) for s in sequences])
+        plans = self._plans([step.lengths for step in steps])
         low = [self._embed(x, step) for x, step in zip(rows, steps, strict=True)]  # three (R_m, d)
         mixed = self._crossmodal(low, plans)  # six (R_target, d)
         both = [self._embed(torch.cat(mixed[2 * m : 2 * m + 2], -1), step) for m, step in enumerate(steps)]  # (R_m, 2d)
-        h = torch.cat(self._last_steps(both, lengths, plans), -1)  # (B, 6d), in that order
+        h = torch.cat(self._last_steps(both, steps, plans), -1)  # (B, 6d), in that order
         h = h if order is None else h[torch.argsort(order.device)]
         multimodal = h + self.proj2(self.out_drop(F.relu(self.proj1(h))))
         return Output(as_prediction(self.out(multimodal), self.emotions), None, multimodal)
@@ -264,14 +266,16 @@ class Model(nn.Module):
         full = [s.both.map(partial(torch.full_like, fill_value=x.shape[1])) for s, x in zip(sequences, padded, strict=True)]
         return [_ragged(x, lengths) for x, lengths in zip(padded, full, strict=True)]
 
-    def _low_level(self, sequences: list[Ragged]) -> tuple[list[Tensor], list[Both]]:
-        """Each modality's convolved rows (R, d), and each utterance's length (B,) there."""
-        text, audio, vision = (rows_in_order(s) for s in sequences)  # (R, d_m)
+    def _low_level(self, sequences: list[Ragged]) -> tuple[list[Tensor], list[Steps]]:
+        """Each modality's convolved rows (R, d), and where they lie."""
+        steps = _steps([s.both for s in sequences])
+        text, audio, vision = (rows_in_order(s, step.places) for s, step in zip(sequences, steps, strict=True))  # (R, d_m)
         convolved = [
-            convolve(rows, s.both, conv.get_parameter("weight"), self.config.same_length)
-            for rows, s, conv in zip((self.text_drop(text), audio, vision), sequences, self.convs, strict=True)
+            convolve(rows, s.lengths, conv.get_parameter("weight"), self.config.same_length)
+            for rows, s, conv in zip((self.text_drop(text), audio, vision), steps, self.convs, strict=True)
         ]
-        return [x for x, _ in convolved], [n for _, n in convolved]
+        kept = all(n is s.lengths for (_, n), s in zip(convolved, steps, strict=True))
+        return [x for x, _ in convolved], steps if kept else _steps([n for _, n in convolved])
 
     def _embed(self, rows: Tensor, steps: Steps) -> Tensor:
         """sqrt(d) x and a position; as in the reference a step whose first channel is exactly 0 has none."""
@@ -283,7 +287,7 @@ class Model(nn.Module):
     def _plans(self, lengths: list[Both]) -> Plans:
         """One plan for all where the modalities are aligned."""
         future_mask = self.config.future_mask
-        if all(torch.equal(n.host, lengths[0].host) for n in lengths):
+        if all(n is lengths[0] for n in lengths):
             return dict.fromkeys(PAIRS + SELF, make_plan(lengths[0], lengths[0], future_mask))
         return {(t, s): make_plan(lengths[t], lengths[s], future_mask) for t, s in PAIRS + SELF}
 
@@ -298,13 +302,14 @@ class Model(nn.Module):
             mixed += self.cross(targets, plans[group[0]], which, sources).unbind(0)
         return mixed
 
-    def _last_steps(self, both: list[Tensor], lengths: list[Both], plans: Plans) -> list[Tensor]:
+    def _last_steps(self, both: list[Tensor], steps: list[Steps], plans: Plans) -> list[Tensor]:
         """(B, 2d) of each target modality."""
         last: list[Tensor] = []
         for group in _groups(SELF, plans):
-            plan, own = plans[group[0]], lengths[group[0][0]]
+            plan, own = plans[group[0]], steps[group[0][0]]
+            ends = own.lengths, own.places.owner
             states = self.embed_drop(torch.stack([both[m] for m, _ in group]))
-            last += self.within(states, plan, slice(len(last), len(last) + len(group)), ends=own).unbind(0)
+            last += self.within(states, plan, slice(len(last), len(last) + len(group)), ends=ends).unbind(0)
         return last
 
 
@@ -312,6 +317,13 @@ def _ragged(x: Tensor, lengths: Both) -> Ragged:
     """(B, T, d) padded on the right."""
     starts = torch.arange(len(x), device=x.device) * x.shape[1]
     return Ragged(x.flatten(0, 1), starts, lengths.host, own=lengths.device)
+
+
+def _steps(lengths: list[Both]) -> list[Steps]:
+    """Of each modality; the same for all where they are aligned."""
+    if all(torch.equal(n.host, lengths[0].host) for n in lengths):
+        return [Steps(lengths[0])] * len(lengths)
+    return [Steps(n) for n in lengths]
 
 
 def _groups(pairs: Pairs, plans: Plans) -> list[Pairs]:

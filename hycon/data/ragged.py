@@ -157,7 +157,21 @@ def steps_of(lengths: Both) -> Tensor:
     return torch.arange(lengths.total, device=lengths.device.device) - each_step(first_rows(lengths.device), lengths)
 
 
-def rows_in_order(sequences: Ragged) -> Tensor:
-    """(R, ...): the rows of the sequences, one sequence after the other."""
-    lengths = sequences.both
-    return sequences.rows.index_select(0, each_step(sequences.starts, lengths) + steps_of(lengths))
+@dataclass(frozen=True)
+class Places:
+    """Of the rows of N sequences, one sequence after the other, (R,): whose row it is, which of its steps."""
+
+    owner: Tensor
+    step: Tensor
+
+    @classmethod
+    def of(cls, lengths: Both) -> Places:
+        device = lengths.device.device
+        owner = each_step(torch.arange(len(lengths), device=device), lengths)
+        return cls(owner, torch.arange(lengths.total, device=device) - first_rows(lengths.device)[owner])
+
+
+def rows_in_order(sequences: Ragged, places: Places | None = None) -> Tensor:
+    """(R, ...): the rows of the sequences, one sequence after the other.  places: theirs, where they are known."""
+    places = places or Places.of(sequences.both)
+    return sequences.rows.index_select(0, sequences.starts[places.owner] + places.step)

@@ -61,8 +61,8 @@ def few_calls(q: Tensor, k: Tensor, v: Tensor, plan: Plan, heads: int, p: Sequen
             mask = chunk.mask(len(q), q.dtype)
             weighted = F.scaled_dot_product_attention(own, keys, values, attn_mask=mask, dropout_p=p[0])
         else:
-            scores = (own * own.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
-            scores = scores.unflatten(0, (len(q), -1)) + chunk.bias.to(scores.dtype)
+            scores = (own @ keys.transpose(-1, -2)).unflatten(0, (len(q), -1))
+            scores = torch.add(chunk.bias.to(scores.dtype), scores, alpha=own.shape[-1] ** -0.5)
             weighted = _dropped(scores.softmax(-1), p).flatten(0, 1).to(values.dtype) @ values
         mixed.append(real_rows(weighted.transpose(1, 2).flatten(2).unflatten(0, (len(q), -1)), chunk.queries))
     return mixed[0] if len(mixed) == 1 else torch.cat(mixed, 1)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hycon.data.ragged import Both, each_step, first_rows, longest_first
+from hycon.data.ragged import Both, first_rows, longest_first
 
 CHUNK = {"cpu": 4, "cuda": 64}  # utterances whose attention is computed together
 HALVED = 24  # queries from which on the earlier half, behind a future mask, is a block of its own
@@ -57,13 +57,13 @@ def chunk_order(lengths: Both) -> Both | None:
     return None if device != "cpu" and len(lengths) <= CHUNK.get(device, 64) else longest_first(lengths)
 
 
-def picked(x: Tensor, rows: Tensor, lengths: Both) -> Tensor:
-    """(P, R, d) -> (P, B, d): one of each utterance's rows, the one at `rows` (B,)."""
+def last_rows(x: Tensor, lengths: Both, owner: Tensor) -> Tensor:
+    """(P, R, d) -> (P, B, d): the last row of each utterance.  owner: (R,) whose row each is."""
+    rows = lengths.device.cumsum(0) - 1
     if x.device.type == "cpu":
         return x[:, rows]
-    back = each_step(torch.arange(len(lengths), device=x.device), lengths)
-    there = torch.arange(x.shape[1], device=x.device) == rows[back]
-    return _Pick.apply(x, rows, back, there[:, None])
+    there = torch.arange(x.shape[1], device=x.device) == rows[owner]
+    return _Pick.apply(x, rows, owner, there[:, None])
 
 
 def padded_rows(x: Tensor, padding: Padding) -> Tensor:
