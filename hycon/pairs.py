@@ -148,6 +148,9 @@ def _harder(score: Tensor, mask: Tensor, h: int, hardness) -> Tensor:
     missing = kept == impossible
     weight = hardness(kept).masked_fill(missing, impossible).softmax(-1)
     weight = weight.clamp(min=torch.finfo(weight.dtype).tiny).masked_fill(missing, 0.0)
+    if score.is_cuda:  # where a deterministic scatter takes 25 launches
+        chosen = index[..., None] == torch.arange(flat.shape[-1], device=index.device)  # (A, K, h, C*K)
+        return (weight[..., None] * chosen).sum(-2).view(score.shape)
     return torch.zeros_like(flat).scatter(-1, index, weight).view(score.shape)
 
 
