@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from hycon.data.ragged import Both, Ragged, first_rows, longest_first, rows_in_order
 from hycon.encoder_families import FAMILIES, family_of
 from hycon.kernels.dropout import replace_dropout
+from hycon.kernels.joined_linears import join_linears
 
 Picks = Callable[[Ragged], Ragged]  # from sequences of the batch, those of some of its utterances
 Injection = Callable[[Tensor, Picks], Tensor]  # (b, t, D) hidden states, how to pick their utterances' -> (b, t, D)
@@ -47,6 +48,7 @@ class PretrainedText(nn.Module):
     def __init__(self, model: nn.Module, kind: str):
         super().__init__()
         replace_dropout(model)
+        join_linears(model)
         self.model = model
         self.pooler: nn.Module | None = None  # MAG's: BERT's own, taken out of `model`
         self.kind = kind
@@ -119,7 +121,7 @@ class PretrainedText(nn.Module):
         if order is not None:
             text, extra = text.take(order), extra[order.device]
         padded = not self.known or (self.family.relative and extra.shape[1] > 0)
-        words, queries = (text, extra) if padded else self._embedded(text, extra)
+        words, queries = (text, extra) if padded or order is None else self._embedded(text, extra)
         size = CHUNK.get(text.rows.device.type, len(text))
         for start in range(0, len(text), size):
             stop = min(start + size, len(text))
@@ -128,8 +130,12 @@ class PretrainedText(nn.Module):
                 encoded = self._encode_padded(some, extra[start:stop], nominal)
             else:
                 chosen = None if order is None else order.slice(start, stop)
+                if order is None:
+                    inputs = self._embedded_ids(text, extra)
+                else:
+                    inputs = torch.cat([some.padded(), queries[start:stop]], 1)
                 with self._injected(inject, before, chosen):
-                    encoded = self._encode(some, queries[start:stop], extra[start:stop])
+                    encoded = self._encode(inputs, some.device_lengths(), extra[start:stop])
             yield *encoded, some.device_lengths()
 
     def _embedded(self, text: Ragged, extra: Tensor) -> tuple[Ragged, Tensor]:
@@ -138,12 +144,16 @@ class PretrainedText(nn.Module):
         Once for all chunks: the gradient of the embedding table is as large as the table, so one a batch is enough.
         """
         tokens = rows_in_order(text)  # (R,) the real tokens of this batch, one after the other
-        known = extra < text.device_lengths()[:, None]
-        queries = text.rows[torch.where(known, text.starts[:, None] + extra, 0)].masked_fill(~known, int(text.pad))
+        queries = _queried(text, extra)
         embedded = self.model.get_input_embeddings()(torch.cat([tokens, queries.flatten()]))  # type: ignore[operator]
         real, queried = embedded[: len(tokens)], embedded[len(tokens) :].unflatten(0, extra.shape)
         own = text.device_lengths()
         return Ragged(real, first_rows(own), text.lengths, own=own), queried
+
+    def _embedded_ids(self, text: Ragged, extra: Tensor) -> Tensor:
+        """(B, t + Q, D): `_embedded` of all sentences as one padded chunk. What a padding gives meets no real token."""
+        ids = torch.cat([text.padded(), _queried(text, extra)], 1)
+        return self.model.get_input_embeddings()(ids)  # type: ignore[operator]
 
     @contextmanager
     def _injected(self, inject: Injection | None, before: int, utterances: Both | None) -> Iterator[None]:
@@ -177,29 +187,29 @@ class PretrainedText(nn.Module):
         finally:
             handle.remove()
 
-    def _encode(self, words: Ragged, queries: Tensor, extra: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden states (b, t, D), zero beyond a sentence's end, and (b, Q, D) at the nominal positions `extra`."""
-        embedded = words.padded()  # (b, t, D)
-        own = words.device_lengths()[:, None]
-        step = torch.arange(embedded.shape[1], device=embedded.device).expand(embedded.shape[:2])
+    def _encode(self, inputs: Tensor, lengths: Tensor, extra: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states (b, t, D), zero beyond a sentence's end, and (b, Q, D) at the nominal positions `extra`.
+
+        inputs: (b, t + Q, D) embedded words, and what stands at `extra`.
+        """
+        count, longest, own = len(inputs), inputs.shape[1] - extra.shape[1], lengths[:, None]
+        step = torch.arange(longest, device=inputs.device).expand(count, longest)
         real = step < own  # (b, t)
         if self.kind == "xlnet":
             segments = 2 * (step == own - 1).long()  # [CLS] closes the sentence in a segment of its own
             hidden = self.model(
-                inputs_embeds=embedded, attention_mask=real.long(), token_type_ids=segments, use_mems=False
+                inputs_embeds=inputs, attention_mask=real.long(), token_type_ids=segments, use_mems=False
             ).last_hidden_state
             return hidden * real[:, :, None], hidden[:, :0]
         positions = torch.cat([step, extra], 1)
         if self.family.offset:
             pad = self._config.pad_token_id
             positions = torch.where(positions < own, positions + pad + 1, pad)
-        if READY_MASK and self.family.attention == "sdpa" and embedded.device.type != "cpu":
+        if READY_MASK and self.family.attention == "sdpa" and inputs.device.type != "cpu":
             mask = _bias(real, positions.shape[1])
         else:
             mask = torch.cat([real.long(), torch.zeros_like(extra)], 1)
-        hidden = self.model(
-            inputs_embeds=torch.cat([embedded, queries], 1), attention_mask=mask, position_ids=positions
-        ).last_hidden_state
+        hidden = self.model(inputs_embeds=inputs, attention_mask=mask, position_ids=positions).last_hidden_state
         return hidden[:, : step.shape[1]] * real[:, :, None], hidden[:, step.shape[1] :]
 
     def _encode_padded(self, text: Ragged, extra: Tensor, nominal: int) -> tuple[Tensor, Tensor]:
@@ -210,6 +220,12 @@ class PretrainedText(nn.Module):
         hidden = self.model(input_ids=ids, attention_mask=real.long()).last_hidden_state
         queried = hidden.gather(1, extra[:, :, None].expand(-1, -1, hidden.shape[2]))
         return (hidden * real[:, :, None])[:, : text.longest], queried
+
+
+def _queried(text: Ragged, extra: Tensor) -> Tensor:
+    """(B, Q) the token ids at the nominal positions `extra`."""
+    known = extra < text.device_lengths()[:, None]
+    return text.rows[torch.where(known, text.starts[:, None] + extra, 0)].masked_fill(~known, int(text.pad))
 
 
 def _bias(real: Tensor, keys: int) -> Tensor:
