@@ -92,14 +92,14 @@ class PretrainedText(nn.Module):
 
     def _window(self, hidden: Tensor, queried: Tensor, lengths: Tensor, readout: str, nominal: int) -> Tensor:
         none = hidden.new_zeros(len(hidden), hidden.shape[2])
-        row = torch.arange(len(hidden), device=hidden.device)
         if readout == "last" and self.kind == "bert":
-            return torch.stack([queried[:, 0], queried[:, 1], none], 1)
+            return torch.cat([queried, none[:, None]], 1)
         if readout == "cls" and self.kind == "bert":
             return torch.stack([none, hidden[:, 0], hidden[:, 1]], 1)
         after = none
         if queried.shape[1]:  # BERT's PAD after the last token, if the sentence leaves room for one
             after = queried[:, 0] * (lengths < nominal)[:, None]
+        row = torch.arange(len(hidden), device=hidden.device)
         final = hidden[row, lengths - 1]
         if readout == "mean":
             total = hidden.sum(1)

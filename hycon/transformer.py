@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -63,7 +64,7 @@ class EncoderLayer(nn.Module):
 
 
 def _at(x: Tensor, step: Tensor | int) -> Tensor:
-    """(B, T, d) -> (B, 1, d)"""
+    """(B, T, ...) -> (B, 1, ...)"""
     if isinstance(step, int):
         return x[:, step : step + 1]
     return x[torch.arange(len(x), device=x.device), step][:, None]
@@ -97,10 +98,11 @@ class SequenceEncoder(nn.Module):
         self.norm = nn.LayerNorm(d)
         self.embed_drop = Dropout(dropouts["embed"])
         self.readout, self.mask_padding, self.positions = readout, mask_padding, positions
+        self._encodings: dict[tuple[int, torch.device], Tensor] = {}
 
     def forward(self, sequences: Ragged, nominal: int, side: str) -> Tensor:
         convolved = self.conv(sequences.padded(nominal, side).transpose(1, 2)).transpose(1, 2)  # (B, T, d)
-        where = _Where.of(sequences.device_lengths(), nominal, side)
+        where = _Where([sequences], nominal, side)
         x = self.embed_drop(self.embedded(convolved, where))
         mask = where.real[:, None, None] if self.mask_padding else None
         read = where.read(self.readout)
@@ -112,33 +114,51 @@ class SequenceEncoder(nn.Module):
     def embedded(self, x: Tensor, where: _Where) -> Tensor:
         """sqrt(d) x and a position; (B, T, d)."""
         d = x.shape[-1]
-        encoding = positional_encoding(where.nominal, d, x.device)
+        encoding = self._encoding(where.nominal, x)
         if self.positions == "own" and where.side == "left":
             encoding = encoding[(where.step - where.start[:, None]).clamp(min=0)]  # (B, T, d)
         return math.sqrt(d) * x + encoding * (x[:, :, :1] != 0)
+
+    def _encoding(self, length: int, like: Tensor) -> Tensor:
+        """(length, d), computed once for each length and device."""
+        key = length, like.device
+        if key not in self._encodings:
+            with torch.inference_mode(False):  # whoever asks first, training will read it too
+                self._encodings[key] = positional_encoding(length, like.shape[-1], like.device)
+        return self._encodings[key]
 
 
 @dataclass(frozen=True)
 class _Where:
     """Where the steps of B utterances lie among `nominal` ones, padded on `side`.
 
-    lengths, start: (B,) how many steps, and the first one's place.  step: (T,) places.  real: (B, T) no padding.
+    sequences: theirs, one batch of them after the other. All tensors are computed when asked for: most configurations
+    do not.
     """
 
+    sequences: Sequence[Ragged]
     nominal: int
     side: str
-    lengths: Tensor
-    start: Tensor
-    step: Tensor
-    real: Tensor
 
-    @classmethod
-    def of(cls, lengths: Tensor, nominal: int, side: str) -> _Where:
-        lengths = lengths.clamp(max=nominal)
-        start = nominal - lengths if side == "left" else torch.zeros_like(lengths)
-        step = torch.arange(nominal, device=lengths.device)
-        real = (step >= start[:, None]) & (step < (start + lengths)[:, None])
-        return cls(nominal, side, lengths, start, step, real)
+    @cached_property
+    def lengths(self) -> Tensor:
+        """(B,) how many steps each has."""
+        return torch.cat([own.device_lengths() for own in self.sequences]).clamp(max=self.nominal)
+
+    @cached_property
+    def start(self) -> Tensor:
+        """(B,) each one's first place."""
+        return self.nominal - self.lengths if self.side == "left" else torch.zeros_like(self.lengths)
+
+    @cached_property
+    def step(self) -> Tensor:
+        """(T,) the places."""
+        return torch.arange(self.nominal, device=self.lengths.device)
+
+    @cached_property
+    def real(self) -> Tensor:
+        """(B, T) no padding."""
+        return (self.step >= self.start[:, None]) & (self.step < (self.start + self.lengths)[:, None])
 
     def read(self, readout: str) -> Tensor | int | None:
         """The step that a read-out reads; None for the mean over all real ones."""
@@ -162,7 +182,7 @@ def side_by_side(
         for encoder, own in zip(encoders, sequences, strict=True)
     ]
     first, count = encoders[0], len(encoders)
-    where = _Where.of(torch.cat([own.device_lengths() for own in sequences]), nominal, side)
+    where = _Where(sequences, nominal, side)
     x = first.embed_drop(first.embedded(torch.cat(convolved), where))  # (P * B, T, d)
     mask = where.real[:, None, None] if first.mask_padding else None
     read, weights = where.read(first.readout), _stacked(encoders)
@@ -197,7 +217,7 @@ def _layer(
     together = F.pad(together, (0, -width % FUSED_WIDTH))  # zeros, for the fused kernel
     q, k, v = (y.transpose(1, 2) for y in together.unbind(2))  # (P * B, h, T, w)
     if read is not None:
-        q, x = _at(q.transpose(1, 2).flatten(2), read).unflatten(2, (layer.heads, -1)).transpose(1, 2), _at(x, read)
+        q, x = _at(q.transpose(1, 2), read).transpose(1, 2), _at(x, read)
     p = layer.attn_dropout if layer.training else 0.0
     attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p, scale=width**-0.5)
     x = x + layer.res_drop(linear(attended[..., :width].transpose(1, 2).flatten(2), "out_proj."))
