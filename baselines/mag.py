@@ -20,6 +20,11 @@ Deviates:
 2. W_v and W_a have a bias each, as in the reference code (exact counts); the paper's displacement has one for both.
 3. The learning rate falls to 0 over this suite's budget of epochs, the reference's over 40. Training stops early and
    keeps the epoch that is best on validation, by the squared error of its loss; the reference does neither.
+4. The schedule counts the last, smaller batch of an epoch as a step. The reference rounds the steps of an epoch down
+   (26 for 27 on MOSI with 48), so its rate is 0 in the last epoch or two, and falls 4 % faster.
+5. The rate rises over a tenth of the steps and falls then, as the reference's options say. Until December 2021, and so
+   in the paper's time, its code took the two numbers of its schedule for each other: the rate rose until the end of
+   training (`warmup=1.0`; a row of the table `sensitivity`).
 Reference implementations consulted: WasifurRahman/BERT_multimodal_transformer, thuiar/MMSA (Adam and L1 in place of
 AdamW and MSE). Both copy transformers' model files; here the gate is hooked before a layer of the untouched model.
 """

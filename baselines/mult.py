@@ -52,7 +52,7 @@ from hycon.text import PretrainedText
 from hycon.train import Training
 from hycon.transformer import positional_encoding
 
-VERSION = 3
+VERSION = 4
 Pairs = tuple[tuple[int, int], ...]  # (target, source) as indexes into MODALITIES
 PAIRS: Pairs = ((0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1))
 SELF: Pairs = ((0, 0), (1, 1), (2, 2))
@@ -61,8 +61,7 @@ Plans = dict[tuple[int, int], Plan]  # how each pair attends
 
 @dataclass(frozen=True)
 class Config:
-    """The reference code's defaults. The GloVe form reads d, layers and the three kernels, the BERT and XLNet forms
-    token_d, token_layers and token_kernel in their place; either ignores the other's."""
+    """The reference code's defaults. Each form ignores what `without_effect` names."""
 
     d: int = 30  # the paper's supplement has 40
     heads: int = 5
@@ -99,17 +98,14 @@ SEARCH_SPACE = {
         **{f"{name}_dropout": DROPOUTS for name in ("attn", "relu", "res", "embed", "out")},  # MSAF, as the next two
         "attn_dropout_audio": DROPOUTS,
         "attn_dropout_vision": DROPOUTS,
-        "text_kernel": (1, 3),  # supplement: 1 to 3, as the next two
-        "audio_kernel": (1, 3),
-        "vision_kernel": (1, 3),
+        **{f"{m}_kernel": (1, 3) for m in MODALITIES},  # supplement: 1 to 3
         "lr": (5e-4, 1e-3, 2e-3, 5e-3),  # MMSA
-        "batch_size": (16, 32, 64),  # MSAF, without its 128
+        "batch_size": (16, 24, 32, 64, 128),  # MSAF, and the reference code's 24; the supplement has 128
+        "clip": (0.2, 0.4, 0.6, 0.8),  # MSAF: .1 to .8; reference code .8
         "scale": ("none", "standard"),  # chosen here
     },
     "tokens": {  # no source searches a MulT over BERT; chosen here, from
-        "attn_dropout": (0.1, 0.2, 0.3),  # MMSA's; so much for the next two as well
-        "relu_dropout": (0.1, 0.2, 0.3),
-        "res_dropout": (0.1, 0.2, 0.3),
+        **{f"{name}_dropout": (0.1, 0.2, 0.3) for name in ("attn", "relu", "res")},  # around the code's .1
         "embed_dropout": (0.1, 0.25),  # MMSA's .1 and the reference code's
         "out_dropout": (0.0, 0.1),  # the reference code's and the supplement's
         "lr": (1e-5, 2e-5, 5e-5),  # around HyCon's
@@ -120,6 +116,13 @@ SEARCH_SPACE = {
 ABLATIONS = {"positions": {"positions": False}, "future-mask": {"future_mask": False}}
 REMOVED = {"positions": "the position embeddings", "future-mask": "the mask that hides later steps"}
 DEMO = {"vectors": {"d": 20, "layers": 1, "heads": 5}, "tokens": {"token_d": 20, "token_layers": 1}}  # demo profile
+
+
+def without_effect(config: Config, form: str) -> set[str]:
+    """Options of the other form."""
+    if form == "vectors":
+        return {"token_d", "token_layers", "token_kernel"}
+    return {"d", "layers", "text_kernel", "audio_kernel", "vision_kernel"}
 
 
 class Encoders(nn.Module):

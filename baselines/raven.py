@@ -35,6 +35,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from baselines.tfn import CLIPS
 from hycon.data.batch import Batch
 from hycon.errors import UserError
 from hycon.fusion import batch_norm
@@ -45,7 +46,7 @@ from hycon.output import Output, as_prediction, outputs
 from hycon.text import PretrainedText
 from hycon.train import Training
 
-VERSION = 2
+VERSION = 3
 NEEDS_ALIGNED = True
 RULES = ("paper", "code")
 
@@ -74,7 +75,7 @@ SEARCH_SPACE = {
         "dropout": (0.1, 0.2, 0.3, 0.5),  # chosen here, around the official one
         "lr": (0.01, 0.008, 0.005, 0.002, 0.001, 0.0005),  # MSAF, and half the official one
         "batch_size": (16, 20, 32, 64, 128),  # MSAF's, and the official one
-        "clip": (0.1, 0.3, 0.5, 0.7, 0.9),  # MSAF: .1 to .9
+        "clip": CLIPS,  # as TFN's; MSAF has no grid for RAVEN, the official code does not clip
         "scale": ("none", "standard"),  # chosen here: vision has no normalisation of its own
     },
     "tokens": {  # no source searches a RAVEN over BERT; chosen here, from

@@ -3,7 +3,8 @@
 In: a Batch, aligned or not. Out: prediction (B,) or (B, E, 2); the BERT and XLNet forms give representations (B, d).
 
 GloVe form (the code of Liu et al., which every later comparison runs; sec. 4 of TFN's paper):
-    audio, vision   mean over time -> batch norm -> dropout -> 3 x (Linear, relu)
+    audio, vision   mean over time (0 of features that a corpus has z-normalised utterance by utterance: then these
+                    two say nothing) -> batch norm -> dropout -> 3 x (Linear, relu)
     text            LSTM, last real step -> dropout -> Linear
     fusion          [1; l] x [1; a] x [1; v] -> dropout -> relu Linear -> relu Linear -> Linear -> 6 sigmoid - 3
 BERT and XLNet forms: HyCon's front-end with d = 100, tensor fusion with three tanh layers, Linear(d, 1): exactly the
@@ -14,10 +15,11 @@ mask_padding=True, positions=own` take that away.
 Deviates:
 1. The mean runs over real steps; the reference code averages the padding in.
 2. A batch of one utterance is normalised with the running statistics; the reference code fails on it.
-3. Vision as it comes; the reference code divides it by the training split's largest (`scale=maxabs`), which the batch
-   norm undoes but for features of a standard deviation near .003 (its eps): so the GloVe form searches no scale.
-4. The mean of a batch's absolute errors; the reference minimises their sum, which Adam, without weight decay, does not
-   tell from the mean.
+3. Vision as it comes; the reference code divides it by the training split's largest (`scale=maxabs`, searched). The
+   batch norm undoes a scale only where features vary by well more than .003, the root of its eps: one whose means vary
+   by .01 leaves it with a standard deviation of .95, one of .001 with .30.
+4. The mean of a batch's absolute errors; the reference minimises their sum. Without weight decay and clipping Adam does
+   not tell one from the other; the clipping that is searched is MSAF's, whose loss is a mean.
 Reference implementations consulted: Justin1904/TensorFusionNetworks, thuiar/MMSA, the authors' MIB (BERT form).
 """
 
@@ -25,7 +27,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 
 import torch
@@ -44,7 +46,7 @@ from hycon.output import Output, as_prediction, outputs
 from hycon.text import PretrainedText
 from hycon.train import Training
 
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Config(FrontEndConfig):
     tensor_dropout: float = 0.5
 
 
+CLIPS = (None, 0.1, 0.3, 0.5, 0.7, 0.9)  # MSAF: .1 to .9, of LMF and MFN as well; None: the official codes of all three
 TRAINING = {
     "vectors": Training(lr=1e-3, batch_size=32),  # official: Adam's default, and its batch
     "tokens": Training(lr=2e-5, batch_size=48),  # as HyCon's; the paper is silent on the counterparts
@@ -78,7 +81,8 @@ SEARCH_SPACE = {
         "fusion_dropout": (0.1, 0.2, 0.3, 0.4, 0.5),  # MSAF
         "lr": (0.01, 0.008, 0.005, 0.002, 0.001),  # MSAF
         "batch_size": (32, 64, 96, 128),  # MSAF
-        "clip": (0.1, 0.3, 0.5, 0.7, 0.9),  # MSAF: .1 to .9
+        "clip": CLIPS,
+        "scale": ("none", "standard", "maxabs"),  # maxabs: official, for vision; standard as in every row
     },
     "tokens": {  # no source searches a TFN over BERT; chosen here
         **FRONT_END_SPACE,
@@ -88,6 +92,12 @@ SEARCH_SPACE = {
     },
 }
 DEMO = {"tokens": {"d": 20}}  # sizes for the demo profile: (d + 1)^3 weights a unit are too many for a laptop
+OF_TOKENS = {field.name for field in fields(FrontEndConfig)} | {"tensor_hidden", "tensor_dropout"}
+
+
+def without_effect(config: Config, form: str) -> set[str]:
+    """Options of the other form."""
+    return OF_TOKENS if form == "vectors" else {field.name for field in fields(Config)} - OF_TOKENS
 
 
 class MeanSubnet(nn.Module):

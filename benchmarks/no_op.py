@@ -18,7 +18,9 @@ def specs(count: int, kinds: int = 1) -> list[RunSpec]:
     ]
 
 
-def execute(spec: RunSpec, *, data_root: str, device: str = "cpu") -> tuple[RunRecord, dict[str, np.ndarray]]:
+def execute(
+    spec: RunSpec, *, data_root: str, device: str = "cpu", on_epoch=None
+) -> tuple[RunRecord, dict[str, np.ndarray]]:
     """A record at once, with predictions for a few made-up utterances."""
     record = RunRecord(
         spec, "done", metrics={"valid": {"paper": {"mae": 1.0}}}, valid_loss=1.0, seconds=0.0, device=device

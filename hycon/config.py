@@ -23,3 +23,8 @@ def settings(config: Any) -> dict[str, Any]:
         for field in dataclasses.fields(config)
         if not (field.metadata.get("later") and getattr(config, field.name) == field.default)
     }
+
+
+def unset(kind: type) -> dict[str, Any]:
+    """The options of `later` of a Config class, with their defaults: what a specification without them means."""
+    return {field.name: field.default for field in dataclasses.fields(kind) if field.metadata.get("later")}

@@ -12,6 +12,11 @@ class NonFiniteLoss(Exception):
         super().__init__(f"non-finite loss at epoch {epoch}, step {step}")
 
 
+def install(extra: str) -> str:
+    """The command that installs an optional part of the suite, for a message. It is on no package index."""
+    return f'`pip install -e ".[{extra}]" -c constraints.txt` in the clone'
+
+
 def check_known(what: str, name: object, choices, of: str = "") -> None:
     """Raises UserError where `name` is none of `choices`. what: its noun.  of: whose, " of table1"."""
     if name not in choices:

@@ -17,6 +17,7 @@ import uuid
 from functools import cache
 from pathlib import Path
 
+from hycon.errors import UserError
 from hycon.host import machine, start_time
 
 _NAME = re.compile(r"\..*\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d{1,10})-(?P<start>\d{1,20})\.[0-9a-f]{32}\.tmp")
@@ -72,6 +73,12 @@ def write_atomic(path: Path, content: bytes) -> None:
             os.fsync(handle_of_folder)
     finally:
         os.close(handle_of_folder)
+
+
+def check_regular(path: Path) -> None:
+    """Raises UserError where `path` is a pipe or a device, which may have no end or never begin."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UserError(f"{path} is no regular file: a pipe or a device cannot be read here; save it as a file first.")
 
 
 def sha256_file(path: Path) -> str:

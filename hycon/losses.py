@@ -142,10 +142,10 @@ def hybrid_loss(
     modalities: which of them take part, one at least; `x` must have these.
     classes: (K,) integers on that device; below 0: in no pair of IAMCL and IEMCL (SCL needs no class).
     generator: for the random pairs of "classical", "triplet" and "n-pair"; on the device of x. Default: torch's own.
-    Raises UserError where a modality is missing or shapes do not fit.
+    Raises UserError where a modality is missing, shapes do not fit, or classes are no integers.
     """
     config = config or HybridConfig()
-    _check_shapes(x, classes, modalities)
+    _check_inputs(x, classes, modalities)
     with torch.autocast(x[modalities[0]].device.type, enabled=False):
         intra, inter = scores(x, modalities)
         pairs = class_pairs(classes, intra.similarity.dtype)
@@ -287,14 +287,24 @@ def _weighted(value: Tensor, weight: Tensor) -> Tensor:
     return (value * weight).sum((-2, -1))
 
 
-def _check_shapes(x: Mapping[str, Tensor], classes: Tensor, modalities: Sequence[str]) -> None:
+def _check_inputs(x: Mapping[str, Tensor], classes: Tensor, modalities: Sequence[str]) -> None:
     missing = [modality for modality in modalities if modality not in x]
     if missing or not modalities:
         lack = ", ".join(missing) or "any modality"
         raise UserError(f"Representations lack {lack}: the hybrid loss needs {', '.join(modalities or MODALITIES)}.")
+    given = {**{modality: x[modality] for modality in modalities}, "classes": classes}
+    if other := [
+        f"{name} (a {type(value).__name__})" for name, value in given.items() if not isinstance(value, Tensor)
+    ]:
+        raise UserError(f"The hybrid loss needs tensors, not {', '.join(other)}.")
     shapes = {modality: tuple(x[modality].shape) for modality in modalities}
     first = shapes[modalities[0]]
     if len(first) != 2 or not all(first) or len(set(shapes.values())) > 1:
         raise UserError(f"Representations have shapes {shapes}: expected one (K, d) for all, K and d above 0.")
     if tuple(classes.shape) != first[:1]:
         raise UserError(f"Classes have shape {tuple(classes.shape)}: expected ({first[0]},), one for each sample.")
+    if classes.is_floating_point() or classes.is_complex():  # scores would hardly have a positive pair: a loss of 0
+        raise UserError(
+            f"Classes are {classes.dtype}: expected integers, which sentiment_classes makes of scores and "
+            "emotion_classes of emotion labels."
+        )

@@ -51,9 +51,10 @@ def _registered() -> dict[str, str]:
     return known
 
 
-def identify(kind: str, name: str) -> dict[str, str]:
+def identify(kind: str, name: str, *, fetch: bool = True) -> dict[str, str]:
     """{"name", "sha256", "rule"} of an encoder, which is fetched from the Hugging Face hub if need be and not offline.
 
+    fetch: whether it may be.  Raises UserError where it is not here then.
     A folder is known by its last path component from then on. The demo's encoder has no rule.
     """
     if name == DEMO:
@@ -62,7 +63,7 @@ def identify(kind: str, name: str) -> dict[str, str]:
     folder = Path(_registered().get(name, name)).expanduser()
     short = short_name(name)
     if not folder.is_dir():
-        folder = _from_hub(kind, name, offline())
+        folder = _from_hub(kind, name, offline() or not fetch)
     check_folder(kind, folder)
     sha256 = digest(folder)
     register(sha256, folder)

@@ -11,8 +11,10 @@ the sentences of a chunk are padded: to T where a [PAD] is read, else to the lon
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
@@ -21,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hycon.data.ragged import Both, Ragged, first_rows, longest_first, rows_in_order
-from hycon.encoder_families import FAMILIES, family_of
+from hycon.encoder_families import FAMILIES, Family, family_of
 from hycon.kernels.dropout import replace_dropout
 from hycon.kernels.joined_linears import join_linears
 
@@ -52,12 +54,20 @@ class PretrainedText(nn.Module):
         self.model = model
         self.pooler: nn.Module | None = None  # MAG's: BERT's own, taken out of `model`
         self.kind = kind
-        self.family = family_of(self._config.model_type)
-        self.known = self._config.model_type in FAMILIES
 
     @property
     def _config(self) -> Any:
         return self.model.config
+
+    @property
+    def family(self) -> Family:
+        return family_of(self._config.model_type)
+
+    @cached_property
+    def known(self) -> bool:
+        """Whether its inside is. DistilBERT takes positions only in later versions of transformers."""
+        takes_positions = "position_ids" in inspect.signature(self.model.forward).parameters
+        return self._config.model_type in FAMILIES and (self.kind == "xlnet" or takes_positions)
 
     @property
     def width(self) -> int:

@@ -11,11 +11,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hycon.checkpoint import Checkpoints, Progress
 from hycon.data.batch import Batch
 from hycon.data.prepare import SCALES
 from hycon.data.ragged import longest_first
@@ -26,7 +28,9 @@ from hycon.text import PretrainedText
 
 # The budget of every model, here and nowhere else: sec. 4.5.8 speaks of "the same number of epochs". A model's TRAINING
 # holds only what its source adds. The epoch that is best on validation is kept.
-EPOCHS = {"tokens": 50, "vectors": 100}  # at most. tokens: lineage (MIB, MCL); vectors: Gkoumas et al.'s configuration
+# At most. tokens: lineage (MIB, MCL). vectors: the most in Gkoumas et al.'s configurations (EF-LSTM, LF-LSTM, LMF; the
+# others 40 or fewer).
+EPOCHS = {"tokens": 50, "vectors": 100}
 PATIENCE = 20  # epochs without a better validation loss before stopping; LMF's and TFN's code
 EVAL_ROWS = 128  # utterances per forward pass in evaluation; no number depends on it beyond rounding
 
@@ -95,34 +99,51 @@ def fit(
     *,
     seed: int,
     on_epoch: Callable[[dict[str, float]], Any] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Fitted:
     """Train `model` (on the batches' device) and leave it with its best epoch's weights.
 
     seed: of the batch order; the caller seeds initialisation and dropout (`seed_everything`).
+    on_epoch: told the curve's entry of each epoch, with lr (`training.lr` as scheduled for its last step) and seconds
+    (since training began).  checkpoints: where a long training is kept; one that was cut goes on from there, with the
+    same bits, and its earlier epochs are told again.
     Raises NonFiniteLoss at the end of the first epoch that has one.
     """
     optimizer = _optimizer(model, training)
     steps = -(-len(train) // training.batch_size)
-    factors = learning_rate_factors(training, steps * training.epochs)
     order = torch.Generator().manual_seed(seed)
-    best: tuple[float, int, dict[str, Tensor]] = (float("inf"), 0, {})
-    curve: list[dict[str, float]] = []
-    started = time.perf_counter()
-    for epoch in range(1, training.epochs + 1):
+    so_far = checkpoints.load(model, optimizer, order) if checkpoints else Progress()
+    factors = islice(learning_rate_factors(training, steps * training.epochs), steps * so_far.epoch, None)
+    started = time.perf_counter() - so_far.seconds
+    tell = on_epoch or (lambda entry: None)
+    for entry in so_far.epochs:
+        tell(entry)
+    while so_far.epoch < training.epochs and so_far.epoch - so_far.best_epoch < training.patience:
+        so_far.epoch += 1
         shuffled = train.take(torch.randperm(len(train), generator=order))
-        train_loss = _train_epoch(model, shuffled, training, optimizer, factors, epoch)
+        train_loss, factor = _train_epoch(model, shuffled, training, optimizer, factors, so_far.epoch)
         loss = validation_loss(model, valid, training)
-        curve.append({"epoch": epoch, "train_loss": train_loss, "valid_loss": loss})
-        if not torch.isfinite(torch.tensor(loss)):
-            raise NonFiniteLoss(epoch, steps)
-        if loss < best[0]:
-            best = (loss, epoch, _copy(model.state_dict(), best[2]))
-        if on_epoch:
-            on_epoch(curve[-1])
-        if epoch - best[1] >= training.patience:
-            break
-    model.load_state_dict(best[2])
-    return Fitted(best[1], best[0], curve, time.perf_counter() - started)
+        if not math.isfinite(loss):
+            raise NonFiniteLoss(so_far.epoch, steps)
+        if loss < so_far.best_loss:
+            so_far.best_loss, so_far.best_epoch = loss, so_far.epoch
+            so_far.best = _copy(model.state_dict(), so_far.best)
+        so_far.seconds = time.perf_counter() - started
+        so_far.epochs.append(
+            {
+                "epoch": so_far.epoch,
+                "train_loss": train_loss,
+                "valid_loss": loss,
+                "lr": training.lr * factor,
+                "seconds": so_far.seconds,
+            }
+        )
+        tell(so_far.epochs[-1])
+        if checkpoints and checkpoints.due():
+            checkpoints.save(so_far, model, optimizer, order)
+    model.load_state_dict(so_far.best)
+    curve = [{key: entry[key] for key in ("epoch", "train_loss", "valid_loss")} for entry in so_far.epochs]
+    return Fitted(so_far.best_epoch, so_far.best_loss, curve, time.perf_counter() - started)
 
 
 def _copy(weights: dict[str, Tensor], into: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -137,8 +158,9 @@ def _copy(weights: dict[str, Tensor], into: dict[str, Tensor]) -> dict[str, Tens
 
 def _train_epoch(
     model: Any, shuffled: Batch, training: Training, optimizer: Optimizer, factors: Iterator[float], epoch: int
-) -> float:
-    """Mean loss of the epoch. The host waits for the device once, at its end."""
+) -> tuple[float, float]:
+    """Mean loss of the epoch, and the learning rate's factor at its last step. The host waits for the device once, at
+    the epoch's end."""
     model.train()
     losses: list[Tensor] = []
     compute_loss = getattr(model, "loss", None)
@@ -154,13 +176,14 @@ def _train_epoch(
         loss.backward()
         if training.clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), training.clip)
-        optimizer.step(next(factors))
+        factor = next(factors)
+        optimizer.step(factor)
         losses.append(loss.detach())
     values = torch.stack(losses).float().cpu()
     bad = torch.nonzero(~torch.isfinite(values))
     if len(bad):
         raise NonFiniteLoss(epoch, int(bad[0]) + 1)
-    return float(values.mean())
+    return float(values.mean()), factor
 
 
 def validation_loss(model: nn.Module, valid: Batch, training: Training) -> float:

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hycon.data.manifest import Manifest, corpus_folder, existing_folder, read_manifest
+from hycon.data.manifest import PAPER, Manifest, corpus_folder, existing_folder, named_after, read_manifest
 from hycon.errors import UserError, check_known, nearest
 from hycon.metrics import PROTOCOLS
+from studies.authors.rows import own_rows, with_models
+from studies.authors.table_file import is_table_file, read_table_file
+from studies.registry import MODELS, literal, source_of
 from studies.store.inside import fit
-from studies.tables import TABLES, Row, TableSpec, with_studies
+from studies.store.run_store import RunStore
+from studies.store.study import Study, load_studies
+from studies.tables import MEASURED_BATCH, MEASURED_EPOCHS, TABLES, Row, TableSpec, with_studies
 
 DEMO_CORPORA = {"sentiment": "synthetic", "emotion": "synthetic_emotions"}  # task -> name
+FEW = 8  # chosen here: of so many studies the nearest ids are worth naming
 # corpus -> task, of those that are known before anything is imported
 TASKS = {name: task for task, name in DEMO_CORPORA.items()} | {table.corpus: table.task for table in TABLES.values()}
+
+_WILD = re.compile(r"[*?\[\]]+")  # makes a name of rows a pattern
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,9 @@ class View:
     corpus: None for each table's own, or the profile's demo corpus.  data: the folder of corpora, as for
     `hycon.data.load`.  profile: only studies of this profile; None for all.  encoders: front-end -> short name of the
     pretrained encoder, only studies with it.  protocol: whose metrics.  mixed: average also runs that differ in data,
-    versions or environment (studies.aggregate.comparability).
+    versions or environment (studies.aggregate.comparability).  options: only studies that were run with these options
+    (`--set`, and epochs and patience), and first of all those run with nothing else.  studies: ids of studies that fill
+    their rows before any other.  given: options of the command as it gave them, for commands that are printed.
     """
 
     corpus: str | None = None
@@ -64,6 +77,9 @@ class View:
     encoders: Mapping[str, str] = field(default_factory=dict)
     protocol: str = "paper"
     mixed: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+    studies: tuple[str, ...] = ()
+    given: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         check_known("protocol", self.protocol, PROTOCOLS)
@@ -75,6 +91,17 @@ class View:
         return corpus_name(table, PROFILES[self.profile] if self.profile else None, self.corpus)
 
 
+def options_of(view: View) -> list[str]:
+    """The options with which a command runs what `view` shows."""
+    named = [("--corpus", view.corpus), ("--profile", view.profile)]
+    encoders = [word for kind, name in view.encoders.items() for word in ("--encoder", f"{kind}={name}")]
+    words = [word for option, value in named if value for word in (option, value)]
+    words += list(view.given) or encoders
+    for key, value in view.options.items():
+        words += [f"--{key}", str(value)] if key in ("epochs", "patience") else ["--set", f"{key}={value}"]
+    return words
+
+
 DEFAULT_VIEW = View()  # all that a table shows of the paper's corpora
 
 
@@ -84,10 +111,141 @@ def results_root(root: str | os.PathLike | None = None) -> Path:
     return existing_folder(root, "a results folder (--results or BENCH_RESULTS)")
 
 
+def stored_results(root: str | os.PathLike | None = None) -> Path:
+    """`results_root` for who only reads. Raises UserError where no such folder is there."""
+    folder = results_root(root)
+    if not folder.is_dir():
+        raise UserError(f"There is no results folder {folder}: run a table first, or give --results.")
+    return folder
+
+
+def view_for(
+    results: str | os.PathLike | None,
+    tables: Collection[TableSpec],
+    *,
+    corpus: str | None = None,
+    data: str | os.PathLike | None = None,
+    profile: str | None = None,
+    encoders: Mapping[str, str] | None = None,
+    protocol: str = "paper",
+    mixed: bool = False,
+    options: Mapping[str, Any] | None = None,
+    epochs: int | None = None,
+    patience: int | None = None,
+    studies: Sequence[str] = (),
+) -> tuple[RunStore, View, str]:
+    """What a reading command shows, by its options: of which folder, what of it, and a sentence where one is due.
+
+    results: the folder, as for `results_root`.  tables: those that are read.  encoders: front-end -> name or folder.
+    options: as of `--set`.  studies: ids, or beginnings of them. Where the folder holds nothing on the corpora that are
+    asked for, see `held_view`. Raises UserError for unknown names and studies, for a folder that is not there, and as
+    `held_view` does.
+    """
+    from hycon.pretrained import short_name
+
+    limits = {name: most for name, most in (("epochs", epochs), ("patience", patience)) if most is not None}
+    names = {kind: short_name(name) for kind, name in (encoders or {}).items()}
+    view = View(corpus, data, profile, names, protocol, mixed, {**(options or {}), **limits})
+    if corpus:
+        manifest_of(corpus, data, results_root(results))  # raises where there is none
+    folder = stored_results(results)
+    store = RunStore(folder)
+    known = load_studies(store)
+    named = [study_named(study, known, folder) for study in studies]
+    for study in named:
+        _check_shown(study, tables, corpus)
+        if not any(view.corpus_of(table) == study.corpus for table in tables):
+            view = dataclasses.replace(view, corpus=study.corpus)
+    view = dataclasses.replace(view, studies=tuple(study.id for study in named))
+    return store, *held_view(view, tables, known, folder)
+
+
+def study_named(prefix: str, studies: Sequence[Study], results: Path) -> Study:
+    """The study whose id is or begins with `prefix`. Raises UserError where that names none, or several."""
+    found = [study for study in studies if prefix and study.id.startswith(prefix)]
+    if not found:
+        ids = [study.id for study in studies]
+        hint = f"nearest: {nearest(prefix, ids)}; " if ids and len(ids) <= FEW else ""
+        raise UserError(f"No study {prefix!r} in {results} ({hint}`bench list studies` names them).")
+    if len(found) > 1:
+        raise UserError(
+            f"{prefix!r} does not name one study: {', '.join(s.id for s in found[:4])}; give more of its id."
+        )
+    return found[0]
+
+
+def _check_shown(study: Study, tables: Collection[TableSpec], corpus: str | None) -> None:
+    """Raises UserError where `study` can fill no row of the tables, or is on another corpus."""
+    if corpus not in (None, study.corpus):
+        raise UserError(f"Study {study.id} is on corpus {study.corpus}, not {corpus}.")
+    if not any(is_of(study, row) for table in tables for row in table.rows):
+        has = [table.name for table in TABLES.values() if any(is_of(study, row) for row in table.rows)]
+        where = f"it is in {', '.join(has)}" if has else "no table has one"
+        raise UserError(f"Study {study.id} is of no row of {', '.join(t.name for t in tables)}: {where}.")
+
+
+def is_of(study: Study, row: Row) -> bool:
+    """Whether it is a study of the row, on whatever corpus, with whatever options."""
+    asked = (row.model, row.text, dict(row.config), row.study, row.measured, source_of(row.model))
+    return (study.model, study.text, study.row, study.number, study.measured, study.source) == asked
+
+
+def held_view(view: View, tables: Collection[TableSpec], studies: Sequence[Study], results: Path) -> tuple[View, str]:
+    """The view of what a folder holds, where it holds nothing on the corpora of `view` and one other thing that fits
+    the tables; and a sentence about that, "" where the view stays and nothing is to say.
+
+    Raises UserError where there are several other things.
+    """
+    corpora = {view.corpus_of(table) for table in tables}
+    fitting = [s for s in studies if view.profile is None or s.profile == recorded_profile(view.profile)]
+    if not studies or any(study.corpus in corpora for study in fitting):
+        return view, ""
+    asked = " and ".join(sorted(corpora)) + (f", profile {view.profile}" if view.profile else "")
+    others = [s for s in fitting if any(_serves(s.corpus, table, view, results) for table in tables)]
+    found = {study.corpus for study in others}
+    if view.corpus or not found:
+        return view, f"{results} holds no runs on {asked}; it holds {_held(studies)}"
+    profiles = {study.profile for study in others}
+    if profiles == {"demo"} and found <= set(DEMO_CORPORA.values()):
+        view = dataclasses.replace(view, profile="demo")
+    elif len(found) == 1:
+        view = dataclasses.replace(view, corpus=next(iter(found)))
+    else:
+        raise UserError(f"{results} holds no runs on {asked}, but {_held(others)}: name one with --corpus.")
+    return view, f"{results} holds no runs on {asked}; shown: {_held(others)}"
+
+
+def _held(studies: Iterable[Study]) -> str:
+    """ "corpus synthetic (profile demo) and corpus mosi (profiles demo, paper)"."""
+    profiles: dict[str, set[str]] = {}
+    for study in studies:
+        profiles.setdefault(study.corpus, set()).add(study.profile)
+    return " and ".join(
+        f"corpus {name} (profile{'s' if len(of) > 1 else ''} {', '.join(sorted(of))})"
+        for name, of in sorted(profiles.items())
+    )
+
+
+def _serves(corpus: str, table: TableSpec, view: View, results: Path) -> bool:
+    """Whether results on `corpus` belong in the table, which is about another: its labels are of that kind."""
+    manifest = known_manifest(corpus, view.data, results)
+    task = manifest.task if manifest else TASKS.get(corpus)
+    return task in (None, table.task) and may_stand_for(corpus, table.corpus)
+
+
+def may_stand_for(corpus: str, papers: str) -> bool:
+    """mosi_resampled fills the tables on mosi, not the one on mosei; a corpus of any other name fills both."""
+    return named_after(corpus, PAPER) in (None, papers)
+
+
 def table_spec(name: str, studies: int | None = None) -> TableSpec:
-    """The table of that name. studies: how often each row is searched, in a table that repeats searches."""
-    check_known("table", name, TABLES)
-    table = TABLES[name]
+    """The table of that name, or of the TOML file at that path (studies.authors.table_file).
+
+    studies: how often each row is searched, in a table that repeats searches.
+    """
+    if not is_table_file(name):
+        check_known("table", name, TABLES)
+    table = read_table_file(name) if is_table_file(name) else TABLES[name]
     if studies is None or studies == table.studies:
         return table
     if table.studies == 1:
@@ -108,16 +266,82 @@ def profile_of(name: str, **changes: Any) -> Profile:
 
 
 def pick_rows(table: TableSpec, names: Sequence[str] | None) -> list[Row]:
-    """The rows of a table by the paper's names (case does not matter), all of them by default."""
-    by_name = {row.name.lower(): row for row in table.rows}
+    """The rows of a table by the paper's names, or by patterns such as "HyCon*", each row once; all by default.
+
+    Case does not matter. In a pattern, * is any text, ? one letter, [ab] one of these. Raises UserError for a name or
+    pattern without a row.
+    """
     if names is None:
         return list(table.rows)
-    names = [name.strip() for name in names]
-    for name in names:
-        if name.lower() not in by_name:
+    found: dict[str, Row] = {}
+    for name in (name.strip() for name in names):
+        matching = _rows_named(table, name)
+        if not matching:
             known = [row.name for row in table.rows]
+            if _WILD.search(name):
+                raise UserError(f"{table.name} has no row that matches {name!r}; nearest: {_like(name, known)}.")
             raise UserError(f"{table.name} has no row {name!r}; nearest: {nearest(name, known)}.")
-    return [by_name[name.lower()] for name in dict.fromkeys(names)]
+        found |= {row.name: row for row in matching}
+    return list(found.values())
+
+
+def _like(pattern: str, names: Sequence[str]) -> str:
+    """The three names whose beginning, end or whole is most like what the pattern spells out."""
+    from difflib import SequenceMatcher
+
+    letters = _WILD.sub("", pattern).lower()
+    size = len(letters)
+
+    def likeness(name: str) -> float:
+        parts = (name[:size], name[-size:], name)
+        return max(SequenceMatcher(None, letters, part.lower()).ratio() for part in parts)
+
+    return ", ".join(sorted(names, key=likeness, reverse=True)[:3])
+
+
+def _rows_named(table: TableSpec, name: str) -> list[Row]:
+    """The row of that name, else those that it matches as a pattern."""
+    exact = [row for row in table.rows if row.name.lower() == name.lower()]
+    return exact or [row for row in table.rows if fnmatchcase(row.name.lower(), name.lower())]
+
+
+def with_own(table: TableSpec, names: Sequence[str] | None, models: Sequence[str]) -> tuple[TableSpec, list[Row]]:
+    """A table with the rows of `models`, and which of its rows are asked for: those named, all where none is.
+
+    With models, their rows are asked for too, and alone where no row is named; some of them where some are named.
+    """
+    if not models:
+        return table, pick_rows(table, names)
+    table = with_models(table, models)
+    own, named = own_rows(table, models), pick_rows(table, names) if names else []
+    return table, named if any(row in own for row in named) else [*named, *own]
+
+
+def fixed_options(row: Row, profile: Profile, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a study of the row has beside its draws: `options`, what the profile fixes, and what Table 8 does.
+
+    Imports no torch: whoever reads a table asks too.
+    """
+    fixed = {**_demo_options(row), **options} if profile.demo else dict(options)
+    for name, most in (("epochs", profile.epochs), ("patience", profile.patience)):
+        if most:
+            fixed.setdefault(name, most)
+    if row.measured:
+        fixed = {"batch_size": MEASURED_BATCH, "epochs": MEASURED_EPOCHS, **fixed}
+        fixed["patience"] = fixed["epochs"]  # more than can pass: never stopped early
+    return fixed
+
+
+def _demo_options(row: Row) -> dict[str, Any]:
+    """The demo profile's tiny, untrained encoders learn nothing at the paper's learning rate in five epochs."""
+    tokens = row.text in ("bert", "xlnet")
+    sizes = _demo_sizes(row.model).get("tokens" if tokens else "vectors", {})
+    return {**sizes, **({"lr": 1e-3} if tokens else {})}
+
+
+@cache
+def _demo_sizes(model: str) -> dict[str, dict[str, Any]]:
+    return (literal(model, "DEMO") if model in MODELS else None) or {}
 
 
 def corpus_name(table: TableSpec, profile: Profile | None, corpus: str | None) -> str:

@@ -1,4 +1,7 @@
-"""What can run: model name -> module. The single list; a new model is one file and one line here."""
+"""What can run: model name -> module. The single list; a new model is one file and one line here.
+
+A model in a file outside the repository is added for the process by `register`, under the name of its file.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from hycon.errors import UserError, check_known, nearest
+from hycon.model_file import ModelFile, as_file, constant, front_ends, load
+from hycon.source import changed, sources
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,11 +31,13 @@ WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "
 
 @dataclass(frozen=True)
 class Entry:
-    """module: where Config, SEARCH_SPACE and Model are.  text: the front-ends that the model takes."""
+    """module: where Config, SEARCH_SPACE and Model are.  text: the front-ends that the model takes.
+    file: of a model outside the repository, in place of the module."""
 
     module: str
     title: str
     text: tuple[str, ...] = ("glove", "bert", "xlnet", "features")
+    file: ModelFile | None = None
 
 
 MODELS = {
@@ -56,20 +63,112 @@ MODELS = {
 }
 
 
+def register(file: ModelFile) -> str:
+    """Let this process know a model outside the repository, in place of an earlier one from a file of that name.
+
+    Returns its name. Raises UserError for the name of one of the suite's own models. Executes nothing.
+    """
+    known = MODELS.get(file.name)
+    if known is not None and known.file is None:
+        raise UserError(f"{file.path} has the name of a model of this suite, {file.name}: give the file another name.")
+    title = (ast.get_docstring(file.tree) or file.name).split("\n\n")[0].replace("\n", " ")
+    MODELS[file.name] = Entry("", title.rstrip("."), front_ends(file), file)
+    return file.name
+
+
+def own_files() -> tuple[ModelFile, ...]:
+    """Of the models outside the repository that this process knows."""
+    return tuple(entry.file for entry in MODELS.values() if entry.file)
+
+
+def source_of(name: str) -> str | None:
+    """The sha256 of a model's file outside the repository; None for the suite's own, which VERSION identifies."""
+    file = MODELS[name].file if name in MODELS else None
+    return file.sha256 if file else None
+
+
+def other_source(name: str, source: str | None) -> str | None:
+    """Why this process's model of that name is not the one with that source, as part of a sentence; None: it is."""
+    known = source_of(name)
+    if known == source:
+        return None
+    if source is None:
+        return f"it is of the suite's own model {name}, which is not {path_of(name)}"
+    asked = f"model {name} comes from a file outside the repository (sha256 {source[:12]})"
+    kept = f"a copy is in the results folder's models/{source[:16]}"
+    if known is None:
+        return f"{asked}: give it with --model FILE ({kept})"
+    return f"{asked}, and {path_of(name)} holds other content now ({known[:12]}): give it as it was ({kept})"
+
+
+def path_of(name: str) -> str:
+    """The file of a model."""
+    entry = MODELS[name]
+    if entry.file:
+        return entry.file.path
+    spec = importlib.util.find_spec(entry.module)
+    assert spec is not None and spec.origin is not None
+    return spec.origin
+
+
 def model_module(name: str) -> ModuleType:
-    """The module of a model. Raises UserError with the nearest names."""
+    """The module of a model. Raises UserError with the nearest names, and for a file that cannot be executed."""
     check_known("model", name, MODELS)
-    return importlib.import_module(MODELS[name].module)
+    entry = MODELS[name]
+    return load(entry.file) if entry.file else importlib.import_module(entry.module)
+
+
+def source_tree(name: str) -> ast.Module:
+    """The parsed file of a model, without importing it (and torch with it)."""
+    file = MODELS[name].file
+    return file.tree if file else ast.parse(Path(path_of(name)).read_text(encoding="utf-8"))
 
 
 def literal(name: str, variable: str) -> Any:
-    """A plain constant of a model's file, None where it has none, without importing the file (and torch with it)."""
-    spec = importlib.util.find_spec(MODELS[name].module)
-    assert spec is not None and spec.origin is not None
-    for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and [getattr(t, "id", None) for t in node.targets] == [variable]:
-            return ast.literal_eval(node.value)
-    return None
+    """A plain constant of a model's file, None where it has none, without importing the file.
+
+    Raises UserError where its value is not written out.
+    """
+    try:
+        return constant(source_tree(name), variable)
+    except ValueError as error:
+        raise UserError(
+            f"{variable} in {path_of(name)} cannot be read without executing the file: write its value out, as plain "
+            "numbers, texts and dicts."
+        ) from error
+
+
+def source_file(name: str) -> Path:
+    """A model's file, without importing it."""
+    file = MODELS[name].file
+    return as_file(file) if file else Path(path_of(name))
+
+
+def changed_code(records: Iterable[Any]) -> dict[str, list[str]]:
+    """Run id -> the files of its code (hycon.source) that differ from today's although no version was raised.
+
+    records: of studies.store.record. Left out are runs whose code is as it was, runs from before it was recorded, and
+    those whose model or suite has another version today, which says by itself that their code is another.
+    """
+    now: dict[str, tuple[Any, dict[str, str]]] = {}
+    found = {}
+    for record in records:
+        spec = record.spec
+        if record.code is None or spec.model not in MODELS or spec.suite != type(spec).suite:
+            continue
+        if spec.model not in now:
+            now[spec.model] = literal(spec.model, "VERSION"), sources(source_file(spec.model))
+        version, code = now[spec.model]
+        if version == spec.version and (names := changed(record.code, code)):
+            found[record.id] = names
+    return found
+
+
+def option_names(name: str) -> list[str]:
+    """The options of a model, and then those of its training."""
+    from hycon.train import Training
+
+    return [field.name for kind in (model_module(name).Config, Training) for field in dataclasses.fields(kind)]
 
 
 def resolve(name: str, text: str, overrides: Mapping[str, Any]) -> tuple[Any, Training]:
@@ -94,7 +193,21 @@ def resolve(name: str, text: str, overrides: Mapping[str, Any]) -> tuple[Any, Tr
     if overrides.get("head_lr") is not None and form == "vectors":
         raise UserError(f"head_lr is for layers beside a pretrained encoder; text={text} has none: use lr.")
     config = _replace(config, {k: v for k, v in overrides.items() if k in own})
+    if overrides.get("head_lr") is not None and "head_lr" in _unread(module, config, form):
+        raise UserError(f"head_lr is for layers beside a pretrained encoder; {name} so configured has none: use lr.")
     return config, _replace(training, {k: v for k, v in overrides.items() if k in trained})
+
+
+def unread(name: str, text: str, overrides: Mapping[str, Any]) -> set[str]:
+    """The options that nothing reads under `overrides`, as far as the model's file says so: in a function
+    `without_effect(config, form)`. Raises UserError as `resolve`."""
+    from hycon.data.batch import form_of
+
+    return _unread(model_module(name), resolve(name, text, overrides)[0], form_of(text))
+
+
+def _unread(module: ModuleType, config: Any, form: str) -> set[str]:
+    return module.without_effect(config, form) if hasattr(module, "without_effect") else set()
 
 
 def _replace(config: Any, changes: Mapping[str, Any]) -> Any:
@@ -170,15 +283,12 @@ def check_buildable(name: str, text: str, dims: Mapping[str, int], emotions: int
 
 
 def search_space(name: str, text: str, overrides: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
-    """The model's SEARCH_SPACE for the front-end, without what `overrides` fixes and, where the model has a function
-    `without_effect(config, form)`, without the options that it names: those that nothing reads under `overrides`."""
+    """The model's SEARCH_SPACE for the front-end, without what `overrides` fixes and without the options that nothing
+    reads under `overrides` (`unread`)."""
     from hycon.data.batch import form_of
 
     module, form = model_module(name), form_of(text)
-    config, _ = resolve(name, text, overrides)
-    dropped = set(overrides)
-    if hasattr(module, "without_effect"):
-        dropped |= module.without_effect(config, form)
+    dropped = set(overrides) | unread(name, text, overrides)
     return {k: tuple(v) for k, v in module.SEARCH_SPACE[form].items() if k not in dropped}
 
 

@@ -49,7 +49,8 @@ class Row:
 @dataclass(frozen=True)
 class TableSpec:
     """corpus: the paper's.  task: of the corpora that it can be run on.
-    beyond: of a table that the paper does not have, a sentence for the caption.  studies: searches a row."""
+    beyond: of a table that the paper does not have, a sentence for the caption.  studies: searches a row.
+    added: a sentence on rows that a table of the paper does not have."""
 
     name: str
     title: str
@@ -59,6 +60,7 @@ class TableSpec:
     task: str = "sentiment"  # "emotion"
     beyond: str = ""
     studies: int = 1
+    added: str = ""
 
 
 SENTIMENT = (
@@ -219,8 +221,9 @@ SENSITIVE = (  # one option at a time; what the plain rows are, is Table 1's run
     Row("LF-LSTM-GloVe (concatenated)", "lf_lstm", "glove", {"combine": "concat"}, intact=LATE),  # MSAF's code
     MAG,  # its authors: MSE and AdamW
     Row("MAG-BERT (L1 loss)", "mag", "bert", {"loss": "l1"}, intact=MAG),
-    # without decay: beside Adam it is added to the gradient, a far stronger one than AdamW's
+    # without decay: beside Adam it is added to the gradient, a far stronger one than AdamW's; epsilon is Adam's own
     Row("MAG-BERT (Adam without weight decay)", "mag", "bert", {"optimizer": "adam", "weight_decay": 0.0}, intact=MAG),
+    Row("MAG-BERT (rate rises to the end)", "mag", "bert", {"warmup": 1.0}, intact=MAG),  # its code until Dec. 2021
 )
 VECTORS_LR = 1e-3  # hycon.model.TRAINING["vectors"]: 2e-5 suits BERT's weights, and without text there are none
 SUBSETS = (

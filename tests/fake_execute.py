@@ -37,7 +37,9 @@ class OutOfMemoryError(RuntimeError):
     """As torch.OutOfMemoryError is, of a GPU."""
 
 
-def execute(spec: RunSpec, *, data_root: str, device: str = "cpu") -> tuple[RunRecord, dict[str, np.ndarray]]:
+def execute(
+    spec: RunSpec, *, data_root: str, device: str = "cpu", on_epoch=None
+) -> tuple[RunRecord, dict[str, np.ndarray]]:
     """fits: with more runs than that on the device, there is no memory for this one."""
     here = Path(data_root) / f"running-{device}-{os.getpid()}"
     here.touch()

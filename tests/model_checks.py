@@ -1,16 +1,13 @@
-"""What every model must do, for the conformance tests and those of single models; inputs and numbers of models."""
-
-import dataclasses
+"""For the conformance tests (studies.authors.conformance) and those of single models: inputs and numbers of models."""
 
 import pytest
 import torch
 
-from hycon.data.batch import Batch, Layout, form_of
+from hycon.data.batch import Batch, Layout
 from hycon.data.ragged import Ragged
-from hycon.output import task_loss
-from hycon.pretrained import identify
 from hycon.train import predict, seed_everything
-from studies.registry import MODELS, build_model, model_module
+from studies.authors.conformance import build, loss_of, undropped_options, without_dropout
+from studies.registry import MODELS, build_model
 
 EVERY = [(model, text) for model, entry in MODELS.items() for text in entry.text]  # model, text front-end
 SENTIMENT = [pytest.param(m, t, id=f"{m}-{t}") for m, t in EVERY]
@@ -22,20 +19,9 @@ def corpus_of(text):
     return "vectors" if text == "features" else "small"
 
 
-def build(model, text, batch, *, emotions=0, **overrides):
-    """A model on the demo encoder, for the dims of `batch`; initialised alike every time."""
-    torch.manual_seed(0)
-    encoder = identify(text, "demo") if form_of(text) == "tokens" else None
-    sizes = getattr(model_module(model), "DEMO", {}).get(form_of(text), {})
-    dims = {m: getattr(batch, m).rows.shape[-1] for m in ("audio", "vision")}
-    dims["text"] = 32 if encoder else batch.text.rows.shape[-1]
-    return build_model(model, text=text, dims=dims, encoder=encoder, emotions=emotions, **{**sizes, **overrides})
-
-
 def undropped(model, text, batch, **overrides):
     """`build` without any dropout."""
-    fields = {f.name: 0.0 for f in dataclasses.fields(model_module(model).Config) if "dropout" in f.name}
-    return without_dropout(build(model, text, batch, **fields, **overrides))
+    return without_dropout(build(model, text, batch, **undropped_options(model), **overrides))
 
 
 def small_model(name, *, text="glove", emotions=0, dims=DIMS, **overrides):
@@ -51,60 +37,9 @@ def batch_of(lengths, dims, seed=0):
     return Batch(**inputs, label=torch.zeros(len(lengths)), layout=Layout(dict.fromkeys(dims, max(lengths))))
 
 
-def loss_of(net, batch, output=None):
-    output = output or net(batch)
-    return net.loss(output, batch) if hasattr(net, "loss") else task_loss(output.prediction, batch.label)
-
-
 def unmoved(net):
     """The names of the parameters that want a gradient and have none, or one of zeros only."""
     return {n for n, p in net.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())}
-
-
-def check_gradients(net, batch, output=None, unused=frozenset()):
-    """A finite loss, and a finite gradient in every parameter, not all zeros but for those called as in `unused`."""
-    loss = loss_of(net.train(), batch, output)
-    assert loss.dim() == 0
-    assert torch.isfinite(loss)
-    loss.backward()
-    assert {name.rpartition(".")[2] for name in unmoved(net)} <= unused
-    assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
-
-
-def check_batch_of_one(net, batch):
-    loss = loss_of(net.train(), batch.slice(0, 1))
-    loss.backward()
-    assert torch.isfinite(loss)
-    assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
-
-
-@torch.no_grad()
-def check_own_prediction(net, split):
-    """Alone, beside far longer utterances, or in another order: the same number."""
-    net.eval()
-    order = torch.argsort(split.text.lengths)
-    picked = torch.cat([order[:3], order[-3:]])  # the shortest and the longest
-    assert split.text.lengths[picked[-1]] > 2 * split.text.lengths[picked[0]]
-    batch = split.take(picked)
-    together = net(batch).prediction
-    alone = torch.cat([net(batch.slice(i, i + 1)).prediction for i in range(6)])
-    shuffle = torch.tensor([4, 0, 5, 2, 1, 3])
-    assert together.unique().numel() == 6
-    torch.testing.assert_close(alone, together, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(net(batch.take(shuffle)).prediction, together[shuffle], atol=1e-5, rtol=1e-5)
-
-
-def without_dropout(net):
-    """`net` with every dropout at 0, those of a pretrained encoder too; for those that are no module, its Config is to
-    say 0."""
-    for module in net.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        config = getattr(module, "config", None)
-        if type(config).__module__.startswith("transformers"):
-            for name in (name for name in vars(config) if "dropout" in name):
-                setattr(config, name, 0.0)
-    return net
 
 
 def train_step(net, batch):

@@ -10,12 +10,10 @@ from studies.store.study import Study, remember_corpus, save_study
 from studies.tables import TABLES, Row
 
 NASTY = "<script>alert(1)</script> \" onload='x' & </td></table><img src=http://evil.example/x>"
-HYCON = TABLES["table1"].rows[18]
-TFN = TABLES["table1"].rows[5]
+TFN, HYCON = (row for row in TABLES["table1"].rows if row.name in ("TFN-BERT", "HyCon-BERT"))
 BERT = {"name": "bert-base-uncased", "sha256": "ab" * 32}
 SPACE = {"lr": (0.001, 0.002), "batch_size": (16, 32, 64)}
 DRAWS = [{"lr": 0.001, "batch_size": 16}, {"lr": 0.002, "batch_size": 32}]
-assert (HYCON.name, TFN.name) == ("HyCon-BERT", "TFN-BERT")
 
 
 def manifest(name="mosi", **changes) -> Manifest:

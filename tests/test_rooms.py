@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (  # a room or top file of studies/ imports from lower floors only
     ("store", "document", "statistics", "registry", "tables", "paper"),
+    ("authors",),
     ("lookup", "engines"),
     ("search", "aggregate"),
     ("claims", "figures"),

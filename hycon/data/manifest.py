@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 
 MODALITIES = ("text", "audio", "vision")
 SPLITS = ("train", "valid", "test")
+LARGEST = (
+    8 * 2**20
+)  # bytes of a manifest, chosen here: one has a few kB, and JSON takes up to 50 times its size in memory
 FORMAT_VERSION = 2  # of corpora that are written now
 
 # The paper's splits and feature sizes (sections 4.1 and 4.4(2)); IEMOCAP's split sizes are not printed.
@@ -74,6 +77,8 @@ class Manifest:
     # sentiment corpora: protocol -> metric -> what hycon.metrics.constant_metrics has; absent in older manifests
     constant: dict[str, dict[str, float]] | None = None
     synthetic: bool = False
+    # modality -> split -> counts of rows that repeat (hycon.data.repeats); absent in older manifests
+    repeats: dict[str, dict[str, dict[str, Count]]] | None = None
     version: int = 1  # that of manifests without one; corpora that are written have FORMAT_VERSION
 
     @property
@@ -166,6 +171,8 @@ def read_manifest(name: str, root: str | os.PathLike | None = None) -> Manifest:
         hint = f"nearest: {nearest(name, names)}" if names else "none is imported yet; see `bench data import --help`"
         raise UserError(f"No corpus {name!r} in {data_root(root)} ({hint}).")
     try:
+        if not path.is_file() or path.stat().st_size > LARGEST:
+            raise ValueError(f"no regular file of at most {LARGEST} bytes")
         return decode_manifest(path.read_bytes(), str(path))
     except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}): import the corpus again.") from error

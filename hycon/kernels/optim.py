@@ -7,7 +7,7 @@ the same to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -63,6 +63,35 @@ class Optimizer:
         self._update, self._new_state = RULES[rule]
         self.groups = [{"lr": lr, "weight_decay": weight_decay, **g, "params": list(g["params"])} for g in groups]
         self._state: dict[Tensor, tuple[Tensor, ...]] = {}
+
+    def state(self) -> dict[str, Tensor]:
+        """What the rule keeps of each parameter, by "<group>.<index>.<column>"."""
+        found: dict[str, Tensor] = {}
+        for key, p in self._indexed():
+            found |= {f"{key}.{column}": value for column, value in enumerate(self._state.get(p, ()))}
+        return found
+
+    def check_state(self, state: Mapping[str, Tensor]) -> None:
+        """Raises ValueError where `state` is not one of this optimiser's."""
+        known = {
+            f"{key}.{column}": value for key, p in self._indexed() for column, value in enumerate(self._new_state(p))
+        }
+        for name, value in state.items():
+            if name not in known or known[name].shape != value.shape or known[name].dtype != value.dtype:
+                raise ValueError(f"its optimiser's state has another {name}")
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` gave, also on another device."""
+        self._state = {}
+        for key, p in self._indexed():
+            fresh = self._new_state(p)
+            if f"{key}.0" in state:
+                columns = (state[f"{key}.{column}"].to(value.device) for column, value in enumerate(fresh))
+                self._state[p] = tuple(column.clone() for column in columns)
+
+    def _indexed(self) -> Iterator[tuple[str, Tensor]]:
+        for number, group in enumerate(self.groups):
+            yield from ((f"{number}.{index}", p) for index, p in enumerate(group["params"]))
 
     def zero_grad(self) -> None:
         for group in self.groups:

@@ -15,10 +15,11 @@ from hycon.errors import UserError, check_known, nearest
 from studies.aggregate.cells import TableResult
 from studies.aggregate.render import FORMATS, as_dict, as_lines, grid, page_title
 from studies.document import formats
-from studies.document.blocks import Block, Grid, Text, headings, numbers
+from studies.document.blocks import Block, Caption, Grid, Text, headings, numbers
 from studies.document.data import as_csv, as_json, rounded
+from studies.document.text import WIDTH
 from studies.document.words import between, p_value
-from studies.registry import model_module, resolve
+from studies.registry import model_module, resolve, unread
 from studies.statistics.cell import FEWEST
 from studies.statistics.comparison import Comparison, benjamini_hochberg
 from studies.store.run_store import RunStore
@@ -44,6 +45,8 @@ def ablation_table(
     if resolve(model, text, changes) == resolve(model, text, intact):
         said = ", ".join(f"{key}={value}" for key, value in changes.items())
         raise UserError(f"Nothing to ablate: {said} is what the intact {model} has already.")
+    if changes.keys() <= unread(model, text, intact) & unread(model, text, changes):
+        raise UserError(f"Nothing to ablate: {', '.join(changes)} has no effect on {model} with text={text}.")
     label = ", ".join([f"w/o {part}" for part in remove] + [f"{k}={v}" for k, v in options.items()])
     name = f"{model}-{text}"
     base = Row(name, model, text, intact)
@@ -120,7 +123,9 @@ def differences(result: TableResult, store: RunStore) -> list[Difference]:
 # ------------------------------------------------------------------------------------------------- what is printed
 
 
-def render_ablation(result: TableResult, found: Sequence[Difference], format: str) -> str:
+def render_ablation(
+    result: TableResult, found: Sequence[Difference], format: str, *, width: int = WIDTH, notes: bool = False
+) -> str:
     """`result` (intact row first) and its `differences` in one of FORMATS: as a second table,
     as key `comparison` (json), or as columns of the ablated model's lines (csv). Raises UserError for another format.
     """
@@ -132,7 +137,7 @@ def render_ablation(result: TableResult, found: Sequence[Difference], format: st
         ablated = result.rows[1].row.name
         return as_csv([_compared(x, differences) if x["row"] == ablated else x for x in as_lines(result)])
     below: Block = comparison(found) if found else Text(NONE)
-    return formats.write([grid(result), below], format, page_title(result))
+    return formats.write([grid(result), below], format, page_title(result), width=width, notes=notes)
 
 
 def comparison(found: Sequence[Difference]) -> Grid:
@@ -140,25 +145,41 @@ def comparison(found: Sequence[Difference]) -> Grid:
     most = max((one.found for one in found), key=lambda c: c.utterances)
     runs = f"{most.n_a} pairs of runs of equal seeds" if most.paired else f"{most.n_a} and {most.n_b} runs, not paired"
     tested = f" on {most.utterances} utterances" if most.utterances else ""
-    caption = (
-        f"Ablated less intact: {runs}{tested}. Interval: over seeds and utterances. p: two-sided permutation test over "
-        "seeds; adjusted over the metrics (Benjamini-Hochberg)."
+    caption = Caption(
+        f"Ablated less intact: {runs}{tested}.",
+        rest=(
+            "Interval: over seeds and utterances.",
+            "p: two-sided permutation test over seeds; adjusted over the metrics (Benjamini-Hochberg).",
+        ),
     )
-    heads = (*headings("Metric"), *numbers("ablated - intact"), *headings("95 % interval", "p", "p adjusted", "Note"))
-    return Grid("ablation-difference", caption, heads, tuple(map(_line, found)), narrow=True)
+    heads = (*headings("Metric"), *numbers("ablated - intact"), *headings("95 % interval", "p", "p adjusted"))
+    alike = len({_power(one) for one in found}) == 1
+    notes = [note if alike else f"{one.column.heading}: {note}" for one in found if (note := _power(one))]
+    return Grid(
+        "ablation-difference",
+        caption,
+        heads,
+        tuple(map(_line, found)),
+        notes=tuple(dict.fromkeys(notes)),
+        narrow=True,
+    )
+
+
+def _power(one: Difference) -> str:
+    """Empty where there are seeds enough for a p below 0.05."""
+    found = one.found
+    return f"underpowered: p < 0.05 needs {found.seeds_needed} seeds a row at least" if found.underpowered else ""
 
 
 def _line(one: Difference) -> tuple[str, ...]:
     found, column = one.printed, one.column
     show = f"{{:+,.{column.decimals + 1}f}}".format  # a decimal more than the table has: differences are small
-    power = f"underpowered: p < 0.05 needs {found.seeds_needed} seeds a row at least" if found.underpowered else ""
     return (
         column.heading + ("" if column.higher_is_better else " (lower is better)"),
         show(found.difference),
         between(found.low, found.high, show, f"none below {FEWEST} runs"),
         p_value(found.p, "none"),
         p_value(one.p_adjusted, "none"),
-        power,
     )
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 
 from hycon.data.manifest import PAPER
-from studies.aggregate.cells import TableResult
+from hycon.source import said
+from studies.aggregate.brief import ROW_NAMES, brief
+from studies.aggregate.cells import RowResult, TableResult
 from studies.aggregate.obstacles import ALLOWED_SIZES, PAPER_ENCODERS, CorpusInfo, in_words, is_paper_encoder
 from studies.document.blocks import SIGNS, Caption
 from studies.document.words import DAGGER, one_line
@@ -17,7 +20,6 @@ LEGEND = {
     "differs": "differs (interval outside it)",
     "inconclusive": "inconclusive",
 }
-ROW_NAMES = {"glove": "GloVe", "bert": "BERT", "xlnet": "XLNet"}
 
 
 def caption(result: TableResult) -> Caption:
@@ -30,11 +32,12 @@ def caption(result: TableResult) -> Caption:
     if lower:
         rest.append(f"Lower is better: {', '.join(lower)}.")
     return Caption(
-        f"{title} {table.beyond}".strip(),
+        " ".join(filter(None, (title, table.beyond, table.added))),
         tuple(_data(result)),
         tuple(rest),
         "best measured mean of the column." if any(entry.best for entry in entries) else "",
         tuple(_marks(result)),
+        brief(result, title, code_changed(result)),
     )
 
 
@@ -46,10 +49,8 @@ def setting(result: TableResult) -> list[str]:
 def _data(result: TableResult) -> list[str]:
     name, papers = result.corpus.name, result.table.corpus
     said = ["SYNTHETIC DATA: these numbers say nothing about the paper."] if result.corpus.synthetic else []
-    return [
-        *said,
-        f"Corpus: {name}{'' if name == papers else f' (the paper: {papers})'}{_sizes(result.corpus, papers)}.",
-    ]
+    sizes = _sizes(result.corpus, papers if result.beside_paper else "")
+    return [*said, f"Corpus: {name}{'' if name == papers else f' (the paper: {papers})'}{sizes}."]
 
 
 def _sizes(corpus: CorpusInfo, papers: str) -> str:
@@ -65,7 +66,27 @@ def _sizes(corpus: CorpusInfo, papers: str) -> str:
 
 
 def _stand_ins(result: TableResult) -> list[str]:
-    return [*map(_sentence, (*result.notes, *_budgets(result))), *_encoders(result)]
+    return [*code_changed(result), *map(_sentence, (*result.notes, *_budgets(result))), *_encoders(result)]
+
+
+def code_changed(result: TableResult) -> list[str]:
+    """One sentence, where code has changed since runs were made and no version was raised."""
+    return changed_since({_partly(row): row.changed_code for row in result.rows if row.records})
+
+
+def changed_since(files: Mapping[str, Sequence[str]]) -> list[str]:
+    """The same. files: measured row -> its `changed_code`."""
+    if not any(files.values()):
+        return []
+    return [
+        f"CODE HAS CHANGED since these runs were made, and no VERSION was raised: {said(files, 'all rows')}; "
+        "`bench verify RUN` says whether the numbers move."
+    ]
+
+
+def _partly(row: RowResult) -> str:
+    some = f", {len(row.changed)} of {len(row.records)} runs" if 0 < len(row.changed) < len(row.records) else ""
+    return row.row.name + some
 
 
 def _budgets(result: TableResult) -> list[str]:
@@ -83,7 +104,7 @@ def _budgets(result: TableResult) -> list[str]:
 
 def _cells(result: TableResult) -> str:
     counts = [row.n for row in result.rows if row.status == "measured"]
-    papers = "" if result.table.beyond else "; column paper: the number that the paper prints"
+    papers = "; column paper: the number that the paper prints" if result.beside_paper else ""
     if not counts:
         return f"No row is measured yet{papers}."
     n = f"n = {counts[0]}" if len(set(counts)) == 1 else f"n = {min(counts)} to {max(counts)}"
@@ -129,7 +150,7 @@ def _marks(result: TableResult) -> list[str]:
         said.append("; ".join(f"{SIGNS[verdict]} {LEGEND[verdict]}" for verdict in shown) + ".")
     if any(entry.verdict == TOO_FEW for entry in entries):
         said.append(f"Rows of fewer than {FEWEST} seeds get no verdict.")
-    if not result.table.beyond and any(row.obstacles for row in result.rows):
+    if result.beside_paper and any(row.obstacles for row in result.rows):
         said.append("Rows that were not run as in the paper get no verdict.")
     return said
 

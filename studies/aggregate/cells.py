@@ -6,10 +6,19 @@ The tables themselves are data, in studies.tables.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from studies.aggregate.obstacles import CorpusInfo, distinct, earlier_protocol, encoder_of, obstacles, sizes_of
+from hycon.data.repeats import in_words
+from studies.aggregate.obstacles import (
+    CorpusInfo,
+    beside_paper,
+    distinct,
+    earlier_protocol,
+    encoder_of,
+    obstacles,
+    sizes_of,
+)
 from studies.paper import PaperValue, paper_value
 from studies.statistics.cell import CellStat, cell, range_of, tolerance_of, verdict
 from studies.statistics.spread import PARTS, spread
@@ -39,7 +48,9 @@ class Entry:
 class RowResult:
     """status: measured | quoted | missing | failed, or reference: a line to read the others against, not a model.
     reason: why not measured, or what is short of a full measurement.
-    encoder: what served as the text encoder.  obstacles: why the row cannot be compared with the paper's."""
+    encoder: what served as the text encoder.  obstacles: why the row cannot be compared with the paper's.
+    study: the id of the study that fills it.  changed: run id -> files of its code that have changed since, where no
+    version was raised."""
 
     row: Row
     status: str
@@ -50,6 +61,13 @@ class RowResult:
     obstacles: tuple[str, ...] = ()
     records: tuple[RunRecord, ...] = ()  # the finished runs behind the cells
     budget: str = ""  # of the search, in words
+    study: str | None = None
+    changed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def changed_code(self) -> list[str]:
+        """The files of `changed`, each once."""
+        return sorted({name for names in self.changed.values() for name in names})
 
 
 @dataclass(frozen=True)
@@ -59,6 +77,11 @@ class TableResult:
     protocol: str
     rows: tuple[RowResult, ...]
     notes: tuple[str, ...] = ()  # the corpus's and the records'
+
+    @property
+    def beside_paper(self) -> bool:
+        """Whether the paper's numbers stand beside ours."""
+        return beside_paper(self.table, self.corpus)
 
 
 def corpus_info(
@@ -74,7 +97,7 @@ def corpus_info(
         encoders = {"glove": f"the corpus's own GloVe ({manifest.dims['text']}-d)"}
     return CorpusInfo(
         manifest.name,
-        distinct((*manifest.notes, *notes)),
+        distinct((*manifest.notes, *in_words(manifest.repeats), *notes)),
         manifest.synthetic,
         encoders,
         sizes_of(manifest.sizes),
@@ -146,11 +169,12 @@ def _row(
     winner: float | None,
 ) -> RowResult:
     done = [record for record in records if record.status == "done"]
-    status, reason = _status(row, records, given)
+    known = beside_paper(table, corpus)
+    status, reason = _status(records, given, quoted=row.quoted and known)
     against = obstacles(table, row, done, corpus, protocol, budget) if done else ()
     cells = {}
     for column in table.columns:
-        paper = paper_value(table.name, table.corpus, row.name, column.metric)
+        paper = paper_value(table.name, table.corpus, row.name, column.metric) if known else None
         stat = _stat(done, protocol, column)
         if column == WINNER and winner is not None:
             stat = cell([column.scale * winner])
@@ -165,7 +189,7 @@ def _row(
     return RowResult(row, status, reason, len(done), cells, encoder, against, tuple(done), budget if done else "")
 
 
-def _status(row: Row, records: Sequence[RunRecord], given: tuple[str, str] | None) -> tuple[str, str]:
+def _status(records: Sequence[RunRecord], given: tuple[str, str] | None, quoted: bool) -> tuple[str, str]:
     """Finished runs decide; then what the caller knows; then what the row is. Failures among the runs are counted."""
     failures = [record for record in records if record.status != "done"]
     first = failures[0].reason or "no reason recorded" if failures else ""
@@ -174,7 +198,7 @@ def _status(row: Row, records: Sequence[RunRecord], given: tuple[str, str] | Non
         return "measured", reason or (f"{len(failures)} of {len(records)} runs failed: {first}" if failures else "")
     if status == "failed" or (failures and not status):
         return "failed", reason or first
-    if row.quoted:
+    if quoted:
         return "quoted", reason
     return status or "missing", reason or NOT_RUN
 

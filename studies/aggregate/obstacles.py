@@ -49,6 +49,14 @@ class CorpusInfo:
     constant: Mapping[str, Mapping[str, float]] | None = None
 
 
+def beside_paper(table: TableSpec, corpus: CorpusInfo) -> bool:
+    """Whether the paper's numbers stand beside ours: not on a corpus of one's own, of which the paper knows nothing.
+
+    They do on the table's corpus, on one named after it (mosi_resampled), and on the demo's, which stands for it.
+    """
+    return not table.beyond and (corpus.synthetic or named_after(corpus.name, [table.corpus]) is not None)
+
+
 def obstacles(
     table: TableSpec, row: Row, records: Sequence[RunRecord], corpus: CorpusInfo, protocol: str, budget: str
 ) -> tuple[str, ...]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hycon.data.corpus import read_labels
 from hycon.data.manifest import Manifest
-from studies.aggregate.cells import NOT_RUN, TableResult, assemble, corpus_info
+from studies.aggregate.cells import NOT_RUN, RowResult, TableResult, assemble, corpus_info
+from studies.aggregate.choice import Choice, choices, study_of
 from studies.aggregate.comparability import across, described, mixture, refusal
-from studies.lookup import DEFAULT_VIEW, PROFILES, View, manifest_of, recorded_profile
-from studies.registry import MODELS
+from studies.document.words import count_of
+from studies.lookup import DEFAULT_VIEW, PROFILES, View, manifest_of
+from studies.registry import MODELS, changed_code, source_of
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
 from studies.store.soundness import sound_studies
@@ -19,6 +21,7 @@ from studies.store.study import Study
 from studies.tables import WINNER, Row, TableSpec, for_emotions
 
 OTHER_DATA = "run on other data than the corpus of this name has now"
+OTHER_WINNER = "a variant of another winner than its intact row has now"
 
 
 def table_result(
@@ -36,26 +39,36 @@ def table_result(
     one that the data or the folder has. A row whose runs may not be averaged (see View.mixed) is `missing`; its reason
     names the runs and what they differ in.
     """
-    manifest = manifest or manifest_of(view.corpus_of(table), view.data, store.root)
+    corpus = view.corpus_of(table)
+    manifest = manifest or manifest_of(corpus, view.data, store.root)
     table = for_emotions(table, manifest.emotions)
     shown = table if rows is None else dataclasses.replace(table, rows=tuple(rows))
     known = sound_studies(store) if studies is None else studies
-    found = studies_of(shown, view, known, manifest)
+    chosen = choices(shown, view, known, manifest, store)
+    found = {name: choice.best for name, choice in chosen.items() if choice.best}
     records: dict[str, list[RunRecord]] = {}
     status: dict[str, tuple[str, str]] = {}
     budgets: dict[str, str] = {}
     winners: dict[str, float] = {}
     for row in shown.rows:
         study = found.get(row.name)
-        intact = study_of(row.intact, known, view.corpus_of(table), view, manifest.sha256) if row.intact else None
+        intact = (
+            study_of(row.intact, known, view.corpus_of(table), view, manifest.sha256, store) if row.intact else None
+        )
         if row.model not in MODELS:
             status[row.name] = ("missing", f"model {row.model} is not built yet")
         elif study is None:
-            status[row.name] = _unwon(row.intact, intact, store) if row.intact and intact else ("missing", NOT_RUN)
+            run = _unwon(row.intact, intact, store) if row.intact and intact else None
+            status[row.name] = _of_other_source(row, known) or run or ("missing", _not_run(chosen[row.name]))
         else:
             found_runs, said = _unmixed(*_runs_of(study, store), view.mixed)
             if manifest.files and study.data not in (manifest.sha256, manifest.files_sha256):
-                found_runs = [dataclasses.replace(r, notes=[*r.notes, OTHER_DATA]) for r in found_runs]
+                found_runs = _noted(found_runs, OTHER_DATA)
+            if chosen[row.name].stale and row.intact:
+                found_runs = _noted(found_runs, OTHER_WINNER)
+                said = (
+                    said if said[0] else ("missing", f"of another winner than {row.intact.name} has now: run it again")
+                )
             records[row.name], status[row.name] = found_runs, said
             budgets[row.name] = _budget(intact if study.winner_of else study)
             if WINNER in table.columns and (loss := _winner_loss(study, store)) is not None:
@@ -64,7 +77,33 @@ def table_result(
     info = corpus_info(manifest, constant=_constant(manifest, view) if "acc2" in _metrics(shown) else None)
     filled = assemble(shown, records, given, corpus=info, protocol=view.protocol, budgets=budgets, winners=winners)
     beside = across({row.row.name: row.records for row in filled.rows})
-    return dataclasses.replace(filled, notes=(*filled.notes, *_origins(shown, found), *beside))
+    return dataclasses.replace(
+        filled,
+        rows=_traced(filled.rows, found),
+        notes=(*filled.notes, *_origins(shown, found), *beside, *_besides(chosen)),
+    )
+
+
+def _not_run(choice: Choice) -> str:
+    return "not run with these options" if choice.others else NOT_RUN
+
+
+def _noted(records: list[RunRecord], note: str) -> list[RunRecord]:
+    return [dataclasses.replace(record, notes=[*record.notes, note]) for record in records]
+
+
+def _traced(rows: Sequence[RowResult], found: Mapping[str, Study]) -> tuple[RowResult, ...]:
+    """The rows with the studies that fill them, and with what has changed of the code of their runs."""
+    code = changed_code(record for row in rows for record in row.records)
+    ids = {name: study.id for name, study in found.items()}
+    return tuple(
+        dataclasses.replace(
+            row,
+            study=ids.get(row.row.name),
+            changed={record.id: code[record.id] for record in row.records if record.id in code},
+        )
+        for row in rows
+    )
 
 
 def _metrics(table: TableSpec) -> set[str]:
@@ -81,11 +120,11 @@ def _constant(manifest: Manifest, view: View) -> dict[str, dict[str, float]] | N
     return constant_metrics(labels["train"], labels["test"]) if labels else None
 
 
-def studies_of(table: TableSpec, view: View, studies: Sequence[Study], manifest: Manifest) -> dict[str, Study]:
-    """Row name -> the one of `studies` that `table_result` fills it from; rows without one are left out."""
-    corpus = view.corpus_of(table)
-    found = {row.name: study_of(row, studies, corpus, view, manifest.sha256) for row in table.rows}
-    return {row: study for row, study in found.items() if study is not None}
+def _besides(found: Mapping[str, Choice]) -> list[str]:
+    """A phrase for the caption where the folder holds further studies of the rows."""
+    others = {study.id for choice in found.values() if choice.best for study in choice.others}
+    said = f"not shown: {count_of(len(others), 'other study', 'other studies')} of these rows (`bench list studies`)"
+    return [said] if others else []
 
 
 def _runs_of(study: Study, store: RunStore) -> tuple[list[RunRecord], tuple[str, str]]:
@@ -118,6 +157,16 @@ def _unwon(intact: Row, study: Study, store: RunStore) -> tuple[str, str]:
     return status, f"{intact.name}: {reason}"
 
 
+def _of_other_source(row: Row, studies: Sequence[Study]) -> tuple[str, str] | None:
+    """(status, reason) of a row of a model outside the repository that was run with another content of its file."""
+    source = source_of(row.model)
+    others = {s.source for s in studies if (s.model, s.text, s.row) == (row.model, row.text, dict(row.config))}
+    if source is None or not others - {source}:
+        return None
+    earlier = ", ".join(sorted(other[:12] if other else "none" for other in others - {source}))
+    return "missing", f"run only with other contents of the model's file (sha256 {earlier}; now {source[:12]})"
+
+
 def _origins(table: TableSpec, found: Mapping[str, Study]) -> list[str]:
     """Sentences for the caption: which rows were not searched, and what they have instead."""
     variants = {row.name: row.intact.name for row in table.rows if row.intact and row.name in found}
@@ -133,18 +182,30 @@ def _origins(table: TableSpec, found: Mapping[str, Study]) -> list[str]:
     if own:
         which = f"rows {', '.join(own)} were each" if taken else "each row was"
         said.append(f"{which} searched by itself")
-    measured = [study for study in found.values() if study.measured]
+    measured = {name: study for name, study in found.items() if study.measured}
     if measured:
-        said += dict.fromkeys(f"not searched: {_measurement(study)}" for study in measured)
+        said.append(f"not searched: {_measurement(measured)}")
     return said
 
 
-def _measurement(study: Study) -> str:
-    fixed = dict(study.options)
-    epochs, batch, _ = (fixed.pop(name, None) for name in ("epochs", "batch_size", "patience"))
-    many = f"{epochs} epoch{'s' if epochs != 1 else ''} without early stopping"
-    said = ["the default configuration of each model", f"batch size {batch}", many, *_set(fixed, study.profile)]
-    return ", ".join(said)
+def _measurement(measured: Mapping[str, Study]) -> str:
+    """How the rows were run: what all of them have, and then what some have besides, with their names."""
+    fixed = {name: {k: v for k, v in study.options.items() if k != "patience"} for name, study in measured.items()}
+    first = next(iter(measured))
+    common = {k: v for k, v in fixed[first].items() if all(own.get(k) == v for own in fixed.values())}
+    besides: dict[str, list[str]] = {}
+    for name, own in fixed.items():
+        rest = {key: value for key, value in own.items() if key not in common}
+        for phrase in _set(rest, measured[name].profile):
+            besides.setdefault(phrase, []).append(name)
+    said = ["the default configuration of each model"]
+    if "batch_size" in common:
+        said.append(f"batch size {common.pop('batch_size')}")
+    if "epochs" in common:
+        many = common.pop("epochs")
+        said.append(f"{many} epoch{'s' if many != 1 else ''} without early stopping")
+    said += _set(common, measured[first].profile)
+    return "; ".join([", ".join(said), *(f"{', '.join(names)} {phrase}" for phrase, names in besides.items())])
 
 
 def _unmixed(records: list[RunRecord], said: tuple[str, str], allowed: bool) -> tuple[list[RunRecord], tuple[str, str]]:
@@ -190,33 +251,3 @@ def _set(fixed: Mapping[str, Any], profile: str) -> list[str]:
     demo = profile in PROFILES and PROFILES[profile].demo
     whose = "by the demo profile" if demo else "by hand"
     return ["with " + ", ".join(f"{key} = {value}" for key, value in fixed.items()) + f" set {whose}"]
-
-
-def study_of(
-    row: Row, studies: Iterable[Study], corpus: str, view: View = DEFAULT_VIEW, data: str | None = None
-) -> Study | None:
-    """The study that fills a row; None where none fits. data: sha256 of the corpus as it is now.
-
-    Of those with the view's profile and encoder, in this order: one on the corpus's current data, the newest model
-    VERSION, the most seeded runs, the most trials. A variant's study must have the winner that its intact row has now;
-    where there is none, one with a search of its own serves.
-    """
-    studies = list(studies)
-    profile = view.profile and recorded_profile(view.profile)
-    fitting = [
-        s
-        for s in studies
-        if (s.model, s.text, s.corpus, s.row, s.number) == (row.model, row.text, corpus, dict(row.config), row.study)
-        and s.measured == row.measured
-        and (profile is None or s.profile == profile)
-        and (row.text not in view.encoders or (s.encoder or {}).get("name") == view.encoders[row.text])
-    ]
-    if row.intact is not None:
-        intact = study_of(row.intact, studies, corpus, view, data)
-        taken = [
-            s
-            for s in fitting
-            if s.winner_of and (intact is None or (s.winner, s.options) == (intact.winner, intact.options))
-        ]
-        fitting = taken or [s for s in fitting if s.searched]
-    return max(fitting, key=lambda s: (s.data == data, s.model_version, len(s.runs), len(s.trials), s.id), default=None)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from hycon.busy import counted
 from hycon.errors import UserError
 from studies.aggregate.cells import RowResult
 from studies.claims.conditions import TIMES, cautions, off_the_number, refused, unlike
@@ -66,7 +67,7 @@ def evaluate(store: RunStore, view: View = DEFAULT_VIEW, *, claims: Sequence[Cla
     distinct = list(dict.fromkeys(contest for found in made.values() for contest in found))
     rows = read_rows(distinct, store, view)
     evidence = Evidence(store, view.protocol)
-    parts = _adjusted({c: _measured(c, rows, evidence) for c in distinct})
+    parts = _adjusted({c: _measured(c, rows, evidence) for c in counted(distinct, "comparison")})
     sizes = family_sizes(distinct)
     return [_result(claim, [parts[c] for c in made[claim.id]], rows, sizes) for claim in asked]
 

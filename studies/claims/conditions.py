@@ -10,10 +10,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
-from hycon.data.manifest import named_after
+from hycon.data.manifest import PAPER, named_after
 from studies.aggregate.cells import RowResult
 from studies.aggregate.obstacles import CorpusInfo, other_sizes
-from studies.aggregate.table import OTHER_DATA
+from studies.aggregate.table import OTHER_DATA, OTHER_WINNER
 from studies.claims.kinds import Claim, Contest
 from studies.claims.rows import COUNTED, Rows
 from studies.claims.verdict import NOT_RUN, Part
@@ -38,8 +38,14 @@ def _differences(metric: str, rows: Sequence[RowResult]) -> Iterator[str]:
     suites = sorted({record.spec.suite for record in records})
     if len(suites) > 1 and metric not in COUNTED:
         yield f"the rows were run under different protocols (suites {' and '.join(map(str, suites))})"
+    for row in rows:
+        if OTHER_WINNER in row.obstacles:
+            yield f"{row.row.name} is {OTHER_WINNER}"
     if len({_data(record) for record in records}) > 1:
         yield "the rows were run on different data"
+    for row in rows:
+        if OTHER_WINNER in row.obstacles:
+            yield f"{row.row.name} is {OTHER_WINNER}"
     encoders = [(record.spec.text, record.spec.encoder) for record in records if record.spec.encoder]
     for (text, one), (other_text, other) in itertools.combinations(encoders, 2):
         if text == other_text and _differ(one, other):
@@ -90,6 +96,8 @@ def refused(parts: Sequence[Part], corpora: Mapping[str, CorpusInfo]) -> str:
         corpus, papers = corpora[part.table], TABLES[part.table].corpus
         if part.verdict != NOT_RUN and corpus.synthetic:
             return "synthetic data"
+        if part.verdict != NOT_RUN and not named_after(corpus.name, PAPER):
+            return f"the corpus is {corpus.name}, not {papers}"
         if part.verdict != NOT_RUN and named_after(corpus.name, [papers]) and (why := other_sizes(papers, corpus)):
             return why
     return ""

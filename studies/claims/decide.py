@@ -66,8 +66,11 @@ def _command(table: str, seeds: int, rows: Rows) -> str:
         words += ["--seeds", str(seeds)]
     if rows.corpora[table].name != TABLES[table].corpus:
         words += ["--corpus", rows.corpora[table].name]
-    for text, name in encoders(rows, table).items():
-        words += ["--encoder", f"{text}={name}"]
+    words += rows.view.given
+    if "--encoder" not in rows.view.given:
+        words += [word for text, name in encoders(rows, table).items() for word in ("--encoder", f"{text}={name}")]
+    for key, value in rows.view.options.items():
+        words += [f"--{key}", str(value)] if key in ("epochs", "patience") else ["--set", f"{key}={value}"]
     return shlex.join(words)
 
 

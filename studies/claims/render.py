@@ -26,26 +26,31 @@ from studies.claims.verdict import (
 from studies.document import formats
 from studies.document.blocks import Block, Bullets, Cell, Grid, Heading, Section, headings, wide
 from studies.document.data import as_json, rounded
-from studies.document.text import wrapped
+from studies.document.text import WIDTH, wrapped
 
 FORMATS = (*formats.FORMATS, "json")
 QUOTE = 60  # characters of a quotation on its line
+QUOTED_FROM = 160  # characters of a line from which on a quotation has room beside the deciding comparison; chosen here
+UNQUOTED = "The quotations do not fit here: `bench list claims` and --id have them."
 PRECISION = 3  # decimals of a p-value
+DECIDING = "What would decide undecided claims:"
 TO_DECIDE = "What would decide undecided claims, with the same --results and --data:"
 LETTERED = "Verdicts with a letter are not about the paper's own setting:"
 
 
-def render_claims(results: Sequence[ClaimResult], format: str, *, detailed: bool = False) -> str:
+def render_claims(results: Sequence[ClaimResult], format: str, *, detailed: bool = False, width: int = WIDTH) -> str:
     """`results` in one of FORMATS, ending in a newline. detailed: every part of each (text and md; JSON always has).
 
-    Raises UserError for an unknown format.
+    width: characters of a line of text. Commands are never broken.  Raises UserError for an unknown format.
     """
     check_known("format", format, FORMATS)
     if format == "json":
         return as_json(as_list(results))
     if format == "text" and detailed:
-        return "\n\n".join(map(_detail, results)) + "\n"
-    blocks: list[Block] = [_short(results) if format == "text" else _whole(results), *to_decide(results)]
+        return "\n\n".join(_detail(result, width) for result in results) + "\n"
+    if format == "text":
+        return formats.write([_short(results, width)], format, "Claims", width=width) + _commands(results, width)
+    blocks: list[Block] = [_whole(results), *to_decide(results)]
     if format == "md" and detailed:
         blocks += [_parts(result) for result in results]
     return formats.write(blocks, format, "Claims")
@@ -54,14 +59,18 @@ def render_claims(results: Sequence[ClaimResult], format: str, *, detailed: bool
 # ------------------------------------------------------------------------------------------------- tables
 
 
-def _short(results: Sequence[ClaimResult]) -> Grid:
-    """A line for each claim, to be read on a terminal."""
-    rows = [
-        (_verdict(r), r.claim.id, held(r), textwrap.shorten(r.claim.quote, QUOTE, placeholder=" ..."), _line(r))
-        for r in results
-    ]
-    heads = headings("Verdict", "Claim", "Parts", "Quotation", "Deciding comparison")
-    return Grid("claims", f"{summary(results)}.", heads, tuple(rows), lettered=LETTERED)
+def _short(results: Sequence[ClaimResult], width: int) -> Grid:
+    """A line for each claim, to be read on a terminal; without its quotation where that would have no room."""
+    quoted = width >= QUOTED_FROM
+    rows = [(_verdict(r), r.claim.id, held(r), *((_quotation(r),) if quoted else ()), _line(r)) for r in results]
+    sentences = ("Quotation", "Deciding comparison") if quoted else ("Deciding comparison",)
+    notes = () if quoted else (UNQUOTED,)
+    heads = (*headings("Verdict", "Claim", "Parts"), *wide(*sentences))
+    return Grid("claims", f"{summary(results)}.", heads, tuple(rows), notes=notes, lettered=LETTERED)
+
+
+def _quotation(result: ClaimResult) -> str:
+    return textwrap.shorten(result.claim.quote, QUOTE, placeholder=" ...")
 
 
 def _whole(results: Sequence[ClaimResult]) -> Grid:
@@ -84,12 +93,24 @@ def _verdict(result: ClaimResult) -> Cell:
 
 def to_decide(results: Sequence[ClaimResult]) -> list[Block]:
     """The commands that would decide what is undecided, each with its claims; nothing where there are none."""
+    rows = tuple((command, ", ".join(ids)) for command, ids in _deciding(results).items())
+    return [Grid("decide", TO_DECIDE, (*headings("Command"), *wide("Claims")), rows)] if rows else []
+
+
+def _commands(results: Sequence[ClaimResult], width: int) -> str:
+    """The same for a terminal: each command on a line of its own, to be copied, and below it the claims."""
+    found = _deciding(results)
+    said = [f"{command}\n{textwrap.indent(wrapped(', '.join(ids), width - 2), '  ')}" for command, ids in found.items()]
+    return "\n".join(["", DECIDING, "", *said, ""]) if said else ""
+
+
+def _deciding(results: Sequence[ClaimResult]) -> dict[str, list[str]]:
+    """Command -> the claims that it would decide."""
     claims: dict[str, list[str]] = {}
     for result in results:
         for command in result.decide:
             claims.setdefault(command, []).append(result.claim.id)
-    rows = tuple((command, ", ".join(ids)) for command, ids in claims.items())
-    return [Grid("decide", TO_DECIDE, (*headings("Command"), *wide("Claims")), rows)] if rows else []
+    return claims
 
 
 def _line(result: ClaimResult) -> str:
@@ -99,15 +120,16 @@ def _line(result: ClaimResult) -> str:
 # ------------------------------------------------------------------------------------------------- every part
 
 
-def _detail(result: ClaimResult) -> str:
+def _detail(result: ClaimResult, width: int) -> str:
     claim = result.claim
     said = [f"{result.verdict}: {claim.id} ({claim.place}; {claim.table}, {claim.corpus}; {claim.kind})"]
-    said.append(wrapped(f'"{claim.quote}"'))
-    said += [wrapped(f"Read as: {claim.note}")] if claim.note else []
-    said.append(wrapped(f"{result.reason}."))
-    said += [wrapped(f"Caution: {result.caution}.")] if result.caution else []
+    said.append(wrapped(f'"{claim.quote}"', width))
+    said += [wrapped(f"Read as: {claim.note}", width)] if claim.note else []
+    said.append(wrapped(f"{result.reason}.", width))
+    said += [wrapped(f"Caution: {result.caution}.", width)] if result.caution else []
     said += [f"To decide it: {command}" for command in result.decide]
-    said += [f"  {part.verdict:18} {part.corpus:10} {effect(part)}{_needs(part)}" for part in result.parts]
+    parts = (f"{part.verdict:18} {part.corpus:10} {effect(part)}{_needs(part)}" for part in result.parts)
+    said += [textwrap.fill(part, width, initial_indent="  ", subsequent_indent=" " * 6) for part in parts]
     return "\n".join(said)
 
 

@@ -15,7 +15,7 @@ from studies.aggregate.cells import RowResult
 from studies.aggregate.obstacles import CorpusInfo
 from studies.aggregate.table import table_result
 from studies.claims.kinds import Contest, Side, row_of
-from studies.lookup import View
+from studies.lookup import DEFAULT_VIEW, View
 from studies.store.run_store import RunStore
 from studies.store.soundness import sound_studies
 from studies.tables import TABLES
@@ -26,11 +26,12 @@ COUNTED = ("parameters",)  # metrics that are compared, not tested
 @dataclass(frozen=True)
 class Rows:
     """of: every row of the tables that are compared.  corpora: table -> the one that it is read on.  counted: rows
-    that were not run -> where the same model was, to be asked for its parameters only."""
+    that were not run -> where the same model was, to be asked for its parameters only.  view: how they were read."""
 
     of: Mapping[Side, RowResult]
     corpora: Mapping[str, CorpusInfo]
     counted: Mapping[Side, Side]
+    view: View = DEFAULT_VIEW
 
     def row(self, side: Side, metric: str) -> RowResult:
         return self.of[self.counted.get(side, side) if metric in COUNTED else side]
@@ -59,7 +60,7 @@ def read_rows(found: Sequence[Contest], store: RunStore, view: View) -> Rows:
             if as_in_the_paper:
                 counted[side] = as_in_the_paper[0]
     of = {Side(table, name): row for table, named in results.items() for name, row in named.items()}
-    return Rows(of, corpora, counted)
+    return Rows(of, corpora, counted, view)
 
 
 def same_model(side: Side) -> Iterable[Side]:

@@ -13,19 +13,22 @@ from collections.abc import Sequence
 
 from hycon.errors import UserError
 from hycon.offline import go_offline, offline
-from studies.cli import claims, data, figure, listing, report, run, table, trust, worker
+from studies.cli import author, campaign, claims, data, figure, listing, report, run, show, table, trust, worker
 from studies.cli.arguments import Parser, Version
 from studies.cli.terminal import guarded
 
-FAMILIES = (listing, data, run, worker, table, figure, claims, report, trust)  # in the order of the help
+# In the order of the help.
+FAMILIES = (listing, data, campaign, run, worker, table, show, figure, claims, report, trust, author)
 
 DESCRIPTION = """Reproduce HyCon (Mai et al., IEEE TAFFC 2022): run a table, judge a claim, check a number.
 
   bench run table1 --profile demo             everything on a synthetic corpus, in minutes, on a laptop
   bench data import mosi FILE                 a real corpus, from any format the field uses
   bench run table1 --workers 8                the paper's protocol: 50 trials, then 5 seeds a row
+  bench init; bench run campaign.toml         the options of a run in one file
   bench table table1 --format latex           what the results folder has so far
   bench ablate --remove iemcl                 HyCon without a part, beside the intact model
+  bench show table1 HyCon-BERT acc2           where a number comes from: its study and its runs
   bench claims; bench report                  the paper's claims, and everything in one page
 """
 
@@ -47,10 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(arguments: Sequence[str] | None) -> int:
     try:
         check_here()
-        options = parser().parse_args(arguments)
-        if getattr(options, "offline", False) or offline():
+        root = parser()
+        asked = campaign.expand(root, arguments, root.parse_args(arguments))
+        if getattr(asked[0], "offline", False) or offline():
             go_offline()  # before anything imports Transformers
-        return options.command(options) or 0
+        codes = []
+        for options in asked:
+            if len(asked) > 1:
+                print(f"bench: {options.table}", file=sys.stderr)
+            codes.append(options.command(options) or 0)
+        return max(codes)
     except UserError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
@@ -72,7 +81,7 @@ def check_here() -> None:
         raise UserError("The working directory is gone: change into another one.") from error
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     root = Parser(prog="bench", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     root.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
     commands = root.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from hycon.busy import busy
 from hycon.errors import UserError
-from studies.cli.shared import check_format, choosing, command, view_of, write_output
+from studies.cli.shared import check_format, choosing, command, layout, picking, reading, write_output
 
 FORMATS = ("text", "md", "html", "latex", "json")  # of studies.claims.render, which --help need not import
 
@@ -11,6 +12,7 @@ FORMATS = ("text", "md", "html", "latex", "json")  # of studies.claims.render, w
 def add(commands) -> None:
     added = command(commands, "claims", do_claims, "judge the paper's claims by the runs at hand, or by its own tables")
     choosing(added, rows=False)
+    picking(added)
     added.add_argument("--paper", action="store_true", help="judge by the paper's printed numbers, not by runs")
     added.add_argument("--id", metavar="A,B", help="only these claims, with every comparison (see `bench list claims`)")
     added.add_argument("--format", metavar="FORMAT", help=f"{', '.join(FORMATS)} (default: text)")
@@ -22,8 +24,7 @@ def add(commands) -> None:
 def do_claims(options) -> None:
     from studies.claims import against_paper, evaluate, load_claims, pick
     from studies.claims.render import render_claims
-    from studies.lookup import results_root
-    from studies.store.run_store import RunStore
+    from studies.tables import TABLES
 
     format = _format(options)
     ids = [name.strip() for name in options.id.split(",")] if options.id else None
@@ -32,8 +33,10 @@ def do_claims(options) -> None:
         _check_paper(options)
         found = against_paper(chosen)
     else:
-        found = evaluate(RunStore(results_root(options.results)), view_of(options), claims=chosen)
-    write_output(render_claims(found, format, detailed=bool(ids)), options.output)
+        with busy("judging claims"):
+            found = evaluate(*reading(options, TABLES.values()), claims=chosen)
+    width = layout(options)["width"]
+    write_output(render_claims(found, format, detailed=bool(ids), width=width), options.output)
 
 
 def _format(options) -> str:
@@ -46,7 +49,8 @@ def _format(options) -> str:
 
 def _check_paper(options) -> None:
     """--paper reads no runs: an option that picks runs would silently do nothing."""
-    given = [name for name in ("corpus", "profile", "encoder") if getattr(options, name)]
+    picks = ("corpus", "profile", "encoder", "study", "set", "epochs", "patience")
+    given = [name for name in picks if getattr(options, name)]
     given += ["protocol"] if options.protocol != "paper" else []
     if given:
         raise UserError(f"--paper judges by printed numbers, --{given[0]} picks runs: leave one of them out.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hycon.busy import busy
 from studies.cli.arguments import Parser
 from studies.cli.listing import do_list
 from studies.cli.shared import command, print_json
@@ -32,15 +33,17 @@ def do_import(options) -> None:
     from hycon.data.importers import import_corpus
     from hycon.data.importers.check import check, render
 
-    import_corpus(
-        options.name,
-        options.file,
-        format=options.format,
-        root=options.data,
-        text_vectors=options.text_vectors,
-        notes=options.note,
-    )
-    print(render(check(options.name, options.data)))
+    with busy(f"importing {options.name}"):
+        import_corpus(
+            options.name,
+            options.file,
+            format=options.format,
+            root=options.data,
+            text_vectors=options.text_vectors,
+            notes=options.note,
+        )
+        report = check(options.name, options.data)
+    print(render(report))
 
 
 def do_download(options) -> None:
@@ -52,7 +55,8 @@ def do_download(options) -> None:
 def do_check(options) -> None:
     from hycon.data.importers.check import check, render
 
-    report = check(options.name, options.data)
+    with busy(f"checking {options.name}"):
+        report = check(options.name, options.data)
     if options.json:
         print_json(report)
     else:

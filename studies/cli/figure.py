@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hycon.errors import UserError
-from studies.cli.shared import choosing, command, print_grid, print_json, view_of, write_file
+from hycon.errors import UserError, check_known
+from studies.cli.shared import choosing, command, picking, print_grid, print_json, reading, write_file
 
 
 def add(commands) -> None:
@@ -14,6 +14,7 @@ def add(commands) -> None:
     added.add_argument("--list", action="store_true", help="list the figures and draw nothing")
     added.add_argument("--table", metavar="TABLE", help="whose runs (default: table4 for fig4, else table1)")
     choosing(added)
+    picking(added)
     added.add_argument("--format", metavar="FORMAT", help="svg (default), png or pdf; or by the ending of --output")
     added.add_argument(
         "--output", metavar="FILE", help="default: figures/NAME-TABLE-CORPUS.FORMAT in the results folder"
@@ -30,18 +31,18 @@ def add(commands) -> None:
 
 def do_figure(options) -> None:
     from studies.figures import FIGURES, figure
-    from studies.lookup import results_root
-    from studies.store.run_store import RunStore
+    from studies.lookup import table_spec
 
     if options.list:
         return list_figures(options.json)
     if options.figure is None:
         raise UserError(f"Which figure? Give one of {', '.join(FIGURES)}.")
-    store = RunStore(results_root(options.results))
+    check_known("figure", options.figure, FIGURES)
+    store, view = reading(options, [table_spec(options.table or FIGURES[options.figure].table)])
     drawn = figure(
         options.figure,
         store,
-        view_of(options),
+        view,
         format=format_of(options),
         table=options.table,
         rows=options.rows.split(",") if options.rows else None,

@@ -4,24 +4,48 @@ from __future__ import annotations
 
 from typing import Any
 
+from hycon.errors import UserError, check_known
 from studies.cli.shared import command, print_grid, print_json
+
+KINDS = ("trial", "seed")
+FILTERS = ("row", "kind", "corpus", "failed")
 
 
 def add(commands) -> None:
-    added = command(commands, "list", do_list, "list what there is: models, corpora, tables, ablations, claims or runs")
+    what = "list what there is: models, corpora, tables, ablations, claims, studies or runs"
+    added = command(commands, "list", do_list, what)
     kinds = ", ".join(LISTS)
     added.add_argument("what", nargs="?", default="models", choices=LISTS, metavar="WHAT", help=kinds)
+    added.add_argument("--row", metavar="A,B", help="of runs: only of these rows; * stands for anything")
+    added.add_argument("--kind", metavar="KIND", help="of runs: only trial (of a search) or seed (of its winner)")
+    added.add_argument("--corpus", metavar="NAME", help="of runs and studies: only on this corpus")
+    added.add_argument("--failed", action="store_true", help="of runs: only those that failed")
     added.add_argument("--json", action="store_true", help="as JSON")
 
 
 def do_list(options) -> None:
+    from studies.aggregate.inventory import run_lines, study_lines
+
+    _check_filters(options)
     items = LISTS[options.what](options)
     if options.json:
         print_json(items)
     elif not items:
-        print(f"no {options.what} yet")
+        filtered = any(getattr(options, name, None) for name in FILTERS)
+        print(f"no such {options.what}" if filtered else f"no {options.what} yet")
     else:
-        print_grid(items)
+        print_grid({"runs": run_lines, "studies": study_lines}.get(options.what, list)(items))
+
+
+def _check_filters(options) -> None:
+    """Raises UserError for a filter that the list does not have: it would silently do nothing."""
+    takes = {"runs": {"row", "kind", "corpus", "failed"}, "studies": {"corpus"}}.get(options.what, set())
+    given = [name for name in FILTERS if getattr(options, name, None)]
+    if wrong := [name for name in given if name not in takes]:
+        lists = "runs and studies" if wrong[0] == "corpus" else "runs"
+        raise UserError(f"--{wrong[0]} is for lists of {lists}, not of {options.what}.")
+    if getattr(options, "kind", None):
+        check_known("kind of run", options.kind, KINDS)
 
 
 def models(options) -> list[dict[str, Any]]:
@@ -100,25 +124,25 @@ def claims(options) -> list[dict[str, Any]]:
     ]
 
 
+def studies(options) -> list[dict[str, Any]]:
+    from studies.aggregate.inventory import list_studies
+
+    found = list_studies(_store(options), options.data)
+    return [item for item in found if options.corpus in (None, item["corpus"])]
+
+
 def runs(options) -> list[dict[str, Any]]:
-    from studies.lookup import results_root
+    from studies.aggregate.inventory import list_runs
+
+    rows = [row.strip() for row in options.row.split(",")] if options.row else None
+    return list_runs(_store(options), rows=rows, kind=options.kind, corpus=options.corpus, failed=options.failed)
+
+
+def _store(options):
+    from studies.lookup import stored_results
     from studies.store.run_store import RunStore
 
-    store = RunStore(results_root(options.results))
-    return [
-        {
-            "id": record.id,
-            "status": record.status,
-            "model": record.spec.model,
-            "text": record.spec.text,
-            "corpus": record.spec.corpus,
-            "valid_loss": record.valid_loss,
-            "best_epoch": record.best_epoch,
-            "seconds": record.seconds and round(record.seconds, 1),
-            "reason": record.reason,
-        }
-        for record in [*store.records(), *store.failures()]
-    ]
+    return RunStore(stored_results(options.results))
 
 
 LISTS = {
@@ -127,5 +151,6 @@ LISTS = {
     "tables": tables,
     "ablations": ablations,
     "claims": claims,
+    "studies": studies,
     "runs": runs,
 }

@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from hycon.errors import UserError
 from studies.cli.arguments import parse_encoders, parse_values
+from studies.cli.closing import closing, edges, forecast_text
 from studies.cli.listing import do_list
-from studies.cli.shared import check_format, choosing, command, mixing, naming, store_of, storing
+from studies.cli.shared import (
+    asked_rows,
+    captioning,
+    check_format,
+    checkpointing,
+    choosing,
+    command,
+    keep_checkpoints,
+    layout,
+    mixing,
+    modelling,
+    naming,
+    store_of,
+    storing,
+)
+from studies.cli.terminal import columns
 from studies.engines.executors import DEFAULT, engine_of, names
 
 
@@ -22,9 +40,11 @@ def add(commands) -> None:
 def add_run(commands) -> None:
     added = command(commands, "run", do_run, "run a table: search on validation, then seeded runs of each winner")
     naming(added)
+    modelling(added)
     choosing(added)
     running(added)
     mixing(added)
+    captioning(added)
     added.add_argument("--format", default="text", metavar="FORMAT", help="of the table printed at the end")
 
 
@@ -36,11 +56,12 @@ def add_ablate(commands) -> None:
     added.add_argument("--list", action="store_true", help="list the parts that models name, and run nothing")
     added.set_defaults(what="ablations")  # for --list
     added.add_argument("--json", action="store_true", help="with --list: as JSON")
-    added.add_argument("--model", default="hycon", metavar="NAME", help="the model (default: hycon)")
+    added.add_argument("--model", default="hycon", metavar="NAME", help="the model, or its file (default: hycon)")
     added.add_argument("--text", default="bert", metavar="NAME", help="its text front-end (default: bert)")
-    choosing(added, rows=False)
+    choosing(added, rows=False, campaign=False)  # whose --set has another meaning
     running(added)
     mixing(added)
+    captioning(added)
     added.add_argument("--format", default="text", metavar="FORMAT", help="of the table printed at the end")
 
 
@@ -65,9 +86,7 @@ def running(added: argparse.ArgumentParser) -> None:
         metavar="N",
         help="runs at a time, a process each (default: what --slots allow, or 1)",
     )
-    added.add_argument(
-        "--slots", metavar="N", help="most runs at a time on one device; auto: as many as fit in its memory"
-    )
+    added.add_argument("--slots", metavar="N", help="most runs at a time on one device; auto: until its memory is full")
     added.add_argument("--devices", default="cpu", metavar="LIST", help="cpu, or cuda:0,cuda:1 ...")
     clusters = names(lambda engine: engine.takes_cluster)
     added.add_argument("--executor", default=DEFAULT, metavar="NAME", help=f"{names(last='or')} (default: {DEFAULT})")
@@ -79,19 +98,26 @@ def running(added: argparse.ArgumentParser) -> None:
     added.add_argument(
         "--time-limit", type=float, metavar="SECONDS", help="stop a run that takes longer; it counts as failed"
     )
+    checkpointing(added)
     added.add_argument("--dry-run", action="store_true", help="print the runs and their estimated time, run nothing")
+    added.add_argument("--log", metavar="KIND", help="tensorboard: learning curves, to watch while runs train")
     added.add_argument("--quiet", action="store_true", help="no progress, nothing on edges of grids")
 
 
 def do_run(options) -> int:
     from studies.aggregate.render import render
-    from studies.lookup import pick_rows, table_spec
 
-    table = table_spec(options.table, options.studies)
-    rows = pick_rows(table, options.rows.split(",") if options.rows else None)
+    table, rows = asked_rows(options)
+    options.table = options.table or table.name
     if options.trials is not None and all(row.measured for row in rows):
         raise UserError(f"--trials is for searches; {table.name} is measured with fixed settings, without a search.")
-    return _run(options, table, rows, parse_values(options.set), lambda result, _: render(result, options.format))
+    return _run(
+        options,
+        table,
+        rows,
+        parse_values(options.set),
+        lambda result, _: render(result, options.format, **layout(options)),
+    )
 
 
 def do_ablate(options) -> int:
@@ -99,13 +125,14 @@ def do_ablate(options) -> int:
         do_list(options)
         return 0
     from studies.aggregate.ablation import ablation_table, differences, render_ablation
+    from studies.authors.rows import known_model
     from studies.lookup import manifest_of
 
     task = manifest_of(options.corpus, options.data).task if options.corpus else "sentiment"
-    table = ablation_table(options.model, options.text, options.remove, parse_values(options.set), task)
+    table = ablation_table(known_model(options.model), options.text, options.remove, parse_values(options.set), task)
 
     def show(result, store) -> str:
-        return render_ablation(result, differences(result, store), options.format)
+        return render_ablation(result, differences(result, store), options.format, **layout(options))
 
     return _run(options, table, list(table.rows), {}, show)
 
@@ -118,11 +145,17 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     from studies.aggregate.render import FORMATS
     from studies.aggregate.table import table_result
     from studies.engines.progress import Progress
+    from studies.engines.tensorboard import check_log
     from studies.lookup import View, profile_of
     from studies.search.plan import setting_for
     from studies.search.run import forecast, run_table
+    from studies.store.curve import read_curve
 
     check_format(options.format, FORMATS)
+    check_log(options.log)
+    for name in ("epochs", "patience"):
+        if getattr(options, name) is not None and name in parse_values(options.set):
+            raise UserError(f"--{name} and --set {name}= both set the {name}: give one of them.")
     profile = profile_of(
         options.profile or "paper",
         trials=options.trials,
@@ -143,26 +176,49 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
         device=how.devices[0],
         options=fixed,
         own_search=options.own_search,
-        keep=not options.dry_run,
+        dry=store if options.dry_run else None,
     )
     if options.dry_run:
-        print(_forecast(forecast(rows, setting, store, how), setting.device, how.workers))
+        print(forecast_text(forecast(rows, setting, store, how), setting, how.workers, columns()))
         return 0
     for sentence in () if options.quiet else padded_encoders(setting.encoders):
         print(f"bench: {sentence}", file=sys.stderr)
-    records = list(store.records())
-    studies, failed = run_table(
-        rows, setting, store, how, lambda specs: Progress(specs, records, workers=how.workers, quiet=options.quiet)
+    begun = time.monotonic()
+    progress = Progress(
+        records=store.records(),
+        workers=how.workers,
+        quiet=options.quiet,
+        epoch=lambda run_id: len(read_curve(store, run_id)),
     )
-    encoders = {kind: encoder["name"] for kind, encoder in setting.encoders.items()}
-    view = View(setting.manifest.name, options.data, profile.name, encoders, mixed=options.mixed)
-    result = table_result(table, store, view, rows=rows, studies=studies)
+    with _log(options.log, store, rows), progress:
+        outcome = run_table(rows, setting, store, how, progress)
+    view = View(setting.manifest.name, options.data, mixed=options.mixed)  # of these studies and no others
+    result = table_result(table, store, view, rows=rows, studies=outcome.studies)
     print(show(result, store).rstrip("\n"))
-    for sentence in () if options.quiet else edges(studies):
-        print(f"bench: {sentence}", file=sys.stderr)
-    for spec, reason in failed:
-        print(f"bench: run {spec.id} ({spec.model}-{spec.text}) failed: {reason}", file=sys.stderr)
-    return 1 if failed else 0
+    sys.stdout.flush()
+    for spec, reason in outcome.failed:
+        log = store.folder(spec.id) / "log.txt"
+        more = f" (traceback: {log})" if log.is_file() else ""
+        print(f"bench: run {spec.id} ({spec.model}-{spec.text}) failed: {reason}{more}", file=sys.stderr)
+    if not options.quiet:
+        for sentence in () if profile.demo else edges(outcome.studies):
+            print(f"bench: {sentence}", file=sys.stderr)
+        print("\n" + closing(outcome, options, store.root, time.monotonic() - begun, columns()), file=sys.stderr)
+    return 1 if outcome.failed else 0
+
+
+def _log(kind: str | None, store, rows):
+    """In a `with` block: --log."""
+    from studies.engines.tensorboard import Follower
+    from studies.search.plan import row_of
+
+    known = [*rows, *(row.intact for row in rows if row.intact)]
+
+    def name(spec) -> str | None:
+        row = row_of(spec, known)
+        return row.name if row else None
+
+    return Follower(store, name) if kind else nullcontext()
 
 
 def padded_encoders(encoders) -> list[str]:
@@ -177,24 +233,11 @@ def padded_encoders(encoders) -> list[str]:
     ]
 
 
-def edges(studies) -> list[str]:
-    """A sentence for each search whose winner lies at the edge of a grid."""
-    from studies.search.edges import at_edge
-
-    said = []
-    for study in studies:
-        found = at_edge(study.space or {}, study.chosen or {}) if study.searched else []
-        if found:
-            row = "-".join([study.model, study.text, *(f"{key}={value}" for key, value in study.row.items())])
-            ends = ", ".join(f"{option} = {value} ({end})" for option, value, end in found)
-            said.append(f"the winner of {row} lies at the edge of its grid: {ends}.")
-    return said
-
-
 def how_of(options):
     """How runs are executed, as the options say. Raises UserError for what the executor does not take."""
-    from studies.engines.options import How, parse_slots, read_cluster, workers_for
+    from studies.engines.options import How, checkpoint_every, parse_slots, read_cluster, workers_for
 
+    keep_checkpoints(options)
     engine = engine_of(options.executor)
     devices, slots = options.devices.split(","), parse_slots(options.slots)
     over = parse_values(options.cluster_set)
@@ -211,19 +254,5 @@ def how_of(options):
         time_limit=options.time_limit,
         cluster=read_cluster(options.cluster, over),
         data_root=options.data,
+        checkpoint_every=checkpoint_every(),
     )
-
-
-def _forecast(forecasts, device: str, workers: int) -> str:
-    from studies.document.blocks import headings
-    from studies.document.text import table
-    from studies.engines.history import duration
-
-    lines = [[f.row, str(f.trials), str(f.seeds), f.text] for f in forecasts]
-    heads = headings("row", "trials to do", "seeded runs to do", "estimated time")
-    runs, seconds = sum(f.trials + f.seeds for f in forecasts), sum(f.seconds for f in forecasts)
-    unknown = sum(f.unknown for f in forecasts)
-    many = "worker" if workers == 1 else "workers"
-    total = f"{runs} runs: {seconds / 3600:.2f} {device}-hours, {duration(seconds / workers)} on {workers} {many}"
-    rest = f"\n{unknown} of them are not counted: no run of their kind has been measured yet" if unknown else ""
-    return f"{table(heads, lines)}\n{total}{rest}"

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import os
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hycon.busy import busy
 from hycon.errors import UserError, check_known
-from studies.cli.arguments import parse_encoders
+from studies.cli.arguments import parse_encoders, parse_values
+from studies.cli.terminal import columns, terminal_columns
+
+TABLE_OF_MODELS = "table1"  # whose rows and columns a model is shown with where no TABLE is named
 
 
 def command(commands, name: str, function: Callable[[Any], int | None], text: str) -> argparse.ArgumentParser:
     """A command with the options that all have. `text` is its help; `function` takes the parsed options."""
     added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    added.set_defaults(command=function)
+    added.set_defaults(command=function, parser=added)
     added.add_argument("--results", metavar="DIR", help="results folder (default: $BENCH_RESULTS or ./results)")
     added.add_argument("--data", metavar="DIR", help="folder of corpora (default: $BENCH_DATA or ./data)")
     added.add_argument("--offline", action="store_true", help="use no network (also: BENCH_OFFLINE=1)")
@@ -24,20 +31,34 @@ def command(commands, name: str, function: Callable[[Any], int | None], text: st
 
 def naming(added: argparse.ArgumentParser, default: str | None = None) -> None:
     """The argument TABLE, and how many searches each row has. default: the table where TABLE is left out."""
-    said = "table1 to table8, sensitivity, modalities or tuning"
-    if default:
-        added.add_argument("table", nargs="?", default=default, metavar="TABLE", help=f"{said} (default: {default})")
-    else:
-        added.add_argument("table", metavar="TABLE", help=said)
+    said = "table1 to table8, sensitivity, modalities or tuning; or the file of a table or of a campaign (FILE.toml)"
+    also = f" (default: {default})" if default else f"; with --model: {TABLE_OF_MODELS} if left out"
+    added.add_argument("table", nargs="?", default=default, metavar="TABLE", help=said + also)
     added.add_argument("--studies", type=int, metavar="N", help="for table tuning: searches per row (default: 3)")
 
 
-def choosing(added: argparse.ArgumentParser, rows: bool = True) -> None:
-    """Options of every command that picks results or runs."""
+def modelling(
+    added: argparse.ArgumentParser, help: str = "a model of your own: its rows, beside those of --rows"
+) -> None:
+    """The option that makes models outside the repository known."""
+    added.add_argument("--model", metavar="FILE", action="append", default=[], help=help)
+
+
+def known_models(options) -> list[str]:
+    """The names of the models that --model gives. A file is read, and the model known from then on."""
+    from studies.authors.rows import known_model
+
+    return [known_model(name) for name in options.model]
+
+
+def choosing(added: argparse.ArgumentParser, rows: bool = True, campaign: bool = True) -> None:
+    """Options of every command that picks results or runs. campaign: whether a campaign file may set them."""
+    if campaign:
+        added.add_argument("--campaign", metavar="FILE", help="take options from a campaign file (see `bench init`)")
     added.add_argument("--corpus", metavar="NAME", help="corpus (default: the table's, or the profile's)")
     added.add_argument("--profile", metavar="NAME", help="paper (default), decisive (its searches, ten seeds) or demo")
     if rows:
-        added.add_argument("--rows", metavar="A,B", help="rows by the paper's names, e.g. TFN-BERT,HyCon-BERT")
+        added.add_argument("--rows", metavar="A,B", help="rows by the paper's names or by patterns: TFN-BERT,'HyCon*'")
     added.add_argument(
         "--encoder",
         metavar="KIND=NAME",
@@ -45,6 +66,25 @@ def choosing(added: argparse.ArgumentParser, rows: bool = True) -> None:
         default=[],
         help="pretrained model behind bert or xlnet: a Hugging Face name or a local folder",
     )
+
+
+def captioning(added: argparse.ArgumentParser) -> None:
+    """The option of every command that prints a table of results as text."""
+    added.add_argument(
+        "--notes", action="store_true", help="print the whole caption of a text table, not its short form"
+    )
+
+
+def picking(added: argparse.ArgumentParser) -> None:
+    """Options of every reading command: which of several studies fills a row."""
+    added.add_argument(
+        "--study", metavar="ID", action="append", default=[], help="show this study (see `bench list studies`)"
+    )
+    added.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="only studies run with this option"
+    )
+    added.add_argument("--epochs", type=int, metavar="N", help="only studies run with --epochs N")
+    added.add_argument("--patience", type=int, metavar="N", help="only studies run with --patience N")
 
 
 def mixing(added: argparse.ArgumentParser) -> None:
@@ -61,6 +101,25 @@ def storing(added: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="postgresql://USER@HOST/DATABASE: for leases and Optuna's studies (default: $BENCH_STORAGE, else files)",
     )
+
+
+def checkpointing(added: argparse.ArgumentParser) -> None:
+    """The option of every command that trains."""
+    added.add_argument(
+        "--checkpoint-every",
+        metavar="SECONDS",
+        help="keep a checkpoint of a run at the end of an epoch, so often at the most; a run that was cut goes on from "
+        "it, with the same bits (default: $BENCH_CHECKPOINT_EVERY or 600; 0: after each epoch; inf: none)",
+    )
+
+
+def keep_checkpoints(options) -> None:
+    """Hand --checkpoint-every to the processes that train. Raises UserError for what is no number of seconds."""
+    from studies.engines.options import CHECKPOINT_EVERY, checkpoint_every
+
+    if options.checkpoint_every is not None:
+        os.environ[CHECKPOINT_EVERY] = options.checkpoint_every
+    checkpoint_every()
 
 
 def store_of(options):
@@ -81,16 +140,26 @@ def print_json(value: Any) -> None:
 
 
 def print_grid(items: Sequence[Mapping[str, Any]]) -> None:
-    """Flat dicts, a line each, under the keys that any of them has."""
+    """Flat dicts, a line each, under the keys that any of them has; a paragraph each where a terminal is too narrow."""
     from studies.document.blocks import headings
-    from studies.document.text import table
+    from studies.document.text import listing
 
     def plain(value: Any) -> str:
-        return ", ".join(map(str, value)) if isinstance(value, list | tuple) else "" if value is None else str(value)
+        if isinstance(value, list | tuple):
+            return ", ".join(map(str, value))
+        return "" if value is None else str(round(value, 4) if isinstance(value, float) else value)
 
     heads = list(dict.fromkeys(key for item in items for key in item))
     rows = [[plain(item.get(head)) for head in heads] for item in items]
-    print(table(headings(*heads), rows))
+    print(listing(headings(*heads), rows, terminal_columns()))
+
+
+def layout(options) -> dict[str, Any]:
+    """How a table of results is laid out as text: to fit the terminal, or a file's usual width."""
+    from studies.document.text import WIDTH
+
+    width = WIDTH if getattr(options, "output", None) else columns()
+    return {"width": width, "notes": getattr(options, "notes", False)}
 
 
 def write_output(text: str, file: str | None) -> None:
@@ -125,15 +194,69 @@ def view_of(options):
         encoders={kind: short_name(name) for kind, name in parse_encoders(options.encoder).items()},
         protocol=getattr(options, "protocol", "paper"),
         mixed=getattr(options, "mixed", False),
+        given=tuple(given_options(options)),
     )
+
+
+PLACES = ("encoder", "results", "data")  # options whose values a View does not hold as they were given
+
+
+def given_options(options, names: Sequence[str] = PLACES) -> list[str]:
+    """Options as they were given: for commands that are printed."""
+    found = []
+    for name in names:
+        value = getattr(options, name, None)
+        values = value if isinstance(value, list) else [value]
+        found += [word for one in values if one for word in (f"--{name}", str(one))]
+    return found
+
+
+def reading(options, tables):
+    """(RunStore, View): the results folder that a command reads, and what it shows of it. What it holds in place of
+    what was asked for is said on stderr. Raises UserError where there is no such folder, and as `view_for` does.
+
+    tables: those that the command shows.
+    """
+    from studies.lookup import view_for
+
+    store, view, said = view_for(
+        options.results,
+        tables,
+        corpus=options.corpus,
+        data=options.data,
+        profile=options.profile,
+        encoders=parse_encoders(options.encoder),
+        protocol=getattr(options, "protocol", "paper"),
+        mixed=getattr(options, "mixed", False),
+        options=parse_values(options.set),
+        epochs=options.epochs,
+        patience=options.patience,
+        studies=options.study,
+    )
+    if said:
+        print(f"bench: {said}.", file=sys.stderr)
+    return store, dataclasses.replace(view, given=tuple(given_options(options)))
+
+
+def asked_rows(options):
+    """(TableSpec, its rows that are asked for) of a command's TABLE, --rows and --model.
+
+    Raises UserError where nothing names a table.
+    """
+    from studies.lookup import table_spec, with_own
+
+    models = known_models(options) if "model" in options else []
+    if options.table is None and not models:
+        raise UserError("Name a TABLE, such as table1, the path of a table file, or a model with --model FILE.")
+    table = table_spec(options.table or TABLE_OF_MODELS, getattr(options, "studies", None))
+    return with_own(table, options.rows.split(",") if options.rows else None, models)
 
 
 def table_of(options):
     """The TableResult that a command's TABLE and its choosing options name."""
     from studies.aggregate.table import table_result
-    from studies.lookup import pick_rows, results_root, table_spec
-    from studies.store.run_store import RunStore
 
-    table = table_spec(options.table, getattr(options, "studies", None))
-    rows = pick_rows(table, options.rows.split(",")) if options.rows else None
-    return table_result(table, RunStore(results_root(options.results)), view_of(options), rows=rows)
+    table, rows = asked_rows(options)
+    store, view = reading(options, [table])
+    with busy("reading results"):
+        return table_result(table, store, view, rows=rows)

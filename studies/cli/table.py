@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
-from studies.cli.shared import check_format, choosing, command, mixing, naming, print_json, table_of, write_output
+import sys
+from collections import Counter
+
+from hycon.errors import UserError
+from studies.cli.shared import (
+    asked_rows,
+    captioning,
+    check_format,
+    choosing,
+    command,
+    layout,
+    mixing,
+    modelling,
+    naming,
+    picking,
+    print_grid,
+    print_json,
+    reading,
+    storing,
+    table_of,
+    write_output,
+)
 
 
 def add(commands) -> None:
@@ -13,18 +34,24 @@ def add(commands) -> None:
 def add_table(commands) -> None:
     added = command(commands, "table", do_table, "print a table from the results at hand")
     naming(added)
+    modelling(added)
     choosing(added)
+    picking(added)
     mixing(added)
+    captioning(added)
     added.add_argument("--format", default="text", metavar="FORMAT", help="text, md, latex, csv, html or json")
     added.add_argument("--protocol", default="paper", metavar="NAME", help="metrics: paper, all, mult or mmsa")
     added.add_argument("--output", metavar="FILE", help="write there instead of printing")
 
 
 def add_status(commands) -> None:
-    added = command(commands, "status", do_status, "say how far a table is, row by row")
+    added = command(commands, "status", do_status, "say how far a table is: trials, seeds, failures, what is running")
     naming(added, default="table1")
+    modelling(added)
     choosing(added)
+    picking(added)
     mixing(added)
+    storing(added)
     added.add_argument("--json", action="store_true", help="as JSON")
 
 
@@ -32,15 +59,39 @@ def do_table(options) -> None:
     from studies.aggregate.render import FORMATS, render
 
     check_format(options.format, FORMATS)
-    write_output(render(table_of(options), options.format), options.output)
+    write_output(render(table_of(options), options.format, **layout(options)), options.output)
 
 
 def do_status(options) -> None:
-    result = table_of(options)
-    items = [{"row": r.row.name, "status": r.status, "n": r.n, "reason": r.reason} for r in result.rows]
+    from studies.aggregate.caption import changed_since
+    from studies.aggregate.inventory import progress, progress_lines
+    from studies.aggregate.table import table_result
+    from studies.document.words import count_of
+
+    table, rows = asked_rows(options)
+    store, view = reading(options, [table])
+    items = progress(table, store, view, running(options, store), rows)
+    changed = {r.row.name: r.changed_code for r in table_result(table, store, view, rows=rows).rows if r.n}
     if options.json:
-        print_json(items)
-    else:
-        width = max(18, *(len(item["row"]) for item in items))
-        for item in items:
-            print(f"{item['row']:{width}} {item['status']:9} n={item['n']}  {item['reason']}")
+        print_json([{**item, "changed_code": changed.get(item["row"], [])} for item in items])
+        return
+    print(f"{table.name} on corpus {view.corpus_of(table)}\n")
+    print_grid(progress_lines(items))
+    status = Counter(item["status"] for item in items)
+    failed, busy = (sum(item[key] for item in items) for key in ("failed", "running"))
+    states = ", ".join(f"{count} {name}" for name, count in status.items())
+    print(f"\n{count_of(len(items), 'row')}: {states}; {count_of(failed, 'failed run')}, {busy} running")
+    for sentence in changed_since(changed):
+        print(sentence)
+
+
+def running(options, store) -> set[str]:
+    """Ids of the runs that live processes are busy with; where their leases cannot be read, that is said on stderr."""
+    from studies.store.database import storage_of
+    from studies.store.run_store import RunStore
+
+    try:
+        return RunStore(store.root, storage=storage_of(options.storage)).leases.survey()[0]
+    except UserError as error:
+        print(f"bench: what is running is not known: {error}", file=sys.stderr)
+        return set()

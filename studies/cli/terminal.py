@@ -1,14 +1,19 @@
-"""What `bench` prints: control characters are shown, not obeyed, and a reader that has gone stops no run."""
+"""What `bench` prints: as wide as the terminal, with control characters shown, not obeyed. A reader that has gone stops
+no run."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from studies.document.text import WIDTH
 from studies.document.words import escaped, visible
+
+FEWEST_COLUMNS = 40  # of a terminal: nothing is drawn for a narrower one; chosen here
 
 
 class Guarded:
@@ -66,6 +71,19 @@ def guarded() -> Iterator[tuple[Guarded, Guarded]]:
         for stream in streams:
             stream.flush()
         sys.stdout, sys.stderr = before
+
+
+def columns() -> int:
+    """Characters of a line of standard output: the terminal's, else WIDTH."""
+    return terminal_columns() or WIDTH
+
+
+def terminal_columns() -> int | None:
+    """$COLUMNS, else what the terminal has; None where standard output is none."""
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given) > 0:
+        return max(int(given), FEWEST_COLUMNS)
+    return max(shutil.get_terminal_size((WIDTH, 0)).columns, FEWEST_COLUMNS) if sys.stdout.isatty() else None
 
 
 def _encodable(text: str, encoding: str) -> str:

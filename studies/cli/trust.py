@@ -7,7 +7,17 @@ from dataclasses import asdict
 
 from hycon.errors import UserError
 from studies.cli.arguments import parse_encoders
-from studies.cli.shared import choosing, command, mixing, print_json, store_of, storing, view_of
+from studies.cli.shared import (
+    choosing,
+    command,
+    known_models,
+    mixing,
+    modelling,
+    print_json,
+    store_of,
+    storing,
+    view_of,
+)
 from studies.engines.executors import DEFAULT, names
 
 
@@ -31,6 +41,7 @@ def add_verify(commands) -> None:
         default=[],
         help="folder of the pretrained model behind bert or xlnet, where its name alone does not lead to it",
     )
+    modelling(added, "the file of a model outside the repository, as it was for the run")
     added.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time, a process each")
     here = names(lambda engine: not engine.remote, "or")
     added.add_argument("--executor", default=DEFAULT, metavar="NAME", help=f"{here} (default: {DEFAULT})")
@@ -44,7 +55,7 @@ def add_diff(commands) -> None:
         help="compare two results folders cell by cell",
         description="Compare two results folders cell by cell. Differences are no error: the exit code is 0.",
     )
-    added.set_defaults(command=do_diff)
+    added.set_defaults(command=do_diff, parser=added)
     added.add_argument("a", metavar="A", help="a results folder")
     added.add_argument("b", metavar="B", help="another results folder")
     added.add_argument("table", nargs="?", metavar="TABLE", help="table1 to table8 (default: all that have runs)")
@@ -80,6 +91,7 @@ def do_verify(options) -> int:
 
     if options.workers < 1:
         raise UserError(f"--workers is {options.workers}; expected at least 1.")
+    known_models(options)
     store = RunStore(results_root(options.results))
     records = list({record.id: record for record in (find_run(store, run) for run in options.runs)}.values())
     specs = [record.spec for record in records]

@@ -6,7 +6,7 @@ import math
 import sys
 
 from hycon.errors import UserError
-from studies.cli.shared import command, store_of, storing
+from studies.cli.shared import checkpointing, command, keep_checkpoints, known_models, modelling, store_of, storing
 
 
 def add(commands) -> None:
@@ -18,7 +18,7 @@ def add(commands) -> None:
         "--slots",
         default="1",
         metavar="N",
-        help="runs at a time on each device (default: 1); auto: as many as fit in its memory",
+        help="runs at a time on each device (default: 1); auto: until its memory is full",
     )
     added.add_argument(
         "--time",
@@ -29,7 +29,9 @@ def add(commands) -> None:
     added.add_argument(
         "--idle", type=float, default=60.0, metavar="SECONDS", help="end after so long with nothing to do (default: 60)"
     )
+    modelling(added, "a model outside the repository whose runs may be done here")
     added.add_argument("--once", action="store_true", help="end after one run")
+    checkpointing(added)
     storing(added)
     added.add_argument("--quiet", action="store_true", help="no line for each run")
 
@@ -43,6 +45,7 @@ def do_worker(options) -> int:
     from studies.engines.queue_worker import Limits, work
 
     slots = parse_slots(options.slots)
+    keep_checkpoints(options)
     if options.time is not None and not 0 < options.time < math.inf:
         raise UserError(f"--time is {options.time:g}; expected seconds, more than 0.")
     if not options.idle >= 0:
@@ -50,6 +53,7 @@ def do_worker(options) -> int:
     store = store_of(options)
     if not store.root.is_dir():
         raise UserError(f"{store.root} is not there: give the results folder of a `bench run` with --results.")
+    known_models(options)
     devices = options.devices.split(",")
     check_devices(devices)
     pull = work(

@@ -125,13 +125,16 @@ class Cell:
 @dataclass(frozen=True)
 class Caption:
     """lead: what the table is.  data: what must be known of the data before any number is read.  rest: how to read it.
-    best: what the best cells are.  marks: what the other marks mean."""
+    best: what the best cells are.  marks: what the other marks mean.
+    brief: the same for a terminal, in short: the line above the table, then the paragraphs below it.
+    """
 
     lead: str
     data: tuple[str, ...] = ()
     rest: tuple[str, ...] = ()
     best: str = ""
     marks: tuple[str, ...] = ()
+    brief: tuple[str, ...] = ()
 
     @property
     def top(self) -> str:

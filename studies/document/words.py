@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 NOTHING = "–"  # where there is no number
 DAGGER = "†"  # a number that the paper quotes from another publication
@@ -15,9 +16,10 @@ def one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-# Control characters but for tab and newline; those that hide or turn text (bidi); other line ends; lone surrogates.
+# Control characters but for tab and newline; those that hide or turn text (bidi); other line ends; what Unicode
+# calls no characters; lone surrogates.
 _HIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff"
     "\ud800-\udfff\U000e0000-\U000e0fff]"
 )
 
@@ -51,6 +53,15 @@ def mean_sd_of(values: Sequence[float], decimals: int) -> str:
     return mean_sd(
         statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values), decimals
     )
+
+
+def plain(value: Any) -> str:
+    """A configuration's value as a reader writes it."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def settings(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} = {plain(value)}" for key, value in values.items()) or "nothing"
 
 
 def p_value(p: float | None, nothing: str = NOTHING) -> str:

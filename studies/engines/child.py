@@ -11,13 +11,16 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from hycon.errors import NonFiniteLoss, UserError
 from hycon.host import keep_freed_memory
+from hycon.model_file import ModelFile, place
+from studies.registry import MODELS, path_of, register
+from studies.store.curve import writing
 from studies.store.inside import open_log
 from studies.store.record import RunSpec
 from studies.store.run_store import RunStore
@@ -74,12 +77,15 @@ def attempt(spec: RunSpec, store: RunStore, execute: str, data_root: str, device
     """
     started = time.monotonic()
     try:
-        record, arrays = load_function(execute)(spec, data_root=data_root, device=device)
+        with writing(store, spec.id) as on_epoch:
+            record, arrays = load_function(execute)(
+                spec, data_root=data_root, device=device, on_epoch=on_epoch, folder=store.folder(spec.id)
+            )
         if record.spec != spec:
             raise ValueError(f"{execute} returned the record of another run, {record.id}")
     except (Exception, SystemExit) as error:
         expected = isinstance(error, UserError | NonFiniteLoss)
-        reason = str(error) if expected else f"{type(error).__name__}: {error}"
+        reason = str(error) if expected else f"{type(error).__name__}: {error}{_where(spec, error)}"
         if not expected:
             _append(store.folder(spec.id) / "log.txt", traceback.format_exc())
         host = _memory_missed(error)
@@ -88,6 +94,12 @@ def attempt(spec: RunSpec, store: RunStore, execute: str, data_root: str, device
         store.put_failed(spec, reason, seconds=time.monotonic() - started, device=device)
         return
     store.put(record, arrays)
+
+
+def _where(spec: RunSpec, error: BaseException) -> str:
+    """The line of the model's file that an error came through: " (/home/me/my.py, line 12)"."""
+    found = place(error, path_of(spec.model)) if spec.model in MODELS else None
+    return f" ({found})" if found else ""
 
 
 def _memory_missed(error: BaseException) -> bool | None:
@@ -101,11 +113,18 @@ def _memory_missed(error: BaseException) -> bool | None:
 
 
 def child_main(
-    spec: RunSpec, store: RunStore, execute: str, data_root: str, device: str, complaint: Connection
+    spec: RunSpec,
+    store: RunStore,
+    execute: str,
+    data_root: str,
+    device: str,
+    complaint: Connection,
+    models: Sequence[ModelFile] = (),
 ) -> None:
     """Entry of a worker process. The driver learns the outcome from the store, and from the way this process ends.
 
     complaint: takes why it ran out of memory; or where the store cannot be written, the sentence that ends the command.
+    models: outside the repository, as the driver has read them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides what to stop
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -115,6 +134,8 @@ def child_main(
     log = store.folder(spec.id) / "log.txt"
     _redirect_output(log)
     try:
+        for file in models:
+            register(file)
         attempt(spec, store, execute, data_root, device)
     except UserError as error:
         complaint.send(str(error))

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from studies.store.record import RunRecord, RunSpec
 
 Kind = tuple[str, str, str, str | None, str]  # model, text front-end, corpus, encoder, device
+Limits = tuple[int | None, int | None]  # most epochs, patience
+
+
+@dataclass
+class _Pace:
+    """Of some runs together."""
+
+    runs: int = 0
+    epochs: int = 0
+    seconds: float = 0.0
+
+    def learn(self, epochs: int, seconds: float) -> None:
+        self.runs, self.epochs, self.seconds = self.runs + 1, self.epochs + epochs, self.seconds + seconds
 
 
 @dataclass
 class _Past:
-    """Of one kind. seconds: of all its runs together."""
+    """Of one kind. stopped: by what limited them, since early stopping ends most runs before their last epoch."""
 
-    runs: int = 0
-    seconds: float = 0.0
+    all: _Pace = field(default_factory=_Pace)
+    stopped: dict[Limits, _Pace] = field(default_factory=dict)
     longest: float | None = None
     peak: float | None = None
 
@@ -33,6 +46,7 @@ class History:
 
     def __init__(self, records: Iterable[RunRecord] = ()):
         self._past: dict[Kind, _Past] = {}
+        self._every = _Pace()
         for record in records:
             self.learn(record)
 
@@ -41,16 +55,32 @@ class History:
             return
         past = self._past.setdefault(kind_of(record.spec), _Past())
         if record.seconds is not None:
-            past.runs += 1
-            past.seconds += record.seconds
+            pace = past.stopped.setdefault(limits_of(record.spec), _Pace())
+            for one in (past.all, pace, self._every):
+                one.learn(len(record.curve), record.seconds)
             past.longest = max(record.seconds, past.longest or 0.0)
         if record.peak_memory_mib:
             past.peak = max(record.peak_memory_mib, past.peak or 0.0)
 
-    def mean(self, spec: RunSpec) -> float | None:
-        """Seconds of the runs of its kind, on average; None where there is none."""
+    def expected(self, spec: RunSpec) -> float | None:
+        """Seconds: the mean of the runs of its kind with the same most epochs and patience. Where there is none, as
+        long an epoch as in its kind's others, times its most epochs; None where nothing of its kind has run."""
         past = self._of(spec)
-        return past.seconds / past.runs if past.runs else None
+        alike, most = past.stopped.get(limits_of(spec)), limits_of(spec)[0]
+        if alike:
+            return alike.seconds / alike.runs
+        if past.all.epochs and most:
+            return most * past.all.seconds / past.all.epochs
+        return past.all.seconds / past.all.runs if past.all.runs else None
+
+    def guess(self, spec: RunSpec) -> float | None:
+        """As `expected`; of a kind that has not run, as if it were any run: better than nothing while others train."""
+        known, every, most = self.expected(spec), self._every, limits_of(spec)[0]
+        if known is not None or not every.runs:
+            return known
+        if every.epochs and most:
+            return most * every.seconds / every.epochs
+        return every.seconds / every.runs
 
     def longest(self, spec: RunSpec) -> float | None:
         """Seconds of the longest run of its kind."""
@@ -61,8 +91,8 @@ class History:
         return self._of(spec).peak
 
     def estimate(self, specs: Iterable[RunSpec]) -> Estimate:
-        """Total time of `specs`, each as long as the mean of its kind."""
-        known = [self.mean(spec) for spec in specs]
+        """Total time of `specs`, each as long as `expected`."""
+        known = [self.expected(spec) for spec in specs]
         return Estimate(sum(x for x in known if x is not None), known.count(None))
 
     def _of(self, spec: RunSpec) -> _Past:
@@ -72,6 +102,10 @@ class History:
 def kind_of(spec: RunSpec) -> Kind:
     """A run's kind: runs of one kind are expected to take the same time and memory."""
     return spec.model, spec.text, spec.corpus, (spec.encoder or {}).get("name"), spec.device
+
+
+def limits_of(spec: RunSpec) -> Limits:
+    return spec.training.get("epochs"), spec.training.get("patience")
 
 
 def longest_first(specs: Iterable[RunSpec], history: History, begun: Collection[Kind] = ()) -> list[RunSpec]:

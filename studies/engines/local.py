@@ -192,7 +192,8 @@ def _forkserver_ended_by() -> int | None:
 
 def _spawn(context, backlog: Backlog, how: How, spec: RunSpec, device: str, deaths: int) -> _Child:
     receiver, sender = context.Pipe(duplex=False)
-    arguments = (spec, RunStore(backlog.store.root), how.execute, str(how.data_root), device, sender)
+    models = tuple(file for file in how.models if file.name == spec.model)
+    arguments = (spec, RunStore(backlog.store.root), how.execute, str(how.data_root), device, sender, models)
     process = context.Process(target=child_main, args=arguments, name=f"run {spec.id}", daemon=True)
     try:
         process.start()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import hashlib
+import multiprocessing
 import os
 import platform
 import re
@@ -11,6 +13,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import metadata
@@ -21,53 +24,59 @@ import numpy as np
 
 from hycon.errors import UserError
 from hycon.host import source_root
+from hycon.source import digest, files
 from studies.engines.determinism import warnings_noted
 from studies.engines.energy import counters, joules
+from studies.engines.options import checkpoint_every
+from studies.registry import source_file
 from studies.store.record import RunRecord, RunSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from hycon.checkpoint import Checkpoints
     from hycon.data import Corpus
     from hycon.data.batch import Batch
 
 DRIVER = Path("/proc/driver/nvidia/version")
+LOADED = time.time()  # when the process that runs are forked from reads its code
+UNSURE = "changed since it was loaded"  # in place of a file's hash
 WIDEST = 512  # chosen here: multimodal representations up to this width are kept for Fig. 4
 
 
-def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tuple[RunRecord, dict[str, np.ndarray]]:
+def execute(
+    spec: RunSpec,
+    *,
+    data_root: str | None,
+    device: str = "cpu",
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+    folder: Path | None = None,
+) -> tuple[RunRecord, dict[str, np.ndarray]]:
     """Train and measure `spec` on `device`. Returns its record, and the arrays of predictions.npz.
 
+    on_epoch: as for `hycon.train.fit`.  folder: the run's own, where a long run keeps its checkpoint; None: nowhere.
     Raises UserError (corpus, encoder or configuration cannot serve) and NonFiniteLoss.
     """
     import torch
 
     from hycon.data import load
-    from hycon.data.prepare import prepare
-    from hycon.pretrained import hidden_size, load_tokenizer
     from hycon.train import Training, fit, seed_everything
-    from studies.registry import build_model, model_module, unserved_because
 
     started = datetime.now(UTC).isoformat(timespec="seconds")
+    code = code_of(spec.model)
     torch.set_num_threads(spec.threads)
     _forget_peak_memory(device)
     corpus = load(spec.corpus, data_root)
-    _check_identity(spec, corpus, model_module(spec.model).VERSION)
+    _check_identity(spec, corpus)
     training = Training(**spec.training)
-    tokenizer = load_tokenizer(spec.text, spec.encoder) if spec.encoder else None
-    batches = prepare(corpus, spec.text, tokenizer=tokenizer, scale=training.scale, device=device)
-    if reason := unserved_because(spec.model, spec.text, corpus, spec.encoder):
-        raise UserError(f"Corpus {spec.corpus!r} {reason}.")
-    width = hidden_size(spec.text, spec.encoder) if spec.encoder else batches["train"].text.rows.shape[1]
-    dims = {"text": width, **{m: getattr(batches["train"], m).rows.shape[1] for m in ("audio", "vision")}}
+    batches = batches_of(spec, corpus, device)
     seed_everything(spec.seed, device)
-    emotions = len(corpus.manifest.emotions or ())
-    model = build_model(
-        spec.model, text=spec.text, dims=dims, encoder=spec.encoder, emotions=emotions, **spec.config
-    ).to(device)
+    model = model_of(spec, corpus, batches["train"]).to(device)
+    checkpoints = checkpoints_in(folder, spec, device, code) if folder else None
     with warnings_noted(device) as warned:
         before = counters(device)
-        fitted = fit(model, batches["train"], batches["valid"], training, seed=spec.seed)
+        train, valid = batches["train"], batches["valid"]
+        fitted = fit(model, train, valid, training, seed=spec.seed, on_epoch=on_epoch, checkpoints=checkpoints)
         used = joules(before, counters(device))
         metrics, arrays, test_seconds = _measure(model, batches, corpus, training.precision)
     record = RunRecord(
@@ -87,17 +96,70 @@ def execute(spec: RunSpec, *, data_root: str | None, device: str = "cpu") -> tup
         device=device_name(device),
         environment=environment(device),
         commit=commit(),
+        code=code,
         notes=[*corpus.manifest.notes, *warned],
         started=started,
+        resumed=checkpoints.resumed if checkpoints else [],
     )
     return record, arrays
 
 
-def _check_identity(spec: RunSpec, corpus: Corpus, version: int) -> None:
+def batches_of(spec: RunSpec, corpus: Corpus, device: str) -> dict[str, Batch]:
+    """The splits as the run's model reads them. Raises UserError where the corpus cannot serve it."""
+    from hycon.data.prepare import prepare
+    from hycon.pretrained import load_tokenizer
+    from studies.registry import unserved_because
+
+    tokenizer = load_tokenizer(spec.text, spec.encoder) if spec.encoder else None
+    batches = prepare(corpus, spec.text, tokenizer=tokenizer, scale=spec.training["scale"], device=device)
+    if reason := unserved_because(spec.model, spec.text, corpus, spec.encoder):
+        raise UserError(f"Corpus {spec.corpus!r} {reason}.")
+    return batches
+
+
+def model_of(spec: RunSpec, corpus: Corpus, train: Batch) -> nn.Module:
+    """The run's model, with weights by PyTorch's present seed."""
+    from hycon.pretrained import hidden_size
+    from studies.registry import build_model
+
+    width = hidden_size(spec.text, spec.encoder) if spec.encoder else train.text.rows.shape[1]
+    dims = {"text": width, **{m: getattr(train, m).rows.shape[1] for m in ("audio", "vision")}}
+    emotions = len(corpus.manifest.emotions or ())
+    return build_model(spec.model, text=spec.text, dims=dims, encoder=spec.encoder, emotions=emotions, **spec.config)
+
+
+def checkpoints_in(folder: Path, spec: RunSpec, device: str, code: dict[str, str]) -> Checkpoints:
+    """Where `spec` keeps its checkpoint, and on what machines and code it can go on from it with the same bits."""
+    from hycon.checkpoint import Checkpoints
+
+    same = {"run": spec.id, "device": device_name(device), **environment(device), "code": code}
+    return Checkpoints(folder, checkpoint_every(), same, functools.partial(print, flush=True))
+
+
+def _check_identity(spec: RunSpec, corpus: Corpus) -> None:
+    from studies.registry import model_module, other_source
+
+    if reason := other_source(spec.model, spec.source):
+        raise UserError(f"Run {spec.id} cannot be done: {reason}.")
+    version = model_module(spec.model).VERSION
     if corpus.manifest.sha256 != spec.data:
         raise UserError(f"Corpus {spec.corpus!r} is not the one this run was planned with: its data has changed.")
     if version != spec.version:
         raise UserError(f"Run {spec.id} is of version {spec.version} of {spec.model}; this code has {version}.")
+
+
+def code_of(model: str) -> dict[str, str]:
+    """File -> hash of the code that runs in this process, as hycon.source counts it.
+
+    A run is forked from a process that read the code when its command began. A file that was edited since is marked
+    UNSURE, which is no hash of any file: what ran is not what stands there.
+    """
+    forked = multiprocessing.parent_process() is not None
+    loaded = {getattr(module, "__file__", None) for module in list(sys.modules.values())} if forked else set()
+    return {
+        name: UNSURE if str(path) in loaded and path.stat().st_mtime > LOADED else digest(path)
+        for name, path in files(source_file(model)).items()
+    }
 
 
 def _measure(

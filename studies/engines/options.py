@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -13,10 +14,13 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 
 from hycon.errors import UserError, check_known
+from hycon.model_file import ModelFile
 from studies.engines.executors import DEFAULT
 from studies.engines.machine import processors
 
 EXECUTE = "studies.engines.one_run:execute"
+CHECKPOINT_EVERY = "BENCH_CHECKPOINT_EVERY"  # the processes of runs inherit it
+TEN_MINUTES = 600.0
 
 Asked = int | Literal["auto"]  # slots
 Amount = Annotated[float, msgspec.Meta(gt=0)]
@@ -59,8 +63,10 @@ class How:
     out to the devices in turn.
     time_limit: seconds after which a run is stopped and counts as failed; None: no limit.
     data_root: folder of corpora; None: the default one.
-    execute: "module:function" of execute(spec, *, data_root, device) -> (RunRecord, arrays).
+    execute: "module:function" of execute(spec, *, data_root, device, on_epoch, folder) -> (RunRecord, arrays).
     preload: modules that are imported once for the processes of all runs; None: what the runs need.
+    checkpoint_every: seconds, for the workers of a cluster, which do not inherit this process's environment.
+    models: outside the repository, for processes that did not read their files; filled in by studies.engines.run.
     """
 
     executor: str = DEFAULT
@@ -72,6 +78,20 @@ class How:
     data_root: str | os.PathLike[str] | None = None
     execute: str = EXECUTE
     preload: Sequence[str] | None = None
+    models: tuple[ModelFile, ...] = ()
+    checkpoint_every: float = TEN_MINUTES
+
+
+def checkpoint_every() -> float:
+    """Seconds of training after which a run keeps a checkpoint, as $BENCH_CHECKPOINT_EVERY says. Raises UserError."""
+    text = os.environ.get(CHECKPOINT_EVERY, str(TEN_MINUTES))
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not seconds >= 0:
+        raise UserError(f"--checkpoint-every (or ${CHECKPOINT_EVERY}) is {text}; expected seconds, at least 0.")
+    return seconds
 
 
 def parse_slots(text: str | int | None, name: str = "--slots") -> Asked | None:

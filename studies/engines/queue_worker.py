@@ -26,9 +26,10 @@ from studies.engines.local import GRACE, run_local
 from studies.engines.options import EXECUTE, Asked, How, workers_for
 from studies.engines.run import preload_for
 from studies.engines.signals import Interrupt
+from studies.registry import own_files, source_of
 from studies.store.leases import TTL, heartbeat
 from studies.store.record import RunSpec
-from studies.store.run_store import RunStore
+from studies.store.run_store import RunStore, checkpoint_epochs
 
 POLL = 2.0  # seconds between looks at the queue: many workers share one file server; chosen here
 STOP = GRACE + 1.0  # seconds before the time limit at which runs are stopped
@@ -53,6 +54,7 @@ class Pull:
 
     before, time_limits: run id -> failed attempts before it was published, and the seconds that its driver allows.
     entries: those read and not ended.  running: run id -> seconds after `began` at which it started.
+    kept: run id -> epochs in its checkpoint when it started here.  brought_on: runs that were cut with a later one.
     done, failed: by this worker.  refused: run id -> why it cannot do it.  end: why there was no more to do.
     """
 
@@ -76,6 +78,8 @@ class Pull:
     entries: dict[str, queue.Entry] = field(default_factory=dict)
     running: dict[str, float] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, int] = field(default_factory=dict)
+    brought_on: list[str] = field(default_factory=list)
 
     def backlog(self, ttl: float = TTL) -> Backlog:
         """A backlog that is filled from the queue, and that tells this worker what happens."""
@@ -109,6 +113,7 @@ class Pull:
         run_id = event.spec.id
         self.active = time.monotonic()
         if event.kind == "start":
+            self.kept[run_id] = checkpoint_epochs(self.store, run_id)
             self.running[run_id] = self.active - self.began
         elif event.kind != "retry":
             self.running.pop(run_id, None)
@@ -122,11 +127,15 @@ class Pull:
             self.notify(event)
 
     def cut(self, backlog: Backlog) -> None:
-        """Note as failed what had a whole worker's time and was not done in it; the rest is free for the next one."""
+        """Note as failed what had a whole worker's time and neither ended nor came to another checkpoint; the rest is
+        free for the next one."""
         limit = self.limits.seconds or 0.0
         for run_id, started in list(self.running.items()):
             if started <= (1 - FRESH) * limit and not self.store.has(run_id):
                 spec = self.entries[run_id].spec
+                if checkpoint_epochs(self.store, run_id) > self.kept.get(run_id, 0):
+                    self.brought_on.append(run_id)
+                    continue
                 reason = f"not done within the {limit:.0f} s of a worker: give workers more time"
                 backlog.fail(spec, reason, limit - started, spec.device)
 
@@ -168,7 +177,8 @@ class Pull:
         if self.execute != EXECUTE:
             return None
         spec = entry.spec
-        return missing_corpus(spec.corpus, spec.data, self.data_root or entry.data_root) or missing_encoder(spec)
+        missing = missing_corpus(spec.corpus, spec.data, self.data_root or entry.data_root) or missing_encoder(spec)
+        return missing or missing_model(spec)
 
     def _fits(self, spec: RunSpec) -> bool:
         """Whether it will, as far as is known, end within this worker's time."""
@@ -219,7 +229,7 @@ def work(
                     preload = preload_for(pull.pending) if preload is None else preload
                     how = How(
                         workers=workers, devices=tuple(devices), slots=slots, data_root=pull.data_root,
-                        execute=execute, preload=preload,
+                        execute=execute, preload=preload, models=own_files(),
                     )  # fmt: skip
                     run_local(backlog, how)
         except KeyboardInterrupt:
@@ -249,6 +259,15 @@ def missing_encoder(spec: RunSpec) -> str | None:
     from hycon.pretrained import missing_because
 
     return missing_because(spec.text, spec.encoder)
+
+
+def missing_model(spec: RunSpec) -> str | None:
+    """Why runs of a model outside the repository cannot be done here, or None. By the content of its file; what a queue
+    names is never executed."""
+    if spec.source is None or source_of(spec.model) == spec.source:
+        return None
+    other = "another content" if source_of(spec.model) else "not here"
+    return f"the file of model {spec.model} (sha256 {spec.source[:12]}) is {other}: give it with --model FILE"
 
 
 @contextmanager

@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hycon.errors import UserError
+from hycon.errors import UserError, install
 from studies.engines.backlog import Backlog, Event, Summary
 from studies.engines.local import GRACE, run_local
-from studies.engines.options import How
+from studies.engines.options import CHECKPOINT_EVERY, How
 from studies.engines.signals import Interrupt
 from studies.store.database import Storage
 from studies.store.leases import heartbeat
@@ -76,6 +76,7 @@ def _run(backlog: Backlog, how: How) -> None:
 
 def run_one(spec: RunSpec, root: str, attempts: int, how: How, ttl: float, storage: Storage | None = None) -> None:
     """What a task does, in a worker of Ray's. Ray sets CUDA_VISIBLE_DEVICES, so the GPU is always the first one."""
+    os.environ[CHECKPOINT_EVERY] = str(how.checkpoint_every)
     device = "cuda:0" if spec.device == "cuda" else spec.device
     store = RunStore(Path(root), storage=storage)
     backlog = Backlog(store, [spec], {spec.id: attempts}, Summary(), lambda event: None, ttl)
@@ -128,7 +129,7 @@ def _connect(address: str | None) -> tuple[Any, bool]:
     try:
         import ray
     except ImportError as error:
-        raise UserError("The executor ray needs Ray: pip install 'hycon-bench[ray]'.") from error
+        raise UserError(f"The executor ray needs Ray: {install('ray')}.") from error
     if ray.is_initialized():
         return ray, False
     try:

@@ -20,7 +20,7 @@ from studies.engines.history import History
 from studies.engines.machine import check_devices
 from studies.engines.options import How
 from studies.engines.queue import entries_of, published
-from studies.registry import MODELS
+from studies.registry import MODELS, own_files
 from studies.store.leases import TTL, heartbeat
 from studies.store.record import RunSpec
 from studies.store.run_store import RunStore
@@ -63,6 +63,7 @@ def run(
         cluster=dataclasses.replace(how.cluster, slots=how.slots or how.cluster.slots),
         data_root=str(folder_of_corpora(how.data_root).absolute()),
         preload=preload_for(pending) if how.preload is None else tuple(how.preload),
+        models=own_files(),
     )
     failures = {spec.id: store.failed(spec.id) for spec in pending}
     before = {run_id: failure.attempts if failure else 0 for run_id, failure in failures.items()}
@@ -115,4 +116,4 @@ def preload_for(specs: Iterable[RunSpec]) -> tuple[str, ...]:
 
     every = ("torch", "safetensors", "hycon.metrics", "studies.engines.one_run")
     encoders = modules({spec.text for spec in specs if spec.encoder})
-    return (*every, *(entry.module for entry in MODELS.values()), *encoders)
+    return (*every, *(entry.module for entry in MODELS.values() if not entry.file), *encoders)

@@ -19,13 +19,14 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hycon.errors import UserError
+from hycon.errors import UserError, install
 from studies.engines.backlog import Backlog
-from studies.engines.options import Cluster, How
+from studies.engines.options import CHECKPOINT_EVERY, Cluster, How
 from studies.engines.queue import entries_of, publish, waiting
 from studies.engines.signals import Interrupt
+from studies.registry import register
 from studies.store.database import VARIABLE, inherited, storage_of
-from studies.store.run_store import RunStore
+from studies.store.run_store import RunStore, checkpoint_epochs
 
 if TYPE_CHECKING:
     from studies.engines.queue_worker import Pull
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 POLL = 10.0  # seconds between looks at store and squeue; sites ask not to call squeue more often; chosen here
 MARGIN = 30.0  # seconds before a job's end at which its worker ends: Slurm looks at limits every 30 s or so
 PATIENCE = 600.0  # seconds without an answer of squeue after which the driver gives up; chosen here
+PARTS = 4  # a job keeps a checkpoint at least so often, if its epochs are short enough; chosen here
 FUTILE = 3  # times in a row that workers may end without having ended a run; chosen here
 
 
@@ -43,7 +45,8 @@ def run_slurm(backlog: Backlog, how: How) -> None:
     """
     store, name = backlog.store, job_name(backlog.store)
     executor = _executor(store, how.cluster, name)
-    futile, left, heard = 0, math.inf, -math.inf
+    futile, heard = 0, -math.inf
+    left: tuple[int, int] | None = None
     with Interrupt() as interrupt:
         while not interrupt.caught:
             backlog.observe()
@@ -61,10 +64,11 @@ def run_slurm(backlog: Backlog, how: How) -> None:
             slots = 1 if how.cluster.slots == "auto" else how.cluster.slots  # how many will fit is not known here
             missing = min(how.workers, math.ceil(len(backlog.pending) / slots)) - alive
             if missing > 0:
-                futile = futile + 1 if alive == 0 and len(backlog.pending) == left else 0
+                now = _left(backlog)
+                futile = futile + 1 if alive == 0 and now == left else 0
                 if futile >= FUTILE:
                     raise UserError(f"{FUTILE} times workers ended and no run with them: see {store.root / 'slurm'}.")
-                left = len(backlog.pending)
+                left = now
                 _submit(executor, missing, store, how)
             wait([interrupt.reader], POLL)
     _call("scancel", "--name", name)
@@ -85,12 +89,16 @@ def pull_worker(root: str, how: How, storage: str | None = None) -> None:
     """What a job does. storage: the URL without password; the whole one is in the job's environment."""
     from studies.engines.queue_worker import Limits, work
 
+    seconds = seconds_left(how.cluster.time)
+    os.environ[CHECKPOINT_EVERY] = str(min(how.checkpoint_every, seconds / PARTS))
+    for file in how.models:
+        register(file)
     pull = work(
         RunStore(Path(root), storage=storage_of(os.environ.get(VARIABLE) or storage) if storage else None),
         devices=devices_in_job(how),
         slots=how.cluster.slots,
         data_root=str(how.data_root),
-        limits=Limits(seconds=seconds_left(how.cluster.time)),
+        limits=Limits(seconds=seconds),
         execute=how.execute,
         preload=how.preload,
         on_event=lambda event: print(event.kind, event.spec.id, event.reason or "", flush=True),
@@ -100,8 +108,9 @@ def pull_worker(root: str, how: How, storage: str | None = None) -> None:
 
 
 def wants_requeue(pull: Pull) -> bool:
-    """Whether its time ran out before the queue did. Not if it ended no run: the next job would not either."""
-    return pull.end == "time" and bool(pull.entries) and bool(pull.done or pull.failed)
+    """Whether its time ran out before the queue did. Not if it neither ended a run nor brought one on to another
+    checkpoint: the next job would not either."""
+    return pull.end == "time" and bool(pull.entries) and bool(pull.done or pull.failed or pull.brought_on)
 
 
 def requeue() -> None:
@@ -135,7 +144,7 @@ def _executor(store: RunStore, cluster: Cluster, name: str) -> Any:
     try:
         import submitit
     except ImportError as error:
-        raise UserError("The executor slurm needs submitit: pip install 'hycon-bench[slurm]'.") from error
+        raise UserError(f"The executor slurm needs submitit: {install('slurm')}.") from error
     if 60 * cluster.time <= MARGIN:
         raise UserError(f"The cluster's time is {cluster.time} min; expected more than {MARGIN:.0f} s.")
     _call("squeue", "--version")
@@ -176,6 +185,11 @@ def _submit(executor: Any, count: int, store: RunStore, how: How) -> None:
             executor.map_array(pull_worker, *([value] * count for value in arguments))
     except (OSError, RuntimeError, subprocess.CalledProcessError) as error:  # submitit's are RuntimeErrors
         raise UserError(f"Slurm did not take the workers: {str(error).strip()}.") from error
+
+
+def _left(backlog: Backlog) -> tuple[int, int]:
+    """How many runs there are to do, and how many epochs their checkpoints hold."""
+    return len(backlog.pending), sum(checkpoint_epochs(backlog.store, spec.id) for spec in backlog.pending)
 
 
 def _publish_again(backlog: Backlog, how: How) -> None:

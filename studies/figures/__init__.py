@@ -24,13 +24,15 @@ __all__ = ["FIGURES", "FORMATS", "Figure", "FigureSpec", "figure"]
 
 @dataclass(frozen=True)
 class FigureSpec:
-    """table: which one's runs it shows by default; rows: which of its rows, None for all."""
+    """table: which one's runs it shows by default; rows: which of its rows, None for all.
+    alone: the title on a corpus of one's own, where the paper's numbers do not stand beside ours."""
 
     name: str
     title: str
     draw: Callable[[Source], Drawing]
     table: str = "table1"
     rows: tuple[str, ...] | None = None
+    alone: str = ""
 
 
 SAID = 5  # chosen here: as many differences fit above a picture
@@ -40,7 +42,7 @@ FIGURES = {
     for spec in (
         FigureSpec("fig4", "t-SNE of the multimodal representation", fig4.draw, "table4", fig4.ROWS),
         FigureSpec("curves", "Learning curves", curves.draw),
-        FigureSpec("dots", "Our means beside the paper's numbers", dots.draw),
+        FigureSpec("dots", "Our means beside the paper's numbers", dots.draw, alone="Our means"),
     )
 }
 
@@ -93,16 +95,17 @@ def figure(
     shown = replace(shown, rows=tuple(pick_rows(shown, asked)))
     check_extra()
     result = table_result(shown, store, view)
-    source = Source(store, result, asked is not None, runs)
+    source = Source(store, result, asked is not None, runs, view)
     number = " (the paper's Fig. 4)" if name == "fig4" else f", {shown.name}"
-    title = f"{spec.title}{number}, corpus {result.corpus.name}"
+    heading = spec.title if result.beside_paper else spec.alone or spec.title
+    title = f"{heading}{number}, corpus {result.corpus.name}"
     with style():
         drawing = spec.draw(source)
         warning = "SYNTHETIC DATA. " if result.corpus.synthetic else ""
         stamp(drawing.picture, warning.strip() or _otherwise(_only(result, drawing.rows)))
         alt = f"{warning}{drawing.alt}"
         content = encode(drawing.picture, format, name, title, alt)
-    caption = " ".join([f"{spec.title}{number}.", *setting(_only(result, drawing.rows)), *drawing.caption])
+    caption = " ".join([f"{heading}{number}.", *setting(_only(result, drawing.rows)), *drawing.caption])
     return Figure(name, title, shown.name, result.corpus.name, format, caption, alt, content, drawing.numbers)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from studies.aggregate.caption import DAGGER
-from studies.aggregate.cells import Entry, RowResult
+from studies.aggregate.cells import NOT_RUN, Entry, RowResult
 from studies.figures.drawing import BLACK, BLUE, GREY, ORANGE, PLAIN, Drawing, Source, canvas
 from studies.tables import Column
 
@@ -24,19 +24,25 @@ def draw(source: Source) -> Drawing:
     rows, columns = list(result.rows), list(result.table.columns)
     if not any(row.n for row in rows):
         raise source.missing("any row")
+    if not result.beside_paper and not source.asked:  # without the paper's marks, a row that nobody ran has none
+        rows = [row for row in rows if row.n or (row.status, row.reason) != ("missing", NOT_RUN)]
     numbers = [_number(row, column) for row in rows for column in columns if _drawn(row.cells[column.metric])]
     measured = [row for row in rows if row.n]
     counts = sorted({row.n for row in measured})
     n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+    papers = (
+        f"; diamond: the number that the paper prints; triangle and {DAGGER}: one that the paper quotes from another "
+        "publication"
+    )
     caption = [
-        f"Dot: mean of our seeded runs on the test split ({n}) with its 95 % t-interval; diamond: the number that the "
-        f"paper prints; triangle and {DAGGER}: one that the paper quotes from another publication.",
+        f"Dot: mean of our seeded runs on the test split ({n}) with its 95 % t-interval"
+        f"{papers if result.beside_paper else ''}.",
         "An interval that ends in an arrow goes on beyond its axis.",
     ]
     missing = [row.row.name for row in rows if not row.n and row.status != "reference"]
     if missing:
         caption.append(f"Not measured here, so without a dot: {', '.join(missing)}.")
-    if any(row.obstacles for row in measured):
+    if result.beside_paper and any(row.obstacles for row in measured):
         caption.append("Rows that were not run as in the paper answer another question than its marks do.")
     caption += [f"{row.row.name} (bar): {row.reason}." for row in rows if row.status == "reference"]
     lower = [column.heading for column in columns if not column.higher_is_better]

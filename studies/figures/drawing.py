@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import shlex
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +18,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
-from hycon.errors import UserError
+from hycon.errors import UserError, install
 from studies.aggregate.cells import TableResult
+from studies.document.words import visible
+from studies.lookup import DEFAULT_VIEW, View, options_of
 from studies.store.run_store import RunStore
 
 if TYPE_CHECKING:
@@ -60,16 +63,18 @@ class Source:
     """What a figure is drawn from: a filled table, and the store with its runs' predictions.
 
     asked: whether the caller named the rows.  runs: which seeded runs to show, see studies.figures.figure.
+    view: what the table was filled by, for the command that would fill more of it.
     """
 
     store: RunStore
     result: TableResult
     asked: bool = False
     runs: str = "median"
+    view: View = DEFAULT_VIEW
 
     def missing(self, names: str) -> UserError:
         table, corpus = self.result.table, self.result.corpus.name
-        command = f"bench run {table.name}" + (f" --corpus {corpus}" if corpus != table.corpus else "")
+        command = shlex.join(["bench", "run", table.name, *options_of(self.view)])
         return UserError(
             f"{table.name} has no finished runs of {names} on corpus {corpus}: `{command}` makes them, or name "
             "another --corpus, --profile, --encoder or --results."
@@ -95,9 +100,7 @@ def check_extra() -> None:
         import matplotlib.figure  # noqa: F401
         import sklearn.manifold  # noqa: F401
     except ImportError as error:
-        raise UserError(
-            f'Figures need matplotlib and scikit-learn ({error}): pip install "hycon-bench[plots]".'
-        ) from error
+        raise UserError(f"Figures need matplotlib and scikit-learn ({error}): {install('plots')}.") from error
 
 
 @contextmanager
@@ -140,7 +143,11 @@ def encode(picture: matplotlib.figure.Figure, format: str, name: str, title: str
 
 
 def _inlinable(svg: str, name: str, title: str, alt: str) -> str:
-    """Without prolog, DOCTYPE and metadata (they name addresses); with own ids, own style only, and words."""
+    """Without prolog, DOCTYPE and metadata (they name addresses); with own ids, own style only, and words.
+
+    Control characters are shown, as in all that is printed: XML forbids most of them.
+    """
+    svg, title, alt = map(visible, (svg, title, alt))
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     prefix = f"{name}-{hashlib.sha256((svg + title + alt).encode()).hexdigest()[:8]}"
     svg = re.sub(r"<[^>]*>", lambda tag: _own_ids(tag[0], prefix), svg)

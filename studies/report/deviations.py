@@ -1,23 +1,16 @@
 """Where each model departs from its source, as its own file says: the "Deviates" part of the module's docstring.
 
-Read with ast, so that nothing is imported. "Deviates:" or "Deviates from the paper:" opens the part, further words on
-that line are its remark, "1." begins an item, and the line on reference implementations ends it.
+Read with ast, so that nothing is imported; how the part is written: studies.authors.docstring.
 """
 
 from __future__ import annotations
 
 import ast
-import importlib.util
-import re
 from dataclasses import dataclass
-from pathlib import Path
 
+from studies.authors.docstring import parse
 from studies.document.blocks import Block, Bullets, Part, Section, Text
-from studies.registry import MODELS
-
-PART = re.compile(r"^Deviates(?: from the paper)?(?: \((?P<aside>[^\n]*)\))?:(?P<body>.*?)(?:\n\s*\n|\Z)", re.M | re.S)
-ITEM = re.compile(r"^\d+\.\s+", re.M)
-CLOSES = re.compile(r"^Reference implementations?(?: consulted)?:?", re.M)
+from studies.registry import MODELS, source_tree
 
 
 @dataclass(frozen=True)
@@ -33,27 +26,12 @@ class Deviations:
 
 def deviations(model: str) -> Deviations:
     """What the file of a model of the registry says. Raises ValueError where it says nothing: silence is no answer."""
-    spec = importlib.util.find_spec(MODELS[model].module)
-    assert spec is not None and spec.origin is not None
-    docstring = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
-    found = parse(docstring)
+    found = parse(ast.get_docstring(source_tree(model)) or "")
+    if found is None and MODELS[model].file:
+        found = "the file has no part 'Deviates:'", (), ""
     if found is None:
         raise ValueError(f"the docstring of {MODELS[model].module} has no part 'Deviates:'")
     return Deviations(model, MODELS[model].title, *found)
-
-
-def parse(docstring: str) -> tuple[str, tuple[str, ...], str] | None:
-    """(remark, items, reference implementations) of a module's docstring, None where it has no such part."""
-    part = PART.search(docstring)
-    if part is None:
-        return None
-    body, *consulted = CLOSES.split(part["body"], maxsplit=1)
-    remark, *items = map(_joined, ITEM.split(body))
-    return _joined(f"{part['aside'] or ''} {remark}"), tuple(items), _joined(" ".join(consulted))
-
-
-def _joined(text: str) -> str:
-    return " ".join(text.replace("`", "").split())
 
 
 def section() -> Section:

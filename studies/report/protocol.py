@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from studies.paper import paper_table
 from studies.registry import resolve, search_space
 from studies.report.marked import main
 from studies.tables import TABLES, Row
@@ -28,11 +29,31 @@ REASONS: dict[tuple[str, str], str] = {  # (option, model) -> why it is not HyCo
     ("batch_size", EVERY): "HyCon's are those of its lineage; these are two of them.",
     (FRONT_END, EVERY): "The method has networks of its own for audio and vision, and options of its own are searched.",
     ("clip", "mult"): "As in the reference code.",
-    **{(option, "mult"): "Its own Transformers, with MMSA's values and the reference code's." for option in DROPOUTS},
+    **{(option, "mult"): "Its own Transformers, with values around the reference code's." for option in DROPOUTS},
     ("lr", "mag"): "The reference code's; searched over MMSA's values.",
     ("batch_size", "mag"): "MMSA's values.",
-    **{(option, "mag"): "As in the reference code." for option in ("optimizer", "weight_decay", "warmup", "loss")},
+    **{(option, "mag"): "As in the reference code." for option in ("optimizer", "weight_decay", "loss")},
+    ("warmup", "mag"): "As the reference code's options; before December 2021 its rate rose to the end: see its file.",
 }
+VECTOR_REASONS: dict[tuple[str, str], str] = {  # of rows over word vectors: (option, model) -> whence its values
+    **{
+        ("clip", model): "The grid of Gkoumas et al.'s code, thinned, and none, as in the official codes."
+        for model in ("tfn", "lmf", "mfn")
+    },
+    ("clip", "raven"): "As TFN, LMF and MFN; Gkoumas et al.'s code has no grid for RAVEN.",
+    **{
+        ("clip", model): "The value of Gkoumas et al.'s code, which does not search it."
+        for model in ("ef_lstm", "lf_lstm")
+    },
+    ("clip", "mult"): "The grid of Gkoumas et al.'s code, thinned; the reference code's is among them.",
+    ("clip", "qmf"): "The reference code's grid.",
+    ("clip", "graph_mfn"): "None, as in MMSA, whose grid this row has.",
+    ("clip", "hffn"): "None, as in the reference code, whose optimiser this row has.",
+    ("clip", "tcm_lstm"): "Chosen here: no code is public.",
+    ("clip", "hycon"): "None, as in the lineage.",
+    **{("scale", model): "As every row, and what its official code does, to vision." for model in ("tfn", "mfn")},
+}
+COMMON = {("scale", "none (none, standard)"): "The same in every row."}  # (option, values) -> of other models
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,11 +111,16 @@ def words(value: Any) -> str:
 
 
 def shown_rows() -> list[Row]:
-    """The rows of Table 1, and of Table 3 those that are not among them."""
-    rows = list(TABLES["table1"].rows)
+    """The paper's rows of Table 1, and of Table 3 those that are not among them."""
+    rows = _papers("table1")
     known = {(row.model, row.text) for row in rows}
-    others = [row for row in TABLES["table3"].rows if (row.model, row.text) not in known]
+    others = [row for row in _papers("table3") if (row.model, row.text) not in known]
     return rows + [dataclasses.replace(row, name=f"{row.name} (Table 3)") for row in others]
+
+
+def _papers(table: str) -> list[Row]:
+    printed = {row for _, row, _ in paper_table(table)}
+    return [row for row in TABLES[table].rows if row.name in printed]
 
 
 def on_tokens(found: Iterable[Conditions]) -> list[Conditions]:
@@ -119,6 +145,19 @@ def differences(found: Sequence[Conditions]) -> list[Difference]:
                 line = (option, expected or "no such option", here or "no such option", reason)
                 lines.setdefault(line, []).append(one.row.name)
     return [Difference(*line, tuple(names)) for line, names in lines.items()]
+
+
+def vector_values(found: Sequence[Conditions]) -> list[Difference]:
+    """Clipping and scaling of the rows over word vectors; rows with the same values and reason are one line."""
+    tokens = {one.row.name for one in on_tokens(found)}
+    lines: dict[tuple[str, str, str], list[str]] = {}
+    for option in dict.fromkeys(option for option, _ in VECTOR_REASONS):
+        for one in found:
+            if one.row.name not in tokens:
+                here = one.training[option]
+                reason = VECTOR_REASONS.get((option, one.row.model), COMMON.get((option, here), ""))
+                lines.setdefault((option, here, reason), []).append(one.row.name)
+    return [Difference(option, "", here, reason, tuple(names)) for (option, here, reason), names in lines.items()]
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -162,10 +201,17 @@ def _differences(found: Sequence[Conditions]) -> str:
     )
 
 
+def _vectors(found: Sequence[Conditions]) -> str:
+    lines = [[f"`{d.option}`", d.here, ", ".join(d.rows), d.reason] for d in vector_values(found)]
+    return "Clipping and scaling in the rows over word vectors, and why.\n\n" + _table(
+        ["option", "values", "rows", "why"], lines
+    )
+
+
 def generated() -> str:
     """The tables, in Markdown, without the marks around them. Imports torch."""
     found = [conditions(row) for row in shown_rows()]
-    return "\n\n".join([_training(found), _front_end(found), _differences(found)])
+    return "\n\n".join([_training(found), _front_end(found), _differences(found), _vectors(found)])
 
 
 if __name__ == "__main__":

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from hycon.data.manifest import PAPER, Manifest, named_after
+from hycon.busy import counted
+from hycon.data.manifest import Manifest
 from studies.aggregate.cells import TableResult
-from studies.aggregate.table import studies_of, table_result
-from studies.lookup import DEFAULT_VIEW, PROFILES, View, known_manifest, manifest_of
+from studies.aggregate.choice import studies_of
+from studies.aggregate.table import table_result
+from studies.authors.rows import own_tables
+from studies.lookup import DEFAULT_VIEW, View, held_view, known_manifest, manifest_of, may_stand_for
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
 from studies.store.soundness import sound_studies
@@ -56,18 +59,16 @@ class Scope:
 def read_scope(store: RunStore, view: View = DEFAULT_VIEW) -> Scope:
     """Read all tables. Raises UserError for a corpus that neither the data nor the results know."""
     studies = sound_studies(store)
-    if not (view.corpus or view.profile):
-        corpus, profile = _only_choice(studies)
-        view = replace(view, corpus=corpus, profile=profile)
+    view, _ = held_view(view, TABLES.values(), studies, store.root)
     task = manifest_of(view.corpus, view.data, store.root).task if view.corpus else None
     results: dict[str, TableResult] = {}
     found: dict[str, tuple[Study, Row, list[str]]] = {}
-    for table in TABLES.values():
-        own = view.corpus if view.corpus and table.task == task and _may_stand_for(view.corpus, table.corpus) else None
+    for table in counted((*TABLES.values(), *own_tables()), "table"):
+        own = view.corpus if view.corpus and table.task == task and may_stand_for(view.corpus, table.corpus) else None
         shown = replace(view, corpus=own)
         manifest = manifest_of(shown.corpus_of(table), view.data, store.root)
         results[table.name] = table_result(table, store, shown, studies=studies, manifest=manifest)
-        filled = studies_of(table, shown, studies, manifest)
+        filled = studies_of(table, shown, studies, manifest, store)
         for row in table.rows:
             if study := filled.get(row.name):
                 found.setdefault(study.id, (study, row, []))[2].append(f"{table.name} {row.name}")
@@ -76,22 +77,6 @@ def read_scope(store: RunStore, view: View = DEFAULT_VIEW) -> Scope:
     corpora = sorted({use.study.corpus for use in uses})
     manifests = {name: m for name in corpora if (m := known_manifest(name, view.data, store.root))}
     return Scope(store, view, results, uses, unshown, manifests)
-
-
-def _only_choice(studies: Sequence[Study]) -> tuple[str | None, str | None]:
-    """(corpus, profile) for a folder that holds nothing on the paper's corpora, but one thing only: that thing."""
-    corpora = {study.corpus for study in studies}
-    if not corpora or corpora & {table.corpus for table in TABLES.values()}:
-        return None, None
-    profiles = {study.profile for study in studies}
-    if all(name in PROFILES and PROFILES[name].demo for name in profiles) and len(profiles) == 1:
-        return None, profiles.pop()
-    return (corpora.pop(), None) if len(corpora) == 1 else (None, None)
-
-
-def _may_stand_for(corpus: str, papers: str) -> bool:
-    """mosi_resampled fills the tables on mosi, not the one on mosei; a corpus of any other name fills both."""
-    return named_after(corpus, PAPER) in (None, papers)
 
 
 def _use(store: RunStore, study: Study, row: Row, rows: Sequence[str]) -> Use:

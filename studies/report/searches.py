@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from hycon.errors import UserError
 from studies.document.blocks import Bullets, Fold, Grid, Notice, Part, Section, Text, headings, numbers, wide
-from studies.document.words import NOTHING, mean_sd_of, span
+from studies.document.words import NOTHING, mean_sd_of, plain, settings, span
 from studies.registry import MODELS, literal, search_space
 from studies.report.scope import Scope, Use
 from studies.store.record import RunRecord
@@ -26,19 +26,10 @@ def space_of(study: Study) -> dict[str, list[Any]] | None:
     if study.model not in MODELS or literal(study.model, "VERSION") != study.model_version:
         return None
     try:
-        space = search_space(study.model, study.text, {**study.row, **study.options})
+        space = search_space(study.model, study.text, {**study.options, **study.row})
     except UserError:
         return None  # a front-end or an option that the model no longer has
     return {name: list(choices) for name, choices in space.items()}
-
-
-def plain(value: Any) -> str:
-    """A configuration's value as a reader writes it."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def settings(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} = {plain(value)}" for key, value in values.items()) or "nothing"
 
 
 def winner(use: Use) -> RunRecord | None:
@@ -85,7 +76,7 @@ def _unsearched(use: Use) -> str:
     study = use.study
     if study.measured:
         return f"{use.row.name} on {study.corpus} was not searched but measured, with {settings(study.options)} fixed."
-    taken = settings({**(study.chosen or {}), **study.row, **study.options})
+    taken = settings({**(study.chosen or {}), **study.options, **study.row})
     return (
         f"{use.row.name} on {study.corpus} was not searched: it has its intact row’s winner’s configuration, {taken}."
     )
@@ -104,7 +95,7 @@ def _search_line(use: Use) -> tuple[str, ...]:
         f"{won.valid_loss:.4f}" if won and won.valid_loss is not None else NOTHING,
         mean_sd_of(losses, 4),
         settings(study.chosen) if study.chosen is not None else "search under way",
-        settings({**study.row, **study.options}),
+        settings({**study.options, **study.row}),
     )
 
 

@@ -25,6 +25,7 @@ from studies.report import claims as evidence
 from studies.report.checklist import checklist
 from studies.report.deviations import section as deviations
 from studies.report.provenance import provenance
+from studies.report.runs import runs, runs_id
 from studies.report.scope import Scope
 from studies.report.searches import costs, hours, searches
 from studies.statistics.cell import TOO_FEW, VERDICTS
@@ -46,6 +47,7 @@ def document(scope: Scope) -> Document:
         evidence.paper_against_itself(),
         evidence.figures(scope),
         searches(scope),
+        runs(scope),
         costs(scope),
         provenance(scope),
         deviations(),
@@ -88,18 +90,33 @@ def banner(scope: Scope) -> tuple[Block, ...]:
     synthetic = sorted(name for name, manifest in scope.manifests.items() if manifest.synthetic)
     if synthetic:
         said.append(Notice(f"SYNTHETIC DATA ({', '.join(synthetic)}): these numbers say nothing about the paper."))
-    rows = [row for result in scope.results.values() if not result.table.beyond for row in result.rows if row.n]
+    rows = _apart(scope)
     if not scope.records:
         return (*said, Notice("Nothing is measured yet: the tables below show the paper's numbers only."))
     known = {"synthetic data", *(note for name in synthetic for note in scope.manifests[name].notes)}  # said above
-    counted = Counter(reason for row in rows for reason in dict.fromkeys(row.obstacles) if reason not in known)
+    counted = Counter(reason for obstacles in rows for reason in obstacles if reason not in known)
     if counted:
-        apart = sum(bool(row.obstacles) for row in rows)
+        apart = sum(map(bool, rows))
         said.append(Notice(f"Not run as in the paper: {apart} of {len(rows)} measured rows, which get no verdict."))
         reasons = [f"{reason} ({count_of(n, 'row')})" for reason, n in counted.most_common()]
         more = len(reasons) - MOST_REMARKS
         said.append(Bullets((*reasons[:MOST_REMARKS], *([f"and {more} more, in the captions"] if more > 0 else []))))
     return tuple(said)
+
+
+def _apart(scope: Scope) -> list[tuple[str, ...]]:
+    """Why each measured row of the paper's tables cannot be compared with the paper's; () where it can.
+
+    A row that several tables show, as they show HyCon's, is one where they show the same runs.
+    """
+    found: dict[frozenset[str], dict[str, None]] = {}
+    for result in scope.results.values():
+        for row in result.rows if not result.table.beyond else ():
+            if row.n:
+                found.setdefault(frozenset(record.id for record in row.records), {}).update(
+                    dict.fromkeys(row.obstacles)
+                )
+    return [tuple(obstacles) for obstacles in found.values()]
 
 
 # ------------------------------------------------------------------------------------------------- summary
@@ -128,11 +145,16 @@ def summary(scope: Scope, claims: evidence.Claims) -> Section:
         (*headings("Table", "Corpus"), *numbers("Rows measured", *(v.capitalize() for v in CELL_VERDICTS))),
         tuple(lines),
     )
-    counted = Counts(
-        f"Of the {sum(total.values())} numbers that the paper prints for Tables 1 to 8",
-        tuple((verdict, total[verdict]) for verdict in CELL_VERDICTS),
-    )
+    counted = Counts(_numbers(scope), tuple((verdict, total[verdict]) for verdict in CELL_VERDICTS))
     return Section("summary", "Summary", (counted, evidence.counts(claims), verdicts))
+
+
+def _numbers(scope: Scope) -> str:
+    """ "Of the 444 numbers of the paper's tables and 1 of its text": a table has them on the paper's corpora only."""
+    every = [entry for result in scope.results.values() for entry in printed(result)]
+    of_text = sum(entry.paper is not None and entry.paper.in_text for entry in every)
+    said = f"Of the {count_of(len(every) - of_text, 'number')} of the paper's tables"
+    return said + (f" and {of_text} of its text" if of_text else "")
 
 
 def printed(result: TableResult) -> list[Entry]:
@@ -159,12 +181,13 @@ def tables(scope: Scope) -> Section:
         Part(
             f"part-{name}",
             f"{label(name)}: {result.table.title}{_without(result)}",
-            (grid(result),),
+            (grid(result, runs_id),),
             bool(_without(result)),
         )
         for name, result in scope.results.items()
     ]
-    said = Text(
-        "Ours beside the paper's. The paper prints no spread; ours is the sample standard deviation over seeds."
+    beside = any(result.beside_paper for result in scope.results.values())
+    said = "Ours beside the paper's. The paper prints no spread; ours" if beside else "The spread"
+    return Section(
+        "tables", "Tables", (Text(f"{said} is the sample standard deviation over seeds."), *parts), parts=True
     )
-    return Section("tables", "Tables", (said, *parts), parts=True)

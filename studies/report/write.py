@@ -27,7 +27,7 @@ FORMATS: dict[str, tuple[str, Callable[[Document], str]]] = {
 def report(store: RunStore, view: View = DEFAULT_VIEW, *, format: str = "html") -> str:
     """The whole text, ending in a newline; nothing is trained or written.
 
-    Without corpus and profile: the paper's corpora, or, where the folder holds runs of one other kind only, that one.
+    Without corpus and profile: the paper's corpora; if no run is on them and all are on one other, that corpus.
     Raises UserError for an unknown format or corpus.
     """
     check_known("format", format, FORMATS)

@@ -14,13 +14,14 @@ from typing import Any
 
 from hycon.data.manifest import Manifest
 from hycon.errors import UserError
-from studies.lookup import Profile, corpus_for, corpus_name, recorded_profile
+from studies.lookup import Profile, corpus_for, corpus_name, fixed_options, recorded_profile
 from studies.registry import MODELS
 from studies.search.draws import draw
 from studies.search.seeds import derive_seed
 from studies.store.record import RunSpec
-from studies.store.study import Study
-from studies.tables import MEASURED_BATCH, MEASURED_EPOCHS, Row, TableSpec
+from studies.store.run_store import RunStore
+from studies.store.study import Study, load_studies
+from studies.tables import Row, TableSpec
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Setting:
     device: str = "cpu"
     options: Mapping[str, Any] = field(default_factory=dict)  # --set
     own_search: bool = False  # variants too are searched, each by itself
+    absent: frozenset[str] = frozenset()  # encoders that are not on this machine: only a dry run has any
 
 
 def setting_for(
@@ -46,23 +48,49 @@ def setting_for(
     device: str = "cpu",
     options: Mapping[str, Any] | None = None,
     own_search: bool = False,
-    keep: bool = True,
+    dry: RunStore | None = None,
 ) -> Setting:
     """What a command fixes for all rows. encoders: front-end -> name or folder; only those that rows need are read.
 
-    own_search: variants too are searched.  keep: whether a demo corpus that has to be made stays in the data folder.
+    own_search: variants too are searched.  dry: for a dry run on this store. Nothing is fetched or left behind: a demo
+    corpus that has to be made is thrown away again, and an encoder that is not here is the one that the store's studies
+    with its name have.
     """
     from hycon.pretrained import DEFAULT, identify
 
-    manifest = corpus_for(corpus_name(table, profile, corpus), data, keep)
+    if any(row.measured for row in rows) and (profile.patience or "patience" in (options or {})):
+        raise UserError(
+            "--patience is for early stopping; a measurement has none: each run takes all its epochs. Leave it out."
+        )
+    manifest = corpus_for(corpus_name(table, profile, corpus), data, keep=dry is None)
     if manifest.task != table.task:
         raise UserError(
             f"{table.name} is about {table.task}s; the labels of corpus {manifest.name} are {manifest.task}s."
         )
     names = {**DEFAULT, **profile.encoders, **(encoders or {})}
     needed = {row.text for row in rows if row.model in MODELS} & set(DEFAULT)
-    identified = {kind: identify(kind, names[kind]) for kind in sorted(needed)}
-    return Setting(manifest, profile, identified, device.split(":")[0], dict(options or {}), own_search)
+    if dry is None:
+        identified, absent = {kind: identify(kind, names[kind]) for kind in sorted(needed)}, set[str]()
+    else:
+        identified, absent = _remembered({kind: names[kind] for kind in sorted(needed)}, dry)
+    device = device.split(":")[0]
+    return Setting(manifest, profile, identified, device, dict(options or {}), own_search, frozenset(absent))
+
+
+def _remembered(names: Mapping[str, str], store: RunStore) -> tuple[dict[str, dict[str, str]], set[str]]:
+    """Front-end -> its encoder as it is here, or as studies had it; and the front-ends whose encoder is not here."""
+    from hycon.pretrained import identify, short_name
+
+    found, absent = {}, set()
+    for kind, name in names.items():
+        try:
+            found[kind] = identify(kind, name, fetch=False)
+        except UserError:
+            absent.add(kind)
+            known = (study.encoder for study in load_studies(store) if study.text == kind and study.encoder)
+            unknown = {"name": short_name(name), "sha256": ""}
+            found[kind] = next((encoder for encoder in known if encoder["name"] == unknown["name"]), unknown)
+    return found, absent
 
 
 def built(rows: Sequence[Row]) -> list[Row]:
@@ -70,17 +98,16 @@ def built(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.model in MODELS]
 
 
-def fixed_options(row: Row, setting: Setting) -> dict[str, Any]:
+def options_of(row: Row, setting: Setting) -> dict[str, Any]:
     """What the user, the profile and, for Table 8, the measurement fix."""
-    profile = setting.profile
-    options = {**demo_options(row, setting), **setting.options}
-    for name, most in (("epochs", profile.epochs), ("patience", profile.patience)):
-        if most:
-            options.setdefault(name, most)
-    if row.measured:
-        options = {"batch_size": MEASURED_BATCH, "epochs": MEASURED_EPOCHS, **options}
-        options["patience"] = options["epochs"]  # more than can pass: never stopped early
-    return options
+    return fixed_options(row, setting.profile, setting.options)
+
+
+def row_of(spec: RunSpec, rows: Sequence[Row]) -> Row | None:
+    """Which of `rows` a run is of: the one with most of the options that it has; None where it is of none."""
+    options = {**spec.config, **spec.training}
+    fitting = [r for r in rows if (r.model, r.text) == (spec.model, spec.text) and r.config.items() <= options.items()]
+    return max(fitting, key=lambda row: len(row.config), default=None)
 
 
 def follows(row: Row, setting: Setting) -> Row | None:
@@ -99,12 +126,12 @@ def trial_specs(row: Row, setting: Setting) -> tuple[Study, list[RunSpec]]:
     """The study of a searched row as planned, and the specs of its trials."""
     from studies.registry import search_space
 
-    options = fixed_options(row, setting)
-    overrides = {**row.config, **options}
-    space = search_space(row.model, row.text, overrides)
+    options = options_of(row, setting)
+    space = search_space(row.model, row.text, configuration({}, row.config, options))
     axes = _axes(row, setting)
     draws = draw(space, setting.profile.trials, *axes, "search")
-    specs = [_spec(row, setting, {**overrides, **d}, (*axes, "trial", i)) for i, d in enumerate(draws)]
+    planned = [configuration(d, row.config, options) for d in draws]
+    specs = [_spec(row, setting, overrides, (*axes, "trial", i)) for i, overrides in enumerate(planned)]
     choices = {name: list(choices) for name, choices in space.items()}
     return _study(row, setting, draws=draws, trials=[spec.id for spec in specs], space=choices), specs
 
@@ -122,7 +149,7 @@ def measurement(row: Row, setting: Setting) -> Study:
 
 
 def _study(row: Row, setting: Setting, **found: Any) -> Study:
-    from studies.registry import model_module
+    from studies.registry import model_module, source_of
 
     return Study(
         model=row.model,
@@ -130,12 +157,13 @@ def _study(row: Row, setting: Setting, **found: Any) -> Study:
         corpus=setting.manifest.name,
         data=setting.manifest.sha256,
         row=dict(row.config),
-        options=fixed_options(row, setting),
+        options=options_of(row, setting),
         encoder=setting.encoders.get(row.text),
         device=setting.device,
         profile=recorded_profile(setting.profile.name),
         model_version=model_module(row.model).VERSION,
         number=row.study,
+        source=source_of(row.model),
         **found,
     )
 
@@ -153,8 +181,9 @@ def repeat_specs(row: Row, setting: Setting, study: Study) -> list[RunSpec]:
 
 
 def configuration(drawn: Mapping[str, Any], row: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
-    """The overrides of a run: a draw, its own or an intact row's; then what makes the row; then what was fixed."""
-    return {**drawn, **row, **fixed}
+    """The overrides of a run: a draw, its own or an intact row's; over it what was fixed, by the user or the profile;
+    over all what makes the row."""
+    return {**drawn, **fixed, **row}
 
 
 def _axes(row: Row, setting: Setting) -> tuple[object, ...]:
@@ -166,7 +195,7 @@ def _axes(row: Row, setting: Setting) -> tuple[object, ...]:
 
 def _spec(row: Row, setting: Setting, overrides: Mapping[str, Any], axes: Sequence[object]) -> RunSpec:
     from hycon.config import settings
-    from studies.registry import model_module, resolve
+    from studies.registry import model_module, resolve, source_of
 
     config, training = resolve(row.model, row.text, overrides)
     return RunSpec(
@@ -180,16 +209,5 @@ def _spec(row: Row, setting: Setting, overrides: Mapping[str, Any], axes: Sequen
         seed=derive_seed(*axes),
         encoder=setting.encoders.get(row.text),
         device=setting.device,
+        source=source_of(row.model),
     )
-
-
-def demo_options(row: Row, setting: Setting) -> dict[str, Any]:
-    """The demo profile's tiny, untrained encoders learn nothing at the paper's learning rate in five epochs."""
-    if not setting.profile.demo:
-        return {}
-    from hycon.data.batch import form_of
-    from studies.registry import model_module
-
-    form = form_of(row.text)
-    sizes = getattr(model_module(row.model), "DEMO", {}).get(form, {})
-    return {**sizes, **({"lr": 1e-3} if form == "tokens" else {})}

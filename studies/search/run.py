@@ -8,37 +8,51 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hycon.data.manifest import corpus_folder
 from hycon.errors import UserError
-from studies.registry import MODELS
+from hycon.source import said
+from studies.registry import MODELS, changed_code
 from studies.search.draws import select
+from studies.search.growth import grown, planned_search, said_of_fewer, stored_studies
+from studies.search.parts import Part, seeds_of, together, trials_of
 from studies.search.plan import (
     Setting,
     built,
     configuration,
-    fixed_options,
     following,
     follows,
     measurement,
+    options_of,
     repeat_specs,
     searched_rows,
     trial_specs,
 )
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
-from studies.store.study import Study, find_study, remember_corpus, save_study
+from studies.store.study import Study, find_study, remember_corpus, remember_model, save_study
 from studies.tables import Row
 
 if TYPE_CHECKING:
     from studies.engines.backlog import Summary
     from studies.engines.options import How
+    from studies.engines.progress import Progress
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a table's runs. done: how many now, here or elsewhere; skipped: how many were done before."""
+
+    studies: list[Study]
+    failed: list[tuple[RunSpec, str]]
+    done: int = 0
+    skipped: int = 0
 
 
 def run_table(
@@ -46,34 +60,65 @@ def run_table(
     setting: Setting,
     store: RunStore,
     how: How,
-    progress: Callable[[list[RunSpec]], Any] | None = None,
-) -> tuple[list[Study], list[tuple[RunSpec, str]]]:
-    """Run the studies of `rows`; returns them, and the failed runs with their reasons.
+    progress: Progress | None = None,
+) -> Outcome:
+    """Run the studies of `rows`. progress: is told what is to do, and every event.
 
-    progress: specs -> context manager that takes events.  Raises UserError, before anything is written or run, where
-    `check_table` does.
+    What is stored of a row stays: where less of it is asked for, that is logged and nothing is run for it.
+    Raises UserError, before anything is written or run, where `check_table` does.
     """
     from studies.engines.run import run
     from studies.store.quarantine import set_aside_damaged
 
     check_table(rows, setting, how)
     if any(row.measured for row in rows):
-        how = dataclasses.replace(how, workers=1)  # what is timed has the machine for itself
+        # what is timed has the machine for itself: one job at a time, and one run at a time in it
+        alone = dataclasses.replace(how.cluster, slots=1)
+        how = dataclasses.replace(how, workers=1, slots=how.slots and 1, cluster=alone)
     store.leases.check()
     store.sweep()
     summaries: list[Summary] = []
+    told: set[str] = set()
 
     def execute(specs: list[RunSpec]) -> None:
+        tell_changed(store, specs, told)
         for sentence in set_aside_damaged(store, specs):
             log.warning("bench: %s", sentence)
-        pending = [spec for spec in specs if not store.has(spec.id)]
         lowered = summaries[-1].lowered if summaries else None
-        with progress(pending) if progress else nullcontext() as on_event:
-            summaries.append(run(specs, store, how=how, on_event=on_event, lowered=lowered))
+        summaries.append(run(specs, store, how=how, on_event=progress, lowered=lowered))
         _check_kept(store, specs)
 
-    studies = run_rows(built(rows), setting, store, execute)
-    return studies, [failed for summary in summaries for failed in summary.failed]
+    def announce(part: Part) -> None:
+        if progress:
+            progress.expect([spec for spec in part.specs if not store.has(spec.id)], part.names, part.doing)
+
+    for sentence in said_of_fewer(built(rows), setting, stored_studies(store), store):
+        log.warning("bench: %s", sentence)
+    studies = run_rows(built(rows), setting, store, execute, announce)
+    return Outcome(
+        studies,
+        [failed for summary in summaries for failed in summary.failed],
+        done=sum(len(summary.done) for summary in summaries),
+        skipped=sum(len(summary.skipped) for summary in summaries),
+    )
+
+
+def tell_changed(store: RunStore, specs: Iterable[RunSpec], told: set[str]) -> None:
+    """Warn, once in a command, of runs that are done already and were made by other code under the same VERSION."""
+    done = [record for spec in specs if (record := store.get(spec.id))]
+    files = changed_code(done)
+    models: dict[str, list[str]] = {}
+    for record in done:
+        names = models.setdefault(record.spec.model, [])
+        names += [name for name in files.get(record.id, ()) if name not in names]
+    which = said(models, "all models")
+    if which and which not in told:
+        told.add(which)
+        log.warning(
+            "bench: stored runs that are used again were made by other code, and no VERSION was raised since: %s; if "
+            "the change moves numbers, raise VERSION in the model's file, and they are made anew.",
+            which,
+        )
 
 
 def _check_kept(store: RunStore, specs: Sequence[RunSpec]) -> None:
@@ -97,24 +142,31 @@ def check_table(rows: Sequence[Row], setting: Setting, how: How) -> None:
 def check_rows(rows: Sequence[Row], setting: Setting, data: str | os.PathLike | None) -> None:
     """Raises UserError where the corpus is damaged or cannot serve a row, or a row's configurations cannot be built."""
     from hycon.data import load
-    from studies.registry import check_buildable, resolve, unserved_because
+    from studies.registry import check_buildable, resolve, unread, unserved_because
 
     for row in rows:
         if own := sorted(row.config.keys() & setting.options.keys()):
             raise UserError(
                 f"--set {own[0]} is what makes the row {row.name!r}: leave it out, or name other rows by --rows."
             )
+    idle = [unread(r.model, r.text, configuration({}, r.config, options_of(r, setting))) for r in built(rows)]
+    for option in set.intersection(*idle) & setting.options.keys() if idle else ():
+        raise UserError(f"--set {option} has no effect on {', '.join(row.name for row in rows)}: leave it out.")
     manifest = setting.manifest
     there = (corpus_folder(manifest.name, data) / "manifest.json").exists()  # not where a dry run made it up
     corpus = load(manifest.name, data) if there else None
     dims = {m: manifest.dims[m] for m in ("audio", "vision")}
     unserved: dict[str, list[str]] = {}  # reason -> rows
     for row in built(rows):
-        if corpus and (reason := unserved_because(row.model, row.text, corpus, setting.encoders.get(row.text))):
+        encoder = None if row.text in setting.absent else setting.encoders.get(row.text)
+        if corpus and (reason := unserved_because(row.model, row.text, corpus, encoder)):
             unserved.setdefault(reason, []).append(row.name)
     if unserved:
         why = "; ".join(f"{reason} ({', '.join(names)})" for reason, names in unserved.items())
-        raise UserError(f"Corpus {manifest.name!r} {why}. Name the rows to run with --rows.")
+        names = {name for of_reason in unserved.values() for name in of_reason}
+        served = ",".join(row.name for row in built(rows) if row.name not in names)
+        others = f"leave them out: --rows {shlex.quote(served)}" if served else "name others with --rows, or a --corpus"
+        raise UserError(f"Corpus {manifest.name!r} {why}: {others}.")
     for row in built(rows):
         configs = [resolve(row.model, row.text, overrides)[0] for overrides in possible(row, setting)]
         check_buildable(row.model, row.text, dims, len(manifest.emotions or ()), configs)
@@ -123,7 +175,7 @@ def check_rows(rows: Sequence[Row], setting: Setting, data: str | os.PathLike | 
 def possible(row: Row, setting: Setting) -> list[dict[str, Any]]:
     """The overrides that runs of the row may have: one for each draw of the search on which they depend."""
     draws = [{}] if row.measured else trial_specs(follows(row, setting) or row, setting)[0].draws
-    return [configuration(drawn, row.config, fixed_options(row, setting)) for drawn in draws]
+    return [configuration(drawn, row.config, options_of(row, setting)) for drawn in draws]
 
 
 def run_rows(
@@ -131,28 +183,48 @@ def run_rows(
     setting: Setting,
     store: RunStore,
     execute: Callable[[list[RunSpec]], Any],
+    announce: Callable[[Part], Any] = lambda part: None,
 ) -> list[Study]:
     """Search every row that has a search, choose on validation, run the seeds of `rows`. execute: runs specs.
+
+    announce: is told of each part what is to do from there on. While winners are unknown, the seeded runs of each
+    search's first draw stand for theirs.
 
     Safe to repeat: what is done is not done again. Returns the studies of `rows` and those that they follow; one
     whose trials all failed is without winner, and rows that follow it have no study.
     """
-    planned = [(row, *trial_specs(row, setting)) for row in searched_rows(rows, setting)]
+    stored = stored_studies(store)
+    planned = [(row, *planned_search(row, setting, stored)) for row in searched_rows(rows, setting)]
     remember_corpus(store, setting.manifest)
+    for file in {row.model: file for row in rows if (file := MODELS[row.model].file)}.values():
+        remember_model(store, file)
     for _, study, _ in planned:
         if find_study(store, study.id) is None:  # else it may have a winner already, which a table shows meanwhile
             save_study(store, study)
-    if planned:
-        execute([spec for _, _, specs in planned for spec in specs])
-    found = {row.key: choose_winner(store, study, row, setting, specs) for row, study, specs in planned}
+    if trials := [spec for _, _, specs in planned for spec in specs]:
+        searches = {row.key: find_study(store, study.id) or study for row, study, _ in planned}
+        expected = [seeds_of(row, _seeded(row, setting, searches, stored, store)) for row in rows]
+        announce(together("search", [*(trials_of(row, specs) for row, _, specs in planned), *expected]))
+        execute(trials)
+    found = {
+        row.key: choose_winner(store, study, row, setting, specs) if specs else study for row, study, specs in planned
+    }
     for row in rows:
         intact = follows(row, setting)
         if row.measured:
-            found[row.key] = keep_study(store, measurement(row, setting))
+            found[row.key] = measurement(row, setting)
         elif intact and found[intact.key].selected is not None:
-            found[row.key] = keep_study(store, following(row, setting, found[intact.key]))
-    ready = [(row, found[row.key]) for row in rows if row.key in found and found[row.key].chosen is not None]
-    execute([spec for row, study in ready for spec in repeat_specs(row, setting, study)])
+            found[row.key] = following(row, setting, found[intact.key])
+    ready = [row for row in rows if row.key in found and found[row.key].chosen is not None]
+    seeded = {
+        row.key: repeat_specs(row, grown(setting, found[row.key], stored, store), found[row.key]) for row in ready
+    }
+    for key, specs in seeded.items():
+        found[key] = keep_study(store, dataclasses.replace(found[key], runs=[spec.id for spec in specs]))
+    announce(together("seeds", [seeds_of(row, seeded[row.key]) for row in ready]))
+    execute([spec for row in ready for spec in seeded[row.key]])
+    for key in seeded:
+        found[key] = keep_study(store, found[key], ended=True)
     return list(found.values())
 
 
@@ -170,12 +242,18 @@ def choose_winner(store: RunStore, study: Study, row: Row, setting: Setting, spe
     return study
 
 
-def keep_study(store: RunStore, study: Study) -> Study:
-    """The study as saved. Further seeded runs of the same winner that an earlier command asked for stay in it."""
+def keep_study(store: RunStore, study: Study, *, ended: bool = False) -> Study:
+    """The study as saved: it only grows. Further seeded runs of the same winner that an earlier command asked for stay
+    in it. A winner that has changed (a failed trial was tried again) is saved when its seeded runs have `ended`."""
     before = find_study(store, study.id)
-    if before is not None and study.runs and before.runs[: len(study.runs)] == study.runs:
+    if before is None:
+        save_study(store, study)
+        return study
+    study = dataclasses.replace(study, profile=before.profile)
+    if study.runs and before.runs[: len(study.runs)] == study.runs:
         study = dataclasses.replace(study, runs=before.runs)
-    save_study(store, study)
+    if ended or study.winner == before.winner or not any(map(store.has, before.runs)):
+        save_study(store, study)
     return study
 
 
@@ -200,31 +278,38 @@ def forecast(rows: Sequence[Row], setting: Setting, store: RunStore, how: How) -
     from studies.engines.history import History, duration
 
     check_table(rows, setting, how)
-    history = History(store.records())
+    history, stored = History(store.records()), stored_studies(store)
     asked = {row.key for row in rows}
     searched = searched_rows(built(rows), setting)
-    planned = {row.key: trial_specs(row, setting) for row in searched}
+    planned = {row.key: planned_search(row, setting, stored) for row in searched}
     searches = {key: find_study(store, study.id) or study for key, (study, _) in planned.items()}
-    found = []
+    found: list[Forecast] = []
+    specs: list[RunSpec] = []
     for row in (*(row for row in searched if row.key not in asked), *rows):
         if row.model not in MODELS:
             found.append(Forecast(row.name, 0, 0, 0.0, 0, "not built yet"))
             continue
         pending = [spec for spec in planned[row.key][1] if not store.has(spec.id)] if row.key in planned else []
-        seeded = _seeded(row, setting, searches) if row.key in asked else []
+        seeded = _seeded(row, setting, searches, stored, store) if row.key in asked else []
         to_do = [spec for spec in seeded if not store.has(spec.id)]
+        specs += [*(planned[row.key][1] if row.key in planned else []), *seeded]
         guess = history.estimate([*pending, *to_do])
-        text = "unknown: no run of its kind has been measured" if guess.unknown else duration(guess.seconds)
+        known = f"about {duration(guess.seconds)}" if pending or to_do else ""
+        text = "unknown" if guess.unknown else known
         found.append(Forecast(row.name, len(pending), len(to_do), guess.seconds, guess.unknown, text))
+    tell_changed(store, specs, set())
     return found
 
 
-def _seeded(row: Row, setting: Setting, searches: Mapping[tuple, Study]) -> list[RunSpec]:
+def _seeded(
+    row: Row, setting: Setting, searches: Mapping[tuple, Study], stored: Sequence[Study], store: RunStore
+) -> list[RunSpec]:
     """The seeded runs of a row. searches: row key -> the study, whose first draw stands for a winner still unknown."""
-    if row.measured:
-        return repeat_specs(row, setting, measurement(row, setting))
     intact = follows(row, setting)
-    study = searches[(intact or row).key]
-    if study.selected is None:
-        study = dataclasses.replace(study, selected=0)
-    return repeat_specs(row, setting, following(row, setting, study) if intact else study)
+    if row.measured:
+        study = measurement(row, setting)
+    else:
+        study = searches[(intact or row).key]
+        study = study if study.selected is not None else dataclasses.replace(study, selected=0)
+        study = following(row, setting, study) if intact else study
+    return repeat_specs(row, grown(setting, study, stored, store), study)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from hycon.errors import UserError
+from hycon.errors import UserError, install
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Engine
@@ -77,7 +77,7 @@ class Storage:
         try:
             from psycopg2.extensions import set_wait_callback
         except ImportError as error:
-            raise UserError("--storage needs psycopg2: pip install 'hycon-bench[postgres]'.") from error
+            raise UserError(f"--storage needs psycopg2: {install('postgres')}.") from error
         from sqlalchemy import create_engine, event
 
         set_wait_callback(_wait)  # otherwise psycopg2 waits for the server without a limit, and deaf to Ctrl-C

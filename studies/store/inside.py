@@ -15,7 +15,8 @@ from typing import BinaryIO, TextIO
 # Bytes of the largest file of each kind, chosen here. Of the published results: a record 13 kB, a study 22 kB; a run
 # of the largest corpus has 10 MB of predictions. JSON takes up to 50 times its size in memory.
 LARGEST = {".json": 8 * 2**20, ".journal": 64 * 2**20, ".npz": 256 * 2**20}
-SHARED = ("runs", "leases", "queue", "studies", "corpora", "figures", "quarantine")  # the folders in a results folder
+# The folders in a results folder
+SHARED = ("runs", "leases", "queue", "studies", "corpora", "figures", "tensorboard", "quarantine")
 
 
 class Unfit(OSError):

@@ -40,6 +40,7 @@ class RunSpec:
     config: the model's Config, resolved.  training: hycon.train.Training, resolved.  seed: derived, see
     studies.search.seeds.
     device: "cpu" or "cuda" (the kind, not the number).  threads: intra-op threads; they change the rounding.
+    source: of a model outside the repository, the sha256 of its file; None for the suite's own.
     """
 
     model: str
@@ -54,10 +55,11 @@ class RunSpec:
     device: str = "cpu"
     threads: int = 1
     suite: int = 2  # bumped when the training loop or the data preparation moves every model's numbers
+    source: str | None = None
 
     @cached_property  # a whole results folder asks for thousands
     def id(self) -> str:
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values = without_source({f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
         return hashlib.sha256(canonical(values).encode()).hexdigest()[:16]
 
     @classmethod
@@ -94,10 +96,12 @@ class RunRecord:
     device: str = ""
     environment: dict[str, str] = field(default_factory=dict)
     commit: str | None = None
+    code: dict[str, str] | None = None  # file -> hash of the code (hycon.source); None in runs from before
     notes: list[str] = field(default_factory=list)  # stand-ins and synthetic data, for captions
     started: str | None = None
     attempts: Whole = 1
     failures: list[str] = field(default_factory=list)  # why the attempts before this one failed, the oldest first
+    resumed: list[Whole] = field(default_factory=list)  # epochs after which it went on from a checkpoint
     record_version: int = RECORD_VERSION
 
     @property
@@ -109,7 +113,8 @@ class RunRecord:
         return hashlib.sha256(content).hexdigest() == (self.predictions or {}).get("sha256")
 
     def to_dict(self) -> dict[str, Any]:
-        return {"id": self.id, **dataclasses.asdict(self)}
+        raw = dataclasses.asdict(self)
+        return {"id": self.id, **raw, "spec": without_source(raw["spec"])}
 
     @classmethod
     def from_json(cls, content: bytes, run_id: str, status: str, name: str = "The record") -> RunRecord:
@@ -160,6 +165,11 @@ def read_object(content: bytes, name: str, newest: int, version: str = "version"
             f"up to {newest}): upgrade, or use another results folder."
         )
     return raw
+
+
+def without_source(raw: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a RunSpec or a Study: those of the suite's own models are as before there were others."""
+    return {key: value for key, value in raw.items() if key != "source" or value is not None}
 
 
 def canonical(value: Any) -> str:

@@ -2,8 +2,10 @@
 
     <root>/runs/<id>/predictions.npz   written first
     <root>/runs/<id>/record.json       written last: a run is done if and only if it is there and readable
+    <root>/runs/<id>/checkpoint*       how far a long run is; removed once the run is done
     <root>/runs/<id>/failed.json       the last failure and how often it was tried; removed once the run is done
     <root>/runs/<id>/log.txt           what the run printed, for looking into failures
+    <root>/runs/<id>/curve.jsonl       its learning curve while it trains, see studies.store.curve
     <root>/leases/                     who is busy with what, see studies.store.leases
     <root>/queue/                      what is wanted, see studies.engines.queue
 
@@ -41,8 +43,10 @@ from studies.store.leases_postgres import PostgresLeases
 from studies.store.record import RESULT, Damage, RunRecord, RunSpec
 
 PREDICTIONS = "predictions.npz"
+CURVE = "curve.jsonl"
 FOLDERS = ("runs", "leases", "queue", "studies")  # in which files are written
 DONE, FAILED = "record.json", "failed.json"
+CHECKPOINT, CHECKPOINT_TENSORS = "checkpoint.json", "checkpoint-*.safetensors"  # hycon/checkpoint.py writes them
 STATUS = {DONE: "done", FAILED: "failed"}  # of the record in a file
 LARGEST_ARRAYS = 2**29  # bytes that predictions unpack to; chosen here: the largest corpus takes 100 MB
 FAILURES = 20  # reasons of earlier attempts that a record keeps, the last ones; chosen here
@@ -158,6 +162,7 @@ class RunStore:
             write_atomic(folder / PREDICTIONS, content)
             write_atomic(folder / DONE, _to_json(record))
             (folder / FAILED).unlink(missing_ok=True)
+            _remove_checkpoint(folder)
         return record
 
     def adopt(self, run_id: str, record: bytes, predictions: bytes | None) -> RunRecord:
@@ -178,6 +183,7 @@ class RunStore:
             if first is None:
                 write_atomic(folder / DONE, record)
                 (folder / FAILED).unlink(missing_ok=True)
+                _remove_checkpoint(folder)
         return kept
 
     def put_failed(self, spec: RunSpec, reason: str, **known: Any) -> RunRecord:
@@ -258,6 +264,22 @@ class RunStore:
                 os.close(handle)
         except OSError as error:
             raise unwritable(folder, error) from error
+
+
+def _remove_checkpoint(folder: Path) -> None:
+    """hycon.checkpoint's files; that module imports torch."""
+    for path in (folder / CHECKPOINT, *folder.glob(CHECKPOINT_TENSORS)):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def checkpoint_epochs(store: RunStore, run_id: str) -> int:
+    """How many epochs the checkpoint of a run that is not done holds; 0 where there is none."""
+    try:
+        epoch = json.loads(read_inside(store.root, store.folder(run_id) / CHECKPOINT))["epoch"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return 0
+    return epoch if type(epoch) is int else 0
 
 
 def _history(failure: RunRecord | None) -> dict[str, Any]:

@@ -64,6 +64,7 @@ def _elsewhere(study: Study, spec: RunSpec) -> bool:
     encoders = [(encoder or {}).get("sha256") for encoder in (study.encoder, spec.encoder)]
     return (
         spec.data != study.data
+        or spec.source != study.source
         or encoders[0] != encoders[1]
         or (study.model_version != 0 and spec.version != study.model_version)
     )

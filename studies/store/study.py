@@ -16,8 +16,9 @@ import msgspec
 
 from hycon.data.manifest import Manifest
 from hycon.files import write_atomic
+from hycon.model_file import ModelFile
 from studies.store.inside import make_folder, read_inside
-from studies.store.record import canonical, read_object
+from studies.store.record import canonical, read_object, without_source
 from studies.store.run_store import RunStore, unwritable
 
 STUDY_VERSION = 1
@@ -34,6 +35,7 @@ class Study:
     winner_of: the id of the intact row's study whose winner this row takes; then the one draw and the one trial are
     that winner's, and no search was made for the row. None also in studies from before rows could do so.
     measured: neither searched nor stopped early; there are no draws.
+    source: as in RunSpec.
     """
 
     model: str
@@ -54,6 +56,7 @@ class Study:
     space: dict[str, list[Any]] | None = None
     winner_of: str | None = None
     measured: bool = False
+    source: str | None = None
     version: int = STUDY_VERSION
 
     @property
@@ -78,14 +81,27 @@ class Study:
         encoder = self.encoder and self.encoder["sha256"]
         key: list[Any] = [self.model, self.text, self.data, self.row, self.options, encoder, self.trials]
         if self.measured:  # no trials, whose ids hold the rest
-            key += ["measured", self.device, self.model_version]
+            key += ["measured", self.device, self.model_version, *([self.source] if self.source else [])]
         elif not self.searched:  # ids of searches are as they were before there was anything else
             key.append("winner of an intact row")
         return hashlib.sha256(canonical(key).encode()).hexdigest()[:16]
 
 
+def conditions(study: Study) -> tuple[Any, ...]:
+    """What two studies of one row have in common where they differ in trials, seeds and winner at most."""
+    encoder = study.encoder and study.encoder["sha256"]
+    kind = (study.measured, study.number, study.model_version)
+    return (study.model, study.text, study.corpus, study.data, study.row, study.options, encoder, study.device, kind)
+
+
+def goes_on(longer: Study, shorter: Study) -> bool:
+    """Whether the search of `longer` begins with all trials of `shorter`."""
+    same = conditions(longer) == conditions(shorter) and longer.searched == shorter.searched
+    return same and longer.trials[: len(shorter.trials)] == shorter.trials
+
+
 def save_study(store: RunStore, study: Study) -> None:
-    text = json.dumps({"id": study.id, **dataclasses.asdict(study)}, indent=1, ensure_ascii=False)
+    text = json.dumps({"id": study.id, **without_source(dataclasses.asdict(study))}, indent=1, ensure_ascii=False)
     write_result(store, f"studies/{study.id}.json", text.encode())
 
 
@@ -93,6 +109,12 @@ def remember_corpus(store: RunStore, manifest: Manifest) -> None:
     """Keep the corpus's manifest beside the results, so that tables can be captioned where the corpus is not."""
     text = json.dumps(dataclasses.asdict(manifest), indent=1, ensure_ascii=False)
     write_result(store, f"corpora/{manifest.name}/manifest.json", text.encode())
+
+
+def remember_model(store: RunStore, file: ModelFile) -> None:
+    """Keep the content of a model's file from outside the repository, so that its runs can be verified later. Nothing
+    executes it until it is given with --model."""
+    write_result(store, f"models/{file.sha256[:16]}/{file.name}.py", file.content)
 
 
 def write_result(store: RunStore, file: str, content: bytes) -> None:

@@ -27,12 +27,13 @@ from studies.store.inside import fit, read_inside, refuse_links
 from studies.store.leases import TTL, Held
 from studies.store.quarantine import damage, quarantine
 from studies.store.record import RunRecord
-from studies.store.run_store import FOLDERS, PREDICTIONS, RunStore
+from studies.store.run_store import CURVE, FOLDERS, PREDICTIONS, RunStore, checkpoint_epochs
 from studies.store.soundness import unsound
 from studies.store.study import Study, read_study
 from studies.trust.recompute import other_metrics
 
-RUN_FILES = ("record.json", PREDICTIONS, "failed.json", "log.txt")
+RUN_FILES = ("record.json", PREDICTIONS, "failed.json", "log.txt", CURVE)
+CHECKPOINT_FILES = re.compile(r"checkpoint\.json|checkpoint-\d+\.safetensors")
 STUDY_FILES = re.compile(r"[0-9a-f]{16}\.(json|journal|journal\.guard)")  # guard: of earlier versions of this suite
 LOCK = re.compile(r"[0-9a-f]{16}\.journal\.lock.*")  # Optuna's, on a journal that one of its tools writes
 TEMPORARY = re.compile(r"\..*\.tmp|\.(probe|clock)-[0-9a-f]+")
@@ -168,6 +169,10 @@ def _run(store: RunStore, run_id: str, records: dict[str, RunRecord], held: set[
     elif failed is not None:
         times = f"{failed.attempts} time{'s' if failed.attempts != 1 else ''}"
         yield Finding("failed", name, f"failed {times}: {failed.reason}; `bench run` tries it again")
+    elif epochs := checkpoint_epochs(store, run_id):
+        if _old(folder):
+            said = f"no record, but a checkpoint after epoch {epochs}: the next `bench run` goes on from it"
+            yield Finding("unfinished", name, said)
     elif _old(folder):
         what = ", ".join(there) or "empty"
         yield Finding("unfinished", name, f"no record ({what})", "quarantine" if there else "delete")
@@ -175,7 +180,8 @@ def _run(store: RunStore, run_id: str, records: dict[str, RunRecord], held: set[
     if record or failed:
         held.add(run_id)
     for other in there:
-        if other not in RUN_FILES and not TEMPORARY.fullmatch(other):
+        known = CHECKPOINT_FILES.fullmatch(other) or TEMPORARY.fullmatch(other)
+        if other not in RUN_FILES and not known:
             yield Finding("stray", f"{name}/{other}", "no file of the suite: move it elsewhere")
 
 

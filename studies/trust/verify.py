@@ -25,7 +25,7 @@ from hycon.errors import UserError, nearest
 from studies.engines.executors import DEFAULT
 from studies.engines.machine import check_devices
 from studies.engines.options import EXECUTE
-from studies.registry import MODELS, literal
+from studies.registry import MODELS, changed_code, literal, other_source
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
 
@@ -136,17 +136,10 @@ def _scratch() -> Iterator[str]:
 def check_repeatable(record: RunRecord, *, data: str | os.PathLike | None, encoders: Mapping[str, str]) -> None:
     """Raises UserError where this code, this corpus or this encoder is not what the run was made with."""
     spec = record.spec
-    if spec.model not in MODELS:
-        raise UserError(f"Run {record.id} is of model {spec.model!r}, which this suite does not have.")
-    version = literal(spec.model, "VERSION")
-    if version != spec.version:
-        raise UserError(
-            f"Run {record.id} is of version {spec.version} of {spec.model}; this code has {version}: "
-            f"verify it with the code of commit {record.commit or 'unknown'}."
-        )
-    suite = RunSpec.__dataclass_fields__["suite"].default
-    if suite != spec.suite:
-        raise UserError(f"Run {record.id} is of version {spec.suite} of the suite; this code has {suite}.")
+    if spec.source and (reason := other_source(spec.model, spec.source)):
+        raise UserError(f"Run {record.id} cannot be verified: {reason}.")
+    if reason := of_other_code(record):
+        raise UserError(f"Run {record.id} is {reason}.")
     manifest = read_manifest(spec.corpus, data)
     if spec.data not in (manifest.sha256, manifest.files_sha256):
         raise UserError(
@@ -154,6 +147,19 @@ def check_repeatable(record: RunRecord, *, data: str | os.PathLike | None, encod
         )
     if spec.encoder:
         _check_encoder(record, encoders.get(spec.text))
+
+
+def of_other_code(record: RunRecord) -> str | None:
+    """Why this code cannot make a run again, as part of a sentence; None: nothing is known against it."""
+    spec, then = record.spec, f"verify it with the code of commit {record.commit or 'unknown'}"
+    if spec.model not in MODELS:
+        return f"of model {spec.model!r}, which this suite does not have"
+    version = literal(spec.model, "VERSION")
+    if version != spec.version:
+        return f"of version {spec.version} of {spec.model}; this code has {version}: {then}"
+    if spec.suite != RunSpec.suite:
+        return f"of version {spec.suite} of the suite; this code has {RunSpec.suite}: {then}"
+    return None
 
 
 def _check_encoder(record: RunRecord, given: str | None) -> None:
@@ -197,6 +203,11 @@ def _outcome(
     if spec.data != before.spec.data:
         notes.append(IMPORTED_AGAIN)
     findings += _numbers(before, now)
+    if files := changed_code([before]).get(before.id):
+        notes.append(
+            f"code has changed since the run, and VERSION is still {spec.version}: {', '.join(files)}; "
+            + ("raise it, if that is why the numbers differ" if findings else "the numbers have not moved")
+        )
     elsewhere = tuple(_environment(before, now))
     if findings and not elsewhere:
         notes.append(

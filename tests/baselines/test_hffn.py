@@ -5,12 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from model_checks import check_gradients, rows_of, small_model, weights_of
+from model_checks import rows_of, small_model, weights_of
 
 from baselines.hffn import SkipLSTM
 from hycon.data.prepare import find_videos
 from hycon.data.ragged import Ragged
 from hycon.errors import UserError
+from studies.authors.conformance import check_gradients_of
 
 SMALL = {"context": 5, "d": 7, "size": 2, "stride": 2, "units": 3, "hidden": 6}
 MODALITIES = ("text", "audio", "vision")
@@ -130,7 +131,7 @@ def test_training_after_a_prediction(batches):
     net = small_model("hffn", **SMALL)
     with torch.inference_mode():
         net.eval()(split)
-    check_gradients(net, split.slice(0, 12))
+    check_gradients_of(net, split.slice(0, 12))
     means = split.videos.whole.means
     assert means is split.slice(0, 12).videos.whole.means  # once for the split
     assert not any(x.is_inference() for x in means.values())

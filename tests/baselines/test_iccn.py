@@ -3,11 +3,12 @@
 import pytest
 import torch
 from correlation_oracle import slow_correlation
-from model_checks import check_batch_of_one, check_gradients, check_own_prediction, small_model
+from model_checks import small_model
 
 from baselines.iccn import SEARCH_SPACE
 from hycon.kernels.correlation import canonical_correlation
 from hycon.output import task_loss
+from studies.authors.conformance import check_batch_of_one_of, check_gradients_of, check_own_prediction_of
 
 SMALL = {"d": 12, "channels": 2, "correlated": 4, "hidden": 8}
 
@@ -62,6 +63,6 @@ def test_training_correlates_the_two_views(batches):
 
 def test_conformance(batches):
     split = batches("small", "glove")["train"]
-    check_gradients(small_model("iccn", **SMALL), split.slice(0, 12))
-    check_own_prediction(small_model("iccn", **SMALL), split)
-    check_batch_of_one(small_model("iccn", **SMALL), split)
+    check_gradients_of(small_model("iccn", **SMALL), split.slice(0, 12))
+    check_own_prediction_of(small_model("iccn", **SMALL), split)
+    check_batch_of_one_of(small_model("iccn", **SMALL), split)

@@ -9,13 +9,8 @@ from model_checks import (
     BOTH_FORMS,
     EVERY,
     SENTIMENT,
-    build,
-    check_batch_of_one,
     check_gpu,
-    check_gradients,
-    check_own_prediction,
     corpus_of,
-    loss_of,
     undropped,
 )
 
@@ -24,10 +19,18 @@ from hycon.data.ragged import Ragged
 from hycon.errors import UserError
 from hycon.output import task_loss
 from hycon.train import Training, evaluate, fit, predict, seed_everything
+from studies.authors import contract
+from studies.authors.check import OF_BATCH, OF_FILE
+from studies.authors.conformance import (
+    build,
+    check_batch_of_one_of,
+    check_gradients_of,
+    loss_of,
+    padded_further,
+)
 from studies.registry import MODELS, model_module
 
 WITH_GLOVE = [m for m, t in EVERY if t == "glove"]
-UNUSED = {"mask_emb"}  # XLNet's query for permutation training: the one parameter that no forward pass reads
 SMALLER = {  # enough for the made-up corpora; a model that is not named runs as it is
     "ef_lstm": {"hidden": 32},
     "lf_lstm": {"text_hidden": 32, "audio_hidden": 16, "vision_hidden": 16},
@@ -60,32 +63,21 @@ SMALLER = {  # enough for the made-up corpora; a model that is not named runs as
 }
 
 
-@pytest.mark.parametrize(("model", "text"), SENTIMENT)
-def test_forward_and_backward(model, text, batches):
-    batch = batches(corpus_of(text), text)["train"].slice(0, 13)  # odd: the signs of 12 errors may cancel in a bias
-    net = build(model, text, batch)
-    output = net(batch)
-    assert output.prediction.shape == (13,)
-    if output.representations is not None:
-        assert list(output.representations) == ["text", "audio", "vision"]
-        assert len({x.shape for x in output.representations.values()}) == 1
-    check_gradients(net, batch, output, UNUSED)
+@pytest.mark.parametrize("check", OF_FILE.values(), ids=OF_FILE)
+@pytest.mark.parametrize("model", MODELS)
+def test_the_file(model, check):
+    check(model)
 
 
 @pytest.mark.parametrize(("model", "text"), SENTIMENT)
-def test_an_utterance_s_prediction_is_its_own(model, text, batches):
-    split = batches(corpus_of(text), text)["train"]
-    check_own_prediction(build(model, text, split), split)
+def test_the_search_space(model, text):
+    contract.check_search_space(model, text)
 
 
-@pytest.mark.parametrize("model", [m for m in MODELS if hasattr(model_module(m).Model, "loss")])
-def test_models_with_a_loss_of_their_own_take_the_kind_of_the_task_loss(model, batches):
-    batch = batches("small", "bert")["train"].slice(0, 8)
-    net = build(model, "bert", batch).eval()
-    output = net(batch)
-    task = task_loss(output.prediction, batch.label, "mse") - task_loss(output.prediction, batch.label)
-    difference = net.loss(output, batch, "mse") - net.loss(output, batch, "l1")
-    torch.testing.assert_close(difference, task, atol=1e-5, rtol=1e-5)
+@pytest.mark.parametrize("check", OF_BATCH.values(), ids=OF_BATCH)
+@pytest.mark.parametrize(("model", "text"), SENTIMENT)
+def test_conformance(model, text, check, batches):
+    check(model, text, batches(corpus_of(text), text)["train"])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -94,32 +86,6 @@ def test_a_gpu_gives_what_a_cpu_gives(model, text, batches):
     """Tried under a pretended GPU in test_pretended_gpu.py."""
     batch = batches(corpus_of(text), text)["train"].slice(0, 13)
     check_gpu(*(undropped(model, text, batch) for _ in range(2)), batch, atol=1e-3, rtol=1e-3)
-
-
-@pytest.mark.parametrize(("model", "text"), SENTIMENT)
-def test_batch_of_one_trains(model, text, batches):
-    batch = batches(corpus_of(text), text)["train"]
-    check_batch_of_one(build(model, text, batch.slice(0, 1)), batch)
-
-
-def padded_further(net, split):
-    """Predictions as they are, and with a nominal length of 14 more; weights as large as after training."""
-    for parameter in net.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    longer = {m: n + 14 for m, n in split.layout.lengths.items()}
-    before = predict(net, split)
-    assert before.std() > 2e-4  # far from the tolerance
-    return before, predict(net, dataclasses.replace(split, layout=dataclasses.replace(split.layout, lengths=longer)))
-
-
-@pytest.mark.parametrize(("model", "text"), SENTIMENT)
-def test_padding_further_changes_nothing(model, text, batches):
-    """...where HyCon's front-end is told so; what it does by default is stated there."""
-    split = batches(corpus_of(text), text)["train"].slice(0, 10)
-    fields = {f.name for f in dataclasses.fields(model_module(model).Config)}
-    own = {"readout": "cls", "mask_padding": True, "positions": "own"} if "readout" in fields else {}
-    before, after = padded_further(build(model, text, split, **own), split)
-    torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("model", "text"), [("hycon", "bert"), ("hycon", "xlnet"), ("gfn", "glove")])
@@ -157,24 +123,6 @@ def test_the_multimodal_representation_is_what_the_prediction_is_read_off(text, 
     assert len(prediction.unique()) > 1
     torch.testing.assert_close(net.predictor(multimodal.clone())[:, 0], prediction.clone())
     assert evaluate(net, split, widest=8)[1] is None
-
-
-@pytest.mark.parametrize(("model", "text"), SENTIMENT)
-def test_overfits_eight_utterances(model, text, batches):
-    batch = batches(corpus_of(text), text)["train"].slice(0, 8)
-    without = {f.name: 0.0 for f in dataclasses.fields(model_module(model).Config) if f.name.endswith("dropout")}
-    net = build(model, text, batch, **without).train()
-    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
-    with torch.no_grad():
-        first = (batch.label - batch.label.median()).abs().mean()  # what the best constant reaches
-    for _ in range(80):
-        loss = task_loss(net(batch).prediction, batch.label)
-        if loss < 0.45 * first:
-            break
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert loss < 0.45 * first
 
 
 @pytest.mark.parametrize(("model", "text"), BOTH_FORMS)
@@ -274,8 +222,8 @@ def test_hycon_without_some_modalities(kept, fusion, batches):
     output = net(batch)
     assert list(output.representations) == names
     assert output.prediction.shape == (13,)
-    check_gradients(net, batch, output)
-    check_batch_of_one(net, batch)
+    check_gradients_of(net, batch, output)
+    check_batch_of_one_of(net, batch)
     whole = build("hycon", "bert", batch, fusion=fusion)
     assert sum(p.numel() for p in net.parameters()) < sum(p.numel() for p in whole.parameters())
     net.eval()

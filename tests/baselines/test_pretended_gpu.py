@@ -7,15 +7,16 @@ import math
 import pytest
 import torch
 from builders import run_spec
-from model_checks import BOTH_FORMS, SENTIMENT, build, check_gpu, corpus_of, loss_of, undropped
+from model_checks import BOTH_FORMS, SENTIMENT, check_gpu, corpus_of, undropped
 from pretended_gpu import CUDA, Mixed, PretendedGPU, on_gpu
 
 from hycon.data import load
 from hycon.data.batch import form_of
 from hycon.kernels.optim import RULES
 from hycon.train import Training, fit
+from studies.authors.conformance import build, loss_of
 from studies.engines.one_run import execute
-from studies.registry import MODELS, model_module
+from studies.registry import model_module
 
 
 @pytest.mark.parametrize(("model", "text"), SENTIMENT)

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from model_checks import check_batch_of_one, check_gradients, check_own_prediction, rows_of, small_model, weights_of
+from model_checks import rows_of, small_model, weights_of
 
 from baselines.qmf import Measurement, mixtures, word_states
 from hycon.errors import UserError
+from studies.authors.conformance import check_batch_of_one_of, check_gradients_of, check_own_prediction_of
 
 SMALL = {"width": 3, "text_hidden": 6, "measurements": 5, "hidden": 7}
 
@@ -162,13 +163,13 @@ def test_phases_learn(batches):
     batch = batches("small", "glove")["train"].slice(0, 8)
     net = small_model("qmf", **SMALL)
     assert not net.phases.table.weight.any()
-    check_gradients(net, batch)
+    check_gradients_of(net, batch)
 
 
 def test_conformance(batches):
     split = batches("small", "glove")["train"]
-    check_own_prediction(with_phases(small_model("qmf", **SMALL)), split)
-    check_batch_of_one(small_model("qmf", **SMALL), split)
+    check_own_prediction_of(with_phases(small_model("qmf", **SMALL)), split)
+    check_batch_of_one_of(small_model("qmf", **SMALL), split)
 
 
 def test_what_cannot_be():

@@ -17,6 +17,7 @@ from studies.engines.slurm import _publish_again
 from studies.store.leases import claim
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
+from studies.tables import TABLES
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))  # scripts, not a package
@@ -188,7 +189,8 @@ def test_rows_without_measured_runs_are_scaled_and_say_so():
     measured = [took(10.0, dataclasses.replace(of(m), text=t, seed=n)) for n in range(5) for m, t in (
         ("hycon", "bert"), ("tfn", "glove"), ("mfn", "glove"), ("lmf", "glove"))]  # fmt: skip
     rows, origins = table1([*measured, took(30.0, of("qmf"))], bert_times=2.0)
-    assert (len(rows), sum(len(r.trials) + len(r.seeds) for r in rows)) == (22, 1210)
+    assert [r.name for r in rows] == [row.name for row in TABLES["table1"].rows]
+    assert {len(r.trials) + len(r.seeds) for r in rows} == {55}
     seconds = {r.name: set(r.trials + r.seeds) for r in rows}
     assert (seconds["LMF-GloVe"], origins["LMF-GloVe"]) == ({10.0}, "its own 5")
     assert (seconds["TFN-BERT"], origins["TFN-BERT"]) == ({20.0}, "HyCon-BERT's x 2")

@@ -20,7 +20,9 @@ from studies.store.record import RunRecord, RunSpec
 LABEL = np.linspace(-3, 3, 2000, dtype=np.float32)  # predictions of 30 kB: long enough to be killed in
 
 
-def execute(spec: RunSpec, *, data_root: str, device: str = "cpu") -> tuple[RunRecord, dict[str, np.ndarray]]:
+def execute(
+    spec: RunSpec, *, data_root: str, device: str = "cpu", on_epoch=None, folder=None
+) -> tuple[RunRecord, dict[str, np.ndarray]]:
     faults = json.loads((Path(data_root) / "faults").read_text())
     with open(Path(data_root) / "executed", "a") as handle:
         line = f"{spec.id} {os.getpid():10}\n"

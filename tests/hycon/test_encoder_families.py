@@ -140,6 +140,8 @@ def test_no_padding_is_computed_but_where_a_family_needs_it(name, monkeypatch):
         encoder.states(text)
         assert seen == [9, 3]
         encoder.windows(text, "last", T)
+    if name == "distilbert" and not encoder.known:
+        pytest.skip("this version of transformers has no positions for DistilBERT: it is read with padding")
     whole = name in ("mpnet", "deberta", "deberta-v2", "deberta-v2-conv", "albert")
     assert seen[2:] == ([T, T] if whole else [11, 5])
 

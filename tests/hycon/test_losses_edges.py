@@ -186,6 +186,29 @@ def test_shapes_are_checked():
         hybrid_loss(representations(0), torch.zeros(0))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.complex64])
+def test_scores_are_no_classes(dtype):
+    """Two scores are hardly ever equal, so that no anchor had a positive: IAMCL and IEMCL were 0 without a word."""
+    scores = torch.tensor([-1.2, 0.4, -0.2, 2.0]).to(dtype)
+    with pytest.raises(UserError, match=f"Classes are {dtype}: expected integers, which sentiment_classes makes"):
+        hybrid_loss(representations(4), scores)
+
+
+def test_integers_of_any_width_are_classes():
+    x, classes = representations(4), torch.tensor([0, 1, 1, 0])
+    expected = values(hybrid_loss(x, classes))
+    for dtype in (torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool):
+        assert values(hybrid_loss(x, classes.to(dtype))) == expected
+
+
+def test_only_tensors_are_taken():
+    x = representations(4)
+    with pytest.raises(UserError, match=r"tensors, not classes \(a list\)"):
+        hybrid_loss(x, [0, 1, 1, 0])
+    with pytest.raises(UserError, match=r"tensors, not vision \(a ndarray\)"):
+        hybrid_loss({**x, "vision": x["vision"].detach().numpy()}, torch.zeros(4, dtype=torch.int64))
+
+
 def test_shares_add_up():
     pairs = class_pairs(torch.tensor([0, 0, 1, -1, 2, 2]))
     assert anchor_shares(pairs, HybridConfig()).tolist() == [0.25, 0.25, 0, 0, 0.25, 0.25]

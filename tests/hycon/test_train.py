@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -112,8 +113,16 @@ def test_progress_is_told_epoch_by_epoch():
         seed=0,
         on_epoch=told.append,
     )
-    assert told == fitted.curve
-    assert set(told[0]) == {"epoch", "train_loss", "valid_loss"}
+    assert [{key: one[key] for key in ("epoch", "train_loss", "valid_loss")} for one in told] == fitted.curve
+    assert set(told[0]) == {"epoch", "train_loss", "valid_loss", "lr", "seconds"}
+    assert 0 < told[0]["seconds"] <= told[1]["seconds"] <= fitted.seconds
+
+
+def test_progress_tells_the_learning_rate_of_an_epoch_s_last_step():
+    told = []
+    training = Training(lr=0.1, epochs=4, warmup=0.5)
+    fit(Scripted([4.0, 3.0, 2.0, 1.0]), batch_of([1.0]), batch_of([0.0]), training, seed=0, on_epoch=told.append)
+    assert [one["lr"] for one in told] == pytest.approx([0.0, 0.05, 0.1, 0.05])
 
 
 # ------------------------------------------------------------------------------------------------- validation
@@ -291,7 +300,9 @@ class Tuned(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.text = PretrainedText(nn.Linear(1, 1, bias=False), "bert")
+        encoder = nn.Linear(1, 1, bias=False)
+        encoder.config = SimpleNamespace(model_type="bert")
+        self.text = PretrainedText(encoder, "bert")
         self.line = nn.Linear(1, 1, bias=False)
 
     def forward(self, batch):

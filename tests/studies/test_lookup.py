@@ -1,5 +1,6 @@
 """What a view of a folder is, where a corpus's manifest is found, and what reading results imports."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import pytest
 from builders import manifest
 
 from hycon.errors import UserError
-from studies.lookup import View, known_manifest, manifest_of
+from studies.lookup import View, known_manifest, manifest_of, pick_rows
 from studies.store.run_store import RunStore
 from studies.store.study import remember_corpus
 from studies.tables import TABLES
@@ -43,6 +44,34 @@ def test_a_manifest_is_the_datas_then_what_results_remember_then_blank(tmp_path)
     assert known_manifest("mosi", tmp_path / "corpora", store.root).notes == ["of the data"]
     with pytest.raises(UserError, match="No corpus 'mosy'"):
         manifest_of("mosy", data, store.root)
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("HyCon*", ["HyCon-BERT", "HyCon-XLNet", "HyCon-v2-BERT", "HyCon-v2-XLNet"]),
+        ("hycon-v2-*, tfn-glove", ["HyCon-v2-BERT", "HyCon-v2-XLNet", "TFN-GloVe"]),
+        ("M[fu]*-GloVe,MFN-?love", ["MFN-GloVe", "MULT-GloVe"]),
+    ],
+)
+def test_rows_by_patterns_each_once(asked, found):
+    assert [row.name for row in pick_rows(TABLES["table1"], asked.split(","))] == found
+
+
+def test_a_row_s_own_name_is_no_pattern():
+    named = dataclasses.replace(TABLES["table1"].rows[0], name="A [1]*")
+    table = dataclasses.replace(TABLES["table1"], rows=(*TABLES["table1"].rows, named))
+    assert pick_rows(table, ["a [1]*"]) == [named]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "near"),
+    [("HyKon-B*", "HyCon-BERT, "), ("Hykn*", "HyCon-BERT, HyCon-XLNet, HyCon-v2-BERT"), ("*-XNet", "MAG-XLNet, ")],
+)
+def test_a_pattern_without_rows_is_refused_with_the_nearest_names(pattern, near):
+    with pytest.raises(UserError) as caught:
+        pick_rows(TABLES["table1"], ["TFN*", pattern])
+    assert str(caught.value).startswith(f"table1 has no row that matches {pattern!r}; nearest: {near}")
 
 
 def test_reading_results_imports_nothing_that_runs_them():

@@ -77,9 +77,11 @@ def test_the_tables_are_the_papers_eight_and_three_of_ours():
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_rows_and_columns_are_the_papers_in_its_order(name):
+    """Rows that the paper does not have may stand among them."""
     table = TABLES[name]
     paper = paper_table(name)
-    assert list(dict.fromkeys(row for _, row, _ in paper)) == [row.name for row in table.rows]
+    papers = list(dict.fromkeys(row for _, row, _ in paper))
+    assert papers == [row.name for row in table.rows if row.name in papers]
     printed = list(dict.fromkeys(metric for (_, _, metric), value in paper.items() if not value.in_text))
     assert printed == [column.metric for column in table.columns][: len(printed)]
     assert len(printed) == len(table.columns) or name == "table8"  # where we add inference and memory
@@ -94,11 +96,11 @@ def test_columns_print_as_many_decimals_as_the_paper(name):
         assert len(value.text.partition(".")[2]) == column.decimals
 
 
-def test_tables_1_and_2_have_22_rows_with_distinct_settings():
-    for name in ("table1", "table2"):
-        rows = TABLES[name].rows
-        assert len(rows) == 22
-        assert len({(row.model, row.text, tuple(row.config.items())) for row in rows}) == 22
+@pytest.mark.parametrize("name", ["table1", "table2"])
+def test_tables_1_and_2_have_the_papers_22_rows_and_all_have_distinct_settings(name):
+    rows = TABLES[name].rows
+    assert len({row.name for row in rows} & {row for _, row, _ in paper_table(name)}) == 22
+    assert len({(row.model, row.text, tuple(row.config.items())) for row in rows}) == len(rows)
 
 
 def test_ablated_rows_are_the_model_s_own_ablations_and_shared_cells_are_the_same_runs():

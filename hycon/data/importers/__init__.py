@@ -21,7 +21,7 @@ from hycon.data.importers.convert import convert
 from hycon.data.importers.pickles import kept, load_pickle
 from hycon.data.manifest import SPLITS, Manifest, corpus_folder
 from hycon.errors import UserError, check_known
-from hycon.files import sha256_file
+from hycon.files import check_regular, sha256_file
 
 __all__ = ["FORMATS", "Imported", "Utterance", "convert", "import_corpus"]
 
@@ -50,6 +50,8 @@ def import_corpus(
     path = Path(file)
     if not path.exists():
         raise UserError(f"{path} does not exist; expected a file or folder of a known format ({', '.join(FORMATS)}).")
+    if not path.is_dir():
+        check_regular(path)
     try:
         with kept():
             format = _format_of(path) if format == "auto" else format
@@ -76,7 +78,7 @@ def digest(path: Path) -> str:
     if path.is_file():
         return sha256_file(path)
     lines = [f"{p.relative_to(path).as_posix()} {sha256_file(p)}" for p in sorted(path.rglob("*")) if p.is_file()]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()  # of any bytes in names
 
 
 def _format_of(path: Path) -> str:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from hycon.data.corpus import read_arrays, strings_of
+from hycon.data.importers.repeats import count_repeats, remember
 from hycon.data.manifest import MODALITIES, PAPER, SPLITS, Manifest, corpus_folder, named_after
+from hycon.data.repeats import Repeats, in_words
 from hycon.errors import UserError
 
 CLASSES = tuple(range(-3, 4))
@@ -26,18 +28,23 @@ IDENTITIES = {
 def check(name: str, root: str | os.PathLike | None = None) -> dict[str, Any]:
     """Everything `render` prints, as plain JSON. Raises UserError where the corpus is missing or damaged.
 
+    Counts the rows that repeat, and writes the counts into a manifest that does not have them, for captions.
+
     "labels": split -> seven counts, labels clipped to [-3, 3] and rounded half to even as in Acc7 (facts of the
     metric), and how many are exactly zero; for emotions, how many utterances have each.  "paper": the corpus of the
     paper that this one is named after (mosi for mosi_resampled), if any.  "differences": sentences.
     """
     manifest, arrays = read_arrays(name, root)
     try:
-        return _report(name, manifest, arrays)
+        repeats = count_repeats(arrays)
+        if manifest.repeats != repeats:
+            remember(corpus_folder(name, root), manifest, repeats)
+        return _report(name, manifest, arrays, repeats)
     except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{corpus_folder(name, root)} is damaged ({error}): import the corpus again.") from error
 
 
-def _report(name: str, manifest: Manifest, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+def _report(name: str, manifest: Manifest, arrays: dict[str, np.ndarray], repeats: Repeats) -> dict[str, Any]:
     corpus = named_after(name, PAPER)
     report: dict[str, Any] = {
         "name": name,
@@ -54,6 +61,7 @@ def _report(name: str, manifest: Manifest, arrays: dict[str, np.ndarray]) -> dic
         "labels": {split: _labels(arrays[f"{split}.label"], manifest) for split in SPLITS},
         "nonfinite": manifest.nonfinite,
         "lengths": {split: _lengths(arrays, split) for split in SPLITS},
+        "repeats": repeats,
         "vectors": manifest.vectors,
         "paper": _paper(corpus),
     }
@@ -132,6 +140,7 @@ def render(report: dict[str, Any]) -> str:
         *_table(["modality", "features", "paper", "nominal length"], by_modality),
         *_table(["labels", *report["labels"]["train"]], {s: list(n.values()) for s, n in report["labels"].items()}),
         *_table(["rows per utterance", *(f"{p} %" if p < 100 else "longest" for p in PERCENTILES)], lengths),
+        *_repeat_lines(report["repeats"]),
         ALIGNMENT.get(report["aligned"], "Not aligned: the modalities have lengths of their own."),
         *_vector_lines(report["vectors"]),
         f"Identity: {report['sha256']} ({IDENTITIES[report['version'] > 1]}).",
@@ -140,6 +149,38 @@ def render(report: dict[str, Any]) -> str:
         *(f"  {sentence}" for sentence in differences),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _repeat_lines(repeats: Repeats) -> list[str]:
+    """What repeats, by modality and split, and what captions say of it."""
+    found = {
+        f"{split} {m}": [
+            f"{counts[f'{unit}_{kind}']:,} of {counts[unit]:,}"
+            for unit, kind in (
+                ("rows", "constant"),
+                ("rows", "again"),
+                ("rows", "elsewhere"),
+                ("utterances", "elsewhere"),
+            )
+        ]
+        for m, splits in repeats.items()
+        for split, counts in splits.items()
+        if any(
+            counts[f"{unit}_{kind}"] for unit in ("rows", "utterances") for kind in ("constant", "again", "elsewhere")
+        )
+    }
+    if not found:
+        return ["No features repeat across utterances or splits, and none are constant.", ""]
+    heads = [
+        "features that repeat",
+        "constant rows",
+        "in other utterances",
+        "in other splits",
+        "whole utterances there",
+    ]
+    said = in_words(repeats)
+    lines = [f"Captions say: {phrase}." for phrase in said] or ["That is little, and no caption mentions it."]
+    return [*_table(heads, found)[:-1], *lines, ""]
 
 
 def _vector_lines(vectors: dict[str, Any] | None) -> list[str]:

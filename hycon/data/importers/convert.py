@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from hycon.data.importers.common import Utterance
+from hycon.data.importers.repeats import count_repeats
 from hycon.data.manifest import (
     FORMAT_VERSION,
     MODALITIES,
@@ -80,6 +81,7 @@ def convert(
         positives={s: arrays[f"{s}.label"].sum(0).tolist() for s in SPLITS} if emotions else None,
         constant=None if emotions else constant_metrics(arrays["train.label"], arrays["test.label"]),
         synthetic=synthetic,
+        repeats=count_repeats(arrays),
     )
     return write_corpus(folder, manifest, arrays, vectors)
 
@@ -240,7 +242,8 @@ def _fill(temp: Path, manifest: Manifest, arrays: Mapping[str, np.ndarray], vect
     files = {file: sha256_file(temp / file) for file in contents}
     manifest = dataclasses.replace(manifest, files=files, version=FORMAT_VERSION)
     text = json.dumps(dataclasses.asdict(manifest), indent=1, ensure_ascii=False)
-    (temp / "manifest.json").write_text(text, encoding="utf-8")
+    # Of a file's name that is no UTF-8, Python keeps the odd bytes as letters that no UTF-8 can hold: they become "?".
+    (temp / "manifest.json").write_bytes(text.encode("utf-8", "replace"))
     for path in temp.iterdir():
         path.chmod(0o644)
         with open(path, "rb") as handle:

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from hycon.busy import at, counted
 from hycon.data.importers.common import Imported, Utterance, check_folder, text_of
 from hycon.data.manifest import SPLITS, named_after
 from hycon.errors import UserError
@@ -33,7 +34,8 @@ SILENCE = "sp"
 KIND = "computational sequence (HDF5 with data and metadata)"
 DEEPEST = 4  # groups below each other; a computational sequence has root, data or metadata, video
 LARGER = 200  # times its file's size that a file's data may be; chosen here: gzip makes features 2 to 10 times smaller
-MEMBER = 64  # bytes that each name in a file counts, so that groups within themselves come to an end
+MEMBER = 64  # bytes that each name and each text of its own length counts; groups within themselves come to an end
+TEXTS = 32  # texts of their own lengths that are read at a time: each may be as large as its file; chosen here
 CORPORA = ("mosei", "mosi", "pom")  # those for which the SDK has standard folds
 ROLES = {
     "words": (("words",), ("vector", "glove", "bert")),
@@ -44,7 +46,11 @@ ROLES = {
 
 
 def recognise(path: Path) -> bool:
-    return any(path.glob("*.csd"))
+    return bool(_files(path))
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(file for file in path.glob("*.csd") if file.is_file())  # no pipes
 
 
 def read(path: Path, name: str) -> Imported:
@@ -54,7 +60,7 @@ def read(path: Path, name: str) -> Imported:
     """
     check_folder(path, "csd", recognise(path), ".csd files")
     mmsdk = import_mmsdk()
-    opened = {file: _open(mmsdk, file) for file in sorted(path.glob("*.csd"))}
+    opened = {file: _open(mmsdk, file) for file in _files(path)}
     try:
         roles = _roles(opened)
         corpus = _corpus_of(opened[roles["labels"]], name)
@@ -92,6 +98,7 @@ def standard_folds(mmsdk: Any, corpus: str) -> dict[str, str]:
 
 
 def _open(mmsdk: Any, path: Path) -> Any:
+    at(path.name)
     _check_hdf5(path)
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -118,6 +125,7 @@ def _check_hdf5(path: Path) -> None:
                 if member.external or member.is_virtual:
                     raise UserError(f"{where} takes its data from another file, which is not read.")
                 total += member.size * member.dtype.itemsize if member.shape is not None else 0
+                total = _with_texts(member, where, total, most) if member.dtype.hasobject else total
             elif depth == DEEPEST:
                 raise UserError(f"{where} lies deeper than a computational sequence has groups.")
             elif isinstance(member, h5py.Group):
@@ -131,6 +139,26 @@ def _check_hdf5(path: Path) -> None:
             declared(handle, 1, 0)
     except (OSError, LookupError, ValueError, RuntimeError, TypeError) as error:
         raise UserError(f"{path.name} is not a readable {KIND} ({error}).") from error
+
+
+def _with_texts(texts: Any, where: str, total: int, most: int) -> int:
+    """`total` and the bytes of a dataset of texts that have lengths of their own; no further than beyond `most`.
+
+    What it declares are references only, and any number of them can lead to one text. Raises UserError for references
+    to anything else.
+    """
+    import h5py
+
+    rows = texts.shape[0] if texts.shape else 1
+    if h5py.check_string_dtype(texts.dtype) is None or (rows and texts.size // rows > TEXTS):
+        raise UserError(f"{where} has neither numbers nor a column of texts.")
+    step = max(1, TEXTS * rows // max(texts.size, 1))
+    for start in range(0, rows, step):
+        if total > most:
+            break
+        part = np.atleast_1d(texts[start : start + step] if texts.shape else texts[()])
+        total += sum(MEMBER + len(text) for text in part.ravel())
+    return total
 
 
 def _metadata(sequence: Any, key: str) -> str:
@@ -179,7 +207,7 @@ def _align(
          "words without audio frames", "words without vision frames"), 0
     )  # fmt: skip
     labels = sequences["labels"][0]
-    for video in labels:
+    for video in counted(labels, "video"):
         if video not in folds:
             counts["videos without a fold"] += 1
             continue
@@ -202,6 +230,8 @@ def _frames(entry: Any, role: str, video: str, file: str) -> tuple[np.ndarray, n
         raise UserError(f"{file}: {video!r} has intervals that are not finite.")
     if role != "words" and features.dtype.kind not in "biuf":
         raise UserError(f"{file}: {video!r} has features of {features.dtype}; expected numbers.")
+    if role == "words" and features.dtype.kind not in "SUO":
+        raise UserError(f"{file}: {video!r} has words of {features.dtype}; expected texts.")
     if role == "labels":  # the k of "video[k]" is the place in the file
         return intervals, features
     order = np.argsort(intervals[:, 0], kind="stable")

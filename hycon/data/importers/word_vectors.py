@@ -15,22 +15,24 @@ import os
 import string
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
 
+from hycon.busy import at
 from hycon.data.arrays import BAD_ZIP
 from hycon.data.corpus import read_arrays, strings_of
 from hycon.data.importers.convert import write_corpus
 from hycon.data.manifest import SPLITS, Manifest, corpus_folder
 from hycon.errors import UserError
-from hycon.files import sha256_file
+from hycon.files import check_regular, sha256_file
 
 PAPER_MEMBER = "300d"  # of a zip with several files: 300 dimensions are the paper's (section 4.4(2))
 PUNCTUATION = string.punctuation + "“”‘’…–—¿¡«»"
 LONGEST = 1 << 20  # bytes of a line; chosen here: 300 numbers take 3 kB. An archive can unpack to a line without end
+TOLD = 10_000  # lines after which it is said how far the file is read; chosen here
 STEPS = ("exact", "lower", "stripped", "missing")
 
 
@@ -44,6 +46,7 @@ def read_vectors(
     (with its line number), a blank line that is not at the end, a file that knows none of the words.
     """
     path, counts = Path(path), Counter(vocabulary)
+    check_regular(path)
     spellings = {word: _spellings(word) for word in sorted(counts)}
     found, dim = _scan(path, {spelling for pairs in spellings.values() for _, spelling in pairs})
     words, rows = [], []
@@ -84,8 +87,10 @@ def _scan(path: Path, wanted: set[str]) -> tuple[dict[str, np.ndarray], int]:
     found: dict[str, np.ndarray] = {}
     dim = blank = 0
     try:
-        with _open(path) as handle:
+        with _open(path) as (handle, share):
             for number, line in enumerate(iter(lambda: handle.readline(LONGEST), b""), 1):
+                if number % TOLD == 0:
+                    at(f"{path.name}, {share():.0%}")
                 if len(line) == LONGEST:
                     raise UserError(f"{path.name}, line {number} is over {LONGEST} bytes long; the file is damaged.")
                 line = line.rstrip(b" \r\n")
@@ -116,18 +121,24 @@ def _scan(path: Path, wanted: set[str]) -> tuple[dict[str, np.ndarray], int]:
 
 
 @contextlib.contextmanager
-def _open(path: Path) -> Iterator[IO[bytes]]:
+def _open(path: Path) -> Iterator[tuple[IO[bytes], Callable[[], float]]]:
+    """The unpacked file, and a function that says what share of the file itself has been read."""
     with open(path, "rb") as raw:
+        size = os.fstat(raw.fileno()).st_size
+
+        def share() -> float:
+            return min(raw.tell() / max(size, 1), 1.0)
+
         start = raw.read(4)
         raw.seek(0)
         if start[:2] == b"\x1f\x8b":
             with gzip.open(raw) as unpacked:
-                yield io.BufferedReader(unpacked, 1 << 20)
+                yield io.BufferedReader(unpacked, 1 << 20), share
         elif start == b"PK\x03\x04":
             with zipfile.ZipFile(raw) as archive, archive.open(_member(archive, path)) as member:
-                yield io.BufferedReader(cast(io.RawIOBase, member), 1 << 20)
+                yield io.BufferedReader(cast(io.RawIOBase, member), 1 << 20), share
         else:
-            yield raw
+            yield raw, share
 
 
 def _member(archive: zipfile.ZipFile, path: Path) -> str:

@@ -194,6 +194,54 @@ def test_damaged_videos(root: Path, tmp_path: Path, title: str, change, reason: 
     assert not root.exists()
 
 
+@pytest.mark.parametrize("dtype", [h5py.string_dtype(), h5py.string_dtype("ascii"), h5py.string_dtype("utf-8", 12)])
+def test_words_may_be_strings_of_any_length(root: Path, tmp_path: Path, dtype) -> None:
+    def as_strings(data):
+        return {v: (t, np.array([[w[0].decode()] for w in x], object).astype(dtype)) for v, (t, x) in data.items()}
+
+    import_corpus("mosi", folder_of(tmp_path / "in", words=as_strings), root=root)
+    assert load("mosi", root).splits["train"].words == [["hello", "there"], ["good", "bye"]]
+
+
+def test_references_to_one_long_text_are_not_followed_without_end(root: Path, tmp_path: Path) -> None:
+    """2,000 references of 16 bytes to one text of 40,000 are 80 MB of words in a file of 0.1 MB."""
+    folder = folder_of(tmp_path / "in")
+    path, count = folder / "words.csd", 2000
+    with h5py.File(path, "r+") as handle:
+        group = handle["words"]["data"][VIDEOS["train"]]
+        del group["features"], group["intervals"]
+        group.create_dataset("intervals", data=np.tile([[0.0, 0.5]], (count, 1)))
+        texts = group.create_dataset("features", (count, 1), dtype=h5py.string_dtype())
+        texts[0, 0] = "x" * 40_000
+        texts[1, 0] = "y"
+        start = texts.id.get_offset()
+    content = bytearray(path.read_bytes())
+    content[start : start + 16 * count] = content[start : start + 16] * count
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"words\.csd declares over .* bytes of data, 200 times its size; not read"):
+        import_corpus("mosi", folder, root=root)
+
+
+def references(group, path: Path) -> None:
+    del group["features"]
+    group.create_dataset("features", (5, 1), dtype=h5py.ref_dtype)[0, 0] = group.ref
+
+
+def ragged(group, path: Path) -> None:
+    del group["features"]
+    group.create_dataset("features", (5, 1), dtype=h5py.vlen_dtype(np.float32))
+
+
+def wide(group, path: Path) -> None:
+    del group["features"]
+    group.create_dataset("features", (5, 100), dtype=h5py.string_dtype())
+
+
+def numbered(group, path: Path) -> None:
+    del group["features"]
+    group.create_dataset("features", data=np.arange(5)[:, None])
+
+
 def external(group, path: Path) -> None:
     secret = path.parent.parent / "secret.txt"
     secret.write_bytes(b"password" * 4)
@@ -234,6 +282,10 @@ def within_itself(group, path: Path) -> None:
         (outside, "'features' is a link, which is not followed"),
         (soft, "'again' is a link, which is not followed"),
         (huge, "declares over .* bytes of data, 200 times its size"),
+        (references, "'features' has neither numbers nor a column of texts"),
+        (ragged, "'features' has neither numbers nor a column of texts"),
+        (wide, "'features' has neither numbers nor a column of texts"),
+        (numbered, "has words of int64; expected texts"),
         (within_itself, "lies deeper than a computational sequence has groups"),
     ],
 )

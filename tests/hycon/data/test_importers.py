@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 from types import SimpleNamespace
@@ -153,3 +154,33 @@ def test_articles() -> None:
         "a uint8",
         "an object",
     ]
+
+
+def test_names_that_are_no_utf8_are_read_and_written_with_a_question_mark(root: Path, tmp_path: Path) -> None:
+    odd = os.fsdecode(b"m\xff")
+    path = tmp_path / f"{odd}.pkl"
+    path.write_bytes(pickle.dumps(mag_content()))
+    vectors = tmp_path / f"{odd}.txt"
+    vectors.write_text("good 1 2\n")
+    import_corpus("one", path, root=root, text_vectors=vectors, notes=[f"{odd} made up"])
+    found = load("one", root).manifest
+    assert found.source["file"] == "m?.pkl"
+    assert found.vectors is not None
+    assert found.vectors["file"] == "m?.txt"
+    assert found.notes == ["m? made up"]
+    folder = plain_folder(tmp_path / odd)
+    first = import_corpus("two", folder, root=root).source["sha256"]
+    (folder / f"{odd}.txt").write_text("beside")
+    assert import_corpus("two", folder, root=root).source["sha256"] != first
+    assert load("two", root).manifest.source["file"] == "m?"
+
+
+@pytest.mark.parametrize("what", ["file", "vectors", "csd"])
+def test_a_pipe_is_not_waited_for(root: Path, tmp_path: Path, what: str) -> None:
+    pipe = tmp_path / "in" / "words.csd"
+    pipe.parent.mkdir()
+    os.mkfifo(pipe)
+    given = {"file": (pipe, None), "vectors": (plain_folder(tmp_path / "p"), pipe), "csd": (pipe.parent, None)}[what]
+    said = "is of no known format" if what == "csd" else "is no regular file: a pipe or a device"
+    with pytest.raises(UserError, match=said):
+        import_corpus("own", given[0], root=root, text_vectors=given[1])

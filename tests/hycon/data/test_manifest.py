@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from samples import mag_content, mult_content
 from hycon.data import load, read_manifest
 from hycon.data.importers import import_corpus
 from hycon.data.importers.check import check
-from hycon.data.manifest import decode_manifest, list_corpora
+from hycon.data.manifest import LARGEST, decode_manifest, list_corpora
 from hycon.errors import UserError
 
 PUBLISHED = "81fe13b4fd4f8b8f7e3894b224255f4c2157a25b64c0ca747ac7d566bf8b9f2c"
@@ -178,3 +179,16 @@ def test_a_bad_folder_hides_no_corpus(root: Path, write_pickle) -> None:
     assert len(said) == 2
     assert "torn/manifest.json is damaged" in said[0]
     assert "wrong/manifest.json" in said[1]
+
+
+def test_a_manifest_that_is_a_pipe_a_device_or_huge_is_damaged(tmp_path: Path) -> None:
+    for name in ("pipe", "device", "huge"):
+        (tmp_path / name).mkdir()
+    os.mkfifo(tmp_path / "pipe" / "manifest.json")
+    (tmp_path / "device" / "manifest.json").symlink_to("/dev/zero")
+    with open(tmp_path / "huge" / "manifest.json", "wb") as handle:
+        handle.truncate(LARGEST + 1)
+    for name in ("pipe", "device", "huge"):
+        with pytest.raises(UserError, match=r"manifest\.json is damaged \(no regular file of at most"):
+            read_manifest(name, tmp_path)
+    assert list_corpora(tmp_path) == []

@@ -10,6 +10,7 @@ import pytest
 from small_table import LMF, RESULT, ROWS
 
 from studies.aggregate.render import FORMATS, render
+from studies.document.words import visible
 
 HOSTILE = "</table><script>x</script> & % _ { } \\ ^ ~ # $ \x1b[31m \r\n 中 é ＆ \" ' | ` *"
 
@@ -47,6 +48,15 @@ def test_html_is_balanced_self_contained_and_escaped(result):
 @pytest.mark.parametrize("format", FORMATS)
 def test_no_control_character_reaches_a_terminal(format):
     assert "\x1b" not in render(hostile(), format)
+
+
+@pytest.mark.parametrize("format", sorted(set(FORMATS) - {"json"}))  # JSON is escaped where it is printed
+def test_none_is_in_the_heading_of_an_emotion(format):
+    name = "\x1b]0;owned\x07 a\u202eb\x9b31m\uffff"
+    column = dataclasses.replace(RESULT.table.columns[0], heading=name)
+    table = dataclasses.replace(RESULT.table, columns=(column, *RESULT.table.columns[1:]))
+    found = render(dataclasses.replace(RESULT, table=table), format)
+    assert visible(found) == found
 
 
 def test_markdown_rows_keep_their_number_of_cells():

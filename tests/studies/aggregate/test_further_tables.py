@@ -12,8 +12,9 @@ from builders import manifest, setting
 
 from hycon.errors import UserError
 from hycon.metrics import all_protocols
+from studies.aggregate.choice import study_of
 from studies.aggregate.render import render
-from studies.aggregate.table import study_of, table_result
+from studies.aggregate.table import table_result
 from studies.lookup import pick_rows, table_spec
 from studies.registry import search_space
 from studies.search.plan import repeat_specs, trial_specs
@@ -83,7 +84,7 @@ def test_sensitivity_changes_one_option_at_a_time():
     assert all(len(options) <= 1 or options in together for options in changed)
     of_hycon = {"reduction", "gamma", "iamcl", "iemcl", "scl", "zero", "readout", "log", "h_inter", "batch_size"}
     of_hycon |= {"selection", "weighted_refinement"}
-    assert set().union(*changed) == {*of_hycon, "combine", "loss", "optimizer", "weight_decay"}
+    assert set().union(*changed) == {*of_hycon, "combine", "loss", "optimizer", "weight_decay", "warmup"}
     assert {row.config["beta"] for row in TABLES["sensitivity"].rows if "beta" in row.config} == {0.1, 0.2, 0.3, 0.5}
     for row in TABLES["sensitivity"].rows:
         assert not set(row.config) & set(search_space(row.model, row.text, row.config))
@@ -207,21 +208,26 @@ def finished(table, rows, store, errors):
 
 
 TEXT = """\
-Spread that tuning adds. Not in the paper. Every study is a search with draws and seeds of its own,
-and its winner’s runs; the sd of so few studies is a rough number. Corpus: mosi, 1284/229/686
-utterances for training, validation and test. Search of 2 trials (the paper: 50 trials). Text
-encoder in the BERT rows: demo, not bert-base-uncased. Cells: mean ± sample standard deviation (n)
-over seeded runs on the test split, n = 2, metrics of protocol paper. Lower is better: Winner’s
-valid. loss, MAE.
+Spread that tuning adds.
 
-Model                     Winner’s valid. loss                MAE               Corr  Status
-----------------------  ----------------------  -----------------  -----------------  --------------------------------
+Model                     Winner’s valid. loss                MAE               Corr
+----------------------  ----------------------  -----------------  -----------------
 HyCon-BERT (study 1)                 0.250 (1)  0.200 ± 0.141 (2)  1.000 ± 0.000 (2)
 HyCon-BERT (study 2)                 0.250 (1)  0.300 ± 0.141 (2)  1.000 ± 0.000 (2)
 HyCon-BERT (study 3)                 0.250 (1)  0.400 ± 0.141 (2)  1.000 ± 0.000 (2)
-HyCon-BERT: sd between                   0.000              0.100              0.000  of the studies’ means
-HyCon-BERT: sd within                        –              0.141              0.000  of the seeds in a study, pooled
-HyCon-BERT: sd tuning                        –              0.000              0.000  between, less what seeds explain
+HyCon-BERT: sd between                   0.000              0.100              0.000
+HyCon-BERT: sd within                        –              0.141              0.000
+HyCon-BERT: sd tuning                        –              0.000              0.000
+
+HyCon-BERT: sd between: of the studies’ means
+HyCon-BERT: sd within: of the seeds in a study, pooled
+HyCon-BERT: sd tuning: between, less what seeds explain
+
+Not in the paper. Every study is a search with draws and seeds of its own, and its winner’s runs;
+the sd of so few studies is a rough number. Corpus: mosi, 1284/229/686 utterances. Search: 2 trials
+(the paper: 50 trials). BERT rows: demo, not bert-base-uncased.
+Cells: mean ± sd (n) of seeded runs on the test split, n = 2. Lower is better: Winner’s valid. loss,
+MAE. --notes prints the whole caption.
 """
 
 
@@ -245,7 +251,7 @@ def test_one_finished_study_has_no_spread_and_csv_json_latex_html_have_no_papers
     result = finished(table, table.rows[:1], store, lambda k, repeat, i: 0.5)
     assert [row.row.name for row in result.rows] == ["HyCon-BERT (study 1)"]
     assert "paper" not in render(result, "html").split("<thead>")[1].split("</table>")[0]
-    assert "\\begin{tabular}{lrrrl}" in render(result, "latex")
+    assert "\\begin{tabular}{lrrr}" in render(result, "latex")
     [row] = json.loads(render(result, "json"))["rows"]
     assert row["metrics"]["winner_loss"]["mean"] == 0.5
     assert row["metrics"]["mae"]["paper"] is None
@@ -255,8 +261,8 @@ def test_one_finished_study_has_no_spread_and_csv_json_latex_html_have_no_papers
 def test_captions_say_that_the_paper_has_no_such_table(store):
     remember_corpus(store, manifest())
     for name in ("sensitivity", "modalities", "tuning"):
-        text = " ".join(render(table_result(TABLES[name], store), "text").split())
+        text = " ".join(render(table_result(TABLES[name], store), "text", notes=True).split())
         assert "Not in the paper." in text
         assert "No row is measured yet." in text
         assert "column paper" not in text
-    assert "column paper" in render(table_result(TABLES["table6"], store), "text")
+    assert "column paper" in render(table_result(TABLES["table6"], store), "text", notes=True)

@@ -131,7 +131,7 @@ def test_status_says_it_too(tmp_path, capsys):
 
 def test_the_data_frame_holds_every_run_with_its_environment(tmp_path):
     fill(RunStore(tmp_path), ERRORS, environment=[VERSIONS, OTHER_TORCH, VERSIONS])
-    frame = studies.results("table1", root=tmp_path, data="none")
+    frame = studies.results("table1", results=tmp_path, data="none")
     assert frame["environment"].tolist().count("cpu x86_64 Intel, linux, 2.12.0+cpu, 1") == 1
     assert len(frame) == 3
 

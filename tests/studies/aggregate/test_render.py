@@ -28,13 +28,7 @@ CAPTION = (
 )
 
 TEXT = """\
-Comparison with baselines (the paper's Table 1). Corpus: mosi. Text encoder in the BERT rows:
-bert-base-uncased. Word vectors in the GloVe rows: glove.txt (300-d). Cells: mean ± sample standard
-deviation (n) over seeded runs on the test split, n = 1 to 5, metrics of protocol paper; column
-paper: the number that the paper prints. Lower is better: MAE. * best measured mean of the column. †
-quoted by the paper from another publication. = reproduced (95 % interval of ours within the
-tolerance around the paper's); ≠ differs (interval outside it). Rows of fewer than 3 seeds get no
-verdict.
+Comparison with baselines (the paper's Table 1).
 
 Model                  Acc2  paper                   MAE  paper    Status
 ----------  ---------------  -------  ------------------  -------  ---------------------
@@ -45,6 +39,25 @@ MFN & co_α                –  83.5                      –  0.710    not buil
 LMF-BERT                  –  84.0                      –  0.742    failed
 
 LMF-BERT: failed: lost 100% of <b>_it_</b> | {x} $5 #1 ~a^b \\c next
+
+Corpus: mosi.
+Cells: mean ± sd (n) of seeded runs on the test split, n = 1 to 5. Lower is better: MAE. * best of
+the column. † quoted by the paper. = reproduced, ≠ differs. Fewer than 3 seeds: no verdict. --notes
+prints the whole caption.
+"""
+
+NARROW = """\
+Comparison with baselines (the paper's Table 1).
+
+Model                  Acc2  paper                   MAE  paper
+----------  ---------------  -------  ------------------  -------
+HyCon-BERT  85.1 ± 0.4 (5)*  85.0 =   0.710 ± 0.010 (5)*  0.800 ≠
+TFN-GloVe          75.5 (1)  75.0              1.000 (1)  –
+
+Corpus: mosi.
+Cells: mean ± sd (n) of seeded runs on the test split, n = 1 to 5. Lower is
+better: MAE. * best of the column. = reproduced, ≠ differs. Fewer than 3 seeds:
+no verdict. --notes prints the whole caption.
 """
 
 MARKDOWN = """\
@@ -123,6 +136,21 @@ table1,mosi,no,paper,LMF-BERT,failed,lost 100% of <b>_it_</b> | {x} $5 #1 ~a^b \
 
 def test_text_is_exact():
     assert render(RESULT, "text") == TEXT
+
+
+def test_text_of_80_characters_without_a_status_is_exact():
+    assert render(dataclasses.replace(RESULT, rows=ROWS[:2]), "text", width=80) == NARROW
+
+
+def test_the_whole_caption_is_there_for_the_asking():
+    found = " ".join(render(RESULT, "text", notes=True).split())
+    assert CAPTION.replace("Bold:", "*").partition("Corpus")[2] in found
+
+
+@pytest.mark.parametrize("format", ["md", "latex", "html"])
+def test_no_format_has_an_empty_status(format):
+    assert "Status" in render(RESULT, format)
+    assert "Status" not in render(dataclasses.replace(RESULT, rows=ROWS[:2]), format)
 
 
 def test_markdown_is_exact():

@@ -81,6 +81,19 @@ def test_synthetic_data_gives_no_verdict(capsys, tmp_path):
     assert missing.verdict == "not run"
 
 
+def test_a_corpus_of_ones_own_gives_no_verdict(tmp_path):
+    """The claims are about the paper's corpora; one that is named after them stands for them, with a caution."""
+    for corpus, expected in (("own", "no verdict"), ("mosi_resampled", YES)):
+        store = RunStore(tmp_path / corpus)
+        sizes = manifest("mosi").sizes
+        remember_corpus(store, manifest(corpus, sizes=sizes))
+        for row, wrong in ((FULL, [3, 4] * 4), (IAMCL, [24, 25] * 4)):
+            fill_signs(store, ROWS[row], wrong, corpus=corpus)
+        found = verdict(store, tmp_path, BEATS, corpus=corpus)
+        assert found.verdict == expected
+        assert (found.reason == "no verdict: the corpus is own, not mosi") == (corpus == "own")
+
+
 def test_a_corpus_called_mosi_of_other_sizes_gives_no_verdict(store, tmp_path):
     assert verdict(store, tmp_path, BEATS).verdict == YES
     remember_corpus(store, manifest(sizes={"train": 7, "valid": 7, "test": 7}))

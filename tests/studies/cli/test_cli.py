@@ -82,7 +82,7 @@ def test_emotions_from_corpus_to_table(capsys, tmp_path):
     assert found["MFN"]["status"] == "quoted"
     assert found["MFN"]["metrics"]["happy_acc"]["paper"] == 86.5
     assert found["Majority class"]["metrics"]["average_acc"]["mean"] == pytest.approx(75, abs=3)
-    frame = studies.results("table3", profile="demo", root=tmp_path / "results")
+    frame = studies.results("table3", profile="demo", results=tmp_path / "results")
     assert len(frame) == 4
     assert frame["average_f1"].between(0, 1).all()
     assert "Majority class" in bench(capsys, "table", "table3", "--profile", "demo", *places(tmp_path))[1]

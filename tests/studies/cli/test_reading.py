@@ -20,7 +20,7 @@ def test_list_models_is_a_contract(capsys):
     assert wanted <= {(name, text) for name, texts in found.items() for text in texts}
 
 
-@pytest.mark.parametrize("what", ["models", "corpora", "tables", "ablations", "runs"])
+@pytest.mark.parametrize("what", ["models", "corpora", "tables", "ablations", "studies", "runs"])
 def test_list(capsys, finished, what):
     _, out, _ = bench(capsys, "list", what, "--json", *places(finished))
     items = json.loads(out)
@@ -37,7 +37,8 @@ def test_list(capsys, finished, what):
 
 
 def test_list_where_nothing_is(capsys, tmp_path):
-    for what in ("corpora", "runs"):
+    (tmp_path / "results").mkdir()
+    for what in ("corpora", "studies", "runs"):
         assert bench(capsys, "list", what, *places(tmp_path)) == (0, f"no {what} yet\n", "")
         assert bench(capsys, "list", what, "--json", *places(tmp_path)) == (0, "[]\n", "")
     assert bench(capsys, "data", "list", *places(tmp_path))[1] == "no corpora yet\n"
@@ -77,6 +78,10 @@ def test_table_as_json_is_a_contract(capsys, finished):
         assert row["status"] in ("measured", "quoted", "missing")
         assert (row["status"] == "measured") == measured
         assert row["n"] == (2 if measured else 0)
+        assert len(row["runs"]) == row["n"]
+        assert bool(row["study"]) == measured
+        assert row["changed_code"] == []
+        assert set(row["runs"]) <= records(finished).keys()
     metrics = rows["HyCon-BERT"]["metrics"]
     assert set(metrics) == {"acc7", "acc2", "f1", "mae", "corr"}
     assert metrics["acc2"]["paper"] == 85.2
@@ -99,30 +104,39 @@ def test_status(capsys, finished):
     code, out, _ = bench(capsys, "status", "--profile", "demo", "--json", *places(finished))
     found = {item["row"]: item for item in json.loads(out)}
     assert code == 0
-    assert found["HyCon-BERT"] == {"row": "HyCon-BERT", "status": "measured", "n": 2, "reason": ""}
+    hycon = found["HyCon-BERT"]
+    assert (hycon["status"], hycon["n"], hycon["reason"]) == ("measured", 2, "")
+    assert hycon["changed_code"] == []
+    counts = ("trials_done", "trials_wanted", "seeds_done", "seeds_wanted", "failed", "running")
+    assert [hycon[key] for key in counts] == [2, 2, 2, 2, 0, 0]
     assert found["TFN-BERT"]["status"] == "missing"
     assert found["TFN-BERT"]["reason"]
+    assert [found["TFN-BERT"][key] for key in counts] == [0, 2, 0, 2, 0, 0]
+    assert list(found) == [row.name for row in TABLES["table1"].rows]
     _, out, _ = bench(capsys, "status", "--profile", "demo", *places(finished))
-    assert len(out.splitlines()) == len(found)
+    first, _, *_, last = out.splitlines()
+    assert first == "table1 on corpus synthetic"
+    assert last == "22 rows: 2 measured, 18 missing, 2 quoted; 0 failed runs, 0 running"
 
 
 def test_results_as_a_data_frame(capsys, finished):
-    frame = studies.results("table1", profile="demo", root=finished / "results")
+    frame = studies.results("table1", profile="demo", results=finished / "results")
     assert list(frame["row"]) == ["EF-LSTM-GloVe"] * 2 + ["HyCon-BERT"] * 2
     assert set(frame["run"]) <= set(records(finished))
     assert frame["seed"].nunique() == 4
-    assert {"acc7", "acc2", "f1", "mae", "corr", "valid_loss", "best_epoch", "parameters", "seconds"} <= set(frame)
+    assert {"acc7", "acc2", "f1", "mae", "corr"} <= set(frame)
+    assert {"valid_loss", "best_epoch", "parameters", "train_seconds"} <= set(frame)
     rows = {row["row"]: row for row in table(capsys, finished)["rows"]}
     for name, group in frame.groupby("row"):
         assert group["mae"].mean() == pytest.approx(rows[name]["metrics"]["mae"]["mean"])
-    assert studies.results("table1", corpus="mosi", root=finished / "results").empty
+    assert studies.results("table1", corpus="mosi", results=finished / "results").empty
 
 
 def test_data_frame_of_what_does_not_exist(copy):
     root = copy / "results"
-    empty = studies.results("table1", corpus="mosi", root=root)
+    empty = studies.results("table1", corpus="mosi", results=root)
     assert len(empty) == 0
     assert {"row", "run"} <= set(empty.columns)
     for wrong in ({"protocol": "nope"}, {"profile": "dmo"}, {"corpus": "mosy"}):
         with pytest.raises(UserError, match=next(iter(wrong.values()))):
-            studies.results("table1", root=root, **wrong)
+            studies.results("table1", results=root, **wrong)

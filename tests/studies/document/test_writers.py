@@ -149,7 +149,7 @@ def test_a_table_that_the_paper_does_not_have_has_no_column_for_it():
     beyond = dataclasses.replace(RESULT, table=dataclasses.replace(RESULT.table, beyond="Not in the paper."))
     text = html.write(dataclasses.replace(SMALL, sections=(Section("t", "T", (grid(beyond),)),)))
     lines = [re.findall("<t[hd]", line) for line in re.findall("<tr>.*?</tr>", text)]
-    assert {len(line) for line in lines} == {2 + len(RESULT.table.columns)}
+    assert {len(line) for line in lines} == {1 + len(RESULT.table.columns)}
     assert ">paper<" not in text
 
 
@@ -169,9 +169,10 @@ CLAIMS = Grid(
 
 def test_a_caution_is_a_letter_and_written_out_below_but_in_html_beside_the_verdict():
     assert text.write([CLAIMS]) == (
-        "Two claims. MADE UP. How to read it. * the best. = same.\n\n"
+        "Two claims.\n\n"
         "Verdict        Why\n-------------  -----\nsupported (a)  9*\n1 ≠            one\n               two\n\n"
-        "A note.\n\nLetters:\n(a) Not the <paper's> setting\n"
+        "A note.\n\nLetters:\n(a) Not the <paper's> setting\n\n"
+        "MADE UP. How to read it. * the best. = same.\n"
     )
     found = markdown.fragment([CLAIMS])
     assert "| supported (a) | **9** |" in found
@@ -201,3 +202,39 @@ def test_numbers_of_one_kind_are_printed_in_one_way():
     assert (p_value(None), p_value(0.0004), p_value(0.0312)) == ("–", "< 0.001", "0.031")
     assert (span([]), span([5]), span([3, 5, 4])) == ("–", "5", "3 to 5")
     assert (count_of(1, "row"), count_of(2, "study", "studies")) == ("1 row", "2 studies")
+
+
+# ------------------------------------------------------------------------------------------------- on a terminal
+
+
+def test_a_table_of_numbers_stands_in_blocks_of_columns_that_fit():
+    heads = (Heading("Model"), *(h for n in "AB" for h in (Heading(n, number=True), Heading("paper", of=n))))
+    wide_table = Grid("t", "Four columns.", heads, (("x", "1.0", "2.0", "30.0", "4.0"),), narrow=True)
+    assert text.write([wide_table], 30) == (
+        "Four columns.\n\n"
+        "Model      A  paper\n-------  ---  -------\nx        1.0  2.0\n\n"
+        "Model       B  paper\n-------  ----  -------\nx        30.0  4.0\n\n"
+        "Its columns stand in 2 blocks,\nto fit 30 characters.\n"
+    )
+    assert "blocks" not in text.write([wide_table], 36)
+
+
+def test_a_table_of_words_breaks_its_sentences_first():
+    heads = (*headings("Id"), *wide("Sentence"))
+    table = Grid("t", "Words.", heads, (("an-id-that-is-long", "one two three four five six seven"),))
+    lines = text.write([table], 44).splitlines()
+    assert lines[4:6] == ["an-id-that-is-long  one two three four five", "                    six seven"]
+    assert max(map(len, lines)) <= 44
+
+
+def test_a_list_keeps_its_words_whole():
+    heads, rows = headings("id", "what"), [["an-id-that-is-long", "some-word-that-is-longer-still"], ["b", ""]]
+    assert text.listing(heads, rows, 60).splitlines()[2].split() == rows[0]
+    assert text.listing(heads, rows, 40) == "an-id-that-is-long\n  what: some-word-that-is-longer-still\nb"
+
+
+def test_the_short_caption_gives_way_to_the_whole_one():
+    caption = Caption("Lead.", ("Data.",), ("Rest.",), brief=("Above.", "Below."))
+    short = Grid("t", caption, headings("A"), (("1",),))
+    assert text.write([short]) == "Above.\n\nA\n---\n1\n\nBelow. --notes prints the whole caption.\n"
+    assert text.write([short], notes=True) == "Lead.\n\nA\n---\n1\n\nData. Rest.\n"

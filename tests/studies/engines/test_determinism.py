@@ -86,8 +86,9 @@ def test_permuted_test_labels_change_no_choice_no_weight_and_no_validation_numbe
     for name, root in (("as it is", corpora), ("permuted", tmp_path / "data")):
         store = RunStore(tmp_path / name)
         how = How(executor="inline", data_root=root)
-        [study], failed = run_table([TFN], setting_on(root, trials=3, seeds=2), store, how)
-        assert not failed
+        outcome = run_table([TFN], setting_on(root, trials=3, seeds=2), store, how)
+        assert not outcome.failed
+        [study] = outcome.studies
         records = [store.get(run) for run in (*study.trials, *study.runs)]
         predictions = [store.predictions(record.id)["test_prediction"].tolist() for record in records]
         chosen = [(r.weights_sha256, r.valid_loss, r.best_epoch, r.curve, r.metrics["valid"]) for r in records]

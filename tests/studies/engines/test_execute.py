@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import time
 import warnings
 
 import numpy as np
@@ -13,8 +14,18 @@ import hycon.train
 from hycon.data import convert, load
 from hycon.errors import NonFiniteLoss, UserError
 from hycon.metrics import sentiment_metrics
+from hycon.source import sources
 from studies.engines.determinism import warnings_noted
-from studies.engines.one_run import _driver, _forget_peak_memory, _peak_memory, environment, execute, weights_sha256
+from studies.engines.one_run import (
+    UNSURE,
+    _driver,
+    _forget_peak_memory,
+    _peak_memory,
+    code_of,
+    environment,
+    execute,
+    weights_sha256,
+)
 from studies.lookup import profile_of
 from studies.registry import build_model
 from studies.search.plan import setting_for
@@ -38,6 +49,20 @@ def test_the_representation_of_the_test_split_is_kept_where_it_is_narrow(corpora
     monkeypatch.setattr("studies.engines.one_run.WIDEST", 49)
     wide = execute(spec_of(corpora, "hycon", epochs=1), data_root=str(corpora))[1]
     assert not any("multimodal" in name for name in wide)
+
+
+def test_a_record_has_the_hash_of_its_code(done):
+    assert done[1].code == sources("baselines.tfn")
+
+
+def test_code_that_was_edited_after_it_was_loaded_is_marked(monkeypatch):
+    """What ran is not what stands there now. Only a forked process knows when its code was loaded."""
+    monkeypatch.setattr("studies.engines.one_run.LOADED", 0.0)
+    assert code_of("tfn") == sources("baselines.tfn")
+    monkeypatch.setattr("multiprocessing.parent_process", lambda: object())
+    assert set(code_of("tfn").values()) == {UNSURE}
+    monkeypatch.setattr("studies.engines.one_run.LOADED", time.time() + 60)
+    assert code_of("tfn") == sources("baselines.tfn")
 
 
 def test_record_is_complete(done, corpora):
@@ -238,7 +263,7 @@ def test_sentences_beyond_berts_positions_are_refused_before_training(corpora, t
     splits, lengths = utterances_of(load("small", corpora)), dict.fromkeys(("text", "audio", "vision"), 513)
     convert("small", splits, source={"file": "long"}, root=tmp_path, lengths=lengths)
     rows = [row for row in TABLES["table1"].rows if row.name in ("TFN-BERT", "MAG-XLNet")]
-    said = r"Corpus 'small' pads sentences to 513 steps, and the text encoder has positions for 512 \(TFN-BERT\)\."
+    said = r"Corpus 'small' pads sentences to 513 steps, and the text encoder has positions for 512 \(TFN-BERT\): leave them out"
     setting = setting_for(TABLES["table1"], rows, profile_of("demo"), corpus="small", data=tmp_path)
     with pytest.raises(UserError, match=said):
         check_rows(rows, setting, tmp_path)

@@ -28,37 +28,24 @@ wait_for = partial(wait, seconds=20.0)
 HERE = Path(__file__).parents[2]  # of the helpers
 
 
-@pytest.fixture
-def go(tmp_path, runs):
-    """work(...) with the fake execute; its events are in go.events."""
-
-    def go(**more):
-        go.events = []
-        options = {"limits": Limits(idle=0), "poll": 0.05, "execute": EXECUTE, "preload": ()}
-        options |= {"on_event": go.events.append, **more}
-        return work(runs, **options)
-
-    return go
-
-
 # ------------------------------------------------------------------------------------------------ taking runs
 
 
-def test_it_does_what_is_in_the_queue_and_takes_it_away(go, runs, tmp_path):
+def test_it_does_what_is_in_the_queue_and_takes_it_away(pull, runs, tmp_path):
     specs = [spec(n) for n in range(4)]
     want(runs, specs)
-    done = go(slots=2)
+    done = pull(slots=2)
     assert {s.id for s in done.done} == {s.id for s in specs} == set(executed(tmp_path))
     assert all(runs.has(s.id) for s in specs)
-    assert Counter(e.kind for e in go.events) == {"start": 4, "done": 4}
+    assert Counter(e.kind for e in pull.events) == {"start": 4, "done": 4}
     assert done.end == "idle"
     assert len(set(pids(tmp_path)) | {os.getpid()}) == 5
     assert left(runs) == left(runs, "leases") == []
 
 
-def test_a_record_is_the_same_whoever_made_it(go, runs, tmp_path):
+def test_a_record_is_the_same_whoever_made_it(pull, runs, tmp_path):
     want(runs, [spec(3)])
-    go()
+    pull()
     other = RunStore(tmp_path / "other")
     run([spec(3)], other, executor="inline", execute=EXECUTE, data_root=tmp_path)
     files = ("record.json", "predictions.npz")
@@ -67,22 +54,22 @@ def test_a_record_is_the_same_whoever_made_it(go, runs, tmp_path):
     ]
 
 
-def test_what_has_ended_since_it_was_published_is_not_done_again(go, runs, tmp_path):
+def test_what_has_ended_since_it_was_published_is_not_done_again(pull, runs, tmp_path):
     ended, failed, again = spec(0), spec(1), spec(2)
     want(runs, [ended, failed])
     runs.put(record(ended), ARRAYS)
     runs.put_failed(failed, "by someone")
     runs.put_failed(again, "by someone")
     want(runs, [again], attempts=1)  # as a driver publishes it that was issued after the failure
-    assert go().done == [again]
+    assert pull().done == [again]
     assert executed(tmp_path) == [again.id]
     assert left(runs) == []
 
 
-def test_what_fails_is_told_and_not_tried_for_ever(go, runs, tmp_path):
+def test_what_fails_is_told_and_not_tried_for_ever(pull, runs, tmp_path):
     bad, mortal = spec(0, breaks=9), spec(1, killed=9)
     want(runs, [bad, mortal])
-    done = go()
+    done = pull()
     assert dict((s.id, r) for s, r in done.failed) == {
         bad.id: "KeyError: 'weights'",
         mortal.id: "killed by signal 9 (out of memory?)",
@@ -91,20 +78,20 @@ def test_what_fails_is_told_and_not_tried_for_ever(go, runs, tmp_path):
     assert left(runs) == left(runs, "leases") == []
 
 
-def test_what_it_cannot_do_is_left(go, runs, tmp_path):
+def test_what_it_cannot_do_is_left(pull, runs, tmp_path):
     other = dataclasses.replace(spec(0), device="cuda")
     want(runs, [other])
     want(runs, [spec(1)], execute="os:system")
     (runs.root / "queue" / "0123456789abcdef.json").write_text('{"spec": {"model": "from the future"}}')
     (runs.root / "queue" / f"{spec(5).id}.json").write_bytes((runs.root / "queue" / f"{other.id}.json").read_bytes())
-    done = go()
+    done = pull()
     assert sorted(done.refused.values()) == ["it is for cuda", "it is for os:system"]
     assert (done.done, executed(tmp_path), len(left(runs))) == ([], [], 4)
 
 
-def test_a_corpus_that_is_not_there_is_no_failure_of_the_runs(go, runs, tmp_path):
+def test_a_corpus_that_is_not_there_is_no_failure_of_the_runs(pull, runs, tmp_path):
     want(runs, [spec(0)], execute=queue_worker.EXECUTE)
-    done = go(execute=queue_worker.EXECUTE)
+    done = pull(execute=queue_worker.EXECUTE)
     assert list(done.refused.values()) == [f"corpus 'toy' is not in {tmp_path}"]
     assert (runs.failed(spec(0).id), len(left(runs))) == (None, 1)
 
@@ -117,7 +104,7 @@ def test_a_corpus_of_other_content_is_refused(tmp_path):
     assert "holds other data" in queue_worker.missing_corpus("tiny", "0" * 64, str(tmp_path))
 
 
-def test_an_encoder_that_is_not_there_is_no_failure_of_the_runs(go, runs, tmp_path, monkeypatch):
+def test_an_encoder_that_is_not_there_is_no_failure_of_the_runs(pull, runs, tmp_path, monkeypatch):
     """Nothing is fetched, whatever its name, and a folder of its name is not taken for it."""
     import huggingface_hub
 
@@ -131,27 +118,27 @@ def test_an_encoder_that_is_not_there_is_no_failure_of_the_runs(go, runs, tmp_pa
     encoder = {"name": "tiny", "sha256": "0" * 64, "rule": "2"}
     wanted = dataclasses.replace(spec(0), data=held, text="bert", encoder=encoder)
     want(runs, [wanted], execute=queue_worker.EXECUTE)
-    done = go(execute=queue_worker.EXECUTE)
+    done = pull(execute=queue_worker.EXECUTE)
     assert [why[:36] for why in done.refused.values()] == ["There is no text encoder 'tiny' with"]
     assert (runs.failed(wanted.id), len(left(runs))) == (None, 1)
     assert all(options["local_files_only"] for options in asked)
 
 
-def test_once(go, runs):
+def test_once(pull, runs):
     want(runs, [spec(n) for n in range(3)])
-    done = go(limits=Limits(idle=30, once=True), slots=2)
+    done = pull(limits=Limits(idle=30, once=True), slots=2)
     assert (len(done.done), done.end, len(left(runs))) == (1, "once", 2)
 
 
-def test_it_waits_for_more(go, runs):
+def test_it_waits_for_more(pull, runs):
     thread = threading.Timer(0.6, want, (runs, [spec(0)]))
     thread.start()
     began = time.monotonic()
-    assert go(limits=Limits(idle=1.5)).done == [spec(0)]
+    assert pull(limits=Limits(idle=1.5)).done == [spec(0)]
     assert 2.0 < time.monotonic() - began < 10
 
 
-def test_what_the_driver_takes_back_is_not_started(go, runs, tmp_path):
+def test_what_the_driver_takes_back_is_not_started(pull, runs, tmp_path):
     first, second = spec(0, sleep=0.3), spec(1, sleep=0.3)
     want(runs, [first, second])
 
@@ -160,7 +147,7 @@ def test_what_the_driver_takes_back_is_not_started(go, runs, tmp_path):
             for path in (runs.root / "queue").iterdir():
                 path.unlink()
 
-    assert len(go(on_event=cancel).done) == 1
+    assert len(pull(on_event=cancel).done) == 1
     assert len(executed(tmp_path)) == 1
 
 
@@ -203,14 +190,14 @@ def test_two_workers_and_a_driver_share_the_work(runs, tmp_path):
     assert left(runs) == left(runs, "leases") == []
 
 
-def test_kill_9_of_a_worker_loses_nothing(go, runs, tmp_path):
+def test_kill_9_of_a_worker_loses_nothing(pull, runs, tmp_path):
     want(runs, [spec(n, sleep=0.4) for n in range(4)])
     worker = start(runs, tmp_path)
     wait_for(lambda: len(executed(tmp_path)) >= 2)
     os.kill(worker.pid, signal.SIGKILL)
     worker.communicate()
     wait_for(lambda: not any(map(alive, pids(tmp_path))), seconds=2)
-    go(slots=2)
+    pull(slots=2)
     assert all(runs.has(spec(n, sleep=0.4).id) for n in range(4))
     assert left(runs) == left(runs, "leases") == []
 

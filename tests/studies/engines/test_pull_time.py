@@ -10,20 +10,7 @@ from waiting import alive
 
 from studies.engines import queue
 from studies.engines.history import History
-from studies.engines.queue_worker import Limits, Pull, work
-
-
-@pytest.fixture
-def go(tmp_path, runs):
-    """work(...) with the fake execute; its events are in go.events."""
-
-    def go(**more):
-        go.events = []
-        options = {"limits": Limits(idle=0), "poll": 0.05, "execute": EXECUTE, "preload": ()}
-        options |= {"on_event": go.events.append, **more}
-        return work(runs, **options)
-
-    return go
+from studies.engines.queue_worker import Limits, Pull
 
 
 def puller(runs, limits, durations=(), elapsed=0.0):
@@ -75,11 +62,11 @@ def test_what_others_finish_tells_how_long_their_kind_takes(runs):
     assert (worker.pending, worker.history.longest(spec(1))) == ([spec(1)], 1.0)
 
 
-def test_each_run_has_the_time_limit_of_its_driver(go, runs, tmp_path):
+def test_each_run_has_the_time_limit_of_its_driver(pull, runs, tmp_path):
     want(runs, [spec(0, hangs=1)], time_limit=1.5)
     want(runs, [spec(1, sleep=2)], time_limit=60)
     want(runs, [spec(2, sleep=2)])
-    done = go(slots=3)
+    done = pull(slots=3)
     assert done.failed == [(spec(0, hangs=1), "stopped: over the time limit of 1.5 s")]
     assert {s.seed for s in done.done} == {1, 2}
 
@@ -99,10 +86,10 @@ def test_an_entry_with_a_time_limit_that_is_none_is_no_entry(runs, limit):
     assert queue.read(runs, spec(0).id) is None
 
 
-def test_a_run_that_had_a_whole_workers_time_fails_and_says_so(go, runs, tmp_path):
+def test_a_run_that_had_a_whole_workers_time_fails_and_says_so(pull, runs, tmp_path):
     want(runs, [spec(0, sleep=60), spec(1, sleep=60)])
     began = time.monotonic()
-    done = go(limits=Limits(seconds=4.0))
+    done = pull(limits=Limits(seconds=4.0))
     assert time.monotonic() - began < 9
     assert [r for _, r in done.failed] == ["not done within the 4 s of a worker: give workers more time"]
     assert (done.end, len(left(runs)), left(runs, "leases")) == ("time", 1, [])

@@ -10,24 +10,9 @@ from fake_execute import spec
 from queued import ARRAYS, EXECUTE, left, record, want
 
 from studies.engines import queue
-from studies.engines.queue_worker import Limits, work
 from studies.engines.run import run
 from studies.store.leases import claim
 from studies.trust.doctor import examine, repair
-
-
-@pytest.fixture
-def go(tmp_path, runs):
-    """work(...) with the fake execute; its events are in go.events."""
-
-    def go(**more):
-        go.events = []
-        options = {"limits": Limits(idle=0), "poll": 0.05, "execute": EXECUTE, "preload": ()}
-        options |= {"on_event": go.events.append, **more}
-        return work(runs, **options)
-
-    return go
-
 
 # ------------------------------------------------------------------------------------------------ the queue
 
@@ -100,12 +85,12 @@ def test_an_entry_that_was_published_anew_stays(runs):
 # ------------------------------------------------------------------------------------------------ leases that expire
 
 
-def test_a_lease_that_expires_under_a_slow_worker_leaves_one_record(go, runs, tmp_path):
+def test_a_lease_that_expires_under_a_slow_worker_leaves_one_record(pull, runs, tmp_path):
     slow = spec(0, sleep=1.0)
     want(runs, [slow])
     lost = claim(runs.root / "leases", slow.id, ttl=0.05)  # of a worker whose heartbeat has stopped
     time.sleep(0.1)
-    assert go().done == [slow]
+    assert pull().done == [slow]
     lost.release()
     before = (runs.folder(slow.id) / "record.json").read_bytes()
     stored = runs.get(slow.id)

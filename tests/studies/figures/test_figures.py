@@ -13,16 +13,18 @@ import pytest
 pytest.importorskip("matplotlib", reason="figures need the extra 'plots'")
 pytest.importorskip("sklearn", reason="figures need the extra 'plots'")
 
-from builders import fill_table
+from builders import fill_table, manifest
 
 from hycon.errors import UserError
 from studies.aggregate.table import table_result
 from studies.cli import main
+from studies.document.words import visible
 from studies.figures import FIGURES, figure
 from studies.figures.separation import separation
 from studies.lookup import View
 from studies.store.run_store import RunStore
-from studies.tables import TABLES
+from studies.store.study import remember_corpus
+from studies.tables import TABLES, for_emotions
 
 TABLE4 = TABLES["table4"]
 WITHOUT, HYCON = TABLE4.rows[0], TABLE4.rows[6]
@@ -175,6 +177,24 @@ def test_a_dollar_is_no_formula(store, tmp_path, name):
     assert note.encode() in drawn.content
 
 
+NASTY = "\x1b]0;owned\x07 a\u202eb\x00\x01\ufffe\x9b31m ]]> --> <b>&\"' $x_{$ \U0001f600"
+
+
+@pytest.mark.parametrize("name", ["dots", "curves"])
+def test_an_svg_is_xml_whatever_emotions_and_notes_are_called(tmp_path, name):
+    emotions = [NASTY, "happy", "s\x0bad"]
+    store, table = RunStore(tmp_path), for_emotions(TABLES["table3"], emotions)
+    fill_table(store, table, table.rows[-1:], corpus="own")
+    remember_corpus(store, manifest("own", task="emotion", emotions=emotions, notes=[NASTY]))
+    drawn = figure(name, store, View("own"), table="table3")
+    ET.fromstring(drawn.content)
+    assert visible(drawn.content.decode()) == drawn.content.decode()
+    if name == "dots":
+        assert r"\u001b]0;owned\u0007" in drawn.content.decode()  # shown, not left out
+    for format in ("png", "pdf"):
+        assert figure(name, store, View("own"), table="table3", format=format).content
+
+
 def test_a_picture_says_what_stands_in_for_the_papers_data(store):
     for name, table in SHOWN.items():
         drawn = figure(name, store, table=table)
@@ -269,7 +289,7 @@ def test_unknown_names(store, options, message):
 
 def test_without_the_extra_one_sentence_says_what_to_install(store, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(UserError, match=re.escape('pip install "hycon-bench[plots]"')):
+    with pytest.raises(UserError, match=re.escape('pip install -e ".[plots]"')):
         figure("dots", store, table="table4")
 
 

@@ -14,10 +14,12 @@ from studies.report.marked import split
 from studies.report.protocol import (
     EVERY,
     REASONS,
+    VECTOR_REASONS,
     conditions,
     differences,
     generated,
     shown_rows,
+    vector_values,
     words,
 )
 
@@ -38,6 +40,21 @@ def test_the_page_has_the_tables_of_the_code() -> None:
 def test_every_difference_between_token_rows_has_a_reason(found) -> None:
     for each in differences(found):
         assert each.reason, f"REASONS in studies/report/protocol.py has none for {each}"
+
+
+def test_every_clipping_and_scaling_of_word_vectors_has_a_reason(found) -> None:
+    lines = vector_values(found)
+    assert {line.option for line in lines} == {"clip", "scale"}
+    for each in lines:
+        assert each.reason, f"VECTOR_REASONS in studies/report/protocol.py has none for {each}"
+    models = {one.row.model for one in found}
+    assert {model for _, model in VECTOR_REASONS} <= models
+
+
+def test_another_clipping_of_word_vectors_has_no_reason_by_chance(found) -> None:
+    hffn = next(one for one in found if one.row.model == "hffn")
+    changed = dataclasses.replace(hffn, training={**hffn.training, "scale": "none"})
+    assert [line.reason for line in vector_values([changed]) if line.option == "scale"] == [""]
 
 
 def test_every_reason_is_for_a_difference(found) -> None:

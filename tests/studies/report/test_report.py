@@ -3,9 +3,10 @@
 from types import SimpleNamespace
 
 import pytest
-from report_folders import Drawn, Page, fill, manifest
+from report_folders import TFN, Drawn, Page, fill, manifest
 
 from hycon.errors import UserError
+from studies.aggregate.render import grid
 from studies.cli import main
 from studies.document.blocks import Counts, Grid, Notice
 from studies.lookup import View
@@ -14,6 +15,7 @@ from studies.report.scope import read_scope
 from studies.report.sections import banner, lead, settled, summary
 from studies.report.write import report
 from studies.store.run_store import RunStore
+from studies.tables import TABLES
 
 REAL = {name: getattr(evidence, name) for name in ("evaluated", "paper_against_itself", "figures")}
 
@@ -54,7 +56,26 @@ def test_a_demo_folder_is_shown_as_the_demo(tmp_path):
     notices = [block.text for block in banner(scope) if isinstance(block, Notice)]
     assert notices == [
         "SYNTHETIC DATA (synthetic): these numbers say nothing about the paper.",
-        "Not run as in the paper: 6 of 6 measured rows, which get no verdict.",
+        "Not run as in the paper: 1 of 1 measured rows, which get no verdict.",
+    ]
+
+
+def test_a_row_that_several_tables_show_is_counted_once(tmp_path):
+    store = fill(tmp_path, trials=3)
+    fill(tmp_path, TFN, trials=3)
+    notice, reasons = banner(read_scope(store))
+    assert notice.text == "Not run as in the paper: 2 of 2 measured rows, which get no verdict."
+    assert reasons.items == ("a search of 3 trials, not 50 trials (2 rows)",)
+
+
+def test_a_corpus_of_ones_own_has_none_of_the_papers_numbers(tmp_path):
+    store = fill(tmp_path, held=manifest("own"))
+    scope = read_scope(store)
+    assert scope.view.corpus == "own"
+    total = next(block for block in summary(scope, []).blocks if isinstance(block, Counts))
+    assert total.label == "Of the 90 numbers of the paper's tables"  # Table 3 is of emotions, which this corpus has not
+    assert [heading.text for heading in grid(scope.results["table1"]).headings] == [
+        *("Model", "Acc7", "Acc2", "F1", "MAE", "Corr", "Status")
     ]
 
 
@@ -85,10 +106,11 @@ def test_verdicts_are_counted_over_the_numbers_that_the_paper_prints(tmp_path):
     total = next(block for block in section.blocks if isinstance(block, Counts))
     counted = dict(total.counts)
     assert sum(counted.values()) == 444 + 1
+    assert total.label == "Of the 444 numbers of the paper's tables and 1 of its text"
     assert counted["quoted"] == 90
     grid = next(block for block in section.blocks if isinstance(block, Grid))
     first = grid.rows[0]
-    assert first[:3] == ("Table 1: Comparison with baselines", "mosi", "1 of 22")
+    assert first[:3] == ("Table 1: Comparison with baselines", "mosi", f"1 of {len(TABLES['table1'].rows)}")
     # Acc2 85.2 and F1 85.2 (printed 85.1) and no spread: reproduced; Acc7, MAE and Corr are far from what is printed
     assert first[3:6] == ("2", "3", "0")
     assert sum(map(int, first[3:])) == 22 * 5

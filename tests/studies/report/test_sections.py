@@ -5,13 +5,18 @@ import dataclasses
 import pytest
 from report_folders import TFN, fill
 
+from studies.authors.docstring import parse
 from studies.document.blocks import Grid, Part
 from studies.registry import MODELS, literal, search_space
 from studies.report.checklist import items, validation_scores
-from studies.report.deviations import deviations, parse
+from studies.report.deviations import deviations
+from studies.report.runs import runs
 from studies.report.scope import read_scope
 from studies.report.searches import costs, energy, searches, space_of
+from studies.report.sections import tables
 from studies.store.study import load_studies, save_study
+
+METRICS = ["Acc7", "Acc2", "F1", "MAE", "Corr"]
 
 # ------------------------------------------------------------------------------------------------- searches and costs
 
@@ -26,6 +31,22 @@ def test_bounds_come_from_the_study_and_for_older_ones_from_the_same_version_of_
     assert set(space_of(dataclasses.replace(present, options={"lr": 0.1}))) == set(space_of(present)) - {"lr"}
     for unknown in ({"model": "gone"}, {"text": "gone"}, {"options": {"gone": 1}}):
         assert space_of(dataclasses.replace(present, **unknown)) is None
+
+
+def test_a_row_leads_to_its_runs_and_how_to_make_them_again(tmp_path):
+    scope = read_scope(fill(tmp_path, seeds=(0.8, 0.82)))
+    (use,) = scope.uses
+    _, rows = runs(scope).blocks
+    (fold,) = rows.blocks
+    (grid,) = fold.blocks
+    assert [row[0] for row in grid.rows] == [record.id for record in use.runs]
+    assert [row[1] for row in grid.rows] == [str(record.spec.seed) for record in use.runs]
+    assert [row[-1] for row in grid.rows] == [f"bench verify {record.id}" for record in use.runs]
+    assert [heading.text for heading in grid.headings] == ["Run", "Seed", *METRICS, "Make again"]
+    part = next(part for part in tables(scope).blocks if getattr(part, "id", "") == "part-table1")
+    links = {row[0].text: row[0].link for row in part.blocks[0].rows}
+    assert links["HyCon-BERT"] == fold.id
+    assert set(links.values()) == {fold.id, ""}
 
 
 def test_a_search_is_told_with_trials_failures_winner_and_validation_loss(tmp_path):
@@ -131,10 +152,10 @@ def test_deviations_are_read_from_docstrings():
     assert deviations("tfn").items == (
         "The mean runs over real steps; the reference code averages the padding in.",
         "A batch of one utterance is normalised with the running statistics; the reference code fails on it.",
-        "Vision as it comes; the reference code divides it by the training split's largest (scale=maxabs), which the "
-        "batch norm undoes but for features of a standard deviation near .003 (its eps): so the GloVe form searches no "
-        "scale.",
-        "The mean of a batch's absolute errors; the reference minimises their sum, which Adam, without weight decay, "
-        "does not tell from the mean.",
+        "Vision as it comes; the reference code divides it by the training split's largest (scale=maxabs, searched). "
+        "The batch norm undoes a scale only where features vary by well more than .003, the root of its eps: one whose "
+        "means vary by .01 leaves it with a standard deviation of .95, one of .001 with .30.",
+        "The mean of a batch's absolute errors; the reference minimises their sum. Without weight decay and clipping "
+        "Adam does not tell one from the other; the clipping that is searched is MSAF's, whose loss is a mean.",
     )
     assert deviations("hycon").consulted == "none is public."

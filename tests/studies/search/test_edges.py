@@ -23,7 +23,9 @@ PUBLISHED = Path(__file__).parents[3] / "results" / "published" / "mosi_resample
         ((32, 48), 48, None),  # each of two is an end
         (("none", "standard", "maxabs"), "maxabs", None),
         ((False, True, 2), 2, None),
-        ((None, 0.1, 0.2, 0.3), 0.3, None),
+        ((None, 0.1, 0.2, 0.3), 0.3, None),  # None, no bound, lies above
+        ((None, 0.1, 0.2, 0.3), 0.1, "lowest"),
+        ((None, 0.1, 0.2, 0.3), None, None),
     ],
 )
 def test_the_ends_of_a_grid_of_numbers(choices, value, expected):

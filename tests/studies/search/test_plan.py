@@ -10,7 +10,7 @@ from builders import ENCODER, Runner, manifest, setting
 import studies.store.study
 from hycon.errors import UserError
 from hycon.train import EPOCHS
-from studies.aggregate.table import study_of
+from studies.aggregate.choice import study_of
 from studies.lookup import PROFILES, View
 from studies.registry import MODELS, model_module, resolve, search_space
 from studies.search.plan import repeat_specs, trial_specs
@@ -259,9 +259,11 @@ def test_study_of_takes_the_most_thorough_one_on_the_present_data():
 
 
 def test_study_of_takes_the_newest_version_of_the_model():
-    new, old = made(), made(model_version=0, runs=["a", "b"], trials=["t"] * 9)
+    new, old = made(runs=["a"]), made(model_version=0, runs=["a", "b"], trials=["t"] * 9)
     assert new.model_version == studies.registry.model_module("hycon").VERSION
     assert study_of(HYCON, [old, new], "mosi") == new
+    begun = dataclasses.replace(new, runs=[])
+    assert study_of(HYCON, [old, begun], "mosi") == old  # what has just begun takes no cell
 
 
 # ------------------------------------------------------------------------------------------------- options

@@ -6,10 +6,12 @@ import pytest
 from builders import fill, manifest, put, setting, spec
 
 from hycon.errors import UserError
-from studies.aggregate.table import OTHER_DATA, _budget, study_of, table_result
-from studies.engines.options import How
-from studies.lookup import View
+from studies.aggregate.choice import choose, study_of
+from studies.aggregate.table import OTHER_DATA, _budget, _origins, table_result
+from studies.engines.options import Cluster, How
+from studies.lookup import PROFILES, View
 from studies.search import run as search_run
+from studies.search.plan import repeat_specs, setting_for, trial_specs
 from studies.search.run import check_rows, run_table
 from studies.store.run_store import RunStore
 from studies.store.study import Study, load_studies, save_study
@@ -25,7 +27,7 @@ def test_what_makes_a_row_is_not_set_by_hand():
         check_rows([MARGIN], setting(margin=0.5), None)
 
 
-def test_a_variant_of_other_options_does_not_fill_the_row(tmp_path):
+def test_a_variant_of_other_options_fills_its_row_marked_and_only_where_there_is_no_other(tmp_path):
     store = RunStore(tmp_path / "results")
     intact = fill(store, [0.1, 0.2])
     row = Row("EF-LSTM-GloVe", "ef_lstm", "glove")
@@ -35,7 +37,10 @@ def test_a_variant_of_other_options_does_not_fill_the_row(tmp_path):
     save_study(store, taken)
     assert study_of(variant, load_studies(store), "mosi", View(), manifest().sha256) == taken
     other = dataclasses.replace(taken, options={"lr": 0.1})
-    assert study_of(variant, [intact, other], "mosi", View(), manifest().sha256) is None
+    for known, stale in (([intact, taken], False), ([intact, other, taken], False), ([intact, other], True)):
+        choice = choose(variant, known, "mosi", View(), manifest().sha256)
+        assert choice.best == (other if stale else taken)
+        assert choice.stale == stale
 
 
 def test_a_measured_row_says_what_was_set_by_hand():
@@ -68,18 +73,65 @@ def test_runs_on_other_data_of_the_same_name_say_so(tmp_path):
     assert OTHER_DATA in other.obstacles
 
 
+@pytest.mark.parametrize(("patience", "options"), [(3, {}), (None, {"patience": 3})])
+def test_a_measurement_has_no_patience(tmp_path, patience, options):
+    profile = dataclasses.replace(PROFILES["demo"], patience=patience)
+    with pytest.raises(UserError, match="a measurement has none: each run takes all its epochs"):
+        setting_for(TABLES["table8"], [TIMED], profile, data=tmp_path, options=options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_makes_a_row_goes_before_what_the_profile_fixes():
+    """The demo profile has a learning rate of its own; a row of another one is trained with that."""
+    row = Row("HyCon (lr = 0.01)", "hycon", "bert", {"lr": 0.01, "epochs": 7})
+    demo = dataclasses.replace(setting(), profile=dataclasses.replace(PROFILES["demo"], trials=2))
+    study, specs = trial_specs(row, demo)
+    repeats = repeat_specs(row, demo, dataclasses.replace(study, selected=0))
+    for spec_ in (*specs, *repeats):
+        assert (spec_.training["lr"], spec_.training["epochs"]) == (0.01, 7)
+    assert {s.training["lr"] for s in trial_specs(Row("HyCon", "hycon", "bert"), demo)[1]} == {1e-3}
+
+
+def test_the_caption_of_a_measurement_is_one_sentence(tmp_path):
+    """What all rows have comes first, then what some have besides, with their names."""
+    table = TABLES["table8"]
+    study = Study("hycon", "bert", "mosi", "0", {}, {}, None, "cpu", "demo", [], [], measured=True)
+    fixed = {"batch_size": 48, "epochs": 3, "patience": 3, "lr": 0.001}
+    alike = {name: dataclasses.replace(study, options=fixed) for name in ("MAG-BERT", "HyCon")}
+    [said] = _origins(table, alike)
+    assert said == (
+        "not searched: the default configuration of each model, batch size 48, 3 epochs without early stopping, with "
+        "lr = 0.001 set by the demo profile"
+    )
+    [said] = _origins(table, {**alike, "TFN-BERT": dataclasses.replace(study, options={**fixed, "d": 20})})
+    assert said == (
+        "not searched: the default configuration of each model, batch size 48, 3 epochs without early stopping, with "
+        "lr = 0.001 set by the demo profile; TFN-BERT with d = 20 set by the demo profile"
+    )
+    longer = dataclasses.replace(study, profile="paper", options={"batch_size": 48, "epochs": 9, "patience": 9})
+    [said] = _origins(table, {"HyCon": longer, "TFN-BERT": dataclasses.replace(longer, options={"batch_size": 48})})
+    assert said == (
+        "not searched: the default configuration of each model, batch size 48; HyCon with epochs = 9 set by hand"
+    )
+
+
 def test_measured_rows_have_the_machine_for_themselves(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(search_run, "check_table", lambda *given: None)
-    monkeypatch.setattr(search_run, "run_rows", lambda rows, setting, store, execute: execute([]) or [])
+    monkeypatch.setattr(search_run, "run_rows", lambda rows, setting, store, execute, announce: execute([]) or [])
     monkeypatch.setattr(search_run, "_check_kept", lambda *given: None)
 
     def run(specs, store, *, how, **more):
-        asked.append(how.workers)
+        asked.append((how.workers, how.slots, how.cluster.slots))
         raise KeyboardInterrupt
 
     monkeypatch.setattr("studies.engines.run.run", run)
-    for rows, workers in (([TIMED], 1), ([MARGIN], 4)):
+    for rows, slots, expected in (
+        ([TIMED], None, (1, None, 1)),  # None: some executors take none
+        ([TIMED], "auto", (1, 1, 1)),
+        ([MARGIN], 2, (4, 2, 3)),
+    ):
+        how = How(workers=4, slots=slots, cluster=Cluster(slots=3))
         with pytest.raises(KeyboardInterrupt):
-            run_table(rows, setting(), RunStore(tmp_path / "results"), How(workers=4))
-        assert asked.pop() == workers
+            run_table(rows, setting(), RunStore(tmp_path / "results"), how)
+        assert asked.pop() == expected

@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hycon.errors import UserError
+from studies.aggregate.choice import choose, study_of
 from studies.aggregate.render import render
-from studies.aggregate.table import study_of, table_result
-from studies.cli.run import edges
+from studies.aggregate.table import OTHER_WINNER, table_result
+from studies.cli.closing import edges
 from studies.engines.options import How
 from studies.lookup import PROFILES, View, pick_rows, profile_of
 from studies.registry import model_module
@@ -29,6 +30,7 @@ from studies.trust.doctor import examine
 ABLATIONS = ("table4", "table5", "table6", "table7")
 INTACT = Row("HyCon-BERT", "hycon", "bert")
 NO_SCL = Row("W/O SCL", "hycon", "bert", {"scl": 0.0}, intact=INTACT)
+NO_SCL_ALONE = dataclasses.replace(TABLES["table4"], rows=(NO_SCL,))
 MEAN = Row("mean", "hycon", "bert", {"reduction": "mean"}, intact=INTACT)
 VARIANTS = [row for table in TABLES.values() for row in table.rows if row.intact]
 
@@ -140,7 +142,14 @@ def test_another_winner_plans_the_variants_anew(store):
     assert old.id != new.id
     assert study_of(NO_SCL, load_studies(store), "mosi") == new
     without = [study for study in load_studies(store) if study.id != new.id]
-    assert study_of(NO_SCL, without, "mosi") is None  # the old winner's runs are not the intact row's counterpart
+    stale = choose(NO_SCL, without, "mosi")
+    assert stale.best == old  # the cell keeps its runs, marked: they are not the intact row's counterpart
+    assert stale.stale
+    assert not choose(NO_SCL, load_studies(store), "mosi").stale
+    [row] = table_result(NO_SCL_ALONE, store, manifest=manifest(), studies=without).rows[:1]
+    assert row.n == 2
+    assert row.reason == "of another winner than HyCon-BERT has now: run it again"
+    assert OTHER_WINNER in row.obstacles
 
 
 def test_the_same_winner_of_a_longer_search_keeps_the_runs(store):

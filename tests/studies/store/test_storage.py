@@ -80,7 +80,9 @@ def test_without_psycopg2_a_sentence_says_what_to_install(monkeypatch, tmp_path,
     monkeypatch.setitem(sys.modules, "psycopg2", None)
     options = ["--storage", "postgresql://me:secret@h/d", "--results", str(tmp_path / "r")]
     assert main(["run", "table1", "--profile", "demo", "--data", str(tmp_path / "d"), *options]) == 2
-    assert capsys.readouterr().err == "bench: --storage needs psycopg2: pip install 'hycon-bench[postgres]'.\n"
+    assert capsys.readouterr().err == (
+        'bench: --storage needs psycopg2: `pip install -e ".[postgres]" -c constraints.txt` in the clone.\n'
+    )
     assert list(tmp_path.iterdir()) == []
 
 

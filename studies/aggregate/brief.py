@@ -1,0 +1,95 @@
+"""The caption of a filled table in short, for a terminal: what must be known, in a few lines below the numbers.
+
+No stand-in is left out; which rows had which search, and how cells are read, is in the whole caption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from studies.aggregate.cells import TableResult
+from studies.aggregate.obstacles import PAPER_ENCODERS, in_words, is_paper_encoder
+from studies.document.blocks import SIGNS
+from studies.document.words import DAGGER, one_line
+from studies.statistics.cell import COMPARED, FEWEST, TOO_FEW
+from studies.tables import PAPER_BUDGET
+
+ROW_NAMES = {"glove": "GloVe", "bert": "BERT", "xlnet": "XLNet"}
+
+
+def brief(result: TableResult, title: str, warnings: Sequence[str] = ()) -> tuple[str, ...]:
+    """The line above the table, then two paragraphs: what was run on which data, and how to read it.
+
+    warnings: sentences that may not be lost.
+    """
+    synthetic = result.corpus.synthetic
+    first = f"{title} SYNTHETIC DATA." if synthetic else title
+    data = ["SYNTHETIC DATA: these numbers say nothing about the paper."] if synthetic else []
+    beyond = [result.table.beyond] if result.table.beyond else []
+    said = (
+        *data,
+        *warnings,
+        *beyond,
+        _corpus(result),
+        *map(_sentence, result.notes),
+        *_search(result),
+        *_encoders(result),
+    )
+    return first, " ".join(said), " ".join(_reading(result))
+
+
+def _corpus(result: TableResult) -> str:
+    name, papers, sizes = result.corpus.name, result.table.corpus, result.corpus.sizes
+    other = "" if name == papers else f" (the paper: {papers})"
+    return f"Corpus: {name}{other}{f', {in_words(sizes)} utterances' if sizes else ''}."
+
+
+def _search(result: TableResult) -> list[str]:
+    searched = [row for row in result.rows if row.budget and not row.row.measured]
+    short = [row for row in searched if row.budget != PAPER_BUDGET]
+    if not short:
+        return []
+    budgets = {row.budget for row in searched}
+    if len(budgets) == 1:
+        return [f"Search: {short[0].budget} (the paper: {PAPER_BUDGET})."]
+    rows = f"{len(short)} of {len(searched)} rows" if len(short) < len(searched) else "all rows"
+    return [f"Search: not the paper's {PAPER_BUDGET} in {rows}."]
+
+
+def _encoders(result: TableResult) -> list[str]:
+    """Those that are not the paper's, by front-end."""
+    said = []
+    for text in PAPER_ENCODERS:
+        used = dict.fromkeys(row.encoder or "unknown" for row in result.rows if row.n and row.row.text == text)
+        others = [name for name in used if not is_paper_encoder(text, name)]
+        if others:
+            papers = "" if len(others) == len(used) else " in some"
+            said.append(
+                _sentence(f"{ROW_NAMES[text]} rows: {', '.join(others)}{papers}, not {PAPER_ENCODERS[text][0]}")
+            )
+    return said
+
+
+def _reading(result: TableResult) -> list[str]:
+    entries = [entry for row in result.rows for entry in row.cells.values()]
+    counts = {row.n for row in result.rows if row.status == "measured"}
+    if not counts:
+        return ["No row is measured yet."]
+    n = f"n = {min(counts)}" if len(counts) == 1 else f"n = {min(counts)} to {max(counts)}"
+    of = "" if result.protocol == "paper" or result.table.task == "emotion" else f", protocol {result.protocol}"
+    said = [f"Cells: mean ± sd (n) of seeded runs on the test split, {n}{of}."]
+    lower = [column.heading for column in result.table.columns if not column.higher_is_better]
+    said += [f"Lower is better: {', '.join(lower)}."] if lower else []
+    said += ["* best of the column."] if any(entry.best for entry in entries) else []
+    said += [f"{DAGGER} quoted by the paper."] if any(entry.paper and entry.paper.quoted for entry in entries) else []
+    shown = [verdict for verdict in COMPARED if any(entry.verdict == verdict for entry in entries)]
+    said += [", ".join(f"{SIGNS[verdict]} {verdict}" for verdict in shown) + "."] if shown else []
+    few = any(entry.verdict == TOO_FEW for entry in entries)
+    said += [f"Fewer than {FEWEST} seeds: no verdict."] if few else []
+    unlike = result.beside_paper and any(row.obstacles for row in result.rows)
+    return said + (["Rows not run as in the paper: no verdict."] if unlike else [])
+
+
+def _sentence(text: str) -> str:
+    line = one_line(text).rstrip(".")
+    return f"{line[:1].upper()}{line[1:]}."

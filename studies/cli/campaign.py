@@ -1,0 +1,233 @@
+"""Campaign files: the options of `bench run` in one TOML file, for this command and for those that read its results.
+
+The keys are the names of the options of `bench run`, and `table`. What a key may hold follows from the option: see
+`keys`. Nothing here lists options by hand; EXAMPLES only says what `bench init` shows of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hycon.errors import UserError, check_known
+from studies.cli.arguments import Parser
+from studies.cli.run import add_run
+from studies.cli.shared import write_file
+
+ENDING = ".toml"  # of what stands in the place of TABLE
+NOT_KEYS = ("help", "campaign")
+LISTS = ("A,B", "LIST")  # metavars of options that take names with commas between them
+HEAD = """## A campaign: options of `bench run` in one file.
+##
+##   bench run {file} --dry-run
+##   bench run {file}
+##   bench table {file}
+##
+## status takes it as table does; figure, claims, report and diff with --campaign {file}. A command takes the options
+## that it has.
+##
+## A line that begins with one # is an option that is not set: take the # away to set it. The keys are the options of
+## `bench run --help`. An option on the command line goes before the file's. Paths start at the working directory.
+
+table = "table1"  # or several, one after the other: ["table1", "table4"]
+"""
+# In the order in which `bench init` writes them. A key that is not here comes last, with a value made up from its type.
+EXAMPLES = {
+    "rows": '["HyCon*", "TFN-BERT"]',
+    "corpus": '"mosi"',
+    "profile": '"demo"',
+    "encoder": {"bert": '"bert-base-uncased"', "xlnet": '"xlnet-base-cased"'},
+    "trials": "50",
+    "seeds": "5",
+    "epochs": "50",
+    "patience": "20",
+    "set": {"lr": "1e-5", "batch_size": "32"},
+    "own-search": "true",
+    "executor": '"local"',
+    "workers": "2",
+    "devices": '["cuda:0", "cuda:1"]',
+    "slots": '"auto"',
+    "time-limit": "7200",
+    "cluster": '"cluster.toml"',
+    "cluster-set": {"partition": '"gpu"', "time": "120"},
+    "address": '"auto"',
+    "log": '"tensorboard"',
+    "storage": '"postgresql://USER@HOST/DATABASE"',
+    "results": '"results"',
+    "data": '"data"',
+    "studies": "3",
+    "format": '"md"',
+}
+
+
+def add(commands) -> None:
+    added = commands.add_parser(
+        "init",
+        help="write a campaign file: all options of `bench run` to be set in one place",
+        description="Write a campaign file, in which the options of `bench run` stand with a comment on each.",
+    )
+    added.set_defaults(command=do_init)
+    added.add_argument("file", nargs="?", default="campaign.toml", metavar="FILE", help="default: campaign.toml")
+    added.add_argument("--force", action="store_true", help="write over a file that is there")
+
+
+def do_init(options) -> None:
+    file = Path(options.file)
+    if file.suffix != ENDING:
+        raise UserError(f"{file} does not end in {ENDING}, by which `bench run` knows a campaign file.")
+    if file.exists() and not options.force:
+        raise UserError(f"{file} is there already: give another name, or --force to write over it.")
+    write_file(file, template(options.file).encode())
+    print(f"{file}\nEdit it, then: `bench run {file} --dry-run`")
+
+
+def expand(root: Parser, arguments: Sequence[str] | None, options: argparse.Namespace) -> list[argparse.Namespace]:
+    """What is to be carried out: `options` themselves, or with a campaign file one set of options for each of its
+    tables. What stands on the command line goes before the file.
+
+    root, arguments: the parser of all commands, and what it made `options` of.  Raises UserError.
+    """
+    instead = str(getattr(options, "table", None)).endswith(ENDING)
+    file = options.table if instead else getattr(options, "campaign", None)
+    if file is None or (instead and isinstance(_parsed(file).get("table"), dict)):  # a table's definition
+        return [options]
+    given = read(file)
+    options.parser.set_defaults(**{dest: value for dest, value in given.items() if hasattr(options, dest)})
+    options = root.parse_args(arguments)
+    if instead:
+        options.table = given.get("table") or _without_table(file)
+    if not isinstance(getattr(options, "table", None), list):
+        return [options]
+    return _each_table(file, options)
+
+
+def _each_table(file: str, options: argparse.Namespace) -> list[argparse.Namespace]:
+    """One set of options a table, all of whose rows are there: no mistake is found after hours."""
+    from studies.lookup import pick_rows, table_spec
+
+    if len(options.table) > 1 and getattr(options, "output", None):
+        raise UserError(f"{file} has {len(options.table)} tables, and --output is one file: name one TABLE.")
+    found = []
+    for name in options.table:
+        one = copy.copy(options)
+        one.table = name
+        rows = getattr(one, "rows", None)
+        pick_rows(table_spec(name, getattr(one, "studies", None)), rows.split(",") if rows else None)
+        found.append(one)
+    return found
+
+
+def _without_table(file: str):
+    raise UserError(f'{file} has no key table: write table = "table1", or name the TABLE and give --campaign {file}.')
+
+
+def keys() -> dict[str, argparse.Action]:
+    """Key of a campaign file -> the argument of `bench run` that it stands for."""
+    commands = Parser().add_subparsers(parser_class=Parser)
+    add_run(commands)
+    actions = commands.choices["run"]._actions
+    named = {(a.option_strings or [a.dest])[-1].removeprefix("--"): a for a in actions}
+    return {key: action for key, action in named.items() if key not in NOT_KEYS}
+
+
+def read(file: str) -> dict[str, Any]:
+    """The options in a file: dest -> value, as the command line would give it; `table` may be a list.
+
+    Raises UserError for a file that cannot be read, an unknown key, and a value of the wrong type.
+    """
+    known = keys()
+    found = {}
+    for key, value in _parsed(file).items():
+        check_known("key", key, known, f" in {file}")
+        found[known[key].dest] = _value(f"{file}: {key}", value, known[key])
+    return found
+
+
+def _parsed(file: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"Cannot read the campaign file {file} ({error.strerror or error}): `bench init {file}` writes one."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{file} is no TOML file: {error}.") from error
+
+
+def _value(name: str, value: Any, action: argparse.Action) -> Any:
+    """What the command line would give for it. name: for messages."""
+    texts = isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
+    if isinstance(action.default, list) and "=" not in str(action.metavar):  # may be given again
+        if isinstance(value, str) or texts:
+            return [action.type(item) if callable(action.type) else item for item in (value if texts else [value])]
+        expected = "a list of texts"
+    elif isinstance(action.default, list):
+        if isinstance(value, dict):
+            return [f"{key}={_text(f'{name}.{key}', item)}" for key, item in value.items()]
+        expected = "a table, such as {" + str(action.metavar).lower().replace("=", ' = "') + '"}'
+    elif action.nargs == 0:
+        if isinstance(value, bool):
+            return value
+        expected = "true or false"
+    elif action.dest == "table":
+        if isinstance(value, str) or texts:
+            return value
+        expected = "a text, or a list of texts"
+    elif action.metavar in LISTS:
+        if isinstance(value, str) or texts:
+            return value if isinstance(value, str) else ",".join(value)
+        expected = "a list of texts"
+    elif action.type in (int, float):
+        if type(value) is int or (type(value) is float and action.type is float):
+            return value
+        expected = "a whole number" if action.type is int else "a number"
+    else:
+        if isinstance(value, str) or (action.metavar == "N" and type(value) is int):
+            return str(value)
+        expected = "a whole number, or a text" if action.metavar == "N" else "a text"
+    raise UserError(f"{name} is {_shown(value)}; expected {expected}.")
+
+
+def _text(name: str, value: Any) -> str:
+    """The VALUE of KEY=VALUE on the command line."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | int | float | list):
+        try:
+            return json.dumps(value)
+        except (TypeError, ValueError):
+            pass
+    raise UserError(f"{name} is {_shown(value)}; expected a number, a text, true or false.")
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, dict) else repr(value)
+    return "a table" if isinstance(text, dict) else text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def template(file: str = "campaign.toml") -> str:
+    """A campaign file in which every option is there, commented out."""
+    known = keys()
+    order = [key for key in EXAMPLES if key in known] + [key for key in known if key not in EXAMPLES]
+    lines = [line for key in order if key != "table" for line in _lines(key, known[key])]
+    return HEAD.format(file=file) + "\n" + "\n".join(lines) + "\n"
+
+
+def _lines(key: str, action: argparse.Action) -> list[str]:
+    shown = EXAMPLES.get(key)
+    pairs = shown if isinstance(shown, dict) else {"": shown or _example(action)}
+    settings = [f"#{key}.{name} = {value}" if name else f"#{key} = {value}" for name, value in pairs.items()]
+    return [f"{settings[0]}  # {action.help}", *settings[1:]]
+
+
+def _example(action: argparse.Action) -> str:
+    if action.nargs == 0:
+        return "true"
+    if isinstance(action.default, list):
+        return json.dumps([action.metavar])
+    return "1" if action.type in (int, float) else json.dumps(action.default or action.metavar)
