@@ -266,13 +266,17 @@ class Model(nn.Module):
         if not self.config.attend_padding:
             return sequences
         padded = [s.padded(layout.lengths[m], layout.side) for m, s in zip(MODALITIES, sequences, strict=True)]
-        full = [s.both.map(partial(torch.full_like, fill_value=x.shape[1])) for s, x in zip(sequences, padded, strict=True)]
+        full = [
+            s.both.map(partial(torch.full_like, fill_value=x.shape[1])) for s, x in zip(sequences, padded, strict=True)
+        ]
         return [_ragged(x, lengths) for x, lengths in zip(padded, full, strict=True)]
 
     def _low_level(self, sequences: list[Ragged]) -> tuple[list[Tensor], list[Steps]]:
         """Each modality's convolved rows (R, d), and where they lie."""
         steps = _steps([s.both for s in sequences])
-        text, audio, vision = (rows_in_order(s, step.places) for s, step in zip(sequences, steps, strict=True))  # (R, d_m)
+        text, audio, vision = (
+            rows_in_order(s, step.places) for s, step in zip(sequences, steps, strict=True)
+        )  # (R, d_m)
         convolved = [
             convolve(rows, s.lengths, conv.get_parameter("weight"), self.config.same_length)
             for rows, s, conv in zip((self.text_drop(text), audio, vision), steps, self.convs, strict=True)

@@ -6,9 +6,9 @@
         loss = ...; loss.backward(); optimizer.step()
     gpu.launches
 
-A pretended GPU whose tensors have sizes and no numbers (PyTorch's meta device). Each operation that would run on the GPU
-is one launch, but for views and new memory, which are none, and those of WEIGHTS. What a kernel library makes of a call
-is an estimate: the counts compare one commit with the next; a profiler on a GPU tells the launches.
+A pretended GPU whose tensors have sizes and no numbers (PyTorch's meta device). Each operation that would run on the
+GPU is one launch, but for views and new memory, which are none, and those of WEIGHTS. What a kernel library makes of a
+call is an estimate: the counts compare one commit with the next; a profiler on a GPU tells the launches.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from studies.registry import build_model, resolve
 # no kernel: memory is got, or another tensor looks at the same
 FREE = {
     "aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty", "aten::new_empty_strided",
-    "aten::detach", "aten::detach_", "aten::alias", "aten::_unsafe_view", "aten::resize_", "aten::set_", "aten::lift_fresh",
+    "aten::detach", "aten::detach_", "aten::alias", "aten::_unsafe_view", "aten::resize_", "aten::set_",
+    "aten::lift_fresh",
 }  # fmt: skip
 SORTED = 9  # sort the indices, then add up rows of like index: deterministic accumulation
 WEIGHTS = {

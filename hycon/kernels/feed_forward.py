@@ -33,7 +33,9 @@ def several_linears(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tenso
     """`linears` of the same rows by each of several weights; on a GPU all in one product."""
     if x.device.type == "cpu":
         return [linears(x, weight, bias) for weight, bias in zip(weights, biases, strict=True)]
-    return linears(x, torch.cat(list(weights), -1), torch.cat(list(biases), -1)).split([w.shape[-1] for w in weights], -1)
+    return linears(x, torch.cat(list(weights), -1), torch.cat(list(biases), -1)).split(
+        [w.shape[-1] for w in weights], -1
+    )
 
 
 class _FeedForward(torch.autograd.Function):

@@ -10,9 +10,8 @@ from recorded import GOLDEN, compare
 from safetensors.torch import load_file
 
 from baselines.mfn import Config, DeltaAttention, GatedMemory
-from hycon.data.ragged import Both
 from hycon.data.batch import Batch
-from hycon.data.ragged import Ragged
+from hycon.data.ragged import Both, Ragged
 from hycon.kernels.packing import pack
 from hycon.kernels.softmax_gate import ROWS
 from studies.registry import build_model

@@ -56,10 +56,14 @@ def test_an_epoch_with_dropout_and_clipping(model, text, batches):
     net = build(model, text, split["train"])
     rule = model_module(model).TRAINING[form_of(text)].optimizer
     training = Training(lr=1e-3, batch_size=20, epochs=1, clip=0.5, optimizer=rule)
-    with PretendedGPU():
+    with PretendedGPU() as gpu:
         train, valid = (split[name].to("cuda") for name in ("train", "valid"))
-        fitted = fit(net.to("cuda"), train, valid, training, seed=0)
+        net.to("cuda")
+        gpu.reset()
+        fitted = fit(net, train, valid, training, seed=0)
         assert all(on_gpu(p) for p in net.parameters())
+        assert len(gpu.uploads) == 1  # the order of the utterances
+        assert len(gpu.waits) == 2  # for the losses of training, for that of validation
     assert math.isfinite(fitted.valid_loss)
 
 

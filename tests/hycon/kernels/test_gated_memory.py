@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from kernel_checks import check_alike, check_derivative, randn
 from torch import nn
 
-from hycon.kernels.dropout import Dropout
 from hycon.data.ragged import Both
+from hycon.kernels.dropout import Dropout
 from hycon.kernels.gated_memory import gated_memory, plain_gated_memory
 from hycon.kernels.packing import pack
 
