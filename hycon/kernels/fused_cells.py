@@ -35,7 +35,7 @@ def side_by_side(lstms: Sequence[nn.LSTM], rows: Sequence[Tensor], packing: Pack
         return _Cells.apply(x, _joined(w_ih), _joined(w_hh), joined_bias, packing)
 
 
-def _joined(weights: list[Tensor]) -> Tensor:
+def _joined(weights: Sequence[Tensor]) -> Tensor:
     """(4 h_m, d_m) each -> (4 h, d): within each of the four gates the blocks of a block-diagonal matrix."""
     before, after, blocks = 0, sum(w.shape[1] for w in weights), []
     for w in weights:
@@ -53,12 +53,15 @@ class _Cells(torch.autograd.Function):
         inputs, recurrent = torch.addmm(bias, x, w_ih.t()).split(packing.sizes), w_hh.t()
         nothing = x.new_zeros(packing.sizes[0], w_hh.shape[1])
         given, h, c = torch.zeros_like(inputs[0]), nothing, nothing
-        hidden, cells, kept = [], [], []
+        hidden: list[Tensor] = []
+        cells: list[Tensor] = []
+        kept: list[Tensor] = []
         for n, own in zip(packing.sizes, inputs, strict=True):
             if hidden:
                 given = torch.mm(h[:n], recurrent)
             h, c, gates = cell(own, given, c[:n])
-            hidden.append(h), cells.append(c), kept.append(gates)
+            for column, new in ((hidden, h), (cells, c), (kept, gates)):
+                column.append(new)
         out, every = torch.cat(hidden), torch.cat(cells)
         ctx.save_for_backward(x, w_ih, w_hh, out, nothing, *cells, *kept)
         ctx.packing = packing
@@ -70,7 +73,7 @@ class _Cells(torch.autograd.Function):
         packing: Packing = ctx.packing
         cells, kept, first = rest[: len(rest) // 2], rest[len(rest) // 2 :], packing.sizes[0]
         d_hidden, d_cell = grad.clone().split(packing.sizes), grad_cell.clone().split(packing.sizes)
-        gradients = []
+        gradients: list[Tensor] = []
         for step in range(len(cells) - 1, -1, -1):
             before = cells[step - 1][: len(cells[step])] if step else nothing
             d_gates, d_before, _ = cell_backward(d_hidden[step], d_cell[step], before, cells[step], kept[step], False)
@@ -101,13 +104,16 @@ class FusedMemory(torch.autograd.Function):
         gates = torch.cat([*biases, proposed, torch.zeros_like(proposed)], 1)
         hidden = inputs.clone(memory_format=torch.contiguous_format)  # becomes the hidden layer, not scaled, in place
         zero, most = kept.new_zeros(()), torch.where(kept > 0, torch.inf, 0.0)  # relu and dropout in one: a clamp
-        u, memory, workspaces = proposed.new_zeros(sizes[0], m), [], []
+        u = proposed.new_zeros(sizes[0], m)
+        memory: list[Tensor] = []
+        workspaces: list[Tensor] = []
         for n, z, limit, own in zip(sizes, *(x.split(sizes) for x in (hidden, most, gates)), strict=True):
             if memory:
                 z.addmm_(u[:n], onto)
             torch.clamp(z, zero, limit, out=z)
             _, u, workspace = cell(own, torch.mm(z, up), u[:n])
-            memory.append(u), workspaces.append(workspace)
+            memory.append(u)
+            workspaces.append(workspace)
         every = torch.cat(memory)
         ctx.save_for_backward(hidden, up, scale, recurrent, every, *workspaces)
         ctx.packing, ctx.k1 = packing, k1
@@ -121,13 +127,15 @@ class FusedMemory(torch.autograd.Function):
         memory, through = every.split(sizes), (hidden > 0).to(hidden.dtype).split(sizes)
         d_memory = grad[packing.first]  # longest first: a sequence's row is first touched at its last step
         nothing, down = torch.zeros_like(d_memory), up.t()
-        of_gates, of_hidden = [], []
+        of_gates: list[Tensor] = []
+        of_hidden: list[Tensor] = []
         for step in range(len(sizes) - 1, -1, -1):
             n = sizes[step]
             before = memory[step - 1][:n] if step else nothing
             d_gates, d_before, _ = cell_backward(None, d_memory[:n], before, memory[step], workspaces[step], False)
             dz = torch.mm(d_gates, down).mul_(through[step])
-            of_gates.insert(0, d_gates), of_hidden.insert(0, dz)
+            of_gates.insert(0, d_gates)
+            of_hidden.insert(0, dz)
             if step:
                 torch.addmm(d_before, dz, recurrent, out=d_memory[:n])
         d_gates, dz = torch.cat(of_gates), torch.cat(of_hidden)

@@ -42,7 +42,8 @@ def gated_memory(x: Tensor, proposal: Network, retain: Network, update: Network,
     biases: list[Tensor] = [proposal.fc1.bias, *(gate.fc1.bias for gate in gates)]
     first = F.linear(x, torch.cat(weights), torch.cat(biases))
     proposed, inputs = first.split([len(weights[0]), len(weights[1]) + len(weights[2])], 1)
-    u, memory = proposal.fc2(proposal.drop(F.relu(proposed))), FusedMemory
+    u = proposal.fc2(proposal.drop(F.relu(proposed)))
+    memory: type[torch.autograd.Function] = FusedMemory
     if not x.is_cuda:
         u, memory = torch.tanh(u), _Memory
     kept = torch.cat([_kept(gate, inputs) for gate in gates], 1)

@@ -8,6 +8,8 @@ computes all three, and the others give what it has found for them. On a CPU eac
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -61,7 +63,7 @@ def join_linears(module: nn.Module) -> None:
     """Make it so wherever `module` has three plain Linears of one shape with biases called NAMES, in place."""
     layers: list[First] = []
     for child in module.modules():
-        linears = [getattr(child, name, None) for name in NAMES]
+        linears: list[Any] = [getattr(child, name, None) for name in NAMES]
         if not all(type(own) is nn.Linear and own.bias is not None for own in linears):
             continue
         shapes = {own.weight.shape for own in (*linears, *layers[:1])}

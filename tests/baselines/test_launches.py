@@ -36,6 +36,13 @@ LAUNCHES = {
     "HyCon-BERT": 899,
     "HyCon-XLNet": 1696,
     "HyCon-v2-BERT": 931,
+    "HyCon-v2-XLNet": 1728,
+    "HyCon-v2-XLNet": 1728,
+    "Graph-MFN": 1139,
+    "HFFN": 2592,
+    "TCM-LSTM": 2076,
+    "HyCon": 387,
+    "HyCon-v2": 419,
 }
 COUNTED_WITH = {"torch": "2.13", "transformers": "5.23"}  # the libraries' own parts change from one to the next
 # What only CUDA's own decompositions wait for: PyTorch reads whether they have converged (its documentation of

@@ -63,7 +63,9 @@ def test_an_epoch_with_dropout_and_clipping(model, text, batches):
         fitted = fit(net, train, valid, training, seed=0)
         assert all(on_gpu(p) for p in net.parameters())
         assert len(gpu.uploads) == 1  # the order of the utterances
-        assert len(gpu.waits) == 2  # for the losses of training, for that of validation
+        # PyTorch's clipping asks C++ for a tensor's device, which is the CPU here, and copies the factor there
+        waits = [what for what, _ in gpu.waits if what != "copy to the host ()"]
+        assert len(waits) == 2  # for the losses of training, for that of validation
     assert math.isfinite(fitted.valid_loss)
 
 
