@@ -263,7 +263,7 @@ def test_sentences_beyond_berts_positions_are_refused_before_training(corpora, t
     splits, lengths = utterances_of(load("small", corpora)), dict.fromkeys(("text", "audio", "vision"), 513)
     convert("small", splits, source={"file": "long"}, root=tmp_path, lengths=lengths)
     rows = [row for row in TABLES["table1"].rows if row.name in ("TFN-BERT", "MAG-XLNet")]
-    said = r"Corpus 'small' pads sentences to 513 steps, and the text encoder has positions for 512 \(TFN-BERT\): leave them out"
+    said = r"pads sentences to 513 steps, and the text encoder has positions for 512 \(TFN-BERT\): leave them out"
     setting = setting_for(TABLES["table1"], rows, profile_of("demo"), corpus="small", data=tmp_path)
     with pytest.raises(UserError, match=said):
         check_rows(rows, setting, tmp_path)
