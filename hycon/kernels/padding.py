@@ -81,6 +81,11 @@ def real_rows(x: Tensor, padding: Padding) -> Tensor:
     return x if padding.real is None else _Pick.apply(x, padding.real, padding.index, padding.inside)
 
 
+def plain_pick(x: Tensor, index: Tensor) -> Tensor:
+    """What `_Pick` computes; on the way back PyTorch adds up."""
+    return x.index_select(1, index)
+
+
 class _Pick(torch.autograd.Function):
     """x.index_select(1, index) for rows picked at most once: so the gradient is picked too, by `back`, times `there`
     where some rows were not. PyTorch's own adds up, which takes a GPU a sort if it is to be deterministic."""
@@ -88,7 +93,7 @@ class _Pick(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, index: Tensor, back: Tensor, there: Tensor | None) -> Tensor:  # type: ignore[override]
         ctx.back, ctx.there = back, there
-        return x.index_select(1, index)
+        return plain_pick(x, index)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor):  # type: ignore[override]

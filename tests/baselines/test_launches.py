@@ -45,7 +45,7 @@ LAUNCHES = {
 }
 COUNTED_WITH = {"torch": "2.13", "transformers": "5.23"}  # the libraries' own parts change from one to the next
 # What only CUDA's own decompositions wait for: PyTorch reads whether they have converged (its documentation of
-# torch.linalg.eigh and svd). On fewer utterances than twice the correlated width, as in test_pretended_gpu.py, none run.
+# torch.linalg.eigh and svd). On fewer utterances than twice the correlated width, as in test_pretended_gpu.py, none.
 WAITS = {"iccn": ["aten::_linalg_eigh", "aten::_linalg_eigh", "aten::_linalg_svd"]}
 ROWS = {row.name: row for table in ("table1", "table3") for row in TABLES[table].rows}
 

@@ -7,7 +7,7 @@ import torch
 from kernel_checks import check_alike, check_derivative, randn, seeded
 
 from hycon.data.ragged import Both
-from hycon.kernels.attention import attention, masked_attention, plain_attention
+from hycon.kernels.attention import attention, few_calls, masked_attention, plain_attention
 from hycon.kernels.dropout import dropout
 from hycon.kernels.padding import last_step, make_plan
 
@@ -122,3 +122,13 @@ def test_masked_attention_drops_weights_in_training_alone(masked):
         return dropout(masked_attention(q, k, units, mask, 0.0), 0.4, True) @ v  # without dropout PyTorch's attention
 
     check_alike(lambda q, k, v: masked_attention(q, k, v, mask, 0.4), plain, inputs)
+
+
+@pytest.mark.parametrize("lengths", CASES)
+@pytest.mark.parametrize("future_mask", [True, False])
+def test_few_calls_are_plain(lengths, future_mask):
+    """What runs on a GPU, but for its kernels: heads that the fused attention takes, and others."""
+    for width in (6, 8):
+        inputs, plan = case(lengths, future_mask, encoders=3, width=width)
+        p = (0.0, 0.0, 0.0)
+        check_alike(by(few_calls, plan, p), by(plain_attention, plan, p), inputs)
