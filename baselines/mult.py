@@ -40,7 +40,7 @@ from torch import Tensor, nn
 
 from hycon.data.batch import Batch
 from hycon.data.manifest import MODALITIES
-from hycon.data.ragged import Both, Places, Ragged, rows_in_order
+from hycon.data.ragged import Both, Ragged, rows_in_order
 from hycon.errors import UserError
 from hycon.kernels.attention import attention
 from hycon.kernels.convolution import convolve
@@ -50,7 +50,7 @@ from hycon.kernels.padding import Plan, chunk_order, last_rows, last_step, make_
 from hycon.output import Output, as_prediction, outputs
 from hycon.text import PretrainedText
 from hycon.train import Training
-from hycon.transformer import positional_encoding
+from hycon.transformer import Steps, steps_of_each
 
 VERSION = 4
 Pairs = tuple[tuple[int, int], ...]  # (target, source) as indexes into MODALITIES
@@ -212,21 +212,6 @@ def _keys_values(source: Tensor, weights: list[dict[str, Tensor]]) -> list[tuple
     return list(zip(keys, values, strict=True))
 
 
-class Steps:
-    """Of utterances whose rows follow one another: where each row (R,) lies, and its position's encoding."""
-
-    def __init__(self, lengths: Both):
-        self.lengths, self.places = lengths, Places.of(lengths)
-        self.encodings: dict[int, Tensor] = {}
-
-    def encoding(self, width: int) -> Tensor:
-        """(R, width), computed once."""
-        if width not in self.encodings:
-            step = self.places.step
-            self.encodings[width] = positional_encoding(self.lengths.largest, width, step.device)[step]
-        return self.encodings[width]
-
-
 class Model(nn.Module):
     def __init__(self, config: Config, dims: Mapping[str, int], text: PretrainedText | None = None, emotions: int = 0):
         super().__init__()
@@ -273,7 +258,7 @@ class Model(nn.Module):
 
     def _low_level(self, sequences: list[Ragged]) -> tuple[list[Tensor], list[Steps]]:
         """Each modality's convolved rows (R, d), and where they lie."""
-        steps = _steps([s.both for s in sequences])
+        steps = steps_of_each([s.both for s in sequences])
         text, audio, vision = (
             rows_in_order(s, step.places) for s, step in zip(sequences, steps, strict=True)
         )  # (R, d_m)
@@ -282,7 +267,7 @@ class Model(nn.Module):
             for rows, s, conv in zip((self.text_drop(text), audio, vision), steps, self.convs, strict=True)
         ]
         kept = all(n is s.lengths for (_, n), s in zip(convolved, steps, strict=True))
-        return [x for x, _ in convolved], steps if kept else _steps([n for _, n in convolved])
+        return [x for x, _ in convolved], steps if kept else steps_of_each([n for _, n in convolved])
 
     def _embed(self, rows: Tensor, steps: Steps) -> Tensor:
         """sqrt(d) x and a position; as in the reference a step whose first channel is exactly 0 has none."""
@@ -324,13 +309,6 @@ def _ragged(x: Tensor, lengths: Both) -> Ragged:
     """(B, T, d) padded on the right."""
     starts = torch.arange(len(x), device=x.device) * x.shape[1]
     return Ragged(x.flatten(0, 1), starts, lengths.host, own=lengths.device)
-
-
-def _steps(lengths: list[Both]) -> list[Steps]:
-    """Of each modality; the same for all where they are aligned."""
-    if all(torch.equal(n.host, lengths[0].host) for n in lengths):
-        return [Steps(lengths[0])] * len(lengths)
-    return [Steps(n) for n in lengths]
 
 
 def _groups(pairs: Pairs, plans: Plans) -> list[Pairs]:

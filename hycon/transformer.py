@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hycon.data.ragged import Ragged
+from hycon.data.ragged import Both, Places, Ragged
 from hycon.kernels.attention import masked_attention
 from hycon.kernels.dropout import Dropout
 
@@ -28,6 +28,28 @@ def positional_encoding(length: int, d: int, device: torch.device) -> Tensor:
     frequency = torch.exp(torch.arange(half, device=device) * (-math.log(10000.0) / max(half - 1, 1)))
     angle = torch.arange(1, length + 1, device=device)[:, None] * frequency
     return F.pad(torch.cat([angle.sin(), angle.cos()], 1), (0, d % 2))
+
+
+class Steps:
+    """Of utterances whose rows follow one another: where each row (R,) lies, and its position's encoding."""
+
+    def __init__(self, lengths: Both):
+        self.lengths, self.places = lengths, Places.of(lengths)
+        self.encodings: dict[int, Tensor] = {}
+
+    def encoding(self, width: int) -> Tensor:
+        """(R, width), computed once."""
+        if width not in self.encodings:
+            step = self.places.step
+            self.encodings[width] = positional_encoding(self.lengths.largest, width, step.device)[step]
+        return self.encodings[width]
+
+
+def steps_of_each(lengths: list[Both]) -> list[Steps]:
+    """Of each modality; the same for all where they are aligned."""
+    if all(torch.equal(n.host, lengths[0].host) for n in lengths):
+        return [Steps(lengths[0])] * len(lengths)
+    return [Steps(n) for n in lengths]
 
 
 class EncoderLayer(nn.Module):

@@ -69,7 +69,7 @@ def last_rows(x: Tensor, lengths: Both, owner: Tensor) -> Tensor:
 def padded_rows(x: Tensor, padding: Padding) -> Tensor:
     """(P, R, d) -> (P, b, T, d), any row at padding. No gradient comes from there: attention hides padded keys, and
     `real_rows` leaves padded queries out."""
-    x = x if x.shape[1] == padding.rows.stop else x[:, padding.rows]
+    x = x if padding.rows == slice(0, x.shape[1]) else x[:, padding.rows]
     if padding.index is not None:
         x = _Pick.apply(x, padding.index, padding.real, None)
     return x.unflatten(1, padding.shape)
