@@ -45,7 +45,7 @@ from hycon.errors import UserError
 from hycon.kernels.attention import attention
 from hycon.kernels.convolution import convolve
 from hycon.kernels.dropout import Dropout
-from hycon.kernels.feed_forward import feed_forward, linears, several_linears
+from hycon.kernels.feed_forward import feed_forward, keys_values, linears
 from hycon.kernels.padding import Plan, chunk_order, last_rows, last_step, make_plan
 from hycon.output import Output, as_prediction, outputs
 from hycon.text import PretrainedText
@@ -171,15 +171,14 @@ class Encoders(nn.Module):
         ends: tuple[Both, Tensor] | None = None,
     ) -> Tensor:
         """x: (P, R, d) what encoders `which` start from.  source: (2, P, R', d) what keys and values come from, the
-        same for all layers, or None for x itself.  ends: (B,) the utterances' lengths and (R,) whose row each is, where
-        only the last step of each is wanted, or None for all.
+        same for all layers, or None for x itself.  ends: lengths (B,) and each row's owner (R,), if only last steps count.
 
         Returns (P, R, d) or (P, B, d).
         """
         d, weights = x.shape[-1], self.layer_weights(which)
         p = [p if self.training else 0.0 for p in self.attn_dropout[which]]
         p_relu = self.relu_dropout if self.training else 0.0
-        other = None if source is None else _keys_values(source, weights)
+        other = None if source is None else keys_values(source, weights)
         for layer, w in enumerate(weights):
             rows = F.layer_norm(x, (d,))
             keys, values = other[layer] if other else linears(rows, w["kv"], w["kv_bias"]).chunk(2, -1)
@@ -200,16 +199,6 @@ def _xavier(shape: tuple[int, ...], inputs: int, out: int) -> tuple[nn.Parameter
 
 def _norm(*shape: int) -> tuple[nn.Parameter, nn.Parameter]:
     return nn.Parameter(torch.ones(shape)), nn.Parameter(torch.zeros(shape))
-
-
-def _keys_values(source: Tensor, weights: list[dict[str, Tensor]]) -> list[tuple[Tensor, Tensor]]:
-    """Every layer's keys and values (P, R, d) of a source (2, P, R, d) that all layers share: normed once."""
-    d = source.shape[-1]
-    rows = F.layer_norm(source, (d,)).unbind(0)
-    matrices = zip(*(w["kv"].chunk(2, -1) for w in weights), strict=True)  # of the keys in every layer, of the values
-    biases = zip(*(w["kv_bias"].chunk(2, -1) for w in weights), strict=True)
-    keys, values = (several_linears(*given) for given in zip(rows, matrices, biases, strict=True))
-    return list(zip(keys, values, strict=True))
 
 
 class Model(nn.Module):
@@ -246,7 +235,7 @@ class Model(nn.Module):
 
     def _sequences(self, batch: Batch) -> list[Ragged]:
         """The three modalities; text as token states, and the padding as steps like any others, where asked for."""
-        text = batch.text if self.text is None else _ragged(self.text.states(batch.text), batch.text.both)
+        text = batch.text if self.text is None else Ragged.from_padded(self.text.states(batch.text), batch.text.both)
         sequences, layout = [text, batch.audio, batch.vision], batch.layout
         if not self.config.attend_padding:
             return sequences
@@ -254,7 +243,7 @@ class Model(nn.Module):
         full = [
             s.both.map(partial(torch.full_like, fill_value=x.shape[1])) for s, x in zip(sequences, padded, strict=True)
         ]
-        return [_ragged(x, lengths) for x, lengths in zip(padded, full, strict=True)]
+        return [Ragged.from_padded(x, lengths) for x, lengths in zip(padded, full, strict=True)]
 
     def _low_level(self, sequences: list[Ragged]) -> tuple[list[Tensor], list[Steps]]:
         """Each modality's convolved rows (R, d), and where they lie."""
@@ -303,12 +292,6 @@ class Model(nn.Module):
             states = self.embed_drop(torch.stack([both[m] for m, _ in group]))
             last += self.within(states, plan, slice(len(last), len(last) + len(group)), ends=ends).unbind(0)
         return last
-
-
-def _ragged(x: Tensor, lengths: Both) -> Ragged:
-    """(B, T, d) padded on the right."""
-    starts = torch.arange(len(x), device=x.device) * x.shape[1]
-    return Ragged(x.flatten(0, 1), starts, lengths.host, own=lengths.device)
 
 
 def _groups(pairs: Pairs, plans: Plans) -> list[Pairs]:

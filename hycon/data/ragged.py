@@ -82,6 +82,12 @@ class Ragged:
         lengths = torch.tensor([len(s) for s in sequences])
         return cls(torch.cat(sequences), lengths.cumsum(0) - lengths, lengths, pad)
 
+    @classmethod
+    def from_padded(cls, x: Tensor, lengths: Both) -> Ragged:
+        """x: (N, T, ...) padded on the right."""
+        starts = torch.arange(len(x), device=x.device) * x.shape[1]
+        return cls(x.flatten(0, 1), starts, lengths.host, own=lengths.device)
+
     def __len__(self) -> int:
         return len(self.lengths)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hycon.kernels.dropout import dropout, keep_mask
@@ -36,6 +37,16 @@ def several_linears(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tenso
     return linears(x, torch.cat(list(weights), -1), torch.cat(list(biases), -1)).split(
         [w.shape[-1] for w in weights], -1
     )
+
+
+def keys_values(source: Tensor, weights: Sequence[Mapping[str, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    """Every layer's keys and values (P, R, d) of a source (2, P, R, d) that all layers share: normed once."""
+    d = source.shape[-1]
+    rows = F.layer_norm(source, (d,)).unbind(0)
+    matrices = zip(*(w["kv"].chunk(2, -1) for w in weights), strict=True)  # of the keys in every layer, of the values
+    biases = zip(*(w["kv_bias"].chunk(2, -1) for w in weights), strict=True)
+    keys, values = (several_linears(*given) for given in zip(rows, matrices, biases, strict=True))
+    return list(zip(keys, values, strict=True))
 
 
 class _FeedForward(torch.autograd.Function):
