@@ -171,7 +171,7 @@ class Encoders(nn.Module):
         ends: tuple[Both, Tensor] | None = None,
     ) -> Tensor:
         """x: (P, R, d) what encoders `which` start from.  source: (2, P, R', d) what keys and values come from, the
-        same for all layers, or None for x itself.  ends: lengths (B,) and each row's owner (R,), if only last steps count.
+        same for all layers, or None for x itself.  ends: lengths (B,) and rows' owners (R,), if only last steps count.
 
         Returns (P, R, d) or (P, B, d).
         """
