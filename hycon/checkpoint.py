@@ -11,6 +11,7 @@ not fit the run to the letter is not used, and the reason is printed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import time
@@ -70,6 +71,8 @@ class Checkpoints:
         self._written = time.monotonic()
         path = self.folder / TENSORS.replace("*", str(progress.epoch))
         try:
+            if self.folder.is_symlink():
+                raise OSError(errno.ELOOP, "its folder is a link")
             _write_tensors(path, _tensors(progress, model, optimizer, order))
             state = {
                 "format": FORMAT,
@@ -98,14 +101,16 @@ class Checkpoints:
                 return Progress()
             if differing := _differing(state.get("identity"), self.identity):
                 raise ValueError(f"it was made with another {differing}")
-            progress, resumed = _progress(state), list(state["resumed"])
+            progress, resumed = _progress(state), msgspec.convert(state["resumed"], list[int])
             path = self.folder / str(state["tensors"])
+            if path.parent != self.folder or self.folder.is_symlink():
+                raise ValueError("its file names tensors elsewhere")
             if not path.match(TENSORS) or path.is_symlink() or not path.is_file():
                 raise ValueError("its tensors are not there")
             if sha256_file(path) != state["sha256"]:
                 raise ValueError("its tensors do not have their sha256")
             _restore(_read_tensors(path), progress, model, optimizer, order)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             self.say(f"The checkpoint in {self.folder} is not used ({_reason(error)}): training begins again.")
             return Progress()
         self.resumed = [*resumed, progress.epoch]
@@ -151,6 +156,11 @@ def _restore(
     for loaded in (parts["weights"], best):
         _check_alike(loaded, own)
     _check_alike(parts["generator"], _generators(model, order))
+    for name, value in parts["generator"].items():
+        try:  # one of its kind takes the state
+            torch.Generator("cuda" if name == "cuda" else "cpu").set_state(value)
+        except RuntimeError as error:
+            raise ValueError(f"its generator {name}: {error}") from error
     optimizer.check_state(parts["optimizer"])
     progress.best = {name: value.to(own[name].device, copy=True) for name, value in best.items()}
     model.load_state_dict(parts["weights"])
@@ -227,6 +237,9 @@ def _progress(state: Mapping[str, Any]) -> Progress:
         raise ValueError(str(error)) from error
     if not 0 < found.best_epoch <= found.epoch == len(found.epochs):
         raise ValueError("its epochs do not fit together")
+    for number, epoch in enumerate(found.epochs, start=1):
+        if epoch.get("epoch") != number or not {"train_loss", "valid_loss"} <= epoch.keys():
+            raise ValueError("its epochs do not fit together")
     return found
 
 

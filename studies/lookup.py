@@ -14,7 +14,7 @@ from typing import Any
 
 from hycon.data.manifest import PAPER, Manifest, corpus_folder, existing_folder, named_after, read_manifest
 from hycon.errors import UserError, check_known, nearest
-from hycon.metrics import PROTOCOLS
+from hycon.metrics import PROTOCOL_NAMES, protocol_for
 from studies.authors.rows import own_rows, with_models
 from studies.authors.table_file import is_table_file, read_table_file
 from studies.registry import MODELS, literal, source_of
@@ -82,7 +82,7 @@ class View:
     given: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        check_known("protocol", self.protocol, PROTOCOLS)
+        check_known("protocol", self.protocol, PROTOCOL_NAMES)
         if self.profile is not None:
             check_known("profile", self.profile, PROFILES)
 
@@ -157,7 +157,16 @@ def view_for(
         if not any(view.corpus_of(table) == study.corpus for table in tables):
             view = dataclasses.replace(view, corpus=study.corpus)
     view = dataclasses.replace(view, studies=tuple(study.id for study in named))
-    return store, *held_view(view, tables, known, folder)
+    view, said = held_view(view, tables, known, folder)
+    manifest = known_manifest(view.corpus, data, folder) if view.corpus else None
+    return store, in_range(view, manifest), said
+
+
+def in_range(view: View, manifest: Manifest | None) -> View:
+    """The view with the protocol that its name means for the labels of a corpus. Raises UserError where it has none."""
+    if not manifest or manifest.task != "sentiment":
+        return view
+    return dataclasses.replace(view, protocol=protocol_for(view.protocol, manifest.label_bound))
 
 
 def study_named(prefix: str, studies: Sequence[Study], results: Path) -> Study:

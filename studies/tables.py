@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hycon.metrics import NARROW
+
 
 @dataclass(frozen=True)
 class Column:
@@ -70,6 +72,9 @@ SENTIMENT = (
     Column("mae", "MAE", 1, 3, False),
     Column("corr", "Corr", 1, 3, True),
 )
+
+
+_NARROWED = {"acc7": (Column("acc5", "Acc5", 100, 1, True), Column("acc3", "Acc3", 100, 1, True))}
 
 
 def emotion_columns(emotions: Sequence[str]) -> tuple[Column, ...]:
@@ -254,6 +259,15 @@ def for_emotions(table: TableSpec, emotions: Sequence[str] | None) -> TableSpec:
     if not emotions or table.task != "emotion" or set(columns) == set(table.columns):
         return table
     return replace(table, columns=columns)
+
+
+def for_range(table: TableSpec, bound: float) -> TableSpec:
+    """The table with Acc5 and Acc3 in place of Acc7, for sentiment labels in [-1, 1]."""
+    return replace(table, columns=narrowed(table.columns)) if bound == NARROW else table
+
+
+def narrowed(columns: Sequence[Column]) -> tuple[Column, ...]:
+    return tuple(c for column in columns for c in _NARROWED.get(column.metric, (column,)))
 
 
 def with_studies(table: TableSpec, studies: int) -> TableSpec:

@@ -38,7 +38,7 @@ class OutOfMemoryError(RuntimeError):
 
 
 def execute(
-    spec: RunSpec, *, data_root: str, device: str = "cpu", on_epoch=None
+    spec: RunSpec, *, data_root: str, device: str = "cpu", on_epoch=None, folder=None
 ) -> tuple[RunRecord, dict[str, np.ndarray]]:
     """fits: with more runs than that on the device, there is no memory for this one."""
     here = Path(data_root) / f"running-{device}-{os.getpid()}"

@@ -10,15 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hycon.data.manifest import (
-    MODALITIES,
-    SPLITS,
-    Manifest,
-    check_emotions,
-    check_files,
-    corpus_folder,
-    read_manifest,
-)
+from hycon.data.checksums import check_files
+from hycon.data.manifest import MODALITIES, SPLITS, Manifest, check_emotions, corpus_folder, read_manifest
 from hycon.errors import UserError
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from hycon.errors import UserError, nearest
-from hycon.files import abandoned, sha256_file
+from hycon.files import abandoned
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,8 @@ PAPER: dict[str, dict[str, Any]] = {
 }
 REST = 60.0  # seconds after which another machine's import no longer stands between its two renames; chosen here
 AVERAGE = "average"  # what records call the mean over the emotions
-IDENTITY = ("files", "lengths", "aligned", "emotions", "task", "own_glove")
+IDENTITY = ("files", "lengths", "aligned", "emotions", "task", "own_glove", "label_range")
+LABEL_RANGES = ([-3.0, 3.0], [-1.0, 1.0])  # CMU's corpora; CH-SIMS's
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Task = Annotated[str, msgspec.Meta(pattern=r"\A(sentiment|emotion)\Z")]
@@ -79,22 +80,32 @@ class Manifest:
     synthetic: bool = False
     # modality -> split -> counts of rows that repeat (hycon.data.repeats); absent in older manifests
     repeats: dict[str, dict[str, dict[str, Count]]] | None = None
+    label_range: list[float] | None = None  # of sentiment labels, one of LABEL_RANGES; absent for [-3, 3]
+    # split -> modality -> utterances that were cropped at import (hycon.data.importers.longest); None: none
+    cropped: dict[str, dict[str, Count]] | None = None
     version: int = 1  # that of manifests without one; corpora that are written have FORMAT_VERSION
 
     @property
     def sha256(self) -> str:
         """Identity of the data, independent of where it lies and of what it was called.
 
-        Of the files, the nominal lengths, the alignment, the emotions in their order, the task, and whether the text
-        vectors count as GloVe's; in version 1 of the files alone.
+        Of the files, the nominal lengths, the alignment, the emotions in their order, the task, whether the text
+        vectors count as GloVe's, and the labels' range where it is not [-3, 3]; in version 1 of the files alone.
         """
-        identity = {key: getattr(self, key) for key in IDENTITY} if self.version > 1 else self.files
+        identity = {key: getattr(self, key) for key in IDENTITY} if self.version > 1 else dict(self.files)
+        if identity.get("label_range") is None:  # of corpora from before it
+            identity.pop("label_range", None)
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     @property
     def files_sha256(self) -> str:
         """What the identity of the same files was in version 1."""
         return dataclasses.replace(self, version=1).sha256
+
+    @property
+    def label_bound(self) -> float:
+        """Sentiment labels lie in [-bound, bound]: 3 or 1."""
+        return max(self.label_range or LABEL_RANGES[0])
 
     @property
     def own_glove(self) -> bool:
@@ -213,24 +224,12 @@ def decode_manifest(content: bytes, where: str) -> Manifest:
     msgspec.convert(manifest.vectors or {}, _Vectors)
     if not NAME.fullmatch(manifest.name):
         raise ValueError(f"its name is {manifest.name!r}")
+    if manifest.label_range not in (None, *LABEL_RANGES):
+        raise ValueError(f"its labels' range is {manifest.label_range}")
     for split, counts in (manifest.positives or {}).items():
         if max(counts, default=0) > manifest.sizes.get(split, 0):
             raise ValueError(f"its positives exceed the utterances of {split}")
     return manifest
-
-
-def check_files(folder: Path, manifest: Manifest) -> None:
-    """Raises UserError where a file beside the manifest is missing or not the one that was imported."""
-    for file, digest in manifest.files.items():
-        path = folder / file
-        try:
-            found = sha256_file(path) if Path(file).name == file and path.is_file() else None
-        except OSError as error:
-            raise UserError(f"Cannot read {path}: {error.strerror or error}.") from error
-        if found is None:
-            raise UserError(f"{path} is missing: import the corpus again.")
-        if found != digest:
-            raise UserError(f"{path} does not have the sha256 of its manifest: it was changed; import it again.")
 
 
 def check_emotions(emotions: Sequence[str], where: str) -> None:

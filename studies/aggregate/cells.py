@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hycon.data.repeats import in_words
+from hycon.metrics import of_protocol
 from studies.aggregate.obstacles import (
     CorpusInfo,
     beside_paper,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 NOT_RUN = "not run yet"  # the reason of a row without any study
 EMOTIONS = "emotions"  # where metrics of emotions stand, in place of a protocol's
 UNKNOWN = "known once the corpus is imported"
+CLASSES = ("acc7", "acc5", "acc3")  # columns of more than two classes
 CONSTANT = "the best constant by the train split: its majority sign (Acc2, F1), commonest class (Acc7), median (MAE)"
 
 
@@ -213,7 +215,7 @@ def measures(record: RunRecord, protocol: str, split: str = "test") -> dict[str,
     """What columns can show of a run: metrics of the split, as fractions (those of `protocol`, or for emotions
     "happy_acc" and so on), and what it cost: parameters, seconds, MiB."""
     found: Mapping[str, Any] = record.metrics.get(split, {})
-    metrics = _flat(found[EMOTIONS]) if EMOTIONS in found else found.get(protocol, {})
+    metrics = _flat(found[EMOTIONS]) if EMOTIONS in found else of_protocol(found, protocol)
     cost = {
         "parameters": record.parameters,
         "train_seconds": record.seconds,
@@ -237,9 +239,10 @@ def _constant(
         return ()  # of costs
     tests: list[Mapping[str, Any]] = [record.metrics.get("test", {}) for record in records] if emotion else []
     lines = [_flat(test["majority"]) for test in tests if "majority" in test]
-    known = lines[0] if lines else (corpus.constant or {}).get(EMOTIONS if emotion else protocol, {})
+    known = lines[0] if lines else of_protocol(corpus.constant or {}, EMOTIONS if emotion else protocol)
     values = {c.metric: c.scale * known[c.metric] if c.metric in known else None for c in table.columns}
-    name, reason = ("Majority class", "always the commoner answer") if emotion else ("Constant prediction", CONSTANT)
+    said = CONSTANT.replace("Acc7", ", ".join(c.heading for c in table.columns if c.metric in CLASSES) or "Acc7")
+    name, reason = ("Majority class", "always the commoner answer") if emotion else ("Constant prediction", said)
     return (_reference(name, reason + ("" if known else f", {UNKNOWN}"), values),)
 
 

@@ -21,7 +21,7 @@ from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
 from studies.store.soundness import sound_studies
 from studies.store.study import Study
-from studies.tables import COST, SENTIMENT, Row, TableSpec, for_emotions
+from studies.tables import COST, SENTIMENT, Row, TableSpec, for_emotions, for_range
 
 if TYPE_CHECKING:
     import pandas
@@ -47,7 +47,7 @@ def results_frame(table: TableSpec, rows: Sequence[Row], store: RunStore, view: 
             "text": record.spec.text,
             "corpus": record.spec.corpus,
             "encoder": (record.spec.encoder or {}).get("name"),
-            **measures(record, view.protocol),
+            **measures(record, filled.protocol),
             "valid_loss": record.valid_loss,
             "best_epoch": record.best_epoch,
             "environment": ", ".join(environment_class(record).values()),
@@ -57,7 +57,8 @@ def results_frame(table: TableSpec, rows: Sequence[Row], store: RunStore, view: 
         for row in filled.rows
         for record in row.records
     ]
-    shown = SENTIMENT if table.task == "sentiment" else for_emotions(table, manifest.emotions).columns
+    whole = dataclasses.replace(table, columns=SENTIMENT) if table.task == "sentiment" else table
+    shown = for_range(for_emotions(whole, manifest.emotions), manifest.label_bound).columns
     metrics = [column.metric for column in (*shown, *COST)]
     return _frame(lines, [*RUN, *SETTING, *metrics, *MEASURED, *_option_columns(rows)])
 

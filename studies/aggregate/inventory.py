@@ -9,6 +9,7 @@ from fnmatch import fnmatch
 from typing import Any
 
 from hycon.errors import UserError, nearest
+from hycon.metrics import of_protocol
 from studies.aggregate.cells import EMOTIONS, measures
 from studies.aggregate.choice import Choice, choices, choose
 from studies.aggregate.table import table_result
@@ -179,7 +180,7 @@ def _check_rows(rows: Sequence[str], known: Iterable[Collection[str]]) -> None:
 
 def _run(record: RunRecord, kind: str | None, names: Sequence[str]) -> dict[str, Any]:
     metrics: Mapping[str, Any] = record.metrics.get("test", {})
-    flat = ["acc7", "acc2", "f1", "mae", "corr"]
+    flat = list(of_protocol(metrics, "paper") or ("acc7", "acc2", "f1", "mae", "corr"))
     if EMOTIONS in metrics:
         flat = [f"{emotion}_{name}" for emotion, of in metrics[EMOTIONS].items() for name in of]
     known = measures(record, "paper") if kind == "seed" and record.status == "done" else {}

@@ -12,13 +12,13 @@ from studies.aggregate.cells import NOT_RUN, RowResult, TableResult, assemble, c
 from studies.aggregate.choice import Choice, choices, study_of
 from studies.aggregate.comparability import across, described, mixture, refusal
 from studies.document.words import count_of
-from studies.lookup import DEFAULT_VIEW, PROFILES, View, manifest_of
+from studies.lookup import DEFAULT_VIEW, PROFILES, View, in_range, manifest_of
 from studies.registry import MODELS, changed_code, source_of
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
 from studies.store.soundness import sound_studies
 from studies.store.study import Study
-from studies.tables import WINNER, Row, TableSpec, for_emotions
+from studies.tables import WINNER, Row, TableSpec, for_emotions, for_range
 
 OTHER_DATA = "run on other data than the corpus of this name has now"
 OTHER_WINNER = "a variant of another winner than its intact row has now"
@@ -41,7 +41,8 @@ def table_result(
     """
     corpus = view.corpus_of(table)
     manifest = manifest or manifest_of(corpus, view.data, store.root)
-    table = for_emotions(table, manifest.emotions)
+    table = for_range(for_emotions(table, manifest.emotions), manifest.label_bound)
+    view = in_range(view, manifest)
     shown = table if rows is None else dataclasses.replace(table, rows=tuple(rows))
     known = sound_studies(store) if studies is None else studies
     chosen = choices(shown, view, known, manifest, store)
@@ -117,7 +118,7 @@ def _constant(manifest: Manifest, view: View) -> dict[str, dict[str, float]] | N
     if manifest.constant or manifest.task != "sentiment":
         return manifest.constant
     labels = read_labels(manifest, view.data)
-    return constant_metrics(labels["train"], labels["test"]) if labels else None
+    return constant_metrics(labels["train"], labels["test"], manifest.label_bound) if labels else None
 
 
 def _besides(found: Mapping[str, Choice]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hycon.busy import busy
 from hycon.errors import UserError
-from studies.cli.shared import check_format, choosing, command, layout, picking, reading, write_output
+from studies.cli.shared import check_format, choosing, command, layout, measuring, picking, reading, write_output
 
 FORMATS = ("text", "md", "html", "latex", "json")  # of studies.claims.render, which --help need not import
 
@@ -17,7 +17,7 @@ def add(commands) -> None:
     added.add_argument("--id", metavar="A,B", help="only these claims, with every comparison (see `bench list claims`)")
     added.add_argument("--format", metavar="FORMAT", help=f"{', '.join(FORMATS)} (default: text)")
     added.add_argument("--json", action="store_true", help="the same as --format json")
-    added.add_argument("--protocol", default="paper", metavar="NAME", help="metrics: paper, all, mult or mmsa")
+    measuring(added)
     added.add_argument("--output", metavar="FILE", help="write there instead of printing")
 
 

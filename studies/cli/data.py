@@ -16,6 +16,12 @@ def add(commands) -> None:
     added.add_argument("file", help="a pickle, or a folder (MISA, .csd, plain table)")
     added.add_argument("--format", default="auto", metavar="FORMAT", help="auto, mag, misa, mult, mmsa, csd or plain")
     added.add_argument("--text-vectors", metavar="FILE", help="GloVe text file (plain, .gz or .zip), for `glove`")
+    added.add_argument(
+        "--label-range",
+        type=float,
+        metavar="N",
+        help="1 where labels lie in [-1, 1], else 3 (default: the file's)",
+    )
     added.add_argument("--note", action="append", default=[], metavar="TEXT", help="said in every caption")
     added = command(actions, "download", do_download, "fetch CMU-MOSI or CMU-MOSEI from the CMU server; resumes")
     added.add_argument("name", help="mosi or mosei")
@@ -41,6 +47,7 @@ def do_import(options) -> None:
             root=options.data,
             text_vectors=options.text_vectors,
             notes=options.note,
+            label_range=options.label_range,
         )
         report = check(options.name, options.data)
     print(render(report))

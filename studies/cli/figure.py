@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hycon.errors import UserError, check_known
-from studies.cli.shared import choosing, command, picking, print_grid, print_json, reading, write_file
+from studies.cli.shared import choosing, command, measuring, picking, print_grid, print_json, reading, write_file
 
 
 def add(commands) -> None:
@@ -19,7 +19,7 @@ def add(commands) -> None:
     added.add_argument(
         "--output", metavar="FILE", help="default: figures/NAME-TABLE-CORPUS.FORMAT in the results folder"
     )
-    added.add_argument("--protocol", default="paper", metavar="NAME", help="metrics of dots: paper, all, mult or mmsa")
+    measuring(added)
     added.add_argument(
         "--seed-index",
         default="median",

@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hycon.busy import busy
-from studies.cli.shared import check_format, choosing, command, known_models, modelling, picking, reading, write_output
+from studies.cli.shared import (
+    check_format,
+    choosing,
+    command,
+    known_models,
+    measuring,
+    modelling,
+    picking,
+    reading,
+    write_output,
+)
 
 
 def add(commands) -> None:
@@ -14,7 +24,7 @@ def add(commands) -> None:
     choosing(added, rows=False)
     picking(added)
     added.add_argument("--format", default="html", metavar="FORMAT", help="html (default), md or latex")
-    added.add_argument("--protocol", default="paper", metavar="NAME", help="metrics: paper, all, mult or mmsa")
+    measuring(added)
     added.add_argument("--output", metavar="FILE", help="where to (default: report.html in the results folder)")
 
 

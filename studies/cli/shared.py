@@ -87,6 +87,15 @@ def picking(added: argparse.ArgumentParser) -> None:
     added.add_argument("--patience", type=int, metavar="N", help="only studies run with --patience N")
 
 
+def measuring(parser) -> None:
+    parser.add_argument(
+        "--protocol",
+        default="paper",
+        metavar="NAME",
+        help="metrics: paper, all, mult or mmsa; of labels in [-1, 1] sims or sims_non0; for both has0, non0",
+    )
+
+
 def mixing(added: argparse.ArgumentParser) -> None:
     """The option of every command that averages runs."""
     added.add_argument(

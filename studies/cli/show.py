@@ -6,7 +6,7 @@ import shlex
 import sys
 
 from hycon.errors import UserError, check_known
-from studies.cli.shared import choosing, command, mixing, modelling, picking, print_json, table_of, view_of
+from studies.cli.shared import choosing, command, measuring, mixing, modelling, picking, print_json, table_of, view_of
 
 SHAPES = "TABLE ROW [METRIC], a run's id, or a study's"
 
@@ -18,7 +18,7 @@ def add(commands) -> None:
     choosing(added, rows=False)
     picking(added)
     mixing(added)
-    added.add_argument("--protocol", default="paper", metavar="NAME", help="metrics: paper, all, mult or mmsa")
+    measuring(added)
     added.add_argument("--json", action="store_true", help="as JSON")
     added.epilog = "bench show table1 HyCon-BERT acc2; bench show 00e5b8dd"
 

@@ -13,6 +13,7 @@ from studies.cli.shared import (
     choosing,
     command,
     layout,
+    measuring,
     mixing,
     modelling,
     naming,
@@ -40,7 +41,7 @@ def add_table(commands) -> None:
     mixing(added)
     captioning(added)
     added.add_argument("--format", default="text", metavar="FORMAT", help="text, md, latex, csv, html or json")
-    added.add_argument("--protocol", default="paper", metavar="NAME", help="metrics: paper, all, mult or mmsa")
+    measuring(added)
     added.add_argument("--output", metavar="FILE", help="write there instead of printing")
 
 
@@ -66,6 +67,8 @@ def do_status(options) -> None:
     from studies.aggregate.caption import changed_since
     from studies.aggregate.inventory import progress, progress_lines
     from studies.aggregate.table import table_result
+    from studies.cli.terminal import columns
+    from studies.document.text import wrapped
     from studies.document.words import count_of
 
     table, rows = asked_rows(options)
@@ -82,7 +85,7 @@ def do_status(options) -> None:
     states = ", ".join(f"{count} {name}" for name, count in status.items())
     print(f"\n{count_of(len(items), 'row')}: {states}; {count_of(failed, 'failed run')}, {busy} running")
     for sentence in changed_since(changed):
-        print(sentence)
+        print(wrapped(sentence, columns()))
 
 
 def running(options, store) -> set[str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 
-from hycon.errors import UserError
+from hycon.errors import UserError, check_known
 from studies.cli.arguments import parse_encoders
 from studies.cli.shared import (
     choosing,
     command,
     known_models,
+    measuring,
     mixing,
     modelling,
     print_json,
@@ -19,6 +20,8 @@ from studies.cli.shared import (
     view_of,
 )
 from studies.engines.executors import DEFAULT, names
+
+SCHEMAS = ("every_eval_ever",)  # of `bench export --schema`
 
 
 def add(commands) -> None:
@@ -62,7 +65,7 @@ def add_diff(commands) -> None:
     added.add_argument("--data", metavar="DIR", help="folder of corpora (default: $BENCH_DATA or ./data)")
     choosing(added)
     mixing(added)
-    added.add_argument("--protocol", default="paper", metavar="NAME", help="metrics: paper, all, mult or mmsa")
+    measuring(added)
     added.add_argument("--json", action="store_true", help="as JSON")
 
 
@@ -74,13 +77,19 @@ def add_doctor(commands) -> None:
 
 
 def add_export(commands) -> None:
-    added = command(commands, "export", do_export, "write results into one archive with checksums")
-    added.add_argument("file", metavar="FILE", help="the archive to write, such as results.tar.gz")
+    added = command(commands, "export", do_export, "write results into one archive, or into JSON that others read")
+    added.add_argument(
+        "file", metavar="FILE", help="the archive to write, such as results.tar.gz; a folder for --schema"
+    )
     added.add_argument("--corpus", metavar="NAME", help="runs on this corpus only (default: all)")
     added.add_argument("--profile", metavar="NAME", help="runs of this profile's studies only: paper, decisive or demo")
     added.add_argument(
         "--without-predictions", action="store_true", help="leave out predictions, which hold the corpus's labels"
     )
+    added.add_argument(
+        "--schema", metavar="NAME", help="every_eval_ever: a JSON file a study with its test metrics, no archive"
+    )
+    added.add_argument("--organization", metavar="NAME", help="who ran them, for --schema (default: unknown)")
 
 
 def do_verify(options) -> int:
@@ -161,6 +170,11 @@ def do_export(options) -> None:
 
     if options.profile:
         profile_of(options.profile)
+    if options.schema:
+        export_schema(options)
+        return
+    if options.organization:
+        raise UserError("--organization is for --schema: the archive names nobody.")
     done = export(
         RunStore(results_root(options.results)),
         options.file,
@@ -175,6 +189,27 @@ def do_export(options) -> None:
             "where its licence lets you (--without-predictions leaves them out).",
             file=sys.stderr,
         )
+
+
+def export_schema(options) -> None:
+    from studies.document.words import count_of
+    from studies.lookup import stored_results
+    from studies.store.run_store import RunStore
+    from studies.trust.every_eval_ever import SCHEMA_VERSION, export_logs
+
+    check_known("schema", options.schema, SCHEMAS)
+    if options.without_predictions:
+        raise UserError("--without-predictions is for an archive: with --schema, no predictions are written anyway.")
+    done = export_logs(
+        RunStore(stored_results(options.results)),
+        options.file,
+        organization=options.organization or "unknown",
+        corpus=options.corpus,
+        profile=options.profile,
+        data=options.data,
+    )
+    count = count_of(len(done), "study", "studies")
+    print(f"{options.file}: {count}, a file each, in the schema every_eval_ever {SCHEMA_VERSION}")
 
 
 def do_import(options) -> int:

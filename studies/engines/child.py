@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -119,17 +119,19 @@ def child_main(
     data_root: str,
     device: str,
     complaint: Connection,
+    known: Mapping[str, str],
     models: Sequence[ModelFile] = (),
 ) -> None:
     """Entry of a worker process. The driver learns the outcome from the store, and from the way this process ends.
 
     complaint: takes why it ran out of memory; or where the store cannot be written, the sentence that ends the command.
+    known: of the driver's environment, which the fork server may have left behind.
     models: outside the repository, as the driver has read them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides what to stop
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_the_driver, name="watchdog", daemon=True).start()
-    os.environ.update(ENVIRONMENT)
+    os.environ.update({**ENVIRONMENT, **known})
     keep_freed_memory()
     log = store.folder(spec.id) / "log.txt"
     _redirect_output(log)

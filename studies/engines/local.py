@@ -19,6 +19,8 @@ from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
+from hycon import encoder_files
+from hycon.data import checksums
 from hycon.errors import UserError
 from hycon.host import source_root
 from studies.engines.backlog import Backlog, Event, kind
@@ -35,6 +37,7 @@ STRAGGLING = 5.0  # seconds from the first SIGTERM of a job to the last; chosen 
 ORPHANED = 255  # the exit code that multiprocessing gives workers whose fork server has ended
 LONGEST_WAIT = 86400.0  # seconds: the system counts them in milliseconds, of which it takes 25 days
 DYING = 0.5  # seconds that the system may take over its death; chosen here
+KNOWN = (checksums.KEPT, encoder_files.KEPT)  # what this process has read, so that no run reads it again
 DEATHS = 2  # a worker that is killed is tried once more, the second death is a failure
 
 
@@ -192,8 +195,9 @@ def _forkserver_ended_by() -> int | None:
 
 def _spawn(context, backlog: Backlog, how: How, spec: RunSpec, device: str, deaths: int) -> _Child:
     receiver, sender = context.Pipe(duplex=False)
+    known = {name: os.environ[name] for name in KNOWN if name in os.environ}
     models = tuple(file for file in how.models if file.name == spec.model)
-    arguments = (spec, RunStore(backlog.store.root), how.execute, str(how.data_root), device, sender, models)
+    arguments = (spec, RunStore(backlog.store.root), how.execute, str(how.data_root), device, sender, known, models)
     process = context.Process(target=child_main, args=arguments, name=f"run {spec.id}", daemon=True)
     try:
         process.start()

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from hycon.checkpoint import Checkpoints
     from hycon.data import Corpus
     from hycon.data.batch import Batch
+    from hycon.data.manifest import Manifest
 
 DRIVER = Path("/proc/driver/nvidia/version")
 LOADED = time.time()  # when the process that runs are forked from reads its code
@@ -177,7 +178,7 @@ def _measure(
         prediction = output.cpu().numpy()
         seconds = time.perf_counter() - begun
         label = batches[split].label.cpu().numpy()
-        metrics[split] = _metrics(prediction, label, corpus.manifest.emotions or [])
+        metrics[split] = _metrics(prediction, label, corpus.manifest)
         arrays[f"{split}_prediction"] = prediction
         arrays[f"{split}_label"] = label
         arrays[f"{split}_id"] = np.array(corpus.splits[split].ids)
@@ -186,12 +187,12 @@ def _measure(
     return metrics, arrays, seconds
 
 
-def _metrics(prediction: np.ndarray, label: np.ndarray, emotions: list[str]) -> dict[str, Any]:
+def _metrics(prediction: np.ndarray, label: np.ndarray, manifest: Manifest) -> dict[str, Any]:
     from hycon.metrics import all_protocols, emotion_metrics, majority_metrics
 
-    if emotions:
+    if emotions := manifest.emotions:
         return {"emotions": emotion_metrics(prediction, label, emotions), "majority": majority_metrics(label, emotions)}
-    return all_protocols(prediction, label)
+    return all_protocols(prediction, label, manifest.label_bound)
 
 
 def weights_sha256(model: nn.Module) -> str:

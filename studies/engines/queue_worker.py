@@ -243,13 +243,20 @@ def work(
 @cache
 def missing_corpus(name: str, data: str, root: str) -> str | None:
     """Why runs on this corpus cannot be done here, or None; without this, each of them would be noted as failed."""
+    from hycon.data.checksums import check_corpus
     from hycon.data.manifest import read_manifest
 
     try:
         manifest = read_manifest(name, root)
     except UserError:
         return f"corpus {name!r} is not in {root}"
-    return None if manifest.sha256 == data else f"corpus {name!r} in {root} holds other data"
+    if manifest.sha256 != data:
+        return f"corpus {name!r} in {root} holds other data"
+    try:
+        check_corpus(name, root)  # once for all runs of this worker
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def missing_encoder(spec: RunSpec) -> str | None:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hycon.data.checksums import check_corpus
 from hycon.errors import UserError, install
 from studies.engines.backlog import Backlog, Event, Summary
 from studies.engines.local import GRACE, run_local
@@ -80,6 +81,8 @@ def run_one(spec: RunSpec, root: str, attempts: int, how: How, ttl: float, stora
     device = "cuda:0" if spec.device == "cuda" else spec.device
     store = RunStore(Path(root), storage=storage)
     backlog = Backlog(store, [spec], {spec.id: attempts}, Summary(), lambda event: None, ttl)
+    with contextlib.suppress(UserError):  # the run says what is wrong; here once for all runs of this process
+        check_corpus(spec.corpus, how.data_root)
     with heartbeat(backlog.leases, ttl), _cancellable():
         run_local(backlog, dataclasses.replace(how, workers=1, devices=(device,)))
 

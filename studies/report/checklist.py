@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hycon.metrics import NARROW_PROTOCOLS
 from studies.aggregate.cells import measures
 from studies.document.blocks import Block, Cell, Grid, Part, Section, Text, headings, numbers, wide
 from studies.document.words import NOTHING, count_of, mean_sd_of, span
@@ -18,7 +19,7 @@ from studies.report.provenance import UNKNOWN, environment_of
 from studies.report.scope import Scope, Use
 from studies.report.searches import energy, failed, hours, space_of, winner
 from studies.store.record import RunRecord
-from studies.tables import TABLES, Column
+from studies.tables import TABLES, Column, narrowed
 
 # key -> (what is asked, the section or document that has the detail), in the checklist's order: results, searches, data
 ASKED = {
@@ -86,6 +87,8 @@ def validation_scores(scope: Scope, task: str) -> Grid | None:
         return None
     protocol = scope.view.protocol
     columns = next(table for table in TABLES.values() if table.task == task).columns
+    if protocol in NARROW_PROTOCOLS:
+        columns = narrowed(columns)
     if task == "emotion":
         columns = tuple(column for column in columns if column.metric.startswith("average"))
     splits = ("valid", "test")

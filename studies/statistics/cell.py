@@ -54,7 +54,7 @@ TOLERANCES = {
 }
 
 
-SHARE = ("acc7", "acc2", "f1", "acc")  # printed in percent
+SHARE = ("acc7", "acc5", "acc3", "acc2", "f1", "acc")  # printed in percent
 COUNTED = ("mae", "parameters", "seconds", "epoch", "mib", "separation")  # last part of the name; not negative
 
 

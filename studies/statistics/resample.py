@@ -16,9 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hycon.errors import UserError, check_known, nearest
-from hycon.metrics import RULES, seven_classes
+from hycon.metrics import RULES
 
-SENTIMENT = ("acc7", "acc2", "f1", "mae", "corr")
 EMOTION = ("acc", "f1")
 BLOCK = 2**20  # chosen here: weights held at a time, 8 MiB
 FLAT = 1e-12  # chosen here: a variance, of values scaled to at most 1, that is nothing but rounding
@@ -57,9 +56,10 @@ def measure(
 ) -> Measure:
     """prediction: (S, N) scores with label (N,), or (S, N, E, 2) logits with label (N, E) of 0 and 1.
 
-    metric: "acc7", "acc2", "f1", "mae", "corr"; for emotions "happy_acc", "average_f1" and so on, of names in
-    `emotions`; protocol concerns sentiment only.  Raises UserError for unknown names, shapes that do not belong
-    together, values that are not finite, and where the protocol leaves no utterance over.
+    metric: "acc7" (or "acc3", "acc5"), "acc2", "f1", "mae", "corr", as the protocol has it; for emotions "happy_acc",
+    "average_f1" and so on, of names in `emotions`; protocol concerns sentiment only.  Raises UserError for unknown
+    names, shapes that do not belong together, values that are not finite, and where the protocol leaves no utterance
+    over.
     """
     prediction, label = np.asarray(prediction, np.float64), np.asarray(label, np.float64)
     if not (np.isfinite(prediction).all() and np.isfinite(label).all()):
@@ -68,21 +68,27 @@ def measure(
         raise UserError(f"Predictions of shape {prediction.shape} do not fit labels of shape {label.shape}.")
     if label.ndim == 2:
         return _emotion(prediction, label, metric, emotions)
-    if metric not in SENTIMENT:
-        raise UserError(f"No metric {metric!r} of sentiment predictions; nearest: {nearest(metric, SENTIMENT)}.")
     check_known("protocol", protocol, RULES)
+    known = (*RULES[protocol].classes, "acc2", "f1", "mae", "corr")
+    if metric not in known:
+        raise UserError(f"No metric {metric!r} of sentiment predictions; nearest: {nearest(metric, known)}.")
     return _sentiment(prediction, label, metric, protocol)
 
 
 def _sentiment(prediction: np.ndarray, label: np.ndarray, metric: str, protocol: str) -> Measure:
     rules = RULES[protocol]
-    neutral = {"acc7": True, "mae": rules.neutral_counts_in_mae, "corr": rules.neutral_counts_in_mae}
+    prediction, label = rules.clipped(prediction), rules.clipped(label)
+    neutral = {
+        **dict.fromkeys(rules.classes, True),
+        "mae": rules.neutral_counts_in_mae,
+        "corr": rules.neutral_counts_in_mae,
+    }
     keep = np.ones(len(label), bool) if neutral.get(metric, rules.neutral_counts_in_acc2) else label != 0
     if not keep.any():
-        raise UserError(f"All {len(label)} labels are 0 and protocol {protocol!r} leaves those out: use 'all'.")
+        raise UserError(f"All {len(label)} labels are 0 and protocol {protocol!r} leaves those out.")
     predicted, true = prediction[:, keep].T, label[keep, None]  # (N, S), (N, 1)
-    if metric == "acc7":
-        return _measure([seven_classes(predicted) == seven_classes(true)], _mean)
+    if of := rules.classes.get(metric):
+        return _measure([of(predicted) == of(true)], _mean)
     if metric == "mae":
         return _measure([np.abs(predicted - true)], _mean)
     if metric == "corr":

@@ -46,13 +46,26 @@ def unsound(study: Study, spec_of: Callable[[str], RunSpec | None]) -> str | Non
             return f"it names {what} {twice} more than once"
     if both := sorted(set(study.trials) & set(study.runs)):
         return f"run {both[0]} is one of its trials and one of its seeded runs"
+    if why := _of_no_kind(study):
+        return why
     specs = {run: spec for run in study.runs if (spec := spec_of(run))}
     for run, spec in specs.items():
         if (spec.model, spec.text, spec.corpus) != (study.model, study.text, study.corpus):
             return f"run {run} is of {spec.model}-{spec.text} on {spec.corpus}"
     if specs and all(_elsewhere(study, spec) for spec in specs.values()):
         return "none of its seeded runs has its data, encoder and version of the model"
-    return _other_winner(study, specs, spec_of)
+    return _other_winner(study, specs, spec_of) or _other_options(study, specs)
+
+
+def _of_no_kind(study: Study) -> str | None:
+    """Why its trials cannot be those of a search, of a variant or of a measurement."""
+    if study.measured and (study.trials or study.winner_of is not None):
+        return "it is measured, but has trials or another study's winner"
+    if study.winner_of is not None and (len(study.trials) != 1 or study.winner_of == study.id):
+        return f"it takes another study's winner, but has {len(study.trials)} trials"
+    if study.runs and study.chosen is None:
+        return "it has seeded runs, but no winner"
+    return None
 
 
 def _repeated(ids: Sequence[str]) -> str | None:
@@ -84,4 +97,15 @@ def _other_winner(study: Study, specs: dict[str, RunSpec], spec_of: Callable[[st
         same = seeds.setdefault((spec.seed, spec.data, spec.version), run)
         if same != run:
             return f"runs {same} and {run} have one seed"
+    return None
+
+
+def _other_options(study: Study, specs: dict[str, RunSpec]) -> str | None:
+    """Why the seeded runs do not have the options that the study says: its winner's draw, what was fixed, its row's."""
+    said = {**(study.chosen or {}), **study.options, **study.row}
+    for run, spec in specs.items():
+        has = {**spec.config, **spec.training}
+        for option, value in said.items():
+            if has.get(option, value) != value or (option in study.row and option not in has):
+                return f"run {run} has {option} = {has.get(option)}, not {value}"
     return None

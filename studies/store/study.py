@@ -129,22 +129,18 @@ def write_result(store: RunStore, file: str, content: bytes) -> None:
 
 def load_studies(store: RunStore) -> list[Study]:
     """All studies of a results folder. Raises UserError for one of a newer version; damaged ones are skipped."""
-    studies = []
-    for path in sorted((store.root / "studies").glob("*.json")):
-        try:
-            studies.append(read_study(read_inside(store.root, path), str(path)))
-        except (ValueError, OSError):
-            continue
-    return studies
+    found = (find_study(store, path.stem) for path in sorted((store.root / "studies").glob("*.json")))
+    return [study for study in found if study is not None]
 
 
 def find_study(store: RunStore, study_id: str) -> Study | None:
     """One study of a results folder; None where it is not there, or damaged. Raises UserError as `load_studies`."""
     path = store.root / "studies" / f"{study_id}.json"
     try:
-        return read_study(read_inside(store.root, path), str(path))
+        study = read_study(read_inside(store.root, path), str(path))
     except (OSError, ValueError):
         return None
+    return study if study.id == study_id else None  # what makes it another study was changed by hand
 
 
 def read_study(content: bytes, name: str = "The study") -> Study:
@@ -153,8 +149,10 @@ def read_study(content: bytes, name: str = "The study") -> Study:
     Raises ValueError where it is damaged, and UserError where a newer version of the suite wrote it.
     """
     study = msgspec.convert(read_object(content, name, STUDY_VERSION), Study)
-    if study.encoder is not None and "sha256" not in study.encoder:
-        raise ValueError("its encoder has no sha256")
-    if study.selected is not None and study.selected not in range(min(len(study.trials), len(study.draws))):
+    if study.encoder is not None and (lacking := {"name", "sha256"} - study.encoder.keys()):
+        raise ValueError(f"its encoder has no {min(lacking)}")
+    if len(study.draws) != len(study.trials):
+        raise ValueError(f"it has {len(study.draws)} draws and {len(study.trials)} trials")
+    if study.selected is not None and study.selected not in range(len(study.trials)):
         raise ValueError(f"its winner is {study.selected!r} of {len(study.trials)} trials")
     return study

@@ -263,4 +263,4 @@ def _other_corpus(present: Manifest, new: Manifest) -> str:
 
 
 def _in_words(key: str) -> str:
-    return {"aligned": "alignment", "own_glove": "word vectors"}.get(key, key)
+    return {"aligned": "alignment", "own_glove": "word vectors", "label_range": "range of labels"}.get(key, key)

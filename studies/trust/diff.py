@@ -96,7 +96,7 @@ def diff(
         pairs = [(x, y) for x, y in zip(first.rows, second.rows, strict=False) if x.records or y.records]
         if pairs:
             spec = dataclasses.replace(spec, columns=first.table.columns)  # the corpus's own emotions
-            lines = [_row(a, b, x, y, spec.columns, view.protocol) for x, y in pairs]
+            lines = [_row(a, b, x, y, spec.columns, first.protocol) for x, y in pairs]
             found.append(TableDiff(spec, manifest.name, first.corpus.synthetic, tuple(_adjusted(lines))))
     if not found:
         raise UserError(f"Neither {a.root} nor {b.root} holds a finished seeded run of what was asked for.")

@@ -14,7 +14,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from studies.store.quarantine import damage, quarantine
 from studies.store.record import RunRecord
 from studies.store.run_store import CURVE, FOLDERS, PREDICTIONS, RunStore, checkpoint_epochs
 from studies.store.soundness import unsound
-from studies.store.study import Study, read_study
+from studies.store.study import Study, load_studies, read_study
 from studies.trust.recompute import other_metrics
 
 RUN_FILES = ("record.json", PREDICTIONS, "failed.json", "log.txt", CURVE)
@@ -247,7 +247,7 @@ def _study(store: RunStore, path: Path, records: dict[str, RunRecord], held: set
     if why := unsound(study, lambda run: records[run].spec if run in records else None):
         yield Finding("study", name, f"{what}: not sound ({why}); `bench run` writes it anew", "quarantine")
         return
-    for sentence in _contradictions(study, records, held, busy):
+    for sentence in (*_contradictions(study, records, held, busy), *_left_out(store, study, records)):
         yield Finding("study", name, f"{what}: {sentence}")
     if mixed := mixture(records[run] for run in study.runs if run in records):
         yield Finding("mixed", name, f"{what}: not averaged without --mixed: {described(mixed)}")
@@ -268,6 +268,19 @@ def _contradictions(study: Study, records: dict[str, RunRecord], held: set[str],
     missing = sum(run not in held for run in study.runs)
     if 0 < missing < len(study.runs) and not busy:
         yield f"{missing} of {len(study.runs)} seeded runs are gone or to do"
+
+
+def _left_out(store: RunStore, study: Study, records: dict[str, RunRecord]) -> Iterator[str]:
+    """Seeded runs of the winner that no study names, as when somebody took the worst ones out of the file."""
+    like = records.get((study.winner if study.searched else next(iter(study.runs), None)) or "")
+    if like is None:
+        return
+    of_winner = {run for run, found in records.items() if replace(found.spec, seed=like.spec.seed).id == like.id}
+    if left := of_winner - {study.winner, *study.runs}:
+        left -= {run for other in load_studies(store) for run in (*other.trials, *other.runs)}
+    if left:
+        first = f"{min(left)[:8]}{', ...' if len(left) > 1 else ''}"
+        yield f"{len(left)} finished runs of its winner are named by no study ({first}); `bench run` adds them again"
 
 
 def _corpora(store: RunStore) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hycon.errors import UserError
-from hycon.metrics import all_protocols, emotion_metrics, majority_metrics
+from hycon.metrics import NARROW, NARROW_PROTOCOLS, WIDE, all_protocols, emotion_metrics, majority_metrics
 from studies.store.record import RunRecord, RunSpec
 
 TOLERANCE = 1e-6  # of a fraction or an MAE: sums may be rounded otherwise elsewhere, which is 1e-7 of single precision
@@ -43,7 +43,7 @@ def other_metrics(record: RunRecord, arrays: Mapping[str, np.ndarray]) -> str | 
 def _computed(prediction: np.ndarray, label: np.ndarray, stored: Mapping[str, Any]) -> dict[str, Any]:
     """As studies.engines.one_run measures it."""
     if "emotions" not in stored:
-        return all_protocols(prediction, label)
+        return all_protocols(prediction, label, NARROW if stored.keys() & NARROW_PROTOCOLS.keys() else WIDE)
     emotions = [name for name in stored["emotions"] if name != "average"]
     return {"emotions": emotion_metrics(prediction, label, emotions), "majority": majority_metrics(label, emotions)}
 

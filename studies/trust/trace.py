@@ -13,6 +13,7 @@ from typing import Any
 
 from hycon.data.manifest import PAPER, named_after
 from hycon.errors import UserError, check_known
+from hycon.metrics import NARROW_PROTOCOLS
 from studies.aggregate.cells import TableResult, measures
 from studies.aggregate.render import as_dict
 from studies.registry import changed_code
@@ -21,7 +22,7 @@ from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
 from studies.store.soundness import spec_in, unsound
 from studies.store.study import Study, load_studies
-from studies.tables import TABLES, Column, Row, TableSpec
+from studies.tables import TABLES, Column, Row, TableSpec, narrowed
 from studies.trust.verify import of_other_code
 
 Command = Callable[[str, str], str]  # ("verify", run id) -> the whole command
@@ -202,6 +203,8 @@ def trace_study(study: Study, store: RunStore, protocol: str, command: Command) 
     trials = [_trial(study, number, store) for number in range(len(study.trials))] if study.searched else []
     trials.sort(key=lambda one: (one["valid_loss"] is None, one["valid_loss"], one["trial"]))
     records = [record for run in study.runs if (record := store.get(run) or store.failed(run))]
+    if any(NARROW_PROTOCOLS.keys() & record.metrics.get("test", {}).keys() for record in records):
+        columns = narrowed(columns)
     lines = [_run_line(record, columns, protocol, command) for record in records]
     values = {c.metric: [v for line in lines if (v := line["metrics"][c.metric]) is not None] for c in columns}
     stats = {metric: cell(found) for metric, found in values.items() if found}

@@ -11,7 +11,7 @@ from studies.document.blocks import headings, numbers
 from studies.document.plot import plot
 from studies.document.text import table
 from studies.document.words import NOTHING, count_of, mean_sd, one_line, plain, settings
-from studies.tables import TABLES, Column
+from studies.tables import TABLES, Column, narrowed
 
 WIDTH = 80
 LABEL = 11  # columns before what a line says
@@ -88,7 +88,7 @@ def _cell(found: Mapping[str, Any]) -> str:
 def _columns(name: str, metrics: Mapping[str, Any]) -> list[Column]:
     """Those of a table, or bare ones of an emotion corpus with emotions of its own."""
     tables = [TABLES[name]] if name in TABLES else TABLES.values()  # one of the reader's own has columns of these
-    known = {column.metric: column for table in tables for column in table.columns}
+    known = {column.metric: column for table in tables for column in (*table.columns, *narrowed(table.columns))}
     return [known.get(metric) or Column(metric, metric, 1, 1, True) for metric in metrics]
 
 

@@ -62,7 +62,7 @@ def test_the_longest_expected_first_and_one_of_each_unknown_kind_before():
 def test_what_has_no_duration_teaches_nothing():
     failed = RunRecord(of("a"), "failed", "boom", seconds=9.0)
     assert History([failed, took(None, of("a"))]).longest(of("a")) is None
-    assert History([took(1.0, of("a")), took(4.0, of("a", 1))]).mean(of("a", 2)) == 2.5
+    assert History([took(1.0, of("a")), took(4.0, of("a", 1))]).expected(of("a", 2)) == 2.5
 
 
 def test_every_engine_starts_runs_in_that_order(runs, tmp_path):

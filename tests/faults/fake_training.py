@@ -31,7 +31,7 @@ def execute(
         number = handle.tell() // len(line)
     time.sleep(faults.get("sleep", 0.0))
     _misbehave(faults.get(str(number), ""))
-    rng = np.random.default_rng(spec.seed % 2**32)
+    rng = np.random.default_rng(int(spec.id, 16))  # another one for each configuration
     prediction = (LABEL + rng.normal(0, 0.5, LABEL.shape)).astype(np.float32)
     measured = all_protocols(prediction, LABEL)
     loss = float(np.abs(prediction - LABEL).mean())

@@ -166,7 +166,28 @@ def link(folder):
     path.symlink_to(folder / "elsewhere")
 
 
+def other_generator(folder):
+    """A state that no generator takes, with a sha256 that is its own."""
+    (path,) = folder.glob("*.safetensors")
+    tensors = load_file(path)
+    save_file({**tensors, "generator.order": tensors["generator.order"].fill_(255)}, path)
+    state(folder, sha256=checkpoint.sha256_file(path))
+
+
+def outside(folder):
+    (path,) = folder.glob("*.safetensors")
+    (folder.parent / "outside").mkdir(exist_ok=True)
+    path.rename(folder.parent / "outside" / path.name)
+    state(folder, tensors=f"../outside/{path.name}")
+
+
 DAMAGE = {
+    "its generator order: Invalid": other_generator,
+    "its file names tensors elsewhere": outside,
+    "maximum recursion": lambda folder: (folder / STATE).write_text("[" * 200_000),
+    "Expected `int`": lambda folder: state(folder, resumed=["x"]),
+    "its epochs do not fit": lambda folder: state(folder, epochs=[{"epoch": 1}, {"epoch": 2}, {"epoch": 3}]),
+    "Number out of range": lambda folder: state(folder, seconds=10**400),
     "its tensors do not have their sha256": flip,
     "its optimiser's state has another": other_tensors,
     "its tensors are not there": link,
@@ -191,6 +212,15 @@ def test_what_does_not_fit_is_said_and_training_begins_again(training, tmp_path,
     assert again.said[0].startswith(f"The checkpoint in {tmp_path} is not used (")
     assert said in again.said[0]
     assert again.said[0].endswith("): training begins again.")
+
+
+def test_a_folder_that_is_a_link_is_not_written_through(training, tmp_path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "outside")
+    kept = keeping(tmp_path / "run")
+    training(checkpoints=kept)
+    assert list((tmp_path / "outside").iterdir()) == []
+    assert kept.said[0] == "No checkpoint after epoch 1: its folder is a link."
 
 
 def test_a_full_disk_costs_a_checkpoint_and_no_run(training, tmp_path, monkeypatch):

@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hycon.busy import at
 from hycon.data.importers import csd, mag, misa, mmsa, mult, plain
 from hycon.data.importers.common import Imported, Utterance, describe
 from hycon.data.importers.convert import convert
 from hycon.data.importers.pickles import kept, load_pickle
-from hycon.data.manifest import SPLITS, Manifest, corpus_folder
+from hycon.data.manifest import LABEL_RANGES, SPLITS, Manifest, corpus_folder
 from hycon.errors import UserError, check_known
 from hycon.files import check_regular, sha256_file
 
@@ -38,15 +39,20 @@ def import_corpus(
     root: str | os.PathLike | None = None,
     text_vectors: str | os.PathLike | None = None,
     notes: Sequence[str] = (),
+    label_range: float | None = None,
 ) -> Manifest:
     """Read `file` (a pickle, or a folder for misa, csd and plain) and write it as corpus `name` under `root`.
 
     text_vectors: a GloVe text file; the vectors of the corpus's words are kept with it.  notes: go into captions.
+    label_range: 1 or 3 where the sentiment labels lie in [-1, 1] or [-3, 3]; by default what the format knows of it,
+    else 3.
     Raises UserError where the file is missing, damaged, dangerous or of no known format, and for all that
     `hycon.data.convert` refuses; then an earlier corpus of that name is left as it was.
     """
     corpus_folder(name, root)  # refuse a bad name before a long reading
     check_known("format", format, ["auto", *FORMATS])
+    if label_range is not None and [-label_range, label_range] not in LABEL_RANGES:
+        raise UserError(f"The labels' range is {label_range:g}; expected 1, for labels in [-1, 1], or 3.")
     path = Path(file)
     if not path.exists():
         raise UserError(f"{path} does not exist; expected a file or folder of a known format ({', '.join(FORMATS)}).")
@@ -61,23 +67,32 @@ def import_corpus(
         raise UserError(f"Cannot read {path}: {error.strerror or error}.") from error
     except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:  # a shape that nobody foresaw
         raise UserError(f"{path.name} is not in the {format} format, or is damaged ({error}).") from error
+    words = _vectors(text_vectors, imported, path)
+    at("checking and writing")
     return convert(
         name,
         imported.splits,
         source=source,
         root=root,
         lengths=imported.lengths,
-        vectors=_vectors(text_vectors, imported, path),
+        vectors=words,
         notes=notes,
         emotions=imported.emotions,
+        label_range=imported.label_range if label_range is None else (-label_range, label_range),
+        cropped=imported.cropped,
     )
 
 
 def digest(path: Path) -> str:
     """sha256 of a file; of a folder, over the names and digests of the files in it."""
+
+    def read(file: Path) -> str:
+        at(f"checksum of {file.name}")
+        return sha256_file(file)
+
     if path.is_file():
-        return sha256_file(path)
-    lines = [f"{p.relative_to(path).as_posix()} {sha256_file(p)}" for p in sorted(path.rglob("*")) if p.is_file()]
+        return read(path)
+    lines = [f"{p.relative_to(path).as_posix()} {read(p)}" for p in sorted(path.rglob("*")) if p.is_file()]
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()  # of any bytes in names
 
 

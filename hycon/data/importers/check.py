@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 
 from hycon.data.corpus import read_arrays, strings_of
+from hycon.data.importers.longest import in_words as length_lines
 from hycon.data.importers.repeats import count_repeats, remember
 from hycon.data.manifest import MODALITIES, PAPER, SPLITS, Manifest, corpus_folder, named_after
 from hycon.data.repeats import Repeats, in_words
 from hycon.errors import UserError
+from hycon.metrics import NARROW, five_classes
 
 CLASSES = tuple(range(-3, 4))
+FIVE = {"to -0.7": -1.0, "to -0.1": -0.4, "to 0.1": 0.0, "to 0.7": 0.4, "to 1": 1.0}  # those of Acc5, by upper end
 PERCENTILES = (5, 50, 95, 100)
 ALIGNMENT = {
     "word": "Aligned: one audio and one vision row per word.",
@@ -31,8 +34,9 @@ def check(name: str, root: str | os.PathLike | None = None) -> dict[str, Any]:
     Counts the rows that repeat, and writes the counts into a manifest that does not have them, for captions.
 
     "labels": split -> seven counts, labels clipped to [-3, 3] and rounded half to even as in Acc7 (facts of the
-    metric), and how many are exactly zero; for emotions, how many utterances have each.  "paper": the corpus of the
-    paper that this one is named after (mosi for mosi_resampled), if any.  "differences": sentences.
+    metric), or five as in Acc5 for labels in [-1, 1], and how many are exactly zero; for emotions, how many utterances
+    have each.  "paper": the corpus of the paper that this one is named after (mosi for mosi_resampled), if any.
+    "differences": sentences.
     """
     manifest, arrays = read_arrays(name, root)
     try:
@@ -58,10 +62,12 @@ def _report(name: str, manifest: Manifest, arrays: dict[str, np.ndarray], repeat
         "nominal_lengths": dict(manifest.lengths),
         "sha256": manifest.sha256,
         "version": manifest.version,
+        "label_range": manifest.label_range or [-3.0, 3.0],
         "labels": {split: _labels(arrays[f"{split}.label"], manifest) for split in SPLITS},
         "nonfinite": manifest.nonfinite,
         "lengths": {split: _lengths(arrays, split) for split in SPLITS},
         "repeats": repeats,
+        "cropped": manifest.cropped,
         "vectors": manifest.vectors,
         "paper": _paper(corpus),
     }
@@ -71,6 +77,9 @@ def _report(name: str, manifest: Manifest, arrays: dict[str, np.ndarray], repeat
 def _labels(label: np.ndarray, manifest: Manifest) -> dict[str, int]:
     if manifest.emotions:
         return {emotion: int(label[:, i].sum()) for i, emotion in enumerate(manifest.emotions)}
+    if manifest.label_bound == NARROW:
+        five = five_classes(label)
+        return {**{name: int((five == c).sum()) for name, c in FIVE.items()}, "zero": int((label == 0).sum())}
     classes = np.round(np.clip(label, -3.0, 3.0)).astype(int)
     return {**{f"{c:+d}" if c else "0": int((classes == c).sum()) for c in CLASSES}, "zero": int((label == 0).sum())}
 
@@ -140,7 +149,9 @@ def render(report: dict[str, Any]) -> str:
         *_table(["modality", "features", "paper", "nominal length"], by_modality),
         *_table(["labels", *report["labels"]["train"]], {s: list(n.values()) for s, n in report["labels"].items()}),
         *_table(["rows per utterance", *(f"{p} %" if p < 100 else "longest" for p in PERCENTILES)], lengths),
+        *length_lines(report["cropped"], report["nominal_lengths"]),
         *_repeat_lines(report["repeats"]),
+        *_source_lines(report),
         ALIGNMENT.get(report["aligned"], "Not aligned: the modalities have lengths of their own."),
         *_vector_lines(report["vectors"]),
         f"Identity: {report['sha256']} ({IDENTITIES[report['version'] > 1]}).",
@@ -181,6 +192,16 @@ def _repeat_lines(repeats: Repeats) -> list[str]:
     said = in_words(repeats)
     lines = [f"Captions say: {phrase}." for phrase in said] or ["That is little, and no caption mentions it."]
     return [*_table(heads, found)[:-1], *lines, ""]
+
+
+def _source_lines(report: dict[str, Any]) -> list[str]:
+    """What of the source is not in the corpus, and the labels' range where it is not the usual one."""
+    left_out, zeroed = report["source"].get("left_out") or [], report["source"].get("zeroed_vision") or {}
+    low, high = report["label_range"]
+    lines = [f"Labels lie in [{low:g}, {high:g}]: tables show Acc5 and Acc3, protocol sims."] if high == NARROW else []
+    lines += [f"Left out of the source: {', '.join(map(str, left_out))}."] if left_out else []
+    counts = ", ".join(f"{count} in {split}" for split, count in zeroed.items())
+    return [*lines, *([f"Vision held -inf, which became 0: {counts}."] if zeroed else [])]
 
 
 def _vector_lines(vectors: dict[str, Any] | None) -> list[str]:

@@ -17,7 +17,7 @@ from hycon.errors import UserError
 class Utterance:
     """One utterance as an importer hands it over.
 
-    label: a float in [-3, 3] (sentiment) or (E,) integers 0/1, one per emotion (emotion).
+    label: a float in [-3, 3], or in [-1, 1] (sentiment), or (E,) integers 0/1, one per emotion (emotion).
     words: the transcript's words, or None where the source has only vectors.
     text: (T, d) vectors that came with the source, or None.  audio: (T, d).  vision: (T, d).
     """
@@ -34,13 +34,17 @@ class Utterance:
 class Imported:
     """splits: train, valid, test.  lengths: nominal length per modality, None for 50.  emotions: the label's names.
 
+    label_range: (-1, 1) where the format knows that the labels lie in it; None for [-3, 3].
     details: further keys of the manifest's source (counts of dropped segments, files that were used, ...).
+    cropped: split -> modality -> utterances that were cropped while they were read.
     """
 
     splits: dict[str, list[Utterance]]
     lengths: dict[str, int] | None = None
     emotions: list[str] | None = None
+    label_range: Sequence[float] | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    cropped: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def text_of(value: Any) -> str:

@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 
 from hycon.data.importers.common import Utterance
+from hycon.data.importers.longest import crop, nominal
 from hycon.data.importers.repeats import count_repeats
 from hycon.data.manifest import (
     FORMAT_VERSION,
+    LABEL_RANGES,
     MODALITIES,
     PAPER,
     SPLITS,
@@ -46,25 +48,35 @@ def convert(
     notes: Sequence[str] = (),
     emotions: Sequence[str] | None = None,
     synthetic: bool = False,
+    label_range: Sequence[float] | None = None,
+    cropped: Mapping[str, Mapping[str, int]] | None = None,
 ) -> Manifest:
     """Check `splits` (train, valid, test) and write them as corpus `name`, in place of an earlier one.
 
     lengths: nominal length per modality; default 50 (MAG-BERT, section 1.3 of the reference driver).
     vectors: (description, words, (V, d) matrix), kept beside the corpus for the `glove` front-end.
+    label_range: of sentiment labels, (-1, 1); default [-3, 3].
+    cropped: split -> modality -> utterances that the caller has cropped already.
+    Sequences and nominal lengths end at hycon.data.importers.longest.LONGEST; the manifest counts what was cropped.
     Raises UserError, and writes nothing: empty or missing split, empty or duplicate ids, empty words, NaN labels, dims
     that differ within the corpus or from the paper's corpus of that name, non-finite features other than COVAREP's
     -inf and NaN in audio.
     """
     folder = corpus_folder(name, root)
+    narrow = list(map(float, label_range)) if label_range and not emotions else None
+    bound = max(narrow or LABEL_RANGES[0])
     where = str(source.get("file", name))
     _check_ids(splits, where)
     dims = _check_dims(splits, where)
     _check_paper(name, dims, where)
     check_emotions(list(emotions or ()), where)
+    aligned = _alignment(splits)
+    short = {split: dict((cropped or {}).get(split, {})) for split in SPLITS}
+    splits = {split: [crop(utterance, short[split]) for utterance in splits[split]] for split in SPLITS}
     nonfinite: dict[str, dict[str, int]] = {}
     arrays: dict[str, np.ndarray] = {}
     for split in SPLITS:
-        arrays_of_split, nonfinite[split] = _pack(split, splits[split], emotions, where)
+        arrays_of_split, nonfinite[split] = _pack(split, splits[split], emotions, bound, where)
         arrays.update(arrays_of_split)
     manifest = Manifest(
         name=name,
@@ -72,16 +84,18 @@ def convert(
         source=dict(source),
         sizes={s: len(splits[s]) for s in SPLITS},
         dims=dims,
-        lengths=dict(lengths or dict.fromkeys(MODALITIES, 50)),
-        aligned=_alignment(splits),
+        lengths=nominal(lengths or dict.fromkeys(MODALITIES, 50), aligned),
+        aligned=aligned,
         nonfinite=nonfinite,
         files={},
         notes=list(notes),
         emotions=list(emotions) if emotions else None,
         positives={s: arrays[f"{s}.label"].sum(0).tolist() for s in SPLITS} if emotions else None,
-        constant=None if emotions else constant_metrics(arrays["train.label"], arrays["test.label"]),
+        constant=None if emotions else constant_metrics(arrays["train.label"], arrays["test.label"], bound),
         synthetic=synthetic,
         repeats=count_repeats(arrays),
+        label_range=narrow if narrow != LABEL_RANGES[0] else None,
+        cropped=short if any(short.values()) else None,
     )
     return write_corpus(folder, manifest, arrays, vectors)
 
@@ -150,7 +164,7 @@ def _alignment(splits: Mapping[str, Sequence[Utterance]]) -> Alignment:
 
 
 def _pack(
-    split: str, utterances: Sequence[Utterance], emotions: Sequence[str] | None, where: str
+    split: str, utterances: Sequence[Utterance], emotions: Sequence[str] | None, bound: float, where: str
 ) -> tuple[dict[str, np.ndarray], dict[str, int]]:
     arrays: dict[str, np.ndarray] = {}
     zeroed: dict[str, int] = {}
@@ -162,7 +176,7 @@ def _pack(
         offsets = np.cumsum([0, *(len(v) for v in values)]).astype(np.int64)
         zeroed[modality] = _clean(rows, offsets, modality, split, utterances, where)
         arrays[f"{split}.{modality}.rows"], arrays[f"{split}.{modality}.offsets"] = rows, offsets
-    labels = _labels(utterances, emotions, split, where)
+    labels = _labels(utterances, emotions, bound, split, where)
     arrays[f"{split}.label"] = labels
     strings: dict[str, Any] = {"ids": [u.id for u in utterances]}
     if utterances[0].words is not None:
@@ -185,7 +199,9 @@ def _clean(rows, offsets, modality: str, split: str, utterances: Sequence[Uttera
     return int(bad.sum())
 
 
-def _labels(utterances: Sequence[Utterance], emotions: Sequence[str] | None, split: str, where: str) -> np.ndarray:
+def _labels(
+    utterances: Sequence[Utterance], emotions: Sequence[str] | None, bound: float, split: str, where: str
+) -> np.ndarray:
     if emotions:
         labels = np.stack([np.asarray(u.label) for u in utterances])
         if labels.shape[1:] != (len(emotions),) or not np.isin(labels, (0, 1)).all():
@@ -193,9 +209,10 @@ def _labels(utterances: Sequence[Utterance], emotions: Sequence[str] | None, spl
         return labels.astype(np.int64)
     labels = np.array([float(u.label) for u in utterances], dtype=np.float32)
     for utterance, label in zip(utterances, labels, strict=True):
-        if not np.isfinite(label) or abs(label) > 3.0 + 1e-4:
+        if not np.isfinite(label) or abs(label) > bound + 1e-4:
             raise UserError(
-                f"{where}: the label of {utterance.id!r} ({split}) is {label}; expected a number in [-3, 3]."
+                f"{where}: the label of {utterance.id!r} ({split}) is {label}; "
+                f"expected a number in [-{bound:g}, {bound:g}]."
             )
     return labels
 

@@ -3,11 +3,18 @@
 raw_text: N transcripts.  text: (N, 50, 768) BERT features, [CLS] and [SEP] included.  text_bert: (N, 3, 50) ids, mask,
 segment ids.  audio, vision: (N, T, d).  audio_lengths, vision_lengths: N (unaligned).  id: "video$_$clip".
 regression_labels: N numbers in [-3, 3].
-Source: Mao et al., ACL 2022 demo, the authors' repository MMSA (format only).
+
+CH-SIMS's (`unaligned_39.pkl`) and CH-SIMS v2's files have this form too, in Chinese, with labels in [-1, 1], and with
+labels of each modality beside them (regression_labels_T, _A, _V). The range is read off the file: labels of modalities
+are there, and all labels lie in [-1, 1]. What has no place in a corpus of ours is left out and named in the manifest:
+the labels of modalities, and further splits such as v2's unlabelled train_mix.
+Sources: Mao et al., ACL 2022 demo; Yu et al., ACL 2020; Liu et al., ICMI 2022; the authors' repositories MMSA and
+ch-sims-v2 (format only).
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +24,15 @@ from hycon.data.importers.common import Imported, Utterance, identity, numbers, 
 from hycon.data.importers.padded import arrays_of, check_counts, padded_lengths, splits_with
 from hycon.data.manifest import MODALITIES, SPLITS
 from hycon.errors import UserError
+from hycon.metrics import NARROW
 
 KEYS = (*MODALITIES, "raw_text", "id", "regression_labels")
+OF_MODALITIES = tuple(f"{kind}_labels_{m}" for kind in ("regression", "classification") for m in "TAV")
+# Chinese characters as BERT's tokenizers count them: the blocks of CJK ideographs, none of Japanese kana or Hangul
+CHINESE = re.compile(
+    "([\u4e00-\u9fff\u3400-\u4dbf\U00020000-\U0002a6df\U0002a700-\U0002b73f\U0002b740-\U0002b81f"
+    "\U0002b820-\U0002ceaf\uf900-\ufaff\U0002f800-\U0002fa1f])"
+)
 
 
 def _fits(content: Any) -> bool:
@@ -33,10 +47,33 @@ def read(path: Path, name: str) -> Imported:
     """Utterances of the file; UserError where it is not of this format."""
     content = pickled(path, "mmsa", _fits, f"train, valid, test, each with {', '.join(KEYS)}")
     arrays = {split: arrays_of(content[split], KEYS, f"{split} of {path.name}") for split in SPLITS}
+    of_modalities = [key for key in OF_MODALITIES if all(key in content[split] for split in SPLITS)]
+    zeroed = _without_infinities(arrays) if of_modalities else {}
+    splits = {split: _utterances(content[split], arrays[split], f"{split} of {path.name}") for split in SPLITS}
+    narrow = bool(of_modalities) and all(abs(u.label) <= NARROW for split in SPLITS for u in splits[split])
+    left_out = [*of_modalities, *(text_of(key) for key in content if key not in SPLITS)]
     return Imported(
-        {split: _utterances(content[split], arrays[split], f"{split} of {path.name}") for split in SPLITS},
+        splits,
         lengths=padded_lengths(arrays, path.name),
+        label_range=(-NARROW, NARROW) if narrow else None,
+        details={**({"left_out": left_out} if left_out else {}), **({"zeroed_vision": zeroed} if zeroed else {})},
     )
+
+
+def words_in(transcript: str) -> list[str]:
+    """The words: each Chinese character, and what else white space divides.
+
+    BERT's tokenizers divide Chinese text likewise, so `bert-base-chinese` reads the same tokens as from the sentence.
+    """
+    return CHINESE.sub(r" \1 ", transcript).split()
+
+
+def _without_infinities(arrays: dict[str, dict[str, np.ndarray]]) -> dict[str, int]:
+    """Put 0 in place of -inf in vision, as CH-SIMS v2's own loader does; split -> how many, where there are any."""
+    found = {split: np.isneginf(own["vision"]) for split, own in arrays.items()}
+    for split, at in found.items():
+        arrays[split]["vision"][at] = 0.0
+    return {split: int(at.sum()) for split, at in found.items() if at.any()}
 
 
 def _utterances(raw: dict[str, Any], arrays: dict[str, np.ndarray], place: str) -> list[Utterance]:
@@ -51,7 +88,7 @@ def _utterances(raw: dict[str, Any], arrays: dict[str, np.ndarray], place: str) 
         Utterance(
             id=ids[i],
             label=float(labels[i]),
-            words=text_of(raw["raw_text"][i]).split(),
+            words=words_in(text_of(raw["raw_text"][i])),
             **{m: arrays[m][i, : lengths[m][i]] for m in MODALITIES},
         )
         for i in range(len(labels))

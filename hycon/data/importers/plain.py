@@ -7,6 +7,7 @@
 
 The nominal length of a modality is that of the longest training utterance, at least 50. Models read no further, so
 longer utterances of valid and test lose their end. If they counted, a test utterance would change what is trained.
+No sequence is longer than hycon.data.importers.longest.LONGEST.
 
 Nothing is unpickled, and no array is larger than what is there for it (hycon.data.arrays).
 """
@@ -25,6 +26,7 @@ import numpy as np
 
 from hycon.data.arrays import BAD_ZIP, read_npy
 from hycon.data.importers.common import Imported, Utterance, check_folder, identity, numbers
+from hycon.data.importers.longest import crop
 from hycon.data.manifest import MODALITIES, SPLITS
 from hycon.errors import UserError
 
@@ -47,6 +49,7 @@ def read(path: Path, name: str) -> Imported:
     if bool(emotions) == ("label" in columns):
         raise UserError(f"{TABLE} needs either a column label or columns {EMOTION}NAME; it has {', '.join(columns)}.")
     splits: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
+    cropped: dict[str, dict[str, int]] = {split: {} for split in SPLITS}
     with contextlib.ExitStack() as stack:
         there = [m for m in MODALITIES if (path / f"{m}.npz").is_file() or (path / m).is_dir()]
         arrays = {m: stack.enter_context(_arrays(path, m)) for m in there}
@@ -57,9 +60,10 @@ def read(path: Path, name: str) -> Imported:
             split = SPLIT_NAMES.get(row["split"].strip().lower())
             if split is None:
                 raise UserError(f"{TABLE}, line {line}: split is {row['split']!r}; expected train, valid or test.")
-            splits[split].append(_utterance(row, line, arrays, emotions))
+            utterance = _utterance(row, line, arrays, emotions)
+            splits[split].append(crop(utterance, cropped[split]))  # now: thousands of long ones would fill the memory
     lengths = {m: max([SHORTEST, *(_steps(u, m) for u in splits["train"])]) for m in MODALITIES}
-    return Imported(splits, lengths=lengths, emotions=emotions or None)
+    return Imported(splits, lengths=lengths, emotions=emotions or None, cropped=cropped)
 
 
 def _steps(utterance: Utterance, modality: str) -> int:

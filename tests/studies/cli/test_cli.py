@@ -103,6 +103,7 @@ def test_mult_s_iemocap_file_from_import_to_table(capsys, tmp_path):
     (tmp_path / "iemocap.pkl").write_bytes(pickle.dumps(content))
     where = places(tmp_path)
     assert bench(capsys, "data", "import", "small", tmp_path / "iemocap.pkl", *where[:2])[0] == 0
+    (tmp_path / "results").mkdir(exist_ok=True)
     out = bench(capsys, "table", "table3", "--corpus", "small", "--format", "json", *where)[1]
     before = json.loads(out)["rows"][-1]
     share = content["test"]["labels"][:, 1, 1].mean()  # happy is the second

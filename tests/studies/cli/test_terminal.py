@@ -52,6 +52,25 @@ def test_a_broken_pipe_stops_no_run(tmp_path):
     assert len(list(RunStore(tmp_path / "results").records())) == 2
 
 
+def test_a_reader_that_has_read_enough(tmp_path):
+    """`| head -1` in a shell: of a run with workers, whose progress goes there too, and of the table afterwards."""
+    run = "run table1 --profile demo --rows EF-LSTM-GloVe --trials 1 --seeds 1 --epochs 1 --workers 2"
+    where = " ".join(places(tmp_path))
+    for command in (run, "table table1 --profile demo"):
+        shell = f'"{sys.executable}" -c "$CODE" {command} {where} 2>&1 | head -1; exit ${{PIPESTATUS[0]}}'
+        ended = subprocess.run(
+            ["bash", "-c", shell], env={**os.environ, "CODE": CODE}, capture_output=True, timeout=250, check=False
+        )
+        assert (ended.returncode, ended.stderr) == (0, b"")
+        assert ended.stdout.count(b"\n") == 1
+        assert b"Traceback" not in ended.stdout
+    assert len(list(RunStore(tmp_path / "results").records())) == 2
+    left = [
+        path for path in tmp_path.rglob("*") if path.name.startswith(".") or path.parent.name in ("leases", "queue")
+    ]
+    assert left == []
+
+
 def test_a_broken_pipe_leaves_the_exit_code_of_what_was_found(folder):
     store = RunStore(folder / "results")
     (store.folder(store.ids()[0]) / "record.json").write_text("{")

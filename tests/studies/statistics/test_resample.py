@@ -5,12 +5,15 @@ import pytest
 from predicted import EMOTIONS, METRICS, sentiment
 
 from hycon.errors import UserError
-from hycon.metrics import PROTOCOLS, emotion_metrics, sentiment_metrics
+from hycon.metrics import NARROW_PROTOCOLS, PROTOCOLS, emotion_metrics, sentiment_metrics
 from studies.statistics.resample import measure
 
+ON_NARROW = ("acc3", "acc5", "acc2", "f1", "mae", "corr")
+CASES = [(metric, protocol) for metric in METRICS for protocol in PROTOCOLS]
+CASES += [(metric, protocol) for metric in ON_NARROW for protocol in NARROW_PROTOCOLS]
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("metric", METRICS)
+
+@pytest.mark.parametrize(("metric", "protocol"), CASES)
 def test_each_metric_is_that_of_hycon_metrics_on_every_resample(metric, protocol):
     prediction, label = sentiment()
     assert (label == 0).any()

@@ -82,7 +82,7 @@ def test_a_study_without_trials_or_with_runs_still_to_do_is_sound(store):
     study = fill(store, [0.1, 0.2], trials=2)
     for sound in (
         dataclasses.replace(study, runs=[*study.runs, "0" * 16]),
-        dataclasses.replace(study, trials=[], draws=[], selected=None),
+        dataclasses.replace(study, trials=[], draws=[], selected=None, measured=True),
         dataclasses.replace(study, trials=["1" * 16, "2" * 16]),
     ):
         save_study(store, sound)

@@ -205,13 +205,15 @@ def test_studies_that_name_runs_that_are_gone(sound):
 
 def test_a_winner_that_validation_did_not_choose(sound):
     store, study = sound
-    save_study(store, dataclasses.replace(study, selected=1))
+    draws = [study.draws[1], study.draws[0]]
+    save_study(store, dataclasses.replace(study, selected=1, draws=draws))
     assert "trial 0 has the lower validation loss, but trial 1 was selected" in only(store).said
 
 
 def test_a_search_under_way_is_no_finding(sound):
     store, study = sound
-    save_study(store, dataclasses.replace(study, trials=[*study.trials, "ab" * 8], selected=None, runs=[]))
+    trials, draws = [*study.trials, "ab" * 8], [*study.draws, {"lr": 0.5}]
+    save_study(store, dataclasses.replace(study, trials=trials, draws=draws, selected=None, runs=[]))
     assert examine(store) == []
 
 

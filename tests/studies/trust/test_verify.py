@@ -160,7 +160,7 @@ def test_bits_count_even_where_numbers_are_equal(copy, corpora):
 
 
 def test_a_run_that_fails_when_run_again(copy, corpora, monkeypatch):
-    def broken(spec, *, data_root, device, on_epoch):
+    def broken(spec, **where):
         raise KeyError("weights")
 
     monkeypatch.setattr("studies.engines.one_run.execute", broken)

@@ -1,0 +1,44 @@
+"""A command reads a corpus once: its runs know what the driver has read, whenever the fork server was started."""
+
+import time
+
+import pytest
+from fake_execute import spec
+
+from hycon.data.checksums import KEPT, SETTLED, check_corpus
+from hycon.data.importers.synthetic import synthesize
+from studies.engines.run import run
+from studies.store.run_store import RunStore
+
+
+@pytest.fixture
+def did(tmp_path, monkeypatch):
+    """Does runs that open a corpus; returns for each "pid name name ...", the files whose checksum it made."""
+    monkeypatch.setenv(KEPT, "{}")
+    store, data = RunStore(tmp_path / "results"), tmp_path / "data"
+    store.check_writable()
+    synthesize("tiny", data, sizes={"train": 4, "valid": 2, "test": 2})
+    time.sleep(2 * SETTLED)
+    options = {"executor": "local", "execute": "fake_loading:execute", "data_root": data, "preload": ()}
+
+    def do(*numbers: int) -> list[list[str]]:
+        (data / "read").unlink(missing_ok=True)
+        assert not run([spec(n) for n in numbers], store, **options).failed
+        return [line.split() for line in (data / "read").read_text().splitlines()]
+
+    do.data = data
+    return do
+
+
+def test_no_run_reads_what_the_driver_has_read(did):
+    (alone,) = did(0)  # starts the fork server, before anything is known
+    assert alone[1:] == ["corpus.safetensors", "vectors.safetensors"]
+    check_corpus("tiny", did.data)
+    assert [len(run) for run in did(1, 2, 3)] == [1, 1, 1]
+
+
+def test_a_file_that_is_changed_between_runs_is_read_again(did):
+    check_corpus("tiny", did.data)
+    path = did.data / "tiny" / "vectors.safetensors"
+    path.write_bytes(path.read_bytes())
+    assert [run[1:] for run in did(4)] == [["vectors.safetensors"]]
