@@ -8,6 +8,8 @@ have widths of their own.
 GloVe form: LSTMs and head as in Gkoumas et al. (Inf. Fusion 2021), whose protocol the paper follows. BERT and XLNet
 forms: fine-tuned token states, Conv1d(k=3) to `d`, then the text LSTM.
 
+`modalities` takes some away, for a table that the paper does not have: text alone is a plain LSTM over the words.
+
 Deviates:
 1. Unimodal decisions are combined "by voting mechanism" (sec. 4.3); of continuous decisions that is taken to be their
    mean. The code of the protocol that the paper cites has one head that reads the three hidden states
@@ -27,11 +29,13 @@ import torch
 from torch import Tensor, nn
 
 from baselines.ef_lstm import SHARED_SPACE
+from hycon.config import later
 from hycon.data.batch import Batch
 from hycon.data.manifest import MODALITIES
 from hycon.encoders import Head, TokenStates
 from hycon.errors import UserError
 from hycon.kernels.lstm import last_hidden
+from hycon.model import present
 from hycon.output import Output, as_prediction, outputs
 from hycon.text import PretrainedText
 from hycon.train import Training
@@ -48,10 +52,12 @@ class Config:
     dropout: float = 0.3
     combine: str = "vote"  # sec. 4.3; "concat": MSAF
     d: int = 50  # width that token states are projected to; GloVe form: unused
+    modalities: str = later(",".join(MODALITIES))  # beyond the paper: some of them, in this order
 
     def __post_init__(self) -> None:
         if self.combine not in ("concat", "vote"):
             raise UserError(f"combine is {self.combine!r}; expected concat or vote.")
+        present(self.modalities)
 
 
 TRAINING = {
@@ -71,30 +77,54 @@ SEARCH_SPACE = {
         **SHARED_SPACE["tokens"],
     },
 }
-ABLATIONS = {"vote": {"combine": "concat"}}
-REMOVED = {"vote": "the vote of three heads: one head reads all hidden states, as in the code of the cited protocol"}
+ABLATIONS = {
+    "vote": {"combine": "concat"},
+    "text": {"modalities": "audio,vision"},
+    "audio": {"modalities": "text,vision"},
+    "vision": {"modalities": "text,audio"},
+}
+REMOVED = {
+    "vote": "the vote of three heads: one head reads all hidden states, as in the code of the cited protocol",
+    "text": "text, with its LSTM and its vote",
+    "audio": "audio, likewise",
+    "vision": "vision, likewise",
+}
+
+
+def without_effect(config: Config, form: str) -> set[str]:
+    """Options of what this configuration does not have."""
+    modalities = present(config.modalities)
+    gone = {f"{m}_hidden" for m in MODALITIES if m not in modalities}
+    if modalities == ("text",):
+        gone.add("scale")  # of audio and vision
+    if "text" not in modalities and form == "tokens":
+        gone.add("head_lr")  # no encoder for the rest to differ from
+    return gone
 
 
 class Model(nn.Module):
     def __init__(self, config: Config, dims: Mapping[str, int], text: PretrainedText | None = None, emotions: int = 0):
         super().__init__()
         self.config, self.emotions = config, emotions
-        self.text = TokenStates(dims["text"], text, config.d)
-        widths = {"text": self.text.width, "audio": dims["audio"], "vision": dims["vision"]}
-        hidden = {m: getattr(config, f"{m}_hidden") for m in MODALITIES}
-        self.lstm = nn.ModuleDict({m: nn.LSTM(widths[m], hidden[m]) for m in MODALITIES})
+        self.modalities = present(config.modalities)
+        widths = dict(dims)
+        if "text" in self.modalities:
+            self.text = TokenStates(dims["text"], text, config.d)
+            widths["text"] = self.text.width
+        hidden = {m: getattr(config, f"{m}_hidden") for m in self.modalities}
+        self.lstm = nn.ModuleDict({m: nn.LSTM(widths[m], hidden[m]) for m in self.modalities})
         heads = hidden if config.combine == "vote" else {"all": sum(hidden.values())}
         rest = config.cell, config.dropout, outputs(emotions)
         self.heads = nn.ModuleDict({name: Head(width, *rest) for name, width in heads.items()})
 
     def forward(self, batch: Batch) -> Output:
-        x = {"text": self.text(batch), "audio": batch.audio, "vision": batch.vision}
+        x = {m: self.text(batch) if m == "text" else getattr(batch, m) for m in self.modalities}
         last: dict[str, Tensor] = {
             m: last_hidden(self.lstm[m], x[m], lengths=getattr(batch, m).both)  # type: ignore[arg-type]
-            for m in MODALITIES
+            for m in self.modalities
         }
         if self.config.combine == "vote":
-            raw = torch.stack([self.heads[m](last[m]) for m in MODALITIES]).mean(0)
+            raw = torch.stack([self.heads[m](last[m]) for m in self.modalities]).mean(0)
         else:
-            raw = self.heads["all"](torch.cat([last[m] for m in MODALITIES], 1))
+            raw = self.heads["all"](torch.cat([last[m] for m in self.modalities], 1))
         return Output(as_prediction(raw, self.emotions))

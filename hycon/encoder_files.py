@@ -116,15 +116,19 @@ def digest(folder: Path, rule: str | None = RULE) -> str:
 
 def _files(folder: Path) -> list[Path]:
     """What is loaded from `folder`, by name."""
-    named = {
+    return sorted({*described_by(folder), *(folder / name for name in weights(folder))})
+
+
+def described_by(folder: Path) -> list[Path]:
+    """The files of an encoder that are not its weights: configuration and tokenizer, by name."""
+    return sorted(
         path
         for path in folder.iterdir()
         if path.suffix in READ
         and not path.name.lower().startswith(NOT_LOADED)
         and not path.name.endswith(".index.json")
         and path.is_file()
-    }
-    return sorted(named | {folder / name for name in weights(folder)})
+    )
 
 
 def _first_files(folder: Path) -> list[Path]:

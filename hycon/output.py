@@ -14,11 +14,13 @@ class Output:
 
     representations: {"text": (B, d), "audio": (B, d), "vision": (B, d)} for models that have them, else None.
     multimodal: (B, width) what the predictor reads; Fig. 4 plots it.
+    parts: {name: (B, ...)} what the model's own `loss` reads beside these, and nothing else does.
     """
 
     prediction: Tensor
     representations: dict[str, Tensor] | None = None
     multimodal: Tensor | None = None
+    parts: dict[str, Tensor] | None = None
 
 
 def outputs(emotions: int) -> int:

@@ -16,12 +16,13 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hycon.encoder_families import FAMILIES, family_of
-from hycon.encoder_files import HUB, RULE, check_folder, config_of, digest, weights
+from hycon.encoder_files import HUB, READ, RULE, check_folder, config_of, digest, weights
 from hycon.errors import UserError
 from hycon.offline import offline
 
@@ -33,7 +34,24 @@ if TYPE_CHECKING:
 DEFAULT = {"bert": "bert-base-uncased", "xlnet": "xlnet-base-cased"}  # sec. 4.4(2), [12], [13]
 DEMO = "demo"
 ENCODERS = "BENCH_ENCODERS"
+LARGEST = 64 * 2**20  # bytes of a file of a Shell, chosen here: the tokenizer of XLM-RoBERTa has 17 MB
 HEADS = ("pooler.",)  # what a checkpoint may lack: it begins random then, as a task's head does
+
+
+@dataclass(frozen=True)
+class Shell:
+    """An encoder without its weights, which are in a trained model: configuration and tokenizer in `folder`."""
+
+    folder: Path
+
+
+def shell(folder: Path) -> Shell:
+    """Raises UserError where anything stands there that is not read as plain data: links, large files, other kinds."""
+    config_of(folder)
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink() or not path.is_file() or path.suffix not in READ or path.stat().st_size > LARGEST:
+            raise UserError(f"{path} is no configuration or tokenizer ({', '.join(READ)}, at most {LARGEST} bytes).")
+    return Shell(folder)
 
 
 def register(name: str, folder: str | Path) -> None:
@@ -134,15 +152,22 @@ def _from_hub(kind: str, name: str, local: bool) -> Path:
 
 
 @contextlib.contextmanager
-def _reading(kind: str, encoder: dict[str, str]) -> Iterator[Path]:
-    """The encoder's folder, to load from. Raises UserError where it was overwritten meanwhile, or cannot be loaded."""
-    folder = locate(kind, encoder)
+def _naming(folder: Path) -> Iterator[None]:
+    """Whatever a library raises meanwhile becomes a UserError that names the folder."""
     try:
-        yield folder
+        yield
     except (UserError, MemoryError):
         raise
     except Exception as error:  # transformers, tokenizers and safetensors raise a dozen types
         raise UserError(f"The text encoder in {folder} cannot be loaded ({type(error).__name__}: {error}).") from error
+
+
+@contextlib.contextmanager
+def _reading(kind: str, encoder: dict[str, str]) -> Iterator[Path]:
+    """The encoder's folder, to load from. Raises UserError where it was overwritten meanwhile, or cannot be loaded."""
+    folder = locate(kind, encoder)
+    with _naming(folder):
+        yield folder
     if digest(folder, encoder.get("rule")) != encoder["sha256"]:
         raise UserError(f"The text encoder in {folder} was overwritten while it was loaded.")
 
@@ -153,9 +178,11 @@ def modules(kinds: Collection[str]) -> list[str]:
     return [*names, "transformers.models.auto.tokenization_auto"] if names else []
 
 
-def load_model(kind: str, encoder: dict[str, str] | None, pooler: bool = False) -> nn.Module:
+def load_model(kind: str, encoder: dict[str, str] | Shell | None, pooler: bool = False) -> nn.Module:
     """The encoder, BERT's without its pooler unless asked for. None: the architecture of bert-base-uncased or
-    xlnet-base-cased, random weights."""
+    xlnet-base-cased, random weights. Of a Shell too, the weights are random."""
+    if isinstance(encoder, Shell):
+        return _untrained(encoder.folder, pooler)
     from transformers import MODEL_MAPPING, AutoConfig, BertConfig, BertModel, XLNetConfig, XLNetModel
 
     if encoder is None or encoder["name"] == DEMO:
@@ -184,6 +211,17 @@ def load_model(kind: str, encoder: dict[str, str] | None, pooler: bool = False) 
                 f"not those of a {model_type} model as transformers writes it."
             )
     return model
+
+
+def _untrained(folder: Path, pooler: bool) -> nn.Module:
+    from transformers import MODEL_MAPPING, AutoConfig
+
+    with _naming(folder):
+        family = family_of(str(config_of(folder)["model_type"]))
+        options: dict[str, Any] = {"add_pooling_layer": pooler} if family.pooler else {}
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        architecture: Any = MODEL_MAPPING[type(config)]
+        return architecture._from_config(config, attn_implementation=family.attention, **options)
 
 
 def hidden_size(kind: str, encoder: dict[str, str] | None) -> int:
@@ -226,25 +264,25 @@ def read_with_padding(kind: str, encoder: dict[str, str]) -> str | None:
     return None if model_type in FAMILIES else model_type
 
 
-def load_tokenizer(kind: str, encoder: dict[str, str]) -> WordPieces:
-    from hycon.data.prepare import WordPieces
-
+def load_tokenizer(kind: str, encoder: dict[str, str] | Shell) -> WordPieces:
+    if isinstance(encoder, Shell):
+        with _naming(encoder.folder):
+            return _tokenizer_in(kind, encoder.folder)
     if encoder["name"] == DEMO:
-        vocabulary = demo_vocabulary()
-        unknown = vocabulary["[UNK]"]
-        return WordPieces(
-            lambda words: [_greedy(word, vocabulary) or [unknown] for word in words],
-            cls=vocabulary["[CLS]"],
-            sep=vocabulary["[SEP]"],
-            pad=vocabulary["[PAD]"],
-        )
+        return _demo_tokenizer()
+    with _reading(kind, encoder) as folder:
+        return _tokenizer_in(kind, folder)
+
+
+def _tokenizer_in(kind: str, folder: Path) -> WordPieces:
     from transformers import AutoTokenizer
 
-    with _reading(kind, encoder) as folder:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        special = (tokenizer.unk_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id)
-        if None in special or len(tokenizer) <= len(set(tokenizer.all_special_ids)):
-            raise UserError(f"The tokenizer in {folder} has no vocabulary, or lacks [UNK], [CLS], [SEP] or [PAD].")
+    from hycon.data.prepare import WordPieces
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    special = (tokenizer.unk_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id)
+    if None in special or len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise UserError(f"The tokenizer in {folder} has no vocabulary, or lacks [UNK], [CLS], [SEP] or [PAD].")
 
     # Byte-level vocabularies, such as RoBERTa's, know a word within a sentence by the space before it.
     alone, within = tokenizer(["a", " a"], add_special_tokens=False)["input_ids"]
@@ -264,6 +302,19 @@ def load_tokenizer(kind: str, encoder: dict[str, str]) -> WordPieces:
 def demo_vocabulary() -> dict[str, int]:
     lines = resources.files("hycon.data").joinpath("demo_vocabulary.txt").read_text().split()
     return {piece: i for i, piece in enumerate(lines)}
+
+
+def _demo_tokenizer() -> WordPieces:
+    from hycon.data.prepare import WordPieces
+
+    vocabulary = demo_vocabulary()
+    unknown = vocabulary["[UNK]"]
+    return WordPieces(
+        lambda words: [_greedy(word, vocabulary) or [unknown] for word in words],
+        cls=vocabulary["[CLS]"],
+        sep=vocabulary["[SEP]"],
+        pad=vocabulary["[PAD]"],
+    )
 
 
 def _demo_sizes(kind: str) -> dict[str, Any]:

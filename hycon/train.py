@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from hycon.checkpoint import Checkpoints, Progress
+from hycon.config import later
 from hycon.data.batch import Batch
-from hycon.data.prepare import SCALES
+from hycon.data.prepare import SCALES, permuted_modalities
 from hycon.data.ragged import longest_first
 from hycon.errors import NonFiniteLoss, UserError
 from hycon.kernels.optim import RULES, Optimizer
@@ -56,8 +57,10 @@ class Training:
     selection: str = "loss"  # the task loss on validation; "mse" as in the authors' sibling code
     scale: str = "none"  # by train statistics: "standard" (audio and vision), "maxabs" (vision)
     precision: str = "fp32"  # "bf16": autocast
+    permuted: str = later("")  # a control: modalities that come from other utterances (hycon.data.prepare.permute)
 
     def __post_init__(self) -> None:
+        permuted_modalities(self.permuted)
         for name, allowed in (
             ("optimizer", tuple(RULES)),
             ("loss", ("l1", "mse")),
@@ -103,12 +106,16 @@ def fit(
 ) -> Fitted:
     """Train `model` (on the batches' device) and leave it with its best epoch's weights.
 
+    A model that keeps something by utterance is shown the train split first: `prepare_training(train)`.
+
     seed: of the batch order; the caller seeds initialisation and dropout (`seed_everything`).
     on_epoch: told the curve's entry of each epoch, with lr (`training.lr` as scheduled for its last step) and seconds
     (since training began).  checkpoints: where a long training is kept; one that was cut goes on from there, with the
     same bits, and its earlier epochs are told again.
     Raises NonFiniteLoss at the end of the first epoch that has one.
     """
+    if prepare := getattr(model, "prepare_training", None):
+        prepare(train)
     optimizer = _optimizer(model, training)
     steps = -(-len(train) // training.batch_size)
     order = torch.Generator().manual_seed(seed)

@@ -20,7 +20,7 @@ from studies.authors.table_file import is_table_file, read_table_file
 from studies.registry import MODELS, literal, source_of
 from studies.store.inside import fit
 from studies.store.run_store import RunStore
-from studies.store.study import Study, load_studies
+from studies.store.study import Study, is_beside, load_studies
 from studies.tables import MEASURED_BATCH, MEASURED_EPOCHS, TABLES, Row, TableSpec, with_studies
 
 DEMO_CORPORA = {"sentiment": "synthetic", "emotion": "synthetic_emotions"}  # task -> name
@@ -133,11 +133,13 @@ def view_for(
     epochs: int | None = None,
     patience: int | None = None,
     studies: Sequence[str] = (),
+    beside: str | os.PathLike | None = None,
 ) -> tuple[RunStore, View, str]:
     """What a reading command shows, by its options: of which folder, what of it, and a sentence where one is due.
 
     results: the folder, as for `results_root`.  tables: those that are read.  encoders: front-end -> name or folder.
-    options: as of `--set`.  studies: ids, or beginnings of them. Where the folder holds nothing on the corpora that are
+    options: as of `--set`.  studies: ids, or beginnings of them.  beside: another results folder, from which the rows
+    are taken that this one has no runs of. Where the folder holds nothing on the corpora that are
     asked for, see `held_view`. Raises UserError for unknown names and studies, for a folder that is not there, and as
     `held_view` does.
     """
@@ -149,7 +151,7 @@ def view_for(
     if corpus:
         manifest_of(corpus, data, results_root(results))  # raises where there is none
     folder = stored_results(results)
-    store = RunStore(folder)
+    store = RunStore(folder, beside=RunStore(stored_results(beside)) if beside else None)
     known = load_studies(store)
     named = [study_named(study, known, folder) for study in studies]
     for study in named:
@@ -157,8 +159,9 @@ def view_for(
         if not any(view.corpus_of(table) == study.corpus for table in tables):
             view = dataclasses.replace(view, corpus=study.corpus)
     view = dataclasses.replace(view, studies=tuple(study.id for study in named))
-    view, said = held_view(view, tables, known, folder)
-    manifest = known_manifest(view.corpus, data, folder) if view.corpus else None
+    own = [study for study in known if not is_beside(store, study)]
+    view, said = held_view(view, tables, own or known, folder)
+    manifest = known_manifest(view.corpus, data, *store.roots) if view.corpus else None
     return store, in_range(view, manifest), said
 
 
@@ -213,18 +216,18 @@ def held_view(view: View, tables: Collection[TableSpec], studies: Sequence[Study
     others = [s for s in fitting if any(_serves(s.corpus, table, view, results) for table in tables)]
     found = {study.corpus for study in others}
     if view.corpus or not found:
-        return view, f"{results} holds no runs on {asked}; it holds {_held(studies)}"
+        return view, f"{results} holds no runs on {asked}; it holds {held(studies)}"
     profiles = {study.profile for study in others}
     if profiles == {"demo"} and found <= set(DEMO_CORPORA.values()):
         view = dataclasses.replace(view, profile="demo")
     elif len(found) == 1:
         view = dataclasses.replace(view, corpus=next(iter(found)))
     else:
-        raise UserError(f"{results} holds no runs on {asked}, but {_held(others)}: name one with --corpus.")
-    return view, f"{results} holds no runs on {asked}; shown: {_held(others)}"
+        raise UserError(f"{results} holds no runs on {asked}, but {held(others)}: name one with --corpus.")
+    return view, f"{results} holds no runs on {asked}; shown: {held(others)}"
 
 
-def _held(studies: Iterable[Study]) -> str:
+def held(studies: Iterable[Study]) -> str:
     """ "corpus synthetic (profile demo) and corpus mosi (profiles demo, paper)"."""
     profiles: dict[str, set[str]] = {}
     for study in studies:

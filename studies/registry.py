@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hycon.data.corpus import Corpus
+    from hycon.pretrained import Shell
     from hycon.train import Training
 
 
@@ -59,6 +60,15 @@ MODELS = {
     ),
     "tcm_lstm": Entry("baselines.tcm_lstm", "TCM-LSTM, reconstructed from its abstract (Mai et al., TASLP 2021)"),
     "mag": Entry("baselines.mag", "Multimodal Adaptation Gate (Rahman et al., ACL 2020)", ("bert", "xlnet")),
+    "misa": Entry("baselines.misa", "MISA (Hazarika et al., ACM MM 2020)", ("bert",)),
+    "self_mm": Entry("baselines.self_mm", "Self-MM (Yu et al., AAAI 2021)", ("bert",)),
+    "mmim": Entry("baselines.mmim", "MultiModal InfoMax (Han et al., EMNLP 2021)", ("bert",)),
+    "tetfn": Entry(
+        "baselines.tetfn", "Text Enhanced Transformer Fusion Network (Wang et al., Inf. Fusion 2023)", ("bert",)
+    ),
+    "almt": Entry(
+        "baselines.almt", "Adaptive Language-guided Multimodal Transformer (Zhang et al., EMNLP 2023)", ("bert",)
+    ),
     "hycon": Entry("hycon.model", "HyCon; HyCon-v2 with beta=0.2 (Mai et al., TAFFC 2022)"),
 }
 
@@ -195,7 +205,10 @@ def resolve(name: str, text: str, overrides: Mapping[str, Any]) -> tuple[Any, Tr
     config = _replace(config, {k: v for k, v in overrides.items() if k in own})
     if overrides.get("head_lr") is not None and "head_lr" in _unread(module, config, form):
         raise UserError(f"head_lr is for layers beside a pretrained encoder; {name} so configured has none: use lr.")
-    return config, _replace(training, {k: v for k, v in overrides.items() if k in trained})
+    training = _replace(training, {k: v for k, v in overrides.items() if k in trained})
+    if training.permuted and getattr(module, "NEEDS_ALIGNED", False):
+        raise UserError(f"{name} reads audio and vision word by word, and permuted ones belong to other words.")
+    return config, training
 
 
 def unread(name: str, text: str, overrides: Mapping[str, Any]) -> set[str]:
@@ -243,6 +256,8 @@ def unserved_because(name: str, text: str, corpus: Corpus, encoder: dict[str, st
         return str(error).removeprefix(f"Corpus {corpus.name!r} ").rstrip(".")
     if not aligned and getattr(model_module(name), "NEEDS_ALIGNED", False):
         return f"is not word-aligned with text={text}, as some models need it"
+    if corpus.manifest.task == "emotion" and not getattr(model_module(name), "EMOTIONS", True):
+        return f"has emotions, and {name} is for sentiment only"
     steps, most = corpus.manifest.lengths["text"], positions(text, encoder) if encoder else None
     if most is not None and steps > most:
         return f"pads sentences to {steps} steps, and the text encoder has positions for {most}"
@@ -297,14 +312,15 @@ def build_model(
     *,
     text: str,
     dims: Mapping[str, int],
-    encoder: dict[str, str] | None = None,
+    encoder: dict[str, str] | Shell | None = None,
     emotions: int = 0,
     **overrides: Any,
 ) -> nn.Module:
     """Build a model: `build_model("tfn", text="bert", dims={"text": 768, "audio": 74, "vision": 47})`.
 
     dims: modality -> feature size.  encoder: {"name", "sha256"} of a pretrained text model for bert/xlnet; None gives
-    the architecture of the paper's encoder with random weights.  emotions: 0 for sentiment, else how many.
+    the architecture of the paper's encoder with random weights, a Shell that of its configuration.  emotions: 0 for
+    sentiment, else how many.
     """
     from hycon.data.batch import form_of
     from hycon.pretrained import load_model

@@ -101,3 +101,82 @@ def compare_mult_shorter(recorded: dict[str, torch.Tensor], **options) -> None:
         net.load_state_dict(weights)
         torch.testing.assert_close(net(batch).prediction, expected, atol=1e-5, rtol=0)
     assert (recorded["alone"] - recorded["padded"]).abs().min() > 1e-3
+
+
+def _tokens(recorded: dict[str, torch.Tensor]):
+    """The recorded utterances as a Batch in float64, each as the one of its place in the train split."""
+    from hycon.data.batch import Batch, Layout
+    from hycon.data.ragged import Ragged
+
+    lengths = recorded["lengths"].tolist()
+    ids, audio, vision = (
+        Ragged.from_list([x[:n] for x, n in zip(recorded[m], lengths, strict=True)]) for m in ("ids", "audio", "vision")
+    )
+    layout = Layout(dict.fromkeys(DIMS, recorded["ids"].shape[1]), tokens=True)
+    return Batch(ids, audio, vision, recorded["label"], layout, index=torch.arange(len(lengths)))
+
+
+def _over_tiny_bert(model: str, recorded: dict[str, torch.Tensor], options: dict):
+    """One of our models over a BERT of MAG_BERT's size, in float64, with the recorded weights."""
+    from transformers import BertConfig, BertModel
+
+    from hycon.text import PretrainedText
+    from studies.registry import model_module
+
+    module = model_module(model)
+    text = PretrainedText(BertModel(BertConfig(**MAG_BERT), add_pooling_layer=False), "bert")
+    net = module.Model(module.Config(**options), {"text": 12, "audio": 4, "vision": 3}, text).double().eval()
+    weights = {k.removeprefix("weight."): v for k, v in recorded.items() if k.startswith("weight.")}
+    assert set(weights) == {name for name, _ in net.named_parameters()}
+    net.load_state_dict(weights, strict=False)  # what a model keeps by utterance is not among them
+    return net
+
+
+def _compare_gradients(net, loss: torch.Tensor, recorded: dict[str, torch.Tensor]) -> None:
+    names, weights = zip(*net.named_parameters(), strict=True)
+    for name, found in zip(names, torch.autograd.grad(loss, weights), strict=True):
+        expected = recorded[f"gradient.{name}"]
+        assert expected.any(), name
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def compare_misa(recorded: dict[str, torch.Tensor]) -> None:
+    """Predictions, and MISA's whole loss with its gradients; the task loss is in float32."""
+    from peer.test_against_mmsa_beyond import MISA
+
+    net, batch = _over_tiny_bert("misa", recorded, MISA), _tokens(recorded)
+    output = net(batch)
+    torch.testing.assert_close(output.prediction, recorded["prediction"], atol=1e-9, rtol=0)
+    loss = net.loss(output, batch, "mse")
+    torch.testing.assert_close(loss, recorded["loss"], atol=1e-6, rtol=0)
+    _compare_gradients(net, loss, recorded)
+
+
+def compare_self_mm(recorded: dict[str, torch.Tensor]) -> None:
+    """Three epochs of three batches: the last batch's loss and gradients, and the unimodal labels at the end."""
+    from peer.test_against_mmsa_beyond import GROWTH, SELF_MM
+
+    net, split = _over_tiny_bert("self_mm", recorded, SELF_MM), _tokens(recorded)
+    count = len(split) // 3
+    net.prepare_training(split)
+    with torch.no_grad():
+        for p in net.parameters():  # recorded in the last epoch
+            p.div_(GROWTH**2)
+    for epoch in range(3):
+        for start in range(0, len(split), count):
+            batch = split.slice(start, start + count)
+            output = net(batch)
+            net.training = True  # of itself only: labels move, and dropout stays out
+            loss = net.loss(output, batch)
+            net.training = False
+        if epoch < 2:
+            with torch.no_grad():
+                for p in net.parameters():
+                    p.mul_(GROWTH)
+    torch.testing.assert_close(output.prediction, recorded["prediction"], atol=1e-9, rtol=0)
+    torch.testing.assert_close(loss, recorded["loss"], atol=1e-6, rtol=0)
+    _compare_gradients(net, loss, recorded)
+    for m in DIMS:
+        found = net.memory[f"label_{m}"]
+        torch.testing.assert_close(found, recorded[f"label_{m}"], atol=1e-5, rtol=0)
+        assert (found - split.label).abs().max() > 0.1

@@ -222,7 +222,11 @@ def test_constraints_pin_what_is_installed_by_name_and_version_alone() -> None:
 def test_the_wheel_takes_what_it_needs() -> None:
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert build["packages"] == list(PACKAGES)
-    assert build["force-include"] == {"results/paper": "studies/_paper"}
+    assert build["force-include"] == {
+        "results/paper": "studies/_paper",
+        "results/claims_beyond.toml": "studies/_ours/claims_beyond.toml",
+        "results/literature": "studies/_ours/literature",
+    }
     for file in ("README.md", "LICENSE", "hycon/py.typed", "hycon/data/demo_vocabulary.txt"):
         assert (ROOT / file).is_file()
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (  # a room or top file of studies/ imports from lower floors only
     ("store", "document", "statistics", "registry", "tables", "paper"),
     ("authors",),
-    ("lookup", "engines"),
+    ("lookup", "engines", "literature"),
     ("search", "aggregate"),
     ("claims", "figures"),
     ("report", "trust"),

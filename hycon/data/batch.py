@@ -84,6 +84,8 @@ class Batch:
 
     videos: the utterances' videos, for the models that read an utterance among its neighbours; None where a batch was
     not made by `prepare`.
+    index: (B,) int64 on the label's device, which utterance of its split each is, for the models that keep something by
+    utterance (hycon/memory.py); None likewise.
     """
 
     text: Ragged
@@ -92,23 +94,27 @@ class Batch:
     label: Tensor
     layout: Layout
     videos: Videos | None = None
+    index: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.label)
 
-    def _each(self, sequences: Callable[[Ragged], Ragged], label: Tensor, videos: Videos | None) -> Batch:
+    def _each(
+        self, sequences: Callable[[Ragged], Ragged], each: Callable[[Tensor], Tensor], videos: Videos | None
+    ) -> Batch:
         text, audio, vision = (sequences(getattr(self, m)) for m in MODALITIES)
-        return replace(self, text=text, audio=audio, vision=vision, label=label, videos=videos)
+        index = None if self.index is None else each(self.index)
+        return replace(self, text=text, audio=audio, vision=vision, label=each(self.label), videos=videos, index=index)
 
     def take(self, index: Tensor | Both) -> Batch:
         """The utterances `index`; from the CPU it is uploaded once for all that is picked."""
-        index = index if isinstance(index, Both) else Both.of(index, self.label.device)
-        label = self.label[index.device]
-        return self._each(lambda rows: rows.take(index), label, self.videos and self.videos.take(index))
+        both = index if isinstance(index, Both) else Both.of(index, self.label.device)
+        videos = self.videos and self.videos.take(both)
+        return self._each(lambda rows: rows.take(both), lambda x: x[both.device], videos)
 
     def slice(self, start: int, stop: int) -> Batch:
         videos = self.videos and self.videos.slice(start, stop)
-        return self._each(lambda rows: rows.slice(start, stop), self.label[start:stop], videos)
+        return self._each(lambda rows: rows.slice(start, stop), lambda x: x[start:stop], videos)
 
     def to(self, device: torch.device | str) -> Batch:
         """On `device`; the rows that the batch shares with its videos' split are moved once."""
@@ -120,7 +126,7 @@ class Batch:
         def move(sequences: Ragged) -> Ragged:
             return replace(sequences, rows=moved.get(id(sequences.rows), sequences.rows)).to(device)
 
-        return self._each(move, self.label.to(device), videos)
+        return self._each(move, lambda x: x.to(device), videos)
 
     @cached_property
     def means(self) -> dict[str, Tensor]:

@@ -7,12 +7,16 @@ Front-ends:
     bert       word pieces [CLS] w.. [SEP]; audio/vision rows repeated for each piece of a word, zero rows at the
                special tokens (MAG-BERT's driver; facts: first 48 pieces, nominal length 50, padding on the right)
     xlnet      pieces w.. [SEP] [CLS], nominal padding on the left
+
+What was measured on the train split or came with the corpus is an `Inputs`: with it, and no corpus, `batching` reads
+other utterances as those of the run were read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -26,6 +30,7 @@ from hycon.data.videos import video_of
 from hycon.errors import UserError, check_known
 
 SCALES = ("none", "standard", "maxabs")
+PERMUTABLE = ("audio", "vision")
 
 
 @dataclass(frozen=True)
@@ -38,18 +43,26 @@ class WordPieces:
     pad: int
 
 
-def prepare(
-    corpus: Corpus,
-    text: str,
-    *,
-    tokenizer: WordPieces | None = None,
-    scale: str = "none",
-    device: torch.device | str = "cpu",
-) -> dict[str, Batch]:
-    """{"train", "valid", "test"} -> Batch of the whole split, on `device`.
+@dataclass(frozen=True)
+class Inputs:
+    """What turns utterances into what a model reads.
 
-    tokenizer: needed by bert and xlnet.  scale: by the train split's statistics, per feature, "standard" (audio and
-    vision to zero mean and unit variance) or "maxabs" (vision by its largest magnitude, as TFN's and MFN's code).
+    text: the front-end.  layout: nominal lengths, and whether steps are aligned; of the sequences before the front-end.
+    own: whether the text is vectors that come with each utterance.  vectors: {"words": [...], "matrix": (V, d)}, of
+    glove.  scalers: modality -> (what to take off, what to divide by), (d,) each.
+    """
+
+    text: str
+    layout: Layout
+    own: bool = False
+    vectors: Mapping[str, Any] | None = None
+    scalers: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+
+def inputs_of(corpus: Corpus, text: str, *, scale: str = "none") -> Inputs:
+    """scale: by the train split's statistics, per feature, "standard" (audio and vision to zero mean and unit variance)
+    or "maxabs" (vision by its largest magnitude, as TFN's and MFN's code).
+
     Raises UserError where the corpus cannot serve the front-end.
     """
     form_of(text)
@@ -58,15 +71,50 @@ def prepare(
     if scale != "none":  # else the rows stay where they are mapped
         which = ("vision",) if scale == "maxabs" else ("audio", "vision")
         scalers = {m: _scaler(getattr(corpus.splits["train"], m).rows, scale) for m in which}
-    apply = _front_end(corpus, text, tokenizer)
-    batches = {}
-    for name in SPLITS:
-        split = corpus.splits[name]
-        label = split.label.float() if corpus.manifest.task == "sentiment" else split.label.long()
-        scaled: dict[str, Any] = {m: _scaled(getattr(split, m), *scaler) for m, scaler in scalers.items()}
-        whole = apply(replace(split, label=label, **scaled)).to(device)
-        batches[name] = replace(whole, videos=find_videos(split.ids, whole).to(whole.label.device))
-    return batches
+    layout = Layout(lengths=dict(corpus.manifest.lengths), aligned=serves(corpus, text))
+    own = _own_vectors(corpus, text)
+    return Inputs(text, layout, own, corpus.vectors if text == "glove" and not own else None, scalers)
+
+
+def batching(inputs: Inputs, tokenizer: WordPieces | None = None) -> Callable[[Split], Batch]:
+    """From utterances to a Batch on the CPU, without videos. tokenizer: needed by bert and xlnet."""
+    apply = _front_end(inputs, tokenizer)
+
+    def batch(split: Split) -> Batch:
+        scaled: dict[str, Any] = {m: _scaled(getattr(split, m), *scaler) for m, scaler in inputs.scalers.items()}
+        return apply(replace(split, **scaled))
+
+    return batch
+
+
+def prepare(
+    corpus: Corpus,
+    text: str,
+    *,
+    tokenizer: WordPieces | None = None,
+    scale: str = "none",
+    permuted: str = "",
+    device: torch.device | str = "cpu",
+) -> dict[str, Batch]:
+    """{"train", "valid", "test"} -> Batch of the whole split, on `device`.
+
+    permuted: modalities that are taken from other utterances (`permute`), such as "audio,vision".
+    Raises UserError where the corpus cannot serve the front-end.
+    """
+    batch, chosen = batching(inputs_of(corpus, text, scale=scale), tokenizer), permuted_modalities(permuted)
+
+    def mixed(name: str) -> Callable[[Split], Batch]:
+        return lambda split: permute(batch(split), chosen, name)
+
+    return {name: whole_batch(corpus.splits[name], mixed(name), corpus.manifest.task, device) for name in SPLITS}
+
+
+def whole_batch(split: Split, batch: Callable[[Split], Batch], task: str, device: torch.device | str = "cpu") -> Batch:
+    """The Batch of a whole split, with the videos of its utterances, on `device`."""
+    label = split.label.float() if task == "sentiment" else split.label.long()
+    whole = batch(replace(split, label=label)).to(device)
+    index = torch.arange(len(whole), device=device)
+    return replace(whole, videos=find_videos(split.ids, whole).to(whole.label.device), index=index)
 
 
 def _scaler(rows: Tensor, scale: str) -> tuple[Tensor, Tensor]:
@@ -81,6 +129,34 @@ def _scaler(rows: Tensor, scale: str) -> tuple[Tensor, Tensor]:
 
 def _scaled(sequences: Ragged, shift: Tensor, divisor: Tensor) -> Ragged:
     return replace(sequences, rows=(sequences.rows - shift) / divisor)
+
+
+# ------------------------------------------------------------------------------------------------------ permutation
+
+
+def permuted_modalities(names: str) -> tuple[str, ...]:
+    """ "audio,vision" -> ("audio", "vision"); "" -> (). Raises UserError for anything but some of PERMUTABLE, in their
+    order."""
+    found = tuple(names.split(",")) if names else ()
+    if found != tuple(m for m in PERMUTABLE if m in found):
+        raise UserError(f"permuted is {names!r}; expected {','.join(PERMUTABLE)}, one of them, or nothing.")
+    return found
+
+
+def permute(whole: Batch, modalities: Sequence[str], split: str) -> Batch:
+    """A split in which every utterance has the `modalities` of another one: text and label say nothing about them.
+
+    They are taken from one and the same utterance, so that audio and vision still belong together. The order is one
+    cycle through the split, drawn from the seed that "permuted" and the split's name make: the same in every run.
+    """
+    if not modalities or len(whole) < 2:
+        return whole
+    seed = int.from_bytes(hashlib.sha256(f"permuted {split}".encode()).digest()[:7])
+    cycle = torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed))
+    source = torch.empty_like(cycle)
+    source[cycle] = cycle.roll(1)
+    taken: dict[str, Any] = {m: getattr(whole, m).take(source) for m in modalities}
+    return replace(whole, **taken, layout=replace(whole.layout, aligned=False))
 
 
 # ------------------------------------------------------------------------------------------------------- front-ends
@@ -136,15 +212,15 @@ def _one_row_per_word(split: Split) -> Tensor:
     return (words == split.audio.lengths) & (words == split.vision.lengths)
 
 
-def _front_end(corpus: Corpus, text: str, tokenizer: WordPieces | None) -> Callable[[Split], Batch]:
-    """From a split to its Batch. Raises UserError where the corpus cannot serve it."""
-    layout = Layout(lengths=dict(corpus.manifest.lengths), aligned=serves(corpus, text))
-    if _own_vectors(corpus, text):
+def _front_end(inputs: Inputs, tokenizer: WordPieces | None) -> Callable[[Split], Batch]:
+    """From a scaled split to its Batch."""
+    text, layout = inputs.text, inputs.layout
+    if inputs.own:
         return lambda split: _batch(split, split.text, layout)
     if text == "glove":
-        assert corpus.vectors is not None
-        vocabulary = {word: i + 1 for i, word in enumerate(corpus.vectors["words"])}
-        matrix = corpus.vectors["matrix"]
+        assert inputs.vectors is not None
+        vocabulary = {word: i + 1 for i, word in enumerate(inputs.vectors["words"])}
+        matrix = inputs.vectors["matrix"]
         matrix = torch.cat([matrix.new_zeros(1, matrix.shape[1]), matrix])  # row 0: unknown words
         return lambda split: _batch(split, _word_vectors(split, vocabulary, matrix), layout)
     if tokenizer is None:

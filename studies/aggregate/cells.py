@@ -65,6 +65,7 @@ class RowResult:
     budget: str = ""  # of the search, in words
     study: str | None = None
     changed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    origin: str = ""  # the folder beside this one that the runs are of, all or some (--with)
 
     @property
     def changed_code(self) -> list[str]:

@@ -11,7 +11,7 @@ from hycon.data.manifest import Manifest
 from studies.aggregate.obstacles import is_paper_encoder
 from studies.lookup import DEFAULT_VIEW, PROFILES, View, fixed_options, is_of, recorded_profile
 from studies.store.run_store import RunStore
-from studies.store.study import Study, goes_on
+from studies.store.study import Study, goes_on, is_beside
 from studies.tables import Row, TableSpec
 
 
@@ -23,6 +23,7 @@ class Rank(NamedTuple):
     """
 
     begun: bool  # it has a finished seeded run
+    here: bool  # it is in the results folder, not in the one beside it (--with)
     options: int  # 2: the paper's, or what the view says; 1: those of its own profile; 0: others
     encoder: int  # as for the options; of a row without a text encoder: 2
     present: bool  # on the data that the corpus holds now
@@ -40,6 +41,7 @@ OTHERWISE = "it has another profile, encoder or options than are asked for"
 # What is said of a study that fills no row because of the field of its Rank.
 BEHIND = {
     "begun": "it has no finished seeded run",
+    "here": "it is in the folder of --with",
     "options": "it was run with other options",
     "encoder": "it was run with another text encoder",
     "present": "the corpus holds other data now",
@@ -162,6 +164,7 @@ def _rank(study: Study, row: Row, view: View, data: str | None, intact: Study | 
     whole = _enough(study, view) and finished > 0 and ended == len(study.runs)
     return Rank(
         begun=finished > 0,
+        here=store is None or not is_beside(store, study),
         options=_options(study, row, view),
         encoder=_encoder(study, row, view),
         present=study.data == data,

@@ -10,7 +10,7 @@ from hycon.errors import UserError
 from studies.aggregate.cells import measures
 from studies.statistics.comparison import Comparison, Group, compare, compare_seeded
 from studies.store.record import RunRecord
-from studies.store.run_store import PREDICTIONS, RunStore
+from studies.store.run_store import RunStore
 from studies.tables import COST
 
 COSTS = {column.metric for column in COST}
@@ -74,4 +74,4 @@ def emotions_of(records: Sequence[RunRecord]) -> tuple[str, ...]:
 
 
 def _kept(store: RunStore, record: RunRecord) -> bool:
-    return record.predictions is not None and (store.folder(record.id) / PREDICTIONS).exists()
+    return record.predictions is not None and store.has_predictions(record.id)

@@ -169,6 +169,7 @@ def as_dict(result: TableResult) -> dict[str, Any]:
                 "not_comparable_because": list(row.obstacles),
                 "study": row.study,
                 "runs": [record.id for record in row.records],
+                **({"taken_from": row.origin} if row.origin else {}),
                 "changed_code": row.changed_code,
                 "metrics": _metrics(row),
             }

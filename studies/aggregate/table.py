@@ -13,7 +13,7 @@ from studies.aggregate.choice import Choice, choices, study_of
 from studies.aggregate.comparability import across, described, mixture, refusal
 from studies.document.words import count_of
 from studies.lookup import DEFAULT_VIEW, PROFILES, View, in_range, manifest_of
-from studies.registry import MODELS, changed_code, source_of
+from studies.registry import MODELS, changed_code, literal, source_of
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
 from studies.store.soundness import sound_studies
@@ -40,7 +40,7 @@ def table_result(
     names the runs and what they differ in.
     """
     corpus = view.corpus_of(table)
-    manifest = manifest or manifest_of(corpus, view.data, store.root)
+    manifest = manifest or manifest_of(corpus, view.data, *store.roots)
     table = for_range(for_emotions(table, manifest.emotions), manifest.label_bound)
     view = in_range(view, manifest)
     shown = table if rows is None else dataclasses.replace(table, rows=tuple(rows))
@@ -80,8 +80,8 @@ def table_result(
     beside = across({row.row.name: row.records for row in filled.rows})
     return dataclasses.replace(
         filled,
-        rows=_traced(filled.rows, found),
-        notes=(*filled.notes, *_origins(shown, found), *beside, *_besides(chosen)),
+        rows=_traced(filled.rows, found, store),
+        notes=(*filled.notes, *_origins(shown, found), *taken_from(filled.rows, store), *beside, *_besides(chosen)),
     )
 
 
@@ -93,7 +93,7 @@ def _noted(records: list[RunRecord], note: str) -> list[RunRecord]:
     return [dataclasses.replace(record, notes=[*record.notes, note]) for record in records]
 
 
-def _traced(rows: Sequence[RowResult], found: Mapping[str, Study]) -> tuple[RowResult, ...]:
+def _traced(rows: Sequence[RowResult], found: Mapping[str, Study], store: RunStore) -> tuple[RowResult, ...]:
     """The rows with the studies that fill them, and with what has changed of the code of their runs."""
     code = changed_code(record for row in rows for record in row.records)
     ids = {name: study.id for name, study in found.items()}
@@ -101,10 +101,31 @@ def _traced(rows: Sequence[RowResult], found: Mapping[str, Study]) -> tuple[RowR
         dataclasses.replace(
             row,
             study=ids.get(row.row.name),
+            origin=str(store.beside.root) if store.beside and _from_beside(row, store) else "",
             changed={record.id: code[record.id] for record in row.records if record.id in code},
         )
         for row in rows
     )
+
+
+def _from_beside(row: RowResult, store: RunStore) -> int:
+    return sum(store.from_beside(record.id) for record in row.records)
+
+
+def taken_from(rows: Sequence[RowResult], store: RunStore) -> list[str]:
+    """For the caption: the rows whose runs are those of the folder beside, and versions of theirs that are not this
+    code's. `across` says what else keeps rows from being compared."""
+    found = {row.row.name: (_from_beside(row, store), len(row.records)) for row in rows if row.records}
+    taken = [name + ("" if n == of else f" ({n} of {of} runs)") for name, (n, of) in found.items() if n]
+    if not taken or store.beside is None:
+        return []
+    said = [f"NOT RUN HERE, but taken from {store.beside.root} (--with): {', '.join(taken)}"]
+    for row in rows:
+        made = {r.spec.version for r in row.records if store.from_beside(r.id)}
+        if made and made != {now := literal(row.row.model, "VERSION")}:
+            versions = " and ".join(map(str, sorted(made)))
+            said.append(f"{row.row.name} was made with version {versions} of {row.row.model}, this code has {now}")
+    return said
 
 
 def _metrics(table: TableSpec) -> set[str]:

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from hycon.data.batch import Batch, form_of
 from hycon.train import Training, fit
-from studies.authors.conformance import build, expect, loss_of
+from studies.authors.conformance import build, expect, loss_of, shown
 from studies.registry import model_module, resolve, search_space
 
-STEPPING = ("lr", "weight_decay", "factor_lr")  # of the optimiser: seen in the weights after two steps
+# of the optimiser: seen in the weights after two steps
+STEPPING = ("lr", "head_lr", "audio_lr", "vision_lr", "factor_lr", "weight_decay")
 TAKEN = ("batch_size", "clip")  # to have an effect: the training loop is tested for them
 
 Splits = Callable[[str], Mapping[str, Batch]]  # scale -> the splits of a small corpus, so scaled
@@ -40,6 +41,8 @@ class Outcome:
         for parameter in net.parameters():
             if parameter.dim() > 1:
                 torch.nn.init.normal_(parameter, std=0.2)
+        if not stepping:
+            shown(net, split)
         torch.manual_seed(1)
         if stepping:
             fit(net, split, split.slice(0, 1), dataclasses.replace(training, batch_size=count // 2, epochs=1), seed=0)

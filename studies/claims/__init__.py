@@ -2,6 +2,6 @@
 
 from studies.claims.by_paper import against_paper
 from studies.claims.by_runs import evaluate
-from studies.claims.file import load_claims, pick
+from studies.claims.file import claims_file, load_claims, pick
 
-__all__ = ["against_paper", "evaluate", "load_claims", "pick"]
+__all__ = ["against_paper", "claims_file", "evaluate", "load_claims", "pick"]

@@ -46,15 +46,22 @@ from studies.store.run_store import RunStore
 from studies.tables import TABLES
 
 
-def evaluate(store: RunStore, view: View = DEFAULT_VIEW, *, claims: Sequence[Claim] | None = None) -> list[ClaimResult]:
+def evaluate(
+    store: RunStore,
+    view: View = DEFAULT_VIEW,
+    *,
+    claims: Sequence[Claim] | None = None,
+    family: Sequence[Claim] | None = None,
+) -> list[ClaimResult]:
     """The verdict on every claim (or `claims`) by the finished runs that `bench table` shows with this view.
 
-    With a corpus, only the claims about its kind of labels are judged. p-values are adjusted over all claims of a
-    table, whichever are asked for.  Raises UserError for an unknown corpus, and for `claims` that the corpus cannot
-    answer. Trains nothing and imports no torch.
+    family: the claims that these are some of; the paper's if None. p-values are adjusted over all of a table's,
+    whichever are asked for. With a corpus, only the claims about its kind of labels are judged.
+    Raises UserError for an unknown corpus, and for `claims` that the corpus cannot answer. Trains nothing and imports
+    no torch.
     """
-    task = manifest_of(view.corpus, view.data, store.root).task if view.corpus else None
-    everything = [claim for claim in load_claims() if task in (None, claim.task)]
+    task = manifest_of(view.corpus, view.data, *store.roots).task if view.corpus else None
+    everything = [claim for claim in (load_claims() if family is None else family) if task in (None, claim.task)]
     asked = everything if claims is None else list(claims)
     for claim in asked:
         if task not in (None, claim.task):

@@ -108,6 +108,7 @@ def cautions(claim: Claim, parts: Sequence[Part], rows: Rows) -> list[str]:
     run = [part for part in parts if part.verdict != NOT_RUN]
     compared = [(part.metric, rows.row(side, part.metric)) for part in run for side in part.contest.sides]
     said = [obstacle for _, row in compared for obstacle in row.obstacles]
+    said += [f"{row.row.name} was not run here, but taken from {row.origin}" for _, row in compared if row.origin]
     told = {rows.corpora[table].name for table in claim.tables}
     if run and len(told) < len(claim.tables):
         said.append(f"the claim is about {claim.corpus}, the runs are all on {' and '.join(sorted(told))}")

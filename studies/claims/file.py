@@ -1,4 +1,5 @@
-"""The paper's claims as data: results/paper/claims.toml, whose head documents its format, read strictly."""
+"""Claims as data, read strictly: the paper's in results/paper/claims.toml, whose head documents the format, and ours in
+results/claims_beyond.toml, in the same form."""
 
 from __future__ import annotations
 
@@ -10,10 +11,12 @@ from typing import Annotated, Any
 import msgspec
 
 from hycon.errors import UserError, check_known, nearest
+from hycon.host import source_root
 from studies.claims.kinds import KINDS, SEPARATION, Claim, Side, contests, side
 from studies.paper import paper_folder
 from studies.tables import COST, TABLES
 
+CLAIMS = ("paper", "beyond")  # the paper's own; what we ask of the table `beyond`
 EVERY = {"id", "quote", "place", "tables", "kind"}  # keys that every claim has
 
 
@@ -35,6 +38,14 @@ def load_claims(path: Path | None = None) -> tuple[Claim, ...]:
         if ids.count(name) > 1:
             raise UserError(f"{path.name} has two claims with id {name!r}: give one another id.")
     return tuple(claims)
+
+
+def claims_file(whose: str) -> Path:
+    """The file of one of CLAIMS: inside an installed wheel, else in the checkout."""
+    if whose == "paper":
+        return paper_folder() / "claims.toml"
+    installed = source_root() / "studies" / "_ours" / "claims_beyond.toml"
+    return installed if installed.is_file() else source_root() / "results" / "claims_beyond.toml"
 
 
 def pick(claims: Sequence[Claim], ids: Sequence[str]) -> tuple[Claim, ...]:

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 
 from hycon.errors import UserError
 from hycon.offline import go_offline, offline
-from studies.cli import author, campaign, claims, data, figure, listing, report, run, show, table, trust, worker
+from studies.cli import author, campaign, claims, data, figure, listing, model, report, run, show, table, trust, worker
 from studies.cli.arguments import Parser, Version
 from studies.cli.terminal import guarded
 
 # In the order of the help.
-FAMILIES = (listing, data, campaign, run, worker, table, show, figure, claims, report, trust, author)
+FAMILIES = (listing, data, campaign, run, worker, table, show, figure, claims, report, model, trust, author)
 
 DESCRIPTION = """Reproduce HyCon (Mai et al., IEEE TAFFC 2022): run a table, judge a claim, check a number.
 
@@ -30,6 +30,7 @@ DESCRIPTION = """Reproduce HyCon (Mai et al., IEEE TAFFC 2022): run a table, jud
   bench ablate --remove iemcl                 HyCon without a part, beside the intact model
   bench show table1 HyCon-BERT acc2           where a number comes from: its study and its runs
   bench claims; bench report                  the paper's claims, and everything in one page
+  bench train table1 HyCon-BERT --output DIR  the model of a row, for `bench predict DIR MY_UTTERANCES`
 """
 
 

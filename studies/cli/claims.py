@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from hycon.busy import busy
-from hycon.errors import UserError
-from studies.cli.shared import check_format, choosing, command, layout, measuring, picking, reading, write_output
+from hycon.errors import UserError, check_known
+from studies.cli.shared import (
+    beside,
+    check_format,
+    choosing,
+    command,
+    layout,
+    measuring,
+    picking,
+    reading,
+    write_output,
+)
 
 FORMATS = ("text", "md", "html", "latex", "json")  # of studies.claims.render, which --help need not import
 
@@ -13,6 +23,8 @@ def add(commands) -> None:
     added = command(commands, "claims", do_claims, "judge the paper's claims by the runs at hand, or by its own tables")
     choosing(added, rows=False)
     picking(added)
+    beside(added)
+    added.add_argument("--claims", default="paper", metavar="WHOSE", help="the paper's, or beyond: of our table beyond")
     added.add_argument("--paper", action="store_true", help="judge by the paper's printed numbers, not by runs")
     added.add_argument("--id", metavar="A,B", help="only these claims, with every comparison (see `bench list claims`)")
     added.add_argument("--format", metavar="FORMAT", help=f"{', '.join(FORMATS)} (default: text)")
@@ -22,19 +34,22 @@ def add(commands) -> None:
 
 
 def do_claims(options) -> None:
-    from studies.claims import against_paper, evaluate, load_claims, pick
+    from studies.claims import against_paper, claims_file, evaluate, load_claims, pick
+    from studies.claims.file import CLAIMS
     from studies.claims.render import render_claims
     from studies.tables import TABLES
 
     format = _format(options)
     ids = [name.strip() for name in options.id.split(",")] if options.id else None
-    chosen = pick(load_claims(), ids) if ids else None
+    check_known("set of claims", options.claims, CLAIMS)
+    family = load_claims(claims_file(options.claims))
+    chosen = pick(family, ids) if ids else family
     if options.paper:
         _check_paper(options)
         found = against_paper(chosen)
     else:
         with busy("judging claims"):
-            found = evaluate(*reading(options, TABLES.values()), claims=chosen)
+            found = evaluate(*reading(options, TABLES.values()), claims=chosen, family=family)
     width = layout(options)["width"]
     write_output(render_claims(found, format, detailed=bool(ids), width=width), options.output)
 
@@ -49,8 +64,11 @@ def _format(options) -> str:
 
 def _check_paper(options) -> None:
     """--paper reads no runs: an option that picks runs would silently do nothing."""
-    picks = ("corpus", "profile", "encoder", "study", "set", "epochs", "patience")
+    picks = ("beside", "corpus", "profile", "encoder", "study", "set", "epochs", "patience")
     given = [name for name in picks if getattr(options, name)]
     given += ["protocol"] if options.protocol != "paper" else []
+    if options.claims != "paper":
+        raise UserError(f"--paper judges by the paper's printed numbers, without rows of --claims {options.claims}.")
     if given:
-        raise UserError(f"--paper judges by printed numbers, --{given[0]} picks runs: leave one of them out.")
+        option = "with" if given[0] == "beside" else given[0]
+        raise UserError(f"--paper judges by printed numbers, --{option} picks runs: leave one of them out.")

@@ -12,7 +12,7 @@ FILTERS = ("row", "kind", "corpus", "failed")
 
 
 def add(commands) -> None:
-    what = "list what there is: models, corpora, tables, ablations, claims, studies or runs"
+    what = "list what there is: models, corpora, tables, ablations, claims, literature, studies or runs"
     added = command(commands, "list", do_list, what)
     kinds = ", ".join(LISTS)
     added.add_argument("what", nargs="?", default="models", choices=LISTS, metavar="WHAT", help=kinds)
@@ -124,6 +124,12 @@ def claims(options) -> list[dict[str, Any]]:
     ]
 
 
+def literature(options) -> list[dict[str, Any]]:
+    from studies.literature import quotations
+
+    return [{**vars(q), "value": q.value if options.json else f"{q.value} †"} for q in quotations()]
+
+
 def studies(options) -> list[dict[str, Any]]:
     from studies.aggregate.inventory import list_studies
 
@@ -151,6 +157,7 @@ LISTS = {
     "tables": tables,
     "ablations": ablations,
     "claims": claims,
+    "literature": literature,
     "studies": studies,
     "runs": runs,
 }

@@ -99,6 +99,11 @@ def running(added: argparse.ArgumentParser) -> None:
         "--time-limit", type=float, metavar="SECONDS", help="stop a run that takes longer; it counts as failed"
     )
     checkpointing(added)
+    added.add_argument(
+        "--keep-weights",
+        action="store_true",
+        help="keep the weights of the seeded runs (`bench train` makes them later)",
+    )
     added.add_argument("--dry-run", action="store_true", help="print the runs and their estimated time, run nothing")
     added.add_argument("--log", metavar="KIND", help="tensorboard: learning curves, to watch while runs train")
     added.add_argument("--quiet", action="store_true", help="no progress, nothing on edges of grids")
@@ -200,6 +205,8 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
         log = store.folder(spec.id) / "log.txt"
         more = f" (traceback: {log})" if log.is_file() else ""
         print(f"bench: run {spec.id} ({spec.model}-{spec.text}) failed: {reason}{more}", file=sys.stderr)
+    if how.keep_weights:
+        tell_weights(store, [record.id for row in result.rows for record in row.records])
     if not options.quiet:
         for sentence in () if profile.demo else edges(outcome.studies):
             print(f"bench: {sentence}", file=sys.stderr)
@@ -219,6 +226,16 @@ def _log(kind: str | None, store, rows):
         return row.name if row else None
 
     return Follower(store, name) if kind else nullcontext()
+
+
+def tell_weights(store, runs) -> None:
+    """Say on stderr how many of these runs have no weights in the results folder."""
+    from hycon.saved import WEIGHTS
+
+    lacking = sum(not (store.folder(run) / WEIGHTS).is_file() for run in runs)
+    if lacking:
+        said = f"{lacking} of {len(runs)} seeded runs have no weights here, done before or by another worker"
+        print(f"bench: {said}: `bench train RUN` makes them again.", file=sys.stderr)
 
 
 def padded_encoders(encoders) -> list[str]:
@@ -255,4 +272,5 @@ def how_of(options):
         cluster=read_cluster(options.cluster, over),
         data_root=options.data,
         checkpoint_every=checkpoint_every(),
+        keep_weights=options.keep_weights,
     )

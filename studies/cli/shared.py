@@ -87,6 +87,13 @@ def picking(added: argparse.ArgumentParser) -> None:
     added.add_argument("--patience", type=int, metavar="N", help="only studies run with --patience N")
 
 
+def beside(
+    added: argparse.ArgumentParser, help: str = "take rows that are not run here from this results folder"
+) -> None:
+    """The option of commands that set published records of others beside one's own."""
+    added.add_argument("--with", dest="beside", metavar="FOLDER", help=help)
+
+
 def measuring(parser) -> None:
     parser.add_argument(
         "--protocol",
@@ -226,6 +233,7 @@ def reading(options, tables):
 
     tables: those that the command shows.
     """
+    from studies.aggregate.beside import none_beside
     from studies.lookup import view_for
 
     store, view, said = view_for(
@@ -241,9 +249,10 @@ def reading(options, tables):
         epochs=options.epochs,
         patience=options.patience,
         studies=options.study,
+        beside=getattr(options, "beside", None),
     )
-    if said:
-        print(f"bench: {said}.", file=sys.stderr)
+    for sentence in filter(None, (said, none_beside(store, view, tables))):
+        print(f"bench: {sentence}.", file=sys.stderr)
     return store, dataclasses.replace(view, given=tuple(given_options(options)))
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from hycon.errors import UserError
 from studies.cli.shared import (
     asked_rows,
+    beside,
     captioning,
     check_format,
     choosing,
@@ -39,6 +40,7 @@ def add_table(commands) -> None:
     choosing(added)
     picking(added)
     mixing(added)
+    beside(added)
     captioning(added)
     added.add_argument("--format", default="text", metavar="FORMAT", help="text, md, latex, csv, html or json")
     measuring(added)

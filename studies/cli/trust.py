@@ -8,6 +8,7 @@ from dataclasses import asdict
 from hycon.errors import UserError, check_known
 from studies.cli.arguments import parse_encoders
 from studies.cli.shared import (
+    beside,
     choosing,
     command,
     known_models,
@@ -64,6 +65,7 @@ def add_diff(commands) -> None:
     added.add_argument("table", nargs="?", metavar="TABLE", help="table1 to table8 (default: all that have runs)")
     added.add_argument("--data", metavar="DIR", help="folder of corpora (default: $BENCH_DATA or ./data)")
     choosing(added)
+    beside(added, "take the rows that A or B has no runs of from this results folder")
     mixing(added)
     measuring(added)
     added.add_argument("--json", action="store_true", help="as JSON")
@@ -127,7 +129,7 @@ def do_verify(options) -> int:
 
 
 def do_diff(options) -> None:
-    from studies.lookup import pick_rows, results_root, table_spec
+    from studies.lookup import pick_rows, results_root, stored_results, table_spec
     from studies.store.run_store import RunStore
     from studies.trust.diff import as_dicts, diff, text
 
@@ -135,7 +137,8 @@ def do_diff(options) -> None:
     if options.rows and table is None:
         raise UserError("--rows names rows of one table: name the TABLE too.")
     rows = pick_rows(table, options.rows.split(",")) if table and options.rows else None
-    a, b = (RunStore(results_root(folder)) for folder in (options.a, options.b))
+    other = RunStore(stored_results(options.beside)) if options.beside else None
+    a, b = (RunStore(results_root(folder), beside=other) for folder in (options.a, options.b))
     found = diff(a, b, view_of(options), table=table, rows=rows)
     if options.json:
         print_json(as_dicts(found))
@@ -183,6 +186,10 @@ def do_export(options) -> None:
         predictions=not options.without_predictions,
     )
     print(f"{options.file}: {done.runs} runs, {done.studies} studies, {done.size / 2**20:.1f} MiB")
+    if done.weights:
+        print(
+            f"bench: the weights of {done.weights} runs are left out: `bench train` makes them again.", file=sys.stderr
+        )
     if done.predictions:
         print(
             f"bench: {done.predictions} runs with predictions, which hold the labels of the corpus: publish them only "

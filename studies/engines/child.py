@@ -19,6 +19,7 @@ from typing import Any
 from hycon.errors import NonFiniteLoss, UserError
 from hycon.host import keep_freed_memory
 from hycon.model_file import ModelFile, place
+from hycon.saved import WEIGHTS
 from studies.registry import MODELS, path_of, register
 from studies.store.curve import writing
 from studies.store.inside import open_log
@@ -69,17 +70,20 @@ def load_function(dotted: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), name)
 
 
-def attempt(spec: RunSpec, store: RunStore, execute: str, data_root: str, device: str) -> None:
-    """Run `spec` once; its record or its failure is in the store afterwards.
+def attempt(
+    spec: RunSpec, store: RunStore, execute: str, data_root: str, device: str, keep_weights: bool = False
+) -> None:
+    """Run `spec` once; its record or its failure is in the store afterwards. keep_weights: its weights, too.
 
     Raises OutOfMemory, with nothing stored: what that means depends on what else was running. Raises UserError only
     where the store cannot be written. KeyboardInterrupt passes through.
     """
-    started = time.monotonic()
+    started, folder = time.monotonic(), store.folder(spec.id)
+    kept: dict[str, Any] = {"weights": folder / WEIGHTS} if keep_weights else {}
     try:
         with writing(store, spec.id) as on_epoch:
             record, arrays = load_function(execute)(
-                spec, data_root=data_root, device=device, on_epoch=on_epoch, folder=store.folder(spec.id)
+                spec, data_root=data_root, device=device, on_epoch=on_epoch, folder=folder, **kept
             )
         if record.spec != spec:
             raise ValueError(f"{execute} returned the record of another run, {record.id}")
@@ -87,7 +91,7 @@ def attempt(spec: RunSpec, store: RunStore, execute: str, data_root: str, device
         expected = isinstance(error, UserError | NonFiniteLoss)
         reason = str(error) if expected else f"{type(error).__name__}: {error}{_where(spec, error)}"
         if not expected:
-            _append(store.folder(spec.id) / "log.txt", traceback.format_exc())
+            _append(folder / "log.txt", traceback.format_exc())
         host = _memory_missed(error)
         if host is not None:
             raise OutOfMemory(error, host) from None
@@ -121,6 +125,7 @@ def child_main(
     complaint: Connection,
     known: Mapping[str, str],
     models: Sequence[ModelFile] = (),
+    keep_weights: bool = False,
 ) -> None:
     """Entry of a worker process. The driver learns the outcome from the store, and from the way this process ends.
 
@@ -138,7 +143,7 @@ def child_main(
     try:
         for file in models:
             register(file)
-        attempt(spec, store, execute, data_root, device)
+        attempt(spec, store, execute, data_root, device, keep_weights)
     except UserError as error:
         complaint.send(str(error))
         raise SystemExit(UNWRITABLE) from error

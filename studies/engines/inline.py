@@ -21,7 +21,7 @@ def run_inline(backlog: Backlog, how: How) -> None:
             started = time.monotonic()
             backlog.notify(Event("start", spec, device=device))
             try:
-                attempt(spec, backlog.store, how.execute, str(how.data_root), device)
+                attempt(spec, backlog.store, how.execute, str(how.data_root), device, how.keep_weights)
                 backlog.settle(spec, time.monotonic() - started, device)
             except OutOfMemory as error:
                 backlog.fail(spec, str(error), time.monotonic() - started, device)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import gc
-import hashlib
 import multiprocessing
 import os
 import platform
@@ -52,15 +51,18 @@ def execute(
     device: str = "cpu",
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     folder: Path | None = None,
+    weights: Path | None = None,
 ) -> tuple[RunRecord, dict[str, np.ndarray]]:
     """Train and measure `spec` on `device`. Returns its record, and the arrays of predictions.npz.
 
     on_epoch: as for `hycon.train.fit`.  folder: the run's own, where a long run keeps its checkpoint; None: nowhere.
+    weights: a file for the trained weights; None: they are not kept.
     Raises UserError (corpus, encoder or configuration cannot serve) and NonFiniteLoss.
     """
     import torch
 
     from hycon.data import load
+    from hycon.saved import save_weights
     from hycon.train import Training, fit, seed_everything
 
     started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -80,6 +82,8 @@ def execute(
         fitted = fit(model, train, valid, training, seed=spec.seed, on_epoch=on_epoch, checkpoints=checkpoints)
         used = joules(before, counters(device))
         metrics, arrays, test_seconds = _measure(model, batches, corpus, training.precision)
+    if weights:
+        save_weights(model.state_dict(), weights)
     record = RunRecord(
         spec=spec,
         status="done",
@@ -112,7 +116,8 @@ def batches_of(spec: RunSpec, corpus: Corpus, device: str) -> dict[str, Batch]:
     from studies.registry import unserved_because
 
     tokenizer = load_tokenizer(spec.text, spec.encoder) if spec.encoder else None
-    batches = prepare(corpus, spec.text, tokenizer=tokenizer, scale=spec.training["scale"], device=device)
+    how = {"scale": spec.training["scale"], "permuted": spec.training.get("permuted", "")}
+    batches = prepare(corpus, spec.text, tokenizer=tokenizer, device=device, **how)
     if reason := unserved_because(spec.model, spec.text, corpus, spec.encoder):
         raise UserError(f"Corpus {spec.corpus!r} {reason}.")
     return batches
@@ -196,11 +201,9 @@ def _metrics(prediction: np.ndarray, label: np.ndarray, manifest: Manifest) -> d
 
 
 def weights_sha256(model: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    from hycon.saved import weights_digest
+
+    return weights_digest(model.state_dict())
 
 
 def _forget_peak_memory(device: str) -> None:

@@ -63,9 +63,11 @@ class How:
     out to the devices in turn.
     time_limit: seconds after which a run is stopped and counts as failed; None: no limit.
     data_root: folder of corpora; None: the default one.
-    execute: "module:function" of execute(spec, *, data_root, device, on_epoch, folder) -> (RunRecord, arrays).
+    execute: "module:function" of execute(spec, *, data_root, device, on_epoch, folder) -> (RunRecord, arrays),
+    and weights with keep_weights.
     preload: modules that are imported once for the processes of all runs; None: what the runs need.
     checkpoint_every: seconds, for the workers of a cluster, which do not inherit this process's environment.
+    keep_weights: whether each run leaves its weights in its folder.
     models: outside the repository, for processes that did not read their files; filled in by studies.engines.run.
     """
 
@@ -79,6 +81,7 @@ class How:
     execute: str = EXECUTE
     preload: Sequence[str] | None = None
     models: tuple[ModelFile, ...] = ()
+    keep_weights: bool = False
     checkpoint_every: float = TEN_MINUTES
 
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from hycon.config import settings
 from studies.paper import paper_table
 from studies.registry import resolve, search_space
 from studies.report.marked import main
@@ -95,7 +96,7 @@ def conditions(row: Row) -> Conditions:
         numeric = all(isinstance(v, float | int) for v in space[option])
         return f"{words(default)} ({', '.join(map(words, sorted(space[option]) if numeric else space[option]))})"
 
-    trained = {f.name: value(f.name, getattr(training, f.name)) for f in dataclasses.fields(training)}
+    trained = {name: value(name, own) for name, own in settings(training).items()}
     encoders = {o: value(o, getattr(config, o)) if hasattr(config, o) else None for o in DROPOUTS}
     return Conditions(row, trained, encoders)
 

@@ -205,7 +205,7 @@ def _spec(row: Row, setting: Setting, overrides: Mapping[str, Any], axes: Sequen
         corpus=setting.manifest.name,
         data=setting.manifest.sha256,
         config=settings(config),
-        training=dataclasses.asdict(training),
+        training=settings(training),
         seed=derive_seed(*axes),
         encoder=setting.encoders.get(row.text),
         device=setting.device,

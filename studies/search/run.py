@@ -80,12 +80,12 @@ def run_table(
     summaries: list[Summary] = []
     told: set[str] = set()
 
-    def execute(specs: list[RunSpec]) -> None:
+    def execute(specs: list[RunSpec], keep_weights: bool = False) -> None:
         tell_changed(store, specs, told)
         for sentence in set_aside_damaged(store, specs):
             log.warning("bench: %s", sentence)
         lowered = summaries[-1].lowered if summaries else None
-        summaries.append(run(specs, store, how=how, on_event=progress, lowered=lowered))
+        summaries.append(run(specs, store, how=how, keep_weights=keep_weights, on_event=progress, lowered=lowered))
         _check_kept(store, specs)
 
     def announce(part: Part) -> None:
@@ -94,7 +94,7 @@ def run_table(
 
     for sentence in said_of_fewer(built(rows), setting, stored_studies(store), store):
         log.warning("bench: %s", sentence)
-    studies = run_rows(built(rows), setting, store, execute, announce)
+    studies = run_rows(built(rows), setting, store, execute, announce, lambda specs: execute(specs, how.keep_weights))
     return Outcome(
         studies,
         [failed for summary in summaries for failed in summary.failed],
@@ -184,8 +184,10 @@ def run_rows(
     store: RunStore,
     execute: Callable[[list[RunSpec]], Any],
     announce: Callable[[Part], Any] = lambda part: None,
+    execute_seeded: Callable[[list[RunSpec]], Any] | None = None,
 ) -> list[Study]:
     """Search every row that has a search, choose on validation, run the seeds of `rows`. execute: runs specs.
+    execute_seeded: those of the seeded runs, where it is another.
 
     announce: is told of each part what is to do from there on. While winners are unknown, the seeded runs of each
     search's first draw stand for theirs.
@@ -222,7 +224,7 @@ def run_rows(
     for key, specs in seeded.items():
         found[key] = keep_study(store, dataclasses.replace(found[key], runs=[spec.id for spec in specs]))
     announce(together("seeds", [seeds_of(row, seeded[row.key]) for row in ready]))
-    execute([spec for row in ready for spec in seeded[row.key]])
+    (execute_seeded or execute)([spec for row in ready for spec in seeded[row.key]])
     for key in seeded:
         found[key] = keep_study(store, found[key], ended=True)
     return list(found.values())

@@ -1,6 +1,7 @@
 """The run store: a folder per run, and the only truth about what was measured.
 
     <root>/runs/<id>/predictions.npz   written first
+    <root>/runs/<id>/weights.safetensors   before it, only with --keep-weights
     <root>/runs/<id>/record.json       written last: a run is done if and only if it is there and readable
     <root>/runs/<id>/checkpoint*       how far a long run is; removed once the run is done
     <root>/runs/<id>/failed.json       the last failure and how often it was tried; removed once the run is done
@@ -57,11 +58,14 @@ class RunStore:
     """Records of runs under `root` (the results folder).
 
     storage: the database of the leases, and of Optuna's studies; None: both are files under `root`, too.
+    beside: a folder whose finished runs and failures are read where this one has none of them (`--with`); nothing is
+    written there.
     Raises UserError where one of the folders in `root` is a link.
     """
 
     root: Path
     storage: Storage | None = field(default=None, compare=False)
+    beside: RunStore | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root).absolute())
@@ -74,6 +78,11 @@ class RunStore:
         folder = self.root / "leases"
         return FileLeases(folder) if self.storage is None else PostgresLeases(folder, self.storage)
 
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """The folders that are read."""
+        return (self.root, *(self.beside.roots if self.beside else ()))
+
     def folder(self, run_id: str) -> Path:
         return self.root / "runs" / run_id
 
@@ -81,14 +90,22 @@ class RunStore:
 
     def get(self, run_id: str) -> RunRecord | None:
         """The record of a finished run, None where there is none. Raises UserError for a newer version's record."""
-        return self._record(run_id, DONE)
+        found = self._record(run_id, DONE)
+        return self.beside.get(run_id) if found is None and self.beside else found
+
+    def from_beside(self, run_id: str) -> bool:
+        """Whether a finished run is not in this folder but in the one beside."""
+        return self.beside is not None and self._record(run_id, DONE) is None and self.beside.has(run_id)
 
     def has(self, run_id: str) -> bool:
         return self.get(run_id) is not None
 
     def failed(self, run_id: str) -> RunRecord | None:
         """The last failure of a run that is not done: `reason`, and `attempts` over all commands so far."""
-        return None if self.has(run_id) else self._record(run_id, FAILED)
+        if self.has(run_id):
+            return None
+        found = self._record(run_id, FAILED)
+        return self.beside.failed(run_id) if found is None and self.beside else found
 
     def damage(self, run_id: str) -> Damage | None:
         """What is damaged about a run: its record, or the note of its failure where it has no record."""
@@ -118,6 +135,8 @@ class RunStore:
 
     def has_predictions(self, run_id: str) -> bool:
         """Whether the file is there; a published folder leaves it out."""
+        if self.beside and self.from_beside(run_id):
+            return self.beside.has_predictions(run_id)
         return os.path.lexists(self.folder(run_id) / PREDICTIONS)
 
     def predictions(self, run_id: str, needs: Collection[str] = ()) -> dict[str, np.ndarray]:
@@ -125,6 +144,8 @@ class RunStore:
 
         needs: arrays that must be there, and fit together.  Raises UserError.
         """
+        if self.beside and self.from_beside(run_id):
+            return self.beside.predictions(run_id, needs)
         record = self.get(run_id)
         if record is None or record.predictions is None:
             raise UserError(f"{self.folder(run_id)} holds no finished run with predictions: run it first.")

@@ -128,9 +128,19 @@ def write_result(store: RunStore, file: str, content: bytes) -> None:
 
 
 def load_studies(store: RunStore) -> list[Study]:
-    """All studies of a results folder. Raises UserError for one of a newer version; damaged ones are skipped."""
+    """All studies of a results folder, and of the one beside it those that it does not have.
+
+    Raises UserError for one of a newer version; damaged ones are skipped.
+    """
     found = (find_study(store, path.stem) for path in sorted((store.root / "studies").glob("*.json")))
-    return [study for study in found if study is not None]
+    here = [study for study in found if study is not None]
+    ids = {study.id for study in here}
+    return here + [s for s in (load_studies(store.beside) if store.beside else ()) if s.id not in ids]
+
+
+def is_beside(store: RunStore, study: Study) -> bool:
+    """Whether a study is not in the results folder but in the one beside it."""
+    return store.beside is not None and find_study(store, study.id) is None
 
 
 def find_study(store: RunStore, study_id: str) -> Study | None:

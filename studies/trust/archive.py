@@ -21,6 +21,7 @@ import msgspec
 
 from hycon.data.manifest import FORMAT_VERSION, IDENTITY, Manifest
 from hycon.errors import UserError
+from hycon.saved import WEIGHTS
 from studies.lookup import recorded_profile
 from studies.store.inside import largest, read_inside
 from studies.store.record import RunRecord, RunSpec, read_object
@@ -43,6 +44,7 @@ class Exported:
     predictions: int  # runs with them
     studies: int
     size: int  # bytes of the archive
+    weights: int = 0  # runs whose kept weights are left out
 
 
 @dataclass
@@ -95,7 +97,8 @@ def export(
         p.relative_to(store.root).as_posix(): partial(_bytes, store.root, p) for p in paths
     }
     size = pack(Path(file), files, {"corpora": corpora, "runs": len(done), "predictions": bool(kept)})
-    return Exported(len(done), len(kept), len(studies), size)
+    weights = sum((store.folder(record.id) / WEIGHTS).exists() for record in done)
+    return Exported(len(done), len(kept), len(studies), size, weights)
 
 
 def _bytes(root: Path, path: Path) -> bytes:

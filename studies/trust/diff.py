@@ -93,7 +93,11 @@ def diff(
     for manifest, spec in _asked(a, b, table, view):
         shown = dataclasses.replace(view, corpus=manifest.name)
         first, second = (table_result(spec, store, shown, rows=rows, manifest=manifest) for store in (a, b))
-        pairs = [(x, y) for x, y in zip(first.rows, second.rows, strict=False) if x.records or y.records]
+        pairs = [
+            (x, y)
+            for x, y in zip(first.rows, second.rows, strict=False)
+            if (x.records or y.records) and not (x.origin and y.origin)  # of --with on both sides: neither's own
+        ]
         if pairs:
             spec = dataclasses.replace(spec, columns=first.table.columns)  # the corpus's own emotions
             lines = [_row(a, b, x, y, spec.columns, first.protocol) for x, y in pairs]
@@ -107,7 +111,7 @@ def _asked(a: RunStore, b: RunStore, table: TableSpec | None, view: View) -> Ite
     """(corpus, table), each corpus with the tables that the paper shows of it; any other with all of its task."""
     held = {study.corpus for store in (a, b) for study in sound_studies(store)}
     for name in [view.corpus] if view.corpus else sorted(held):
-        manifest = dataclasses.replace(manifest_of(name, view.data, a.root, b.root), name=name)
+        manifest = dataclasses.replace(manifest_of(name, view.data, *a.roots, *b.roots), name=name)
         paper = named_after(name, {spec.corpus for spec in TABLES.values()})
         seen: list[tuple] = []
         for spec in [table] if table else TABLES.values():
@@ -127,6 +131,7 @@ def _row(a: RunStore, b: RunStore, x: RowResult, y: RowResult, columns: Sequence
         missing = (f"{'B' if x.records else 'A'}: {other.reason}",) if told else ()
         return RowDiff(x.row.name, status, x.n, y.n, tuple(_means(x, y, c) for c in columns), missing)
     said = tuple(_explained(x, y))
+    said = (*(f"{side}: taken from {row.origin}" for side, row in (("A", x), ("B", y)) if row.origin), *said)
     mine, theirs = ({r.id: outcome(r) for r in row.records} for row in (x, y))
     cells = tuple(_means(x, y, column) for column in columns)
     if mine == theirs and not any(cell.difference for cell in cells):  # times may differ where numbers do not

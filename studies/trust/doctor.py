@@ -20,6 +20,7 @@ from typing import Any
 
 from hycon.data.manifest import read_manifest
 from hycon.errors import UserError
+from hycon.saved import WEIGHTS, digest_in
 from studies.aggregate.comparability import described, mixture
 from studies.engines import queue
 from studies.search.draws import select
@@ -32,7 +33,7 @@ from studies.store.soundness import unsound
 from studies.store.study import Study, load_studies, read_study
 from studies.trust.recompute import other_metrics
 
-RUN_FILES = ("record.json", PREDICTIONS, "failed.json", "log.txt", CURVE)
+RUN_FILES = ("record.json", PREDICTIONS, WEIGHTS, "failed.json", "log.txt", CURVE)
 CHECKPOINT_FILES = re.compile(r"checkpoint\.json|checkpoint-\d+\.safetensors")
 STUDY_FILES = re.compile(r"[0-9a-f]{16}\.(json|journal|journal\.guard)")  # guard: of earlier versions of this suite
 LOCK = re.compile(r"[0-9a-f]{16}\.journal\.lock.*")  # Optuna's, on a journal that one of its tools writes
@@ -41,8 +42,8 @@ TEMPORARY = re.compile(r"\..*\.tmp|\.(probe|clock)-[0-9a-f]+")
 
 @dataclass(frozen=True)
 class Finding:
-    """kind: temporary | damaged | predictions | metrics | unfinished | failed | stray | journal | lock | study |
-    mixed | lease | queue.
+    """kind: temporary | damaged | predictions | metrics | weights | unfinished | failed | stray | journal | lock |
+    study | mixed | lease | queue.
 
     path: below the results folder.  said: what is wrong, and what to do where `action` is None.
     action: what `--repair` does, delete | quarantine | release; None where a person has to decide.
@@ -163,6 +164,9 @@ def _run(store: RunStore, run_id: str, records: dict[str, RunRecord], held: set[
         records[run_id] = record
         if "failed.json" in there:
             yield Finding("stray", f"{name}/failed.json", "an old failure of a run that is done now", "delete")
+        if WEIGHTS in there and digest_in(folder / WEIGHTS) != record.weights_sha256:
+            said = "not the weights of its record: `bench train` makes them again"
+            yield Finding("weights", f"{name}/{WEIGHTS}", said, "delete")
     elif broken is not None:
         yield Finding("damaged", name, f"{broken.path.name} cannot be read ({broken.reason})", "quarantine")
         return

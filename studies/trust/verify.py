@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ import numpy as np
 
 from hycon.data.manifest import read_manifest
 from hycon.errors import UserError, nearest
+from hycon.saved import WEIGHTS
 from studies.engines.executors import DEFAULT
 from studies.engines.machine import check_devices
 from studies.engines.options import EXECUTE
@@ -84,8 +86,9 @@ def verify(
     executor: str = DEFAULT,
     execute: str = EXECUTE,
     on_event: Callable[[Any], None] | None = None,
+    weights: Path | None = None,
 ) -> list[Verification]:
-    """Run each of `records` again and compare.
+    """Run each of `records` again and compare. weights: a folder that gets the weights of each, `weights_file`.
 
     device: where, such as "cuda:1"; by default the kind each was made on.  encoders: front-end -> name or folder of
     the pretrained text model, where its name alone does not lead to it.
@@ -107,7 +110,7 @@ def verify(
     except UserError as error:
         raise UserError(f"{error} Say with --device where to run it again.") from error
     kept = {record.id: _kept(store, record) for record in records}
-    with _scratch() as scratch:
+    with scratch_folder() as scratch:
         again = RunStore(Path(scratch))
         summary = run(
             specs.values(),
@@ -118,13 +121,22 @@ def verify(
             execute=execute,
             data_root=data,
             on_event=on_event,
+            keep_weights=weights is not None,
         )
+        for record in records if weights else ():
+            made = again.folder(specs[record.id].id) / WEIGHTS
+            if weights and made.exists():
+                shutil.move(made, weights_file(weights, record))
         reasons = {spec.id: reason for spec, reason in summary.failed}
         return [_outcome(record, kept[record.id], specs[record.id], again, reasons) for record in records]
 
 
+def weights_file(folder: Path, record: RunRecord) -> Path:
+    return folder / f"{record.id}.safetensors"
+
+
 @contextlib.contextmanager
-def _scratch() -> Iterator[str]:
+def scratch_folder() -> Iterator[str]:
     try:
         folder = TemporaryDirectory(prefix="bench-verify-")
     except OSError as error:

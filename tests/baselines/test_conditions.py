@@ -20,6 +20,7 @@ PAPER = {"text": 768, "audio": 74, "vision": 47}
 FORMS = [(name, text) for name, entry in MODELS.items() for text in entry.text]
 PRINTED = {name: {row for _, row, _ in paper_table(name)} for name in TABLES}
 PAPERS = {row.model for table in TABLES.values() for row in table.rows if row.name in PRINTED[table.name]}
+ELSEWHERE = ("batch_size", "selection", "zero", "permuted")  # options of variants that other tests cover
 TOKENS = [(name, text) for name, text in FORMS if text in ("bert", "xlnet")]
 
 
@@ -171,11 +172,12 @@ VARIANTS = {
 
 @pytest.mark.parametrize("row", VARIANTS.values(), ids=VARIANTS)
 def test_every_variant_is_another_model_or_another_training(row, batches):
-    """But for what its intact row may have by default; batch_size and selection, which `fit`'s own tests cover; and
-    zero, since the made-up labels are never 0 (tests/hycon/test_losses.py)."""
+    """But for what its intact row may have by default; batch_size and selection, which `fit`'s own tests cover; zero,
+    since the made-up labels are never 0 (tests/hycon/test_losses.py); and permuted, which is in the data
+    (tests/hycon/data/test_permuted.py)."""
     intact = dict(row.intact.config)
     settings = {k: v for x in resolve(row.model, row.text, intact) for k, v in dataclasses.asdict(x).items()}
-    changed = {k: v for k, v in row.config.items() if settings[k] != v and k not in ("batch_size", "selection", "zero")}
+    changed = {k: v for k, v in row.config.items() if settings[k] != v and k not in ELSEWHERE}
     outcome = Outcome(row.model, row.text, intact, scaled("small", row.text, batches))
     stepping = bool(changed.keys() & {field.name for field in dataclasses.fields(Training)})
     assert not changed or outcome(stepping, **changed) != outcome(stepping)

@@ -58,6 +58,10 @@ SMALLER = {  # enough for the made-up corpora; a model that is not named runs as
         **dict.fromkeys(("context_dropout", "skip_dropout", "dropout"), 0.0),
     },
     "tcm_lstm": {"d": 20, "hidden": 32},
+    "misa": {
+        "d": 48,
+        **dict.fromkeys(("dropout", "layer_dropout", "sim_weight", "diff_weight", "recon_weight"), 0.0),
+    },
     "mag": {"dropout": 0.1},
     "hycon": {"d": 20, "layers": 1, "attn_dropout": 0.1, "relu_dropout": 0.1, "res_dropout": 0.1, "embed_dropout": 0.1},
 }

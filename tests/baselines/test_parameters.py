@@ -20,6 +20,18 @@ COUNTS = [
     ("tfn", "bert", MOSI, {}, 161_409_399),
     ("hycon", "bert", MOSI, {"fusion": "concatenation"}, 109_216_699),  # "MIB w/o IB", Table XI of the MIB paper
     ("lmf", "bert", MOSI, {}, 109_247_454),  # HyCon + low-rank fusion (rank 5, d 50): 3 * 5 * 51 * 50 + 5 + 50
+    # MMSA's 110,963,281 and 109,649,444 without what it never trains: BERT's pooler, 590,592, and of MISA a
+    # discriminator and a norm of the text, 3,588
+    ("misa", "bert", MOSI, {}, 110_369_101),
+    ("self_mm", "bert", MOSI, {}, 109_058_852),
+    ("hycon", "bert", MOSI, {"modalities": "text", "iamcl": 0.0, "iemcl": 0.0, "scl": 0.0}, 109_006_899),
+    # text alone: an LSTM of 128 over 300, Linear(128, 32), Linear(32, 1)
+    ("lf_lstm", "glove", GLOVE, {"modalities": "text"}, 4 * 128 * (300 + 128 + 2) + 128 * 32 + 32 + 33),
+    # BERT without pooler, and MMSA's network beside BERT on these features (tests/peer), less what it never trains:
+    # MMIM's projections for the entropy, ALMT's positions of queries that nothing reads
+    ("mmim", "bert", MOSI, {}, 108_891_648 + 283_401 - 2 * (16 * 4 + 4)),
+    ("tetfn", "bert", MOSI, {}, 108_891_648 + 1_265_552),
+    ("almt", "bert", MOSI, {}, 108_891_648 + 2_516_737 - 8 * 128),
     # the original code's networks, as MMSA counts them
     ("lmf", "glove", GLOVE, {"text_hidden": 128, "audio_hidden": 16, "vision_hidden": 128, "rank": 3}, 270_207),
     (

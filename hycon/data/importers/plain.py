@@ -18,7 +18,7 @@ import contextlib
 import csv
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +66,43 @@ def read(path: Path, name: str) -> Imported:
     return Imported(splits, lengths=lengths, emotions=emotions or None, cropped=cropped)
 
 
+def read_unlabelled(path: Path) -> list[dict[str, Any]]:
+    """Utterances to predict, in the order of the table: id, and whatever is there of words, text, audio and vision.
+
+    path: the folder, or its table alone. Columns label, split and emotion:NAME need not be there, and are handed on as
+    they are written.  Raises UserError where the table or an array is missing or damaged.
+    """
+    table, folder = (path / TABLE, path) if path.is_dir() else (path, path.parent)
+    if not table.is_file():
+        raise UserError(f"{path} has no {TABLE}; see docs/using-a-model.md.")
+    rows, columns = _table(table, needs={"id"})
+    if not rows:
+        raise UserError(f"{table} holds no utterance.")
+    handed_on = [c for c in columns if c in ("split", "label") or c.startswith(EMOTION)]
+    found, seen = [], set()
+    with contextlib.ExitStack() as stack:
+        there = (
+            [m for m in MODALITIES if (folder / f"{m}.npz").is_file() or (folder / m).is_dir()] if path.is_dir() else []
+        )
+        arrays = {m: stack.enter_context(_arrays(folder, m)) for m in there}
+        for line, row in rows:
+            name = identity(row["id"], f"{table.name}, line {line}")
+            if name in seen:
+                raise UserError(f"{table.name}, line {line}: the id {name!r} is there twice.")
+            seen.add(name)
+            values: dict[str, Any] = {m: get(name) for m, get in arrays.items()}
+            words = {"words": row["text"].split()} if "text" in row else {}
+            found.append({"id": name, **words, **values, **{column: row[column] for column in handed_on}})
+    return found
+
+
 def _steps(utterance: Utterance, modality: str) -> int:
     """Rows of a modality; of text without vectors, its words."""
     rows = getattr(utterance, modality)
     return len(utterance.words or ()) if rows is None else len(rows)
 
 
-def _table(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
+def _table(path: Path, needs: Collection[str] = ("id", "split")) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
     try:
         with open(path, newline="", encoding="utf-8-sig") as handle:
             reader = csv.DictReader(handle, strict=True)
@@ -83,8 +113,9 @@ def _table(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
     twice = [column for column, n in Counter(columns).items() if n > 1]
     if twice:
         raise UserError(f"{path.name} has the column {twice[0]!r} more than once; keep one of them.")
-    if not {"id", "split"} <= set(columns):
-        raise UserError(f"{path.name} needs the columns id and split; it has {', '.join(columns) or 'none'}.")
+    if not set(needs) <= set(columns):
+        which = "columns" if len(needs) > 1 else "column"
+        raise UserError(f"{path.name} needs the {which} {' and '.join(needs)}; it has {', '.join(columns) or 'none'}.")
     for line, row in rows:
         if None in row or None in row.values():
             raise UserError(f"{path.name}, line {line} does not have the header's {len(columns)} columns.")

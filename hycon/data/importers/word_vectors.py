@@ -47,11 +47,11 @@ def read_vectors(
     """
     path, counts = Path(path), Counter(vocabulary)
     check_regular(path)
-    spellings = {word: _spellings(word) for word in sorted(counts)}
-    found, dim = _scan(path, {spelling for pairs in spellings.values() for _, spelling in pairs})
+    spelled = {word: spellings(word) for word in sorted(counts)}
+    found, dim = _scan(path, {spelling for pairs in spelled.values() for _, spelling in pairs})
     words, rows = [], []
     types, tokens = Counter(dict.fromkeys(STEPS, 0)), Counter(dict.fromkeys(STEPS, 0))
-    for word, pairs in spellings.items():
+    for word, pairs in spelled.items():
         step, spelling = next(((step, s) for step, s in pairs if s in found), ("missing", ""))
         types[step] += 1
         tokens[step] += counts[word]
@@ -75,7 +75,8 @@ def attach_vectors(name: str, file: str | os.PathLike, root: str | os.PathLike |
     return write_corpus(corpus_folder(name, root), manifest, arrays, read_vectors(file, words))
 
 
-def _spellings(word: str) -> list[tuple[str, str]]:
+def spellings(word: str) -> list[tuple[str, str]]:
+    """(step, spelling) under which a word is looked up, the first one first."""
     bare = word.strip(PUNCTUATION)
     steps = [("exact", word), ("lower", word.lower()), ("stripped", bare), ("stripped", bare.lower())]
     return [(step, spelling) for step, spelling in steps if spelling]

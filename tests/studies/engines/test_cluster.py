@@ -121,7 +121,8 @@ def test_the_devices_and_the_time_of_a_job(monkeypatch):
     ],
 )
 def test_a_worker_is_requeued_while_that_leads_anywhere(end, entries, done, failed, again):
-    assert slurm.wants_requeue(types.SimpleNamespace(end=end, entries=entries, done=done, failed=failed)) is again
+    pull = types.SimpleNamespace(end=end, entries=entries, done=done, failed=failed, brought_on=[])
+    assert slurm.wants_requeue(pull) is again
 
 
 def test_a_worker_requeues_its_own_member_of_the_array_and_may_be_refused(tmp_path, monkeypatch, capsys):
@@ -197,7 +198,7 @@ def test_what_another_driver_took_away_is_published_again(runs):
 
 def test_without_slurm_or_submitit(runs, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(UserError, match="needs submitit: pip install"):
+    with pytest.raises(UserError, match="needs submitit: `pip install"):
         slurm._executor(runs, Cluster(), "x")
     monkeypatch.setitem(sys.modules, "submitit", types.ModuleType("submitit"))
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -225,7 +226,7 @@ def test_observing_does_not_take_a_run_for_failed_that_is_tried_once_more(runs):
 
 def test_without_ray(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match="needs Ray: pip install"):
+    with pytest.raises(UserError, match="needs Ray: `pip install"):
         ray._connect(None)
 
 

@@ -1,0 +1,32 @@
+"""Published numbers as data."""
+
+import pytest
+
+from hycon.errors import UserError
+from studies.claims import claims_file, load_claims
+from studies.claims.kinds import contests
+from studies.literature import quotations
+from studies.tables import TABLES
+
+
+def test_every_number_has_a_source_and_stands_once_in_its_lineage():
+    found = quotations()
+    assert {q.dataset for q in found} == {"mosi", "mosei"}
+    keys = [(q.model, q.dataset, q.metric, q.lineage) for q in found]
+    assert len(set(keys)) == len(keys)
+    assert all(q.source for q in found)
+
+
+@pytest.mark.parametrize(("old", "new"), [("mae", "mea"), ("0.783", "x"), ("model,", "modal,")])
+def test_damage_is_named(old, new, tmp_path):
+    head = "model,dataset,metric,value,spread,protocol,lineage,source\n"
+    (tmp_path / "a.csv").write_text((head + "MISA,mosi,mae,0.783,,mmsa,authors,paper\n").replace(old, new))
+    with pytest.raises(UserError, match="restore the file"):
+        quotations(tmp_path)
+
+
+def test_our_claims_are_about_the_table_beyond_and_ask_of_every_row():
+    claims = load_claims(claims_file("beyond"))
+    assert {table for c in claims for table in c.tables} == {"beyond"}
+    asked = {side.row for c in claims for contest in contests(c) for side in contest.sides}
+    assert asked == {row.name for row in TABLES["beyond"].rows}
