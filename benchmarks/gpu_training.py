@@ -104,7 +104,8 @@ def made_up(
         label = torch.randint(0, 2, (count, emotions), generator=generator)
     layout = Layout(dict(nominal), "left" if text == "xlnet" else "right", tokens=tokens, aligned=not unaligned)
     whole = Batch(**sequences, label=label, layout=layout)
-    return replace(whole, videos=find_videos([f"video{i // 4}_{i % 4}" for i in range(count)], whole), index=torch.arange(count))
+    videos = find_videos([f"video{i // 4}_{i % 4}" for i in range(count)], whole)
+    return replace(whole, videos=videos, index=torch.arange(count))
 
 
 @functools.cache
