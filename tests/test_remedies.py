@@ -106,7 +106,7 @@ def test_the_examples_of_the_help_can_be_typed():
 def test_what_is_to_be_installed_can_be():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     named = [name for path in SOURCES for name in re.findall(r"\binstall\(\W(\w+)\W\)", path.read_text())]
-    assert set(named) == {"ray", "slurm", "postgres", "plots", "tensorboard"}
+    assert set(named) == {"ray", "slurm", "postgres", "plots", "tensorboard", "parquet"}
     assert set(named) <= set(extras)
     assert install("plots") == '`pip install -e ".[plots]" -c constraints.txt` in the clone'
     assert (ROOT / "constraints.txt").is_file()

@@ -35,7 +35,7 @@ def do_new(options) -> None:
     from studies.authors.new_model import new_model
 
     file = new_model(options.name, options.folder)
-    print(f"{file}\nbench check-model {file}\nbench run --model {file} --profile demo")
+    print(f"{file}\nNext: `bench check-model {file}`, then `bench run --model {file} --profile demo`")
 
 
 def do_check(options) -> int:

@@ -9,6 +9,7 @@ import pytest
 import studies.aggregate.cells
 from hycon.data.manifest import Manifest
 from hycon.metrics import constant_metrics
+from studies.aggregate.caption import caption
 from studies.aggregate.cells import CONSTANT, assemble, corpus_info
 from studies.aggregate.comparability import mixture
 from studies.aggregate.obstacles import CorpusInfo, is_paper_encoder, other_sizes
@@ -367,8 +368,9 @@ def test_other_sizes_than_the_papers_rule_verdicts_out_and_stand_in_the_caption(
     rows, result = filled({"A-BERT": runs(A, [0.8, 0.8, 0.8])}, corpus=CorpusInfo("mosi", sizes=sizes))
     assert rows["A-BERT"].obstacles == ((obstacle,) if obstacle else ())
     assert rows["A-BERT"].cells["acc2"].verdict == ("not comparable" if obstacle else "reproduced")
-    text = " ".join(render(result, "text").split())
+    text = caption(result).text()
     if sizes:
+        assert "/".join(map(str, sizes)) in render(result, "text")
         assert f"Corpus: mosi, {'/'.join(map(str, sizes))} utterances for training, validation and test" in text
     assert ("(the paper: 1284/229/686" in text) == (sizes not in (None, SIZES))
     assert ("lacks four utterances" in text) == (sizes == (1281, 229, 685))

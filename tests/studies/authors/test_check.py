@@ -100,7 +100,7 @@ def test_a_new_model_passes_and_overwrites_nothing(tmp_path, capsys):
     file = tmp_path / "ours.py"
     assert code == 0
     assert [path.name for path in tmp_path.iterdir()] == ["ours.py"]
-    assert f"bench check-model {file}" in out.splitlines()
+    assert f"`bench check-model {file}`" in out
     assert ast.get_docstring(ast.parse(file.read_text())).startswith("ours: ")
     code, out, _ = bench(capsys, "check-model", file, "--text", "glove", "--text", "bert")
     assert code == 0, out
