@@ -121,5 +121,5 @@ class Model(nn.Module):
         if self.time_norm is not None:
             padded = [x.padded() if isinstance(x, Ragged) else x for x in read]
             read = [self.time_norm(torch.cat(padded, 2), batch.text.device_lengths())]
-        last = last_hidden(self.lstm, *read, lengths=batch.text.lengths)
+        last = last_hidden(self.lstm, *read, lengths=batch.text.both)
         return Output(as_prediction(self.head(last), self.emotions))

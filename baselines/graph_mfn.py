@@ -41,7 +41,7 @@ from hycon.train import Training
 
 VERSION = 2
 NEEDS_ALIGNED = True
-STATES = {"hidden": 0, "memory": 1}  # what singletons read -> where the LSTMs give it
+STATES = ("hidden", "memory")  # what singletons may read of the LSTMs
 INNER = 100  # width between the two layers of a vertex's network and of the efficacies'; SDK and MMSA
 
 
@@ -141,7 +141,7 @@ class Model(nn.Module):
         super().__init__()
         if config.vertices not in STATES:
             raise UserError(f"vertices is {config.vertices!r}; expected one of {', '.join(STATES)}.")
-        self.emotions, self.state = emotions, STATES[config.vertices]
+        self.emotions, self.vertices = emotions, config.vertices
         hidden = {m: getattr(config, f"{m}_hidden") for m in MODALITIES}
         self.lstms = LSTMs(dims, hidden, text)
         self.singletons = nn.ModuleDict({m: nn.Linear(2 * hidden[m], hidden[m]) for m in MODALITIES})
@@ -151,11 +151,12 @@ class Model(nn.Module):
         self.out = TwoLayer(width, config.out_hidden, outputs(emotions), config.out_dropout)
 
     def forward(self, batch: Batch) -> Output:
-        states, packing = self.lstms(batch)
+        hidden, cells, packing = self.lstms(batch)
+        read = {"hidden": hidden, "memory": cells}[self.vertices]
         singletons = {}
         for m in MODALITIES:
-            x = states[m][self.state]  # c_t, or h_t: (R, h_m)
+            x = read[m]  # c_t, or h_t: (R, h_m)
             singletons[m] = F.relu(self.singletons[m](torch.cat([packing.shifted(x), x], 1)))
         memory = self.memory(self.graph(singletons), packing)  # of T (R, node): u_T (B, m)
-        final = torch.cat([*(states[m][0][packing.last] for m in MODALITIES), memory], 1)  # [h_T; u_T]: (B, h + m)
+        final = torch.cat([*(hidden[m][packing.last] for m in MODALITIES), memory], 1)  # [h_T; u_T]: (B, h + m)
         return Output(as_prediction(self.out(final), self.emotions), multimodal=final)

@@ -43,6 +43,7 @@ from torch import Tensor, nn
 
 from hycon.data.batch import Batch
 from hycon.data.manifest import MODALITIES
+from hycon.data.ragged import Both
 from hycon.errors import UserError
 from hycon.fusion import with_one
 from hycon.kernels.dropout import Dropout
@@ -105,10 +106,9 @@ class Context(nn.Module):
         self.drop = Dropout(dropout)
         self.linear = nn.Linear(2 * hidden, d)
 
-    def forward(self, x: Tensor, lengths: Tensor, position: Tensor) -> Tensor:
-        """lengths: (V,) utterances of each video.  position: (B,) rows of x to return. Both on the CPU."""
-        x, packing = self.drop(x), pack(lengths, x.device)
-        count, position = (index.to(x.device, non_blocking=True) for index in (lengths, position))
+    def forward(self, x: Tensor, lengths: Both, position: Tensor) -> Tensor:
+        """lengths: (V,) utterances of each video.  position: (B,) rows of x to return."""
+        x, packing, count = self.drop(x), pack(lengths), lengths.device
         first = (count.cumsum(0) - count)[packing.sequence]  # (M,) where the utterance's video begins
         back = first + count[packing.sequence] - 1 - packing.step
         states = []
@@ -200,11 +200,10 @@ class Model(nn.Module):
 
     def forward(self, batch: Batch) -> Output:
         if batch.videos is None:
-            vectors, position = batch.means, torch.arange(len(batch))
-            lengths = torch.ones_like(position)
+            vectors, position = batch.means, torch.arange(len(batch), device=batch.label.device)
+            lengths = batch.text.both.map(torch.ones_like)
         else:
             index, lengths, position = batch.videos.complete()
-            index = index.to(batch.label.device)
             vectors = {m: x[index] for m, x in batch.videos.whole.means.items()}
         x = {m: net(vectors[m], lengths, position) for m, net in self.context.items()}
         y = self.skip_drop(torch.tanh(self.skip(self._combined(x))))

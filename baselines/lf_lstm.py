@@ -120,7 +120,7 @@ class Model(nn.Module):
     def forward(self, batch: Batch) -> Output:
         x = {m: self.text(batch) if m == "text" else getattr(batch, m) for m in self.modalities}
         last: dict[str, Tensor] = {
-            m: last_hidden(self.lstm[m], x[m], lengths=getattr(batch, m).lengths)  # type: ignore[arg-type]
+            m: last_hidden(self.lstm[m], x[m], lengths=getattr(batch, m).both)  # type: ignore[arg-type]
             for m in self.modalities
         }
         if self.config.combine == "vote":

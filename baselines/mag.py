@@ -43,7 +43,7 @@ from hycon.data.batch import Batch
 from hycon.encoders import init_like_authors
 from hycon.kernels.dropout import Dropout
 from hycon.output import Output, as_prediction, outputs
-from hycon.text import PretrainedText
+from hycon.text import Picks, PretrainedText
 from hycon.train import Training
 
 VERSION = 2
@@ -126,8 +126,8 @@ class Model(nn.Module):
             text.pooler, bert.pooler = bert.pooler, None
 
     def forward(self, batch: Batch) -> Output:
-        def shift(z: Tensor, utterances: Tensor) -> Tensor:
-            audio, vision = (m.take(utterances).padded(z.shape[1]) for m in (batch.audio, batch.vision))
+        def shift(z: Tensor, pick: Picks) -> Tensor:
+            audio, vision = (pick(m).padded(z.shape[1]) for m in (batch.audio, batch.vision))
             return self.gate(z, audio, vision)
 
         states = self.text.states(batch.text, shift, BEFORE[self.text.kind])  # (B, T, D)

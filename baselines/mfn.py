@@ -41,7 +41,7 @@ from hycon.data.batch import Batch
 from hycon.data.manifest import MODALITIES
 from hycon.kernels.dropout import Dropout
 from hycon.kernels.gated_memory import gated_memory
-from hycon.kernels.lstm import packed_states
+from hycon.kernels.lstm import states_of
 from hycon.kernels.packing import Packing, pack
 from hycon.kernels.softmax_gate import softmax_gate
 from hycon.output import Output, as_prediction, outputs
@@ -126,7 +126,7 @@ def without_effect(config: Config, form: str) -> set[str]:
 
 
 class LSTMs(nn.Module):
-    """System of LSTMs: Batch -> {modality: (hidden (R, h_m), cell (R, h_m))} in packed order, and the packing."""
+    """System of LSTMs: Batch -> hidden states and cells, {modality: (R, h_m)} in packed order, and the packing."""
 
     def __init__(self, dims: Mapping[str, int], hidden: Mapping[str, int], text: PretrainedText | None):
         super().__init__()
@@ -134,12 +134,13 @@ class LSTMs(nn.Module):
         widths = {**dims, "text": text.width if text else dims["text"]}
         self.lstms = nn.ModuleDict({m: nn.LSTM(widths[m], hidden[m]) for m in MODALITIES})
 
-    def forward(self, batch: Batch) -> tuple[dict[str, tuple[Tensor, Tensor]], Packing]:
-        packing = pack(batch.text.lengths, batch.label.device)
+    def forward(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor], Packing]:
+        packing = pack(batch.text.both)
         text = batch.text if self.text is None else self.text.states(batch.text)
         x = {"text": text, "audio": batch.audio, "vision": batch.vision}
-        states = {m: packed_states(self.lstms[m], packing.rows(x[m]), packing) for m in MODALITIES}  # type: ignore[arg-type]
-        return states, packing
+        lstms, rows = [self.lstms[m] for m in MODALITIES], [packing.rows(x[m]) for m in MODALITIES]
+        hidden, cells = states_of(lstms, rows, packing)  # type: ignore[arg-type]
+        return dict(zip(MODALITIES, hidden, strict=True)), dict(zip(MODALITIES, cells, strict=True)), packing
 
 
 class TwoLayer(nn.Module):
@@ -197,10 +198,10 @@ class Model(nn.Module):
         self.out = TwoLayer(width, config.out_hidden, outputs(emotions), config.out_dropout)
 
     def forward(self, batch: Batch) -> Output:
-        states, packing = self.lstms(batch)
-        cells = torch.cat([states[m][1] for m in MODALITIES], 1)  # c_t: (R, h)
+        hidden, cells_of, packing = self.lstms(batch)
+        cells = torch.cat([cells_of[m] for m in MODALITIES], 1)  # c_t: (R, h)
         window = torch.cat([packing.shifted(cells), cells], 1)  # c* = [c_{t-1}; c_t]: (R, 2h)
         attended = self.attention(window)  # c^: (R, 2h)
         memory = attended[packing.last] if self.memory is None else self.memory(attended, packing)  # u_T: (B, m)
-        final = torch.cat([*(states[m][0][packing.last] for m in MODALITIES), memory], 1)  # [h_T; u_T]: (B, h + m)
+        final = torch.cat([*(hidden[m][packing.last] for m in MODALITIES), memory], 1)  # [h_T; u_T]: (B, h + m)
         return Output(as_prediction(self.out(final), self.emotions), multimodal=final)

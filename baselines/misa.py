@@ -100,7 +100,7 @@ class Recurrent(nn.Module):
             nn.init.orthogonal_(lstm.get_parameter("weight_hh_l0"))  # original
 
     def forward(self, sequences: Ragged) -> Tensor:
-        packing = pack(sequences.lengths, sequences.rows.device)
+        packing = pack(sequences.both)
         turned = mirror(packing)
         rows = packing.rows(sequences)
         ahead1, back1 = packed_lstm(self.ahead1, rows, packing), packed_lstm(self.back1, rows[turned], packing)
@@ -111,12 +111,11 @@ class Recurrent(nn.Module):
 
 def mirror(packing: Packing) -> Tensor:
     """(R,) for each row in packed order, the row that takes its place when every sequence is read from its end."""
-    sizes = torch.tensor(packing.sizes)
+    sizes, step, device = packing.counts, packing.step, packing.step.device
     first = sizes.cumsum(0) - sizes
-    step = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
-    rank = torch.arange(len(step)) - first[step]
-    length = (sizes[:, None] > torch.arange(packing.sizes[0])).sum(0)  # of the sequence of each rank
-    return (first[length[rank] - 1 - step] + rank).to(packing.last.device, non_blocking=True)
+    rank = torch.arange(len(step), device=device) - first[step]
+    length = (sizes[:, None] > torch.arange(packing.sizes[0], device=device)).sum(0)  # of the sequence of each rank
+    return first[length[rank] - 1 - step] + rank
 
 
 class Model(nn.Module):

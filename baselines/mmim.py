@@ -125,7 +125,7 @@ class Encoder(nn.Module):
         self.lstm, self.linear = nn.LSTM(width, hidden), nn.Linear(hidden, out)
 
     def forward(self, x: Any) -> Tensor:
-        return self.linear(last_hidden(self.lstm, x, lengths=x.lengths))
+        return self.linear(last_hidden(self.lstm, x, lengths=x.both))
 
 
 class Conditional(nn.Module):

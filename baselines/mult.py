@@ -32,6 +32,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -39,17 +40,17 @@ from torch import Tensor, nn
 
 from hycon.data.batch import Batch
 from hycon.data.manifest import MODALITIES
-from hycon.data.ragged import Ragged
+from hycon.data.ragged import Both, Ragged, rows_in_order
 from hycon.errors import UserError
 from hycon.kernels.attention import attention
 from hycon.kernels.convolution import convolve
 from hycon.kernels.dropout import Dropout
-from hycon.kernels.feed_forward import feed_forward, linears
-from hycon.kernels.padding import Plan, last_step, make_plan, rows_in_order, steps_of
+from hycon.kernels.feed_forward import feed_forward, keys_values, linears
+from hycon.kernels.padding import Plan, chunk_order, last_rows, last_step, make_plan
 from hycon.output import Output, as_prediction, outputs
 from hycon.text import PretrainedText
 from hycon.train import Training
-from hycon.transformer import positional_encoding
+from hycon.transformer import Steps, steps_of_each
 
 VERSION = 4
 Pairs = tuple[tuple[int, int], ...]  # (target, source) as indexes into MODALITIES
@@ -154,27 +155,36 @@ class Encoders(nn.Module):
             scale, shift = weights.pop(norm), weights.pop(f"{norm}_bias")
             weights[f"{linear}_bias"] = weights[f"{linear}_bias"] + (shift[:, :, None] @ weights[linear])[:, :, 0]
             weights[linear] = scale[..., None] * weights[linear]
+        for name in ("qkv", "qkv_bias"):  # queries, and keys with values
+            p = weights.pop(name)
+            width = p.shape[-1] // 3
+            weights[name.replace("qkv", "q")], weights[name.replace("qkv", "kv")] = p.split([width, 2 * width], -1)
         by_layer = {name: p.unbind(0) for name, p in weights.items()}
         return [{name: p[layer] for name, p in by_layer.items()} for layer in range(len(self.qkv))]
 
     def forward(
-        self, x: Tensor, plan: Plan, which: slice, source: Tensor | None = None, read: tuple[Tensor, Plan] | None = None
+        self,
+        x: Tensor,
+        plan: Plan,
+        which: slice,
+        source: Tensor | None = None,
+        ends: tuple[Both, Tensor] | None = None,
     ) -> Tensor:
         """x: (P, R, d) what encoders `which` start from.  source: (2, P, R', d) what keys and values come from, the
-        same for all layers, or None for x itself.  read: the rows (B,) wanted, and `last_step(plan)`, or None for all.
+        same for all layers, or None for x itself.  ends: lengths (B,) and rows' owners (R,), if only last steps count.
 
         Returns (P, R, d) or (P, B, d).
         """
         d, weights = x.shape[-1], self.layer_weights(which)
         p = [p if self.training else 0.0 for p in self.attn_dropout[which]]
         p_relu = self.relu_dropout if self.training else 0.0
-        other = None if source is None else _keys_values(source, weights)
+        other = None if source is None else keys_values(source, weights)
         for layer, w in enumerate(weights):
             rows = F.layer_norm(x, (d,))
-            keys, values = other[layer] if other else _columns(rows, w, d, 3 * d).chunk(2, -1)
-            if read is not None and layer == len(weights) - 1:  # no other step of the last layer is read
-                rows, x, plan = rows[:, read[0]], x[:, read[0]], read[1]
-            mixed = attention(_columns(rows, w, 0, d), keys, values, plan, self.heads, p)
+            keys, values = other[layer] if other else linears(rows, w["kv"], w["kv_bias"]).chunk(2, -1)
+            if ends is not None and layer == len(weights) - 1:  # no other step of the last layer is read
+                rows, x, plan = last_rows(rows, *ends), last_rows(x, *ends), last_step(plan, ends[0])
+            mixed = attention(linears(rows, w["q"], w["q_bias"]), keys, values, plan, self.heads, p)
             x = x + self.res_drop(linears(mixed, w["out"], w["out_bias"]))
             rows = F.layer_norm(x, (d,))
             x = x + self.res_drop(feed_forward(rows, w["fc1"], w["fc1_bias"], w["fc2"], w["fc2_bias"], p_relu))
@@ -189,18 +199,6 @@ def _xavier(shape: tuple[int, ...], inputs: int, out: int) -> tuple[nn.Parameter
 
 def _norm(*shape: int) -> tuple[nn.Parameter, nn.Parameter]:
     return nn.Parameter(torch.ones(shape)), nn.Parameter(torch.zeros(shape))
-
-
-def _columns(x: Tensor, w: Mapping[str, Tensor], begin: int, end: int) -> Tensor:
-    """Queries (columns 0 to d), keys (d to 2d) and values (2d to 3d) of rows (P, R, d)."""
-    return linears(x, w["qkv"][..., begin:end], w["qkv_bias"][:, begin:end])
-
-
-def _keys_values(source: Tensor, weights: list[dict[str, Tensor]]) -> list[tuple[Tensor, Tensor]]:
-    """Every layer's keys and values (P, R, d) of a source (2, P, R, d) that all layers share: normed once."""
-    d = source.shape[-1]
-    keys, values = F.layer_norm(source, (d,))
-    return [(_columns(keys, w, d, 2 * d), _columns(values, w, 2 * d, 3 * d)) for w in weights]
 
 
 class Model(nn.Module):
@@ -223,49 +221,56 @@ class Model(nn.Module):
         self.out = nn.Linear(6 * d, outputs(emotions))
 
     def forward(self, batch: Batch) -> Output:
-        device, sequences = batch.label.device, self._sequences(batch)
-        order = torch.argsort(torch.stack([s.lengths for s in sequences]).sum(0), descending=True, stable=True)
-        rows, lengths = self._low_level([s.take(order) for s in sequences])
-        plans = self._plans(lengths, device)
-        low = [self._embed(x, n) for x, n in zip(rows, lengths, strict=True)]  # three (R_m, d)
+        sequences = self._sequences(batch)
+        order = chunk_order(sequences[0].both.map(lambda *x: torch.stack(x).sum(0), *(s.both for s in sequences[1:])))
+        rows, steps = self._low_level(sequences if order is None else [s.take(order) for s in sequences])
+        plans = self._plans([step.lengths for step in steps])
+        low = [self._embed(x, step) for x, step in zip(rows, steps, strict=True)]  # three (R_m, d)
         mixed = self._crossmodal(low, plans)  # six (R_target, d)
-        both = [self._embed(torch.cat(mixed[2 * m : 2 * m + 2], -1), n) for m, n in enumerate(lengths)]  # (R_m, 2d)
-        h = torch.cat(self._last_steps(both, lengths, plans), -1)  # (B, 6d), longest first
-        h = h[torch.argsort(order).to(device, non_blocking=True)]
+        both = [self._embed(torch.cat(mixed[2 * m : 2 * m + 2], -1), step) for m, step in enumerate(steps)]  # (R_m, 2d)
+        h = torch.cat(self._last_steps(both, steps, plans), -1)  # (B, 6d), in that order
+        h = h if order is None else h[torch.argsort(order.device)]
         multimodal = h + self.proj2(self.out_drop(F.relu(self.proj1(h))))
         return Output(as_prediction(self.out(multimodal), self.emotions), None, multimodal)
 
     def _sequences(self, batch: Batch) -> list[Ragged]:
         """The three modalities; text as token states, and the padding as steps like any others, where asked for."""
-        text = batch.text if self.text is None else _ragged(self.text.states(batch.text), batch.text.lengths)
+        text = batch.text if self.text is None else Ragged.from_padded(self.text.states(batch.text), batch.text.both)
         sequences, layout = [text, batch.audio, batch.vision], batch.layout
         if not self.config.attend_padding:
             return sequences
         padded = [s.padded(layout.lengths[m], layout.side) for m, s in zip(MODALITIES, sequences, strict=True)]
-        return [_ragged(x, torch.full((len(x),), x.shape[1])) for x in padded]
+        full = [
+            s.both.map(partial(torch.full_like, fill_value=x.shape[1])) for s, x in zip(sequences, padded, strict=True)
+        ]
+        return [Ragged.from_padded(x, lengths) for x, lengths in zip(padded, full, strict=True)]
 
-    def _low_level(self, sequences: list[Ragged]) -> tuple[list[Tensor], list[Tensor]]:
-        """Each modality's convolved rows (R, d), and each utterance's length (B,) there."""
-        text, audio, vision = (rows_in_order(s) for s in sequences)  # (R, d_m)
+    def _low_level(self, sequences: list[Ragged]) -> tuple[list[Tensor], list[Steps]]:
+        """Each modality's convolved rows (R, d), and where they lie."""
+        steps = steps_of_each([s.both for s in sequences])
+        text, audio, vision = (
+            rows_in_order(s, step.places) for s, step in zip(sequences, steps, strict=True)
+        )  # (R, d_m)
         convolved = [
             convolve(rows, s.lengths, conv.get_parameter("weight"), self.config.same_length)
-            for rows, s, conv in zip((self.text_drop(text), audio, vision), sequences, self.convs, strict=True)
+            for rows, s, conv in zip((self.text_drop(text), audio, vision), steps, self.convs, strict=True)
         ]
-        return [x for x, _ in convolved], [n for _, n in convolved]
+        kept = all(n is s.lengths for (_, n), s in zip(convolved, steps, strict=True))
+        return [x for x, _ in convolved], steps if kept else steps_of_each([n for _, n in convolved])
 
-    def _embed(self, rows: Tensor, lengths: Tensor) -> Tensor:
+    def _embed(self, rows: Tensor, steps: Steps) -> Tensor:
         """sqrt(d) x and a position; as in the reference a step whose first channel is exactly 0 has none."""
         scaled = math.sqrt(rows.shape[1]) * rows
         if not self.config.positions:
             return scaled
-        encoding = positional_encoding(int(lengths.max()), rows.shape[1], rows.device)
-        return scaled + encoding[steps_of(lengths, rows.device)] * (rows[:, :1] != 0)
+        return scaled + steps.encoding(rows.shape[1]) * (rows[:, :1] != 0)
 
-    def _plans(self, lengths: list[Tensor], device: torch.device) -> Plans:
+    def _plans(self, lengths: list[Both]) -> Plans:
         """One plan for all where the modalities are aligned."""
-        if all(torch.equal(n, lengths[0]) for n in lengths):
-            return dict.fromkeys(PAIRS + SELF, make_plan(lengths[0], lengths[0], self.config.future_mask, device))
-        return {(t, s): make_plan(lengths[t], lengths[s], self.config.future_mask, device) for t, s in PAIRS + SELF}
+        future_mask = self.config.future_mask
+        if all(n is lengths[0] for n in lengths):
+            return dict.fromkeys(PAIRS + SELF, make_plan(lengths[0], lengths[0], future_mask))
+        return {(t, s): make_plan(lengths[t], lengths[s], future_mask) for t, s in PAIRS + SELF}
 
     def _crossmodal(self, low: list[Tensor], plans: Plans) -> list[Tensor]:
         """(R_target, d) of each of PAIRS."""
@@ -278,20 +283,15 @@ class Model(nn.Module):
             mixed += self.cross(targets, plans[group[0]], which, sources).unbind(0)
         return mixed
 
-    def _last_steps(self, both: list[Tensor], lengths: list[Tensor], plans: Plans) -> list[Tensor]:
+    def _last_steps(self, both: list[Tensor], steps: list[Steps], plans: Plans) -> list[Tensor]:
         """(B, 2d) of each target modality."""
         last: list[Tensor] = []
         for group in _groups(SELF, plans):
-            plan, own = plans[group[0]], lengths[group[0][0]]
+            plan, own = plans[group[0]], steps[group[0][0]]
+            ends = own.lengths, own.places.owner
             states = self.embed_drop(torch.stack([both[m] for m, _ in group]))
-            read = ((own.cumsum(0) - 1).to(states.device, non_blocking=True), last_step(plan, own))
-            last += self.within(states, plan, slice(len(last), len(last) + len(group)), read=read).unbind(0)
+            last += self.within(states, plan, slice(len(last), len(last) + len(group)), ends=ends).unbind(0)
         return last
-
-
-def _ragged(x: Tensor, lengths: Tensor) -> Ragged:
-    """(B, T, d) padded on the right."""
-    return Ragged(x.flatten(0, 1), torch.arange(len(x), device=x.device) * x.shape[1], lengths)
 
 
 def _groups(pairs: Pairs, plans: Plans) -> list[Pairs]:

@@ -223,7 +223,7 @@ class Model(nn.Module):
     def _measure(self, batch: Batch) -> Tensor:
         """(B, K): each projector's highest probability over the utterance's mixtures."""
         device = batch.label.device
-        packing = pack(batch.text.lengths, device)
+        packing = pack(batch.text.both)
         where = packing.sequence, packing.step  # the utterance and the place in it of each real word
         words = packing.rows(batch.text)  # (R, d_l), or (R,) ids
         amplitudes = [

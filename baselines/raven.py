@@ -133,7 +133,7 @@ class Model(nn.Module):
         self.out = nn.Linear(config.hidden, outputs(emotions))
 
     def forward(self, batch: Batch) -> Output:
-        packing = pack(batch.text.lengths, batch.label.device)
+        packing = pack(batch.text.both)
         words = packing.rows(batch.text if self.text is None else self.text.states(batch.text))  # (R, d_l)
         audio, vision = packing.rows(batch.audio), packing.rows(batch.vision)  # (R, d_m)
         audio = batch_norm(self.norm, audio, len(audio))

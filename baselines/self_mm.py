@@ -104,7 +104,7 @@ class Steps(nn.Module):
         self.lstm, self.linear = nn.LSTM(width, hidden), nn.Linear(hidden, out)
 
     def forward(self, sequences: Ragged) -> Tensor:
-        return self.linear(last_hidden(self.lstm, sequences, lengths=sequences.lengths))
+        return self.linear(last_hidden(self.lstm, sequences, lengths=sequences.both))
 
 
 class Task(nn.Module):

@@ -191,7 +191,7 @@ class Model(nn.Module):
         device = batch.label.device
         steps = torch.arange(batch.text.longest, device=device)
         real = (steps < batch.text.device_lengths()[:, None]).float()[:, None]  # (B, 1, T)
-        packing = pack(batch.text.lengths, device)
+        packing = pack(batch.text.both)
         rows = {m: packing.rows(self.tcn[m](x, real)) for m, x in sequences.items()}  # (R, d)
         ends = self.lstm(rows["text"], torch.stack([rows["audio"], rows["vision"]]), packing)
         multimodal = torch.cat([ends[0], ends[1]], 1)  # (B, 2 h)

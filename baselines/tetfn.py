@@ -43,13 +43,13 @@ from baselines.mult import Encoders
 from baselines.self_mm import TASKS, Task, loss_of_tasks, show, task_memory, update
 from hycon.data.batch import Batch
 from hycon.data.manifest import MODALITIES
-from hycon.data.ragged import Ragged
+from hycon.data.ragged import Both, Places, Ragged, first_rows, longest_first, rows_in_order
 from hycon.errors import UserError
 from hycon.kernels.convolution import convolve
 from hycon.kernels.dropout import Dropout
 from hycon.kernels.lstm import packed_lstm
 from hycon.kernels.packing import pack
-from hycon.kernels.padding import Plan, first_rows, last_step, make_plan, rows_in_order, steps_of
+from hycon.kernels.padding import Plan, make_plan
 from hycon.output import Output
 from hycon.text import PretrainedText
 from hycon.train import Training
@@ -131,16 +131,15 @@ class Features(nn.Module):
         self.conv = nn.Conv1d(hidden or width, d, kernel, bias=False)  # for its weights, which `convolve` reads
         self.same_length = same_length
 
-    def forward(self, x: Ragged) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Ragged) -> tuple[Tensor, Both]:
         """The rows, and the (B,) lengths."""
         if self.lstm is None:
             rows = rows_in_order(x)
         else:
-            packing = pack(x.lengths, x.rows.device)
-            first = first_rows(x.lengths).to(x.rows.device, non_blocking=True)
+            packing, first = pack(x.both), first_rows(x.device_lengths())
             back = torch.argsort(first[packing.sequence] + packing.step)
             rows = packed_lstm(self.lstm, packing.rows(x), packing)[back]
-        return convolve(rows, x.lengths, self.conv.weight, self.same_length)
+        return convolve(rows, x.both, self.conv.weight, self.same_length)
 
 
 class Model(nn.Module):
@@ -172,12 +171,11 @@ class Model(nn.Module):
         self.text = text
 
     def forward(self, batch: Batch) -> Output:
-        device = batch.label.device
         states = self.text.states(batch.text)  # (B, T, D)
-        starts = torch.arange(len(states), device=device) * states.shape[1]
-        sequences = (Ragged(states.flatten(0, 1), starts, batch.text.lengths), batch.audio, batch.vision)
-        order = torch.argsort(torch.stack([x.lengths for x in sequences]).sum(0), descending=True, stable=True)
-        back = torch.argsort(order).to(device, non_blocking=True)  # attention likes the longest first
+        sequences = (Ragged.from_padded(states, batch.text.both), batch.audio, batch.vision)
+        total = sequences[0].both.map(lambda *n: torch.stack(n).sum(0), *(x.both for x in sequences[1:]))
+        order = longest_first(total)
+        back = torch.argsort(order.device)  # attention likes the longest first
         found = [self.features[m](x.take(order)) for m, x in zip(MODALITIES, sequences, strict=True)]
         low, lengths = [rows for rows, _ in found], [n for _, n in found]  # three (R_m, d), three (B,)
         x = {m: largest(rows, n)[back] for m, rows, n in zip(MODALITIES, low, lengths, strict=True)}
@@ -187,14 +185,15 @@ class Model(nn.Module):
             parts[f"feature_{s}"], parts[f"prediction_{s}"] = self.tasks[s](x[s])
         return Output(parts["prediction_fusion"], None, parts["feature_fusion"], parts)
 
-    def _fused(self, low: list[Tensor], lengths: list[Tensor]) -> list[Tensor]:
+    def _fused(self, low: list[Tensor], lengths: list[Both]) -> list[Tensor]:
         """(B, 2d) of each target modality: its last step."""
-        device = low[0].device
-        plans = {(t, s): make_plan(lengths[t], lengths[s], True, device) for t in range(3) for s in range(3)}
+        device, places = low[0].device, [Places.of(n) for n in lengths]
+        plans = {(t, s): make_plan(lengths[t], lengths[s], True) for t in range(3) for s in range(3)}
         mixed: dict[tuple[int, int], Tensor] = {}  # (target, source) -> (R_target, d)
         for i, (t, s) in enumerate(PAIRS):
             mixed[t, s] = self._ask(self.cross, i, low[t], low[s], plans[t, s])
-        place = [positional_encoding(int(n.max()), self.config.d, device)[steps_of(n, device)] for n in lengths]
+        encoding = positional_encoding(max(n.largest for n in lengths), self.config.d, device)
+        place = [encoding[own.step] for own in places]
         for i, (t, s) in enumerate(ENHANCED):
             enhanced = self._ask(self.lower, i, low[s], low[0], plans[s, 0], place[s], place[0])  # (R_s, d)
             mixed[t, s] = self._ask(self.upper, i, low[t], enhanced, plans[t, s], place[t], place[s])
@@ -202,9 +201,8 @@ class Model(nn.Module):
         for t in range(3):
             both = torch.cat([mixed[t, s] for s in range(3) if s != t], 1)  # (R_t, 2d)
             both = self.embed_drop(math.sqrt(both.shape[1]) * both)[None]
-            end = (lengths[t].cumsum(0) - 1).to(device, non_blocking=True)
-            read = (end, last_step(plans[t, t], lengths[t]))
-            last.append(self.within(both, plans[t, t], slice(t, t + 1), read=read)[0])
+            ends = lengths[t], places[t].owner
+            last.append(self.within(both, plans[t, t], slice(t, t + 1), ends=ends)[0])
         return last
 
     def _ask(
@@ -256,7 +254,7 @@ def embedded(rows: Tensor, place: Tensor | None) -> Tensor:
     return scaled if place is None else scaled + place * (rows[:, :1] != 0)
 
 
-def largest(rows: Tensor, lengths: Tensor) -> Tensor:
+def largest(rows: Tensor, lengths: Both) -> Tensor:
     """(R, d) -> (B, d): the largest of each channel over an utterance's own steps."""
-    starts = first_rows(lengths).to(rows.device, non_blocking=True)
-    return Ragged(rows, starts, lengths, pad=float("-inf")).padded().amax(1)
+    starts = first_rows(lengths.device)
+    return Ragged(rows, starts, lengths.host, pad=float("-inf"), own=lengths.device).padded().amax(1)

@@ -127,7 +127,7 @@ class TextSubnet(nn.Module):
         self.linear = nn.Linear(hidden, out)
 
     def forward(self, sequences: Ragged) -> Tensor:
-        return self.linear(self.drop(last_hidden(self.lstm, sequences, lengths=sequences.lengths)))
+        return self.linear(self.drop(last_hidden(self.lstm, sequences, lengths=sequences.both)))
 
 
 class Subnets(nn.Module):

@@ -104,7 +104,8 @@ def made_up(
         label = torch.randint(0, 2, (count, emotions), generator=generator)
     layout = Layout(dict(nominal), "left" if text == "xlnet" else "right", tokens=tokens, aligned=not unaligned)
     whole = Batch(**sequences, label=label, layout=layout)
-    return replace(whole, videos=find_videos([f"video{i // 4}_{i % 4}" for i in range(count)], whole))
+    videos = find_videos([f"video{i // 4}_{i % 4}" for i in range(count)], whole)
+    return replace(whole, videos=videos, index=torch.arange(count))
 
 
 @functools.cache
@@ -159,12 +160,12 @@ class Padded(encoders.PretrainedText):
     def _size(self, text: Ragged) -> int:
         return len(text)
 
-    def _encode(self, words, queries, extra):
-        embedded = words.padded()
+    def _encode(self, inputs, lengths, extra):
+        embedded = inputs[:, : inputs.shape[1] - extra.shape[1]]
         count, length = embedded.shape[:2]
         embedded = nn.functional.pad(embedded, (0, 0, 0, self.nominal - length))  # no [PAD]s: they would cost as much
         step = torch.arange(self.nominal, device=embedded.device).expand(count, self.nominal)
-        own = words.device_lengths()[:, None]
+        own = lengths[:, None]
         real = step < own
         given = {"inputs_embeds": embedded, "attention_mask": real.long()}
         if self.kind == "xlnet":

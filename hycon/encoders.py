@@ -27,7 +27,7 @@ from hycon.errors import UserError, check_known
 from hycon.kernels.dropout import Dropout
 from hycon.output import Output, as_prediction, outputs
 from hycon.text import PretrainedText
-from hycon.transformer import SequenceEncoder
+from hycon.transformer import SequenceEncoder, side_by_side
 
 READOUTS = ("last", "last_real", "cls", "mean")
 POSITIONS = ("nominal", "own")
@@ -110,6 +110,12 @@ class FrontEnd(nn.Module):
                 setattr(self, modality, SequenceEncoder(dims[modality], config.d, **options))
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
+        alike = [m for m in self.modalities if isinstance(getattr(self, m), SequenceEncoder)]
+        if batch.label.is_cuda and len(alike) > 1 and len({batch.layout.lengths[m] for m in alike}) == 1:
+            encoders, sequences = [getattr(self, m) for m in alike], [getattr(batch, m) for m in alike]
+            nominal, side = batch.layout.lengths[alike[0]], batch.layout.side
+            found = dict(zip(alike, side_by_side(encoders, sequences, nominal, side), strict=True))
+            return {m: found[m] if m in found else self._encoded(batch, m) for m in self.modalities}
         return {modality: self._encoded(batch, modality) for modality in self.modalities}
 
     def _encoded(self, batch: Batch, modality: str) -> Tensor:

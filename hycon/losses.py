@@ -249,7 +249,7 @@ def _ratio(s: Tensor, positive: Tensor, negative: Tensor, pairs: Pairs, log: boo
     """(3, K): the share of positives in the similarity, eqs. 7, 10, 15 and 18, or its logarithm."""
     attracted, repelled = _weighted(s, positive), _weighted(s, negative)
     ratio = attracted / (attracted + repelled).clamp(min=TINY)
-    ratio = torch.where(pairs.contrasted, ratio, 1.0)
+    ratio = ratio.masked_fill(~pairs.contrasted, 1.0)
     return ratio.clamp(min=TINY).log() if log else ratio
 
 

@@ -112,14 +112,21 @@ def selected_pairs(
     weights of either kind sum to 1, so that the ratio compares two averages. So with neither side selected this is not
     HyCon, whose ratio compares two sums (`all_pairs`).
     """
+
+    def by_lowest(score: Tensor) -> Tensor:
+        return (gamma - score).reciprocal()
+
+    if positives and negatives:  # both sides at once: half the calls
+        masks = torch.stack([pairs.positive, pairs.negative])[:, None]  # (2, 1, K, 1, K)
+        scores = torch.stack([-similarity, similarity])
+        both = _harder(scores, masks, h, lambda score: torch.stack([by_lowest(score[0]), score[1]]))
+        return Weights(both[0], both[1], both[0])
+    positive = _mean(pairs.positive, pairs.positives, similarity.shape[2])
+    negative = _mean(pairs.negative, pairs.negative.sum(-1, keepdim=True), similarity.shape[2])
     if positives:
-        positive = _harder(-similarity, pairs.positive, h, lambda score: (gamma - score).reciprocal())
-    else:
-        positive = _mean(pairs.positive, pairs.positives, similarity.shape[2])
+        positive = _harder(-similarity, pairs.positive, h, by_lowest)
     if negatives:
         negative = _harder(similarity, pairs.negative, h, lambda score: score)
-    else:
-        negative = _mean(pairs.negative, pairs.negative.sum(-1, keepdim=True), similarity.shape[2])
     return Weights(positive, negative, positive)
 
 
@@ -137,17 +144,20 @@ def hardest_pair(score: Tensor, mask: Tensor) -> Tensor:
 
 
 def _harder(score: Tensor, mask: Tensor, h: int, hardness) -> Tensor:
-    """softmax(hardness(score)) over the h highest scores in `mask`, 0 elsewhere: (A, K, C, K).
+    """softmax(hardness(score)) over the h highest scores in `mask`, 0 elsewhere: (..., K, C, K), as `score`.
 
     The softmax subtracts its maximum, so gamma near 0 does not overflow as eq. 14 taken literally would. A weight
     above 0 tells that a pair was chosen, so one that underflows becomes the smallest normal number.
     """
     impossible = float("-inf")
-    flat = score.masked_fill(mask == 0, impossible).flatten(2)  # (A, K, C*K)
+    flat = score.masked_fill(mask == 0, impossible).flatten(-2)  # (..., K, C*K)
     kept, index = flat.topk(min(h, flat.shape[-1]), dim=-1, sorted=False)
     missing = kept == impossible
     weight = hardness(kept).masked_fill(missing, impossible).softmax(-1)
     weight = weight.clamp(min=torch.finfo(weight.dtype).tiny).masked_fill(missing, 0.0)
+    if score.is_cuda:  # where a deterministic scatter takes 25 launches
+        chosen = index[..., None] == torch.arange(flat.shape[-1], device=index.device)  # (..., K, h, C*K)
+        return (weight[..., None] * chosen).sum(-2).view(score.shape)
     return torch.zeros_like(flat).scatter(-1, index, weight).view(score.shape)
 
 

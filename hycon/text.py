@@ -15,19 +15,24 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from importlib.metadata import version
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hycon.data.ragged import Ragged
+from hycon.data.ragged import Both, Ragged, first_rows, longest_first, rows_in_order
 from hycon.encoder_families import FAMILIES, Family, family_of
 from hycon.kernels.dropout import replace_dropout
-from hycon.kernels.padding import first_rows, rows_in_order
+from hycon.kernels.joined_linears import join_linears
 
-Injection = Callable[[Tensor, Tensor], Tensor]  # (b, t, D) hidden states, (b,) their utterances -> (b, t, D)
-CHUNK = {"cpu": 8, "cuda": 64}  # sentences encoded together; on a CPU padding costs more than calls, on a GPU less
+Picks = Callable[[Ragged], Ragged]  # from sequences of the batch, those of some of its utterances
+Injection = Callable[[Tensor, Picks], Tensor]  # (b, t, D) hidden states, how to pick their utterances' -> (b, t, D)
+CHUNK = {"cpu": 8}  # sentences encoded together; on a GPU, where padding costs less than calls, all of the batch
+# From version 5 on the library takes a ready mask as it is. Of any other it asks whether it masks anything at all, for
+# which a host waits.
+READY_MASK = int(version("transformers").split(".")[0]) >= 5
 
 
 class PretrainedText(nn.Module):
@@ -45,6 +50,7 @@ class PretrainedText(nn.Module):
     def __init__(self, model: nn.Module, kind: str):
         super().__init__()
         replace_dropout(model)
+        join_linears(model)
         self.model = model
         self.pooler: nn.Module | None = None  # MAG's: BERT's own, taken out of `model`
         self.kind = kind
@@ -70,38 +76,40 @@ class PretrainedText(nn.Module):
     def states(self, text: Ragged, inject: Injection | None = None, before: int = 0) -> Tensor:
         """(B, T, D) hidden states of the real tokens, zeros elsewhere; T is the batch's longest sentence.
 
-        inject: layer `before` reads what it makes of that layer's input (b, t, D), given whose it is (b,), on the CPU:
-        indices into the batch.
+        inject: layer `before` reads what it makes of that layer's input (b, t, D).
         """
-        chunks = self._chunks(text, torch.zeros(len(text), 0, dtype=torch.long), 0, inject, before)
-        return _in_order([F.pad(hidden, (0, 0, 0, text.longest - hidden.shape[1])) for hidden, *_ in chunks], text)
+        none = text.starts.new_zeros(len(text), 0)
+        order = _order(text)
+        chunks = self._chunks(text, none, order, 0, inject, before)
+        return _in_order([F.pad(hidden, (0, 0, 0, text.longest - hidden.shape[1])) for hidden, *_ in chunks], order)
 
     def windows(self, text: Ragged, readout: str, nominal: int) -> Tensor:
         """(B, 3, D): what a Conv1d(k=3, padding=1) sees at the read-out step of the sequence padded to `nominal`.
 
         "mean" gives the mean over the real steps of that triple, to the same effect since the convolution is linear.
         """
-        chunks = self._chunks(text, self._extra(text, readout, nominal), nominal)
-        return _in_order([self._window(*chunk, readout, nominal) for chunk in chunks], text)
+        order = _order(text)
+        chunks = self._chunks(text, self._extra(text, readout, nominal), order, nominal)
+        return _in_order([self._window(*chunk, readout, nominal) for chunk in chunks], order)
 
     def _extra(self, text: Ragged, readout: str, nominal: int) -> Tensor:
         """(B, Q) nominal positions to compute beside the real tokens."""
         if self.kind == "xlnet" or readout == "cls":
-            return torch.zeros(len(text), 0, dtype=torch.long)
+            return text.starts.new_zeros(len(text), 0)
         if readout == "last":
-            return torch.tensor([nominal - 2, nominal - 1]).expand(len(text), 2)
-        return text.lengths.clamp(max=nominal - 1)[:, None]  # the step after the last real one
+            return torch.arange(nominal - 2, nominal, device=text.rows.device).expand(len(text), 2)
+        return text.device_lengths().clamp(max=nominal - 1)[:, None]  # the step after the last real one
 
     def _window(self, hidden: Tensor, queried: Tensor, lengths: Tensor, readout: str, nominal: int) -> Tensor:
         none = hidden.new_zeros(len(hidden), hidden.shape[2])
-        row = torch.arange(len(hidden), device=hidden.device)
         if readout == "last" and self.kind == "bert":
-            return torch.stack([queried[:, 0], queried[:, 1], none], 1)
+            return torch.cat([queried, none[:, None]], 1)
         if readout == "cls" and self.kind == "bert":
             return torch.stack([none, hidden[:, 0], hidden[:, 1]], 1)
         after = none
         if queried.shape[1]:  # BERT's PAD after the last token, if the sentence leaves room for one
             after = queried[:, 0] * (lengths < nominal)[:, None]
+        row = torch.arange(len(hidden), device=hidden.device)
         final = hidden[row, lengths - 1]
         if readout == "mean":
             total = hidden.sum(1)
@@ -110,23 +118,34 @@ class PretrainedText(nn.Module):
         return torch.stack([before, final, after], 1)
 
     def _chunks(
-        self, text: Ragged, extra: Tensor, nominal: int, inject: Injection | None = None, before: int = 0
+        self,
+        text: Ragged,
+        extra: Tensor,
+        order: Both | None,
+        nominal: int,
+        inject: Injection | None = None,
+        before: int = 0,
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Encode the batch a few sentences at a time, longest first: hidden states (b, t, D), zero beyond a sentence's
+        """Encode the batch a few sentences at a time, in `order`: hidden states (b, t, D), zero beyond a sentence's
         end, those at the nominal positions `extra` (b, Q, D), and lengths (b,)."""
-        order = _longest_first(text)
-        text, extra = text.take(order), extra[order].to(text.rows.device)
+        if order is not None:
+            text, extra = text.take(order), extra[order.device]
         padded = not self.known or (self.family.relative and extra.shape[1] > 0)
-        words, queries = (text, extra) if padded else self._embedded(text, extra)
-        size = CHUNK.get(text.rows.device.type, 64)
+        words, queries = (text, extra) if padded or order is None else self._embedded(text, extra)
+        size = CHUNK.get(text.rows.device.type, len(text))
         for start in range(0, len(text), size):
             stop = min(start + size, len(text))
             some = words.slice(start, stop)
             if padded:
                 encoded = self._encode_padded(some, extra[start:stop], nominal)
             else:
-                with self._injected(inject, before, order[start:stop]):
-                    encoded = self._encode(some, queries[start:stop], extra[start:stop])
+                chosen = None if order is None else order.slice(start, stop)
+                if order is None:
+                    inputs = self._embedded_ids(text, extra)
+                else:
+                    inputs = torch.cat([some.padded(), queries[start:stop]], 1)
+                with self._injected(inject, before, chosen):
+                    encoded = self._encode(inputs, some.device_lengths(), extra[start:stop])
             yield *encoded, some.device_lengths()
 
     def _embedded(self, text: Ragged, extra: Tensor) -> tuple[Ragged, Tensor]:
@@ -135,15 +154,23 @@ class PretrainedText(nn.Module):
         Once for all chunks: the gradient of the embedding table is as large as the table, so one a batch is enough.
         """
         tokens = rows_in_order(text)  # (R,) the real tokens of this batch, one after the other
-        known = extra < text.device_lengths()[:, None]
-        queries = text.rows[torch.where(known, text.starts[:, None] + extra, 0)].masked_fill(~known, int(text.pad))
+        queries = _queried(text, extra)
         embedded = self.model.get_input_embeddings()(torch.cat([tokens, queries.flatten()]))  # type: ignore[operator]
         real, queried = embedded[: len(tokens)], embedded[len(tokens) :].unflatten(0, extra.shape)
-        return Ragged(real, first_rows(text.lengths).to(real.device), text.lengths), queried
+        own = text.device_lengths()
+        return Ragged(real, first_rows(own), text.lengths, own=own), queried
+
+    def _embedded_ids(self, text: Ragged, extra: Tensor) -> Tensor:
+        """(B, t + Q, D): `_embedded` of all sentences as one padded chunk. What a padding gives meets no real token."""
+        ids = torch.cat([text.padded(), _queried(text, extra)], 1)
+        return self.model.get_input_embeddings()(ids)  # type: ignore[operator]
 
     @contextmanager
-    def _injected(self, inject: Injection | None, before: int, utterances: Tensor) -> Iterator[None]:
-        """Within it, layer `before` reads inject(its input, utterances); XLNet keeps time first inside."""
+    def _injected(self, inject: Injection | None, before: int, utterances: Both | None) -> Iterator[None]:
+        """Within it, layer `before` reads what `inject` makes of its input; XLNet keeps time first inside.
+
+        utterances: (b,) whose it is; None: the batch's, in its order.
+        """
         if inject is None:
             yield
             return
@@ -151,13 +178,16 @@ class PretrainedText(nn.Module):
         xlnet = self.kind == "xlnet"
         name = "output_h" if xlnet else "hidden_states"
 
+        def pick(sequences: Ragged) -> Ragged:
+            return sequences if utterances is None else sequences.take(utterances)
+
         def replace_input(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]):
             """Versions of transformers give the hidden states first or by name."""
             hidden = inputs[0] if inputs else named[name]
             if xlnet:
-                changed = inject(hidden.transpose(0, 1), utterances).transpose(0, 1)
+                changed = inject(hidden.transpose(0, 1), pick).transpose(0, 1)
             else:
-                changed = inject(hidden, utterances)
+                changed = inject(hidden, pick)
             return ((changed, *inputs[1:]), named) if inputs else ((), {**named, name: changed})
 
         layers: Any = self.model.get_submodule(self.family.layers)
@@ -167,27 +197,29 @@ class PretrainedText(nn.Module):
         finally:
             handle.remove()
 
-    def _encode(self, words: Ragged, queries: Tensor, extra: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden states (b, t, D), zero beyond a sentence's end, and (b, Q, D) at the nominal positions `extra`."""
-        embedded = words.padded()  # (b, t, D)
-        own = words.device_lengths()[:, None]
-        step = torch.arange(embedded.shape[1], device=embedded.device).expand(embedded.shape[:2])
+    def _encode(self, inputs: Tensor, lengths: Tensor, extra: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states (b, t, D), zero beyond a sentence's end, and (b, Q, D) at the nominal positions `extra`.
+
+        inputs: (b, t + Q, D) embedded words, and what stands at `extra`.
+        """
+        count, longest, own = len(inputs), inputs.shape[1] - extra.shape[1], lengths[:, None]
+        step = torch.arange(longest, device=inputs.device).expand(count, longest)
         real = step < own  # (b, t)
         if self.kind == "xlnet":
             segments = 2 * (step == own - 1).long()  # [CLS] closes the sentence in a segment of its own
             hidden = self.model(
-                inputs_embeds=embedded, attention_mask=real.long(), token_type_ids=segments, use_mems=False
+                inputs_embeds=inputs, attention_mask=real.long(), token_type_ids=segments, use_mems=False
             ).last_hidden_state
             return hidden * real[:, :, None], hidden[:, :0]
         positions = torch.cat([step, extra], 1)
         if self.family.offset:
             pad = self._config.pad_token_id
             positions = torch.where(positions < own, positions + pad + 1, pad)
-        hidden = self.model(
-            inputs_embeds=torch.cat([embedded, queries], 1),
-            attention_mask=torch.cat([real.long(), torch.zeros_like(extra)], 1),
-            position_ids=positions,
-        ).last_hidden_state
+        if READY_MASK and self.family.attention == "sdpa" and inputs.device.type != "cpu":
+            mask = _bias(real, positions.shape[1])
+        else:
+            mask = torch.cat([real.long(), torch.zeros_like(extra)], 1)
+        hidden = self.model(inputs_embeds=inputs, attention_mask=mask, position_ids=positions).last_hidden_state
         return hidden[:, : step.shape[1]] * real[:, :, None], hidden[:, step.shape[1] :]
 
     def _encode_padded(self, text: Ragged, extra: Tensor, nominal: int) -> tuple[Tensor, Tensor]:
@@ -200,11 +232,31 @@ class PretrainedText(nn.Module):
         return (hidden * real[:, :, None])[:, : text.longest], queried
 
 
-def _longest_first(text: Ragged) -> Tensor:
-    return torch.argsort(text.lengths, descending=True, stable=True)
+def _queried(text: Ragged, extra: Tensor) -> Tensor:
+    """(B, Q) the token ids at the nominal positions `extra`."""
+    known = extra < text.device_lengths()[:, None]
+    return text.rows[torch.where(known, text.starts[:, None] + extra, 0)].masked_fill(~known, int(text.pad))
 
 
-def _in_order(chunks: list[Tensor], text: Ragged) -> Tensor:
+def _bias(real: Tensor, keys: int) -> Tensor:
+    """(b, t) -> (b, 1, 1, keys): what attention adds to its scores, 0 at real steps, -inf elsewhere.
+
+    Its rows start at multiples of 8 elements, as PyTorch's fused attention has them; else each layer would copy it.
+    """
+    kind = real.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+    out = torch.full((len(real), -(-keys // 8) * 8), float("-inf"), dtype=dtype, device=real.device)
+    out[:, : real.shape[1]].masked_fill_(real, 0.0)
+    return out[:, None, None, :keys]
+
+
+def _order(text: Ragged) -> Both | None:
+    """In which sentences are encoded: longest first, or, where one chunk holds them all, as they come."""
+    return longest_first(text.both) if text.rows.device.type in CHUNK else None
+
+
+def _in_order(chunks: list[Tensor], order: Both | None) -> Tensor:
     """What `_chunks` gave, joined in the order of the batch."""
-    encoded = torch.cat(chunks)
-    return encoded[torch.argsort(_longest_first(text)).to(encoded.device)]
+    if order is None:
+        return chunks[0]
+    return torch.cat(chunks)[torch.argsort(order.device)]

@@ -21,6 +21,7 @@ from hycon.checkpoint import Checkpoints, Progress
 from hycon.config import later
 from hycon.data.batch import Batch
 from hycon.data.prepare import SCALES, permuted_modalities
+from hycon.data.ragged import longest_first
 from hycon.errors import NonFiniteLoss, UserError
 from hycon.kernels.optim import RULES, Optimizer
 from hycon.output import task_loss
@@ -213,7 +214,7 @@ def evaluate(
     Sentences of like length are computed together.
     """
     model.eval()
-    order = torch.argsort(split.text.lengths, descending=True, stable=True)
+    order = longest_first(split.text.both)
     ordered = split.take(order)
     predictions, representations = [], []
     for start in range(0, len(split), EVAL_ROWS):
@@ -223,7 +224,7 @@ def evaluate(
         predictions.append(output.prediction.float())
         if output.multimodal is not None and output.multimodal.shape[1] <= widest:
             representations.append(output.multimodal.float())
-    back = torch.argsort(order).to(split.label.device)
+    back = torch.argsort(order.device)
     return torch.cat(predictions)[back], torch.cat(representations)[back] if representations else None
 
 

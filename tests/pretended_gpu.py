@@ -12,7 +12,7 @@ where an operation meets tensors of both sides that CUDA would refuse, and notes
 
     waits      what the host would wait for: .item(), .cpu(), bool(), nonzero, a mask as index, repeat_interleave
                without output_size, blocking copies either way
-    uploads    copies to the GPU that do not block
+    uploads    copies to the GPU that do not block: from pinned memory, non_blocking
 
 It cannot tell whether a CUDA kernel exists for a dtype or shape, its rounding, its determinism, its speed.
 """
@@ -25,6 +25,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import fused_cells
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -41,6 +42,10 @@ WAITING = {  # the host learns a size or a value from them
     "aten::_linalg_check_errors",
 }  # fmt: skip
 INDEXING = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_", "aten::_unsafe_index"}
+STAND_INS = {  # what PyTorch has on CUDA alone
+    torch.ops.aten._thnn_fused_lstm_cell.default: fused_cells.cell,
+    torch.ops.aten._thnn_fused_lstm_cell_backward_impl.default: fused_cells.cell_backward,
+}
 COPYING = {"aten::copy_", "aten::_copy_from"}
 
 
@@ -70,6 +75,13 @@ def on_gpu(x: Any) -> bool:
     return isinstance(x, Tensor) and getattr(x.untyped_storage(), "_on_gpu", False)
 
 
+def _pinned(x: Tensor) -> Tensor:
+    """x in memory from which a copy does not block; any other is first copied there by the driver, and that does."""
+    out = x.clone()
+    out.untyped_storage()._pinned = True
+    return out
+
+
 def mark(x: Any, gpu: bool = True) -> Any:
     if isinstance(x, Tensor):
         x.untyped_storage()._on_gpu = gpu
@@ -78,6 +90,8 @@ def mark(x: Any, gpu: bool = True) -> Any:
 
 class PretendedGPU(contextlib.AbstractContextManager):
     """waits, uploads: (what, file and line of the package that led there), in order."""
+
+    memory = torch.device("cpu")  # where tensors that pretend to be on the GPU are
 
     def __init__(self) -> None:
         self.waits: list[tuple[str, str]] = []
@@ -98,6 +112,7 @@ class PretendedGPU(contextlib.AbstractContextManager):
             "is_cuda": property(lambda x: device(x).type == "cuda"),
             "is_cpu": property(lambda x: device(x).type == "cpu"),
             "get_device": lambda x: 0 if on_gpu(x) else -1,
+            "pin_memory": _pinned,
         }.items():
             patch(_replaced(torch.Tensor, name, value))
         for name, value in {
@@ -186,7 +201,8 @@ class PretendedGPU(contextlib.AbstractContextManager):
         if target is None or target.type == "meta":
             return NotImplemented
         if is_cuda(target) != on_gpu(x):
-            x = _Move.apply(x, self, is_cuda(target), not non_blocking)
+            pinned = getattr(x.untyped_storage(), "_pinned", False)
+            x = _Move.apply(x, self, is_cuda(target), not (non_blocking and pinned))
         rest = {"dtype": dtype or x.dtype, "copy": copy} | ({"memory_format": layout} if layout else {})
         return torch._C.TensorBase.to(x, **rest)
 
@@ -203,6 +219,14 @@ class PretendedGPU(contextlib.AbstractContextManager):
         training = args[7] if packed else args[6]
         return found if training or not found[0].requires_grad else _InTrainingOnly.apply(*found)
 
+    def attention(self, *args: Any, **kwargs: Any) -> Any:
+        """PyTorch's scaled_dot_product_attention; NotImplemented where the CPU's own serves."""
+        return NotImplemented
+
+    def dropout(self, *args: Any, **kwargs: Any) -> Any:
+        """PyTorch's dropout, likewise."""
+        return NotImplemented
+
     # ---------------------------------------------------------------------------------------------- every operation
 
     def operated(self, func, args, kwargs) -> Any:
@@ -214,7 +238,8 @@ class PretendedGPU(contextlib.AbstractContextManager):
                 return parts
         tensors = tensors_in(args, kwargs)
         marked = [x for x in tensors if on_gpu(x)]
-        if is_cuda(kwargs.get("device")):
+        inside = not tensors and self._given[-1]  # made inside an operation of the GPU: zeros(..., x.options())
+        if is_cuda(kwargs.get("device")) or (inside and "device" in kwargs):
             return self._made_on_gpu(func, name, args, kwargs, marked)
         if marked:
             self._check(name, args, [x for x in tensors if not on_gpu(x)])
@@ -222,17 +247,21 @@ class PretendedGPU(contextlib.AbstractContextManager):
         if _is_view(func):
             return out
         if marked:  # a device that is named down here is the true one, which stands for the GPU
+            self.ran(name, args)
             written = {id(x) for x in tensors}
             return tree_map(lambda x: x if id(x) in written else mark(x), out)
-        if not tensors and self._given[-1]:  # made inside an operation of the GPU: zeros(..., x.options())
+        if inside:
             return tree_map(mark, out)
         return out if func._schema.is_mutable else tree_map(lambda x: mark(x, False), out)
+
+    def ran(self, name: str, args: tuple[Any, ...]) -> None:
+        """Told of each operation that the GPU would have carried out, views left out."""
 
     def _called(self, func, args, kwargs) -> Any:
         """Whatever is written in Python down there sees the true device."""
         before, self._honest = self._honest, True
         try:
-            return func(*args, **kwargs)
+            return STAND_INS.get(func, func)(*args, **kwargs)
         finally:
             self._honest = before
 
@@ -241,7 +270,8 @@ class PretendedGPU(contextlib.AbstractContextManager):
         generator = kwargs.get("generator")
         if generator is not None and generator.device.type != "cuda":
             raise Mixed(f"{name}: Expected a 'cuda' device type for generator but found 'cpu'")
-        out = self._called(func, args, {**kwargs, "device": torch.device("cpu")})
+        out = self._called(func, args, {**kwargs, "device": self.memory})
+        self.ran(name, args)
         if name == "aten::_to_copy" and not marked:
             self.transferred(f"copy to the GPU {tuple(out.shape)}", not kwargs.get("non_blocking"))
         return tree_map(mark, out)
@@ -300,6 +330,11 @@ class _Calls(TorchFunctionMode):
                     return found
             if func in (torch._VF.lstm, torch.lstm) and on_gpu(args[0]):
                 return gpu.lstm(func, args)
+            own = {F.scaled_dot_product_attention: gpu.attention, F.dropout: gpu.dropout}.get(func) if given else None
+            if own is not None:
+                found = own(*args, **kwargs)
+                if found is not NotImplemented:
+                    return found
             if given and func is F.one_hot:  # looks at its numbers on a CPU only
                 with gpu.quiet():
                     return func(*args, **kwargs)

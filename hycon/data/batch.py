@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hycon.data.manifest import MODALITIES
-from hycon.data.ragged import Ragged
+from hycon.data.ragged import Both, Ragged, first_rows, rows_in_order
 from hycon.errors import check_known
 
 FRONT_ENDS = ("glove", "features", "bert", "xlnet")
@@ -45,32 +45,37 @@ class Videos:
 
     whole: the split, without `videos` of its own.  members: Ragged of (), a video's utterances as indexes into `whole`,
     in their order.  video, place: (B,) which video, and which of its members, an utterance of the batch is. All
-    indexes are int64 on the CPU.
+    indexes are int64.
     """
 
     whole: Batch
     members: Ragged
-    video: Tensor
-    place: Tensor
+    video: Both
+    place: Both
 
-    def take(self, index: Tensor) -> Videos:
-        return replace(self, video=self.video[index], place=self.place[index])
+    def take(self, index: Both) -> Videos:
+        return replace(self, video=self.video.take(index), place=self.place.take(index))
 
     def slice(self, start: int, stop: int) -> Videos:
-        return replace(self, video=self.video[start:stop], place=self.place[start:stop])
+        return replace(self, video=self.video.slice(start, stop), place=self.place.slice(start, stop))
 
-    def complete(self) -> tuple[Tensor, Tensor, Tensor]:
+    def to(self, device: torch.device | str) -> Videos:
+        moved = self.whole.to(device), self.members.to(device), self.video.to(device), self.place.to(device)
+        return Videos(*moved)
+
+    def complete(self) -> tuple[Tensor, Both, Tensor]:
         """All utterances of the videos that the batch touches, whichever of them are in the batch.
 
         Returns (M,) their indexes into `whole`, one video after the other; (V,) how many each video has; (B,) where the
-        batch's own utterances are among the M.
+        batch's own utterances are among the M. The first and the last are on the compute device.
         """
-        touched, which = torch.unique(self.video, return_inverse=True)
+        touched = Both(torch.unique(self.video.host), torch.empty(0))
+        device = self.video.device.device
+        among = torch.zeros(len(self.members), dtype=torch.long, device=device).index_fill(0, self.video.device, 1)
+        touched = replace(touched, device=torch.argsort(among, descending=True, stable=True)[: len(touched)])
         videos = self.members.take(touched)
-        first = videos.lengths.cumsum(0) - videos.lengths
-        owner = torch.repeat_interleave(torch.arange(len(videos)), videos.lengths)
-        index = videos.rows[videos.starts[owner] + torch.arange(len(owner)) - first[owner]]
-        return index, videos.lengths, first[which] + self.place
+        first = first_rows(videos.device_lengths())
+        return rows_in_order(videos), videos.both, first[among.cumsum(0)[self.video.device] - 1] + self.place.device
 
 
 @dataclass(frozen=True)
@@ -101,9 +106,11 @@ class Batch:
         index = None if self.index is None else each(self.index)
         return replace(self, text=text, audio=audio, vision=vision, label=each(self.label), videos=videos, index=index)
 
-    def take(self, index: Tensor) -> Batch:
-        there = index.to(self.label.device)
-        return self._each(lambda rows: rows.take(index), lambda x: x[there], self.videos and self.videos.take(index))
+    def take(self, index: Tensor | Both) -> Batch:
+        """The utterances `index`; from the CPU it is uploaded once for all that is picked."""
+        both = index if isinstance(index, Both) else Both.of(index, self.label.device)
+        videos = self.videos and self.videos.take(both)
+        return self._each(lambda rows: rows.take(both), lambda x: x[both.device], videos)
 
     def slice(self, start: int, stop: int) -> Batch:
         videos = self.videos and self.videos.slice(start, stop)
@@ -111,7 +118,7 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """On `device`; the rows that the batch shares with its videos' split are moved once."""
-        videos = self.videos and replace(self.videos, whole=self.videos.whole.to(device))
+        videos = self.videos and self.videos.to(device)
         moved = {}
         if self.videos and videos:
             moved = {id(getattr(self.videos.whole, m).rows): getattr(videos.whole, m).rows for m in MODALITIES}

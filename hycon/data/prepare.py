@@ -25,7 +25,7 @@ from torch import Tensor
 from hycon.data.batch import Batch, Layout, Videos, form_of
 from hycon.data.corpus import Corpus, Split
 from hycon.data.manifest import MODALITIES, SPLITS
-from hycon.data.ragged import Ragged
+from hycon.data.ragged import Both, Ragged
 from hycon.data.videos import video_of
 from hycon.errors import UserError, check_known
 
@@ -113,7 +113,7 @@ def whole_batch(split: Split, batch: Callable[[Split], Batch], task: str, device
     label = split.label.float() if task == "sentiment" else split.label.long()
     whole = batch(replace(split, label=label)).to(device)
     index = torch.arange(len(whole), device=device)
-    return replace(whole, videos=find_videos(split.ids, whole), index=index)
+    return replace(whole, videos=find_videos(split.ids, whole).to(whole.label.device), index=index)
 
 
 def deviations(corpus: Corpus, scale: str) -> dict[str, Tensor]:
@@ -318,4 +318,5 @@ def find_videos(ids: Sequence[str], whole: Batch) -> Videos:
         place[torch.tensor(own)] = torch.arange(len(own))
     numbers = {name: i for i, name in enumerate(members)}
     video = torch.tensor([numbers[name] for name, _ in found])
-    return Videos(whole, Ragged.from_list([torch.tensor(own) for own in members.values()]), video, place)
+    of_videos = Ragged.from_list([torch.tensor(own) for own in members.values()])
+    return Videos(whole, of_videos, Both.of(video), Both.of(place))

@@ -5,12 +5,13 @@ compare the fast one with it, values and gradients. Which body runs where:
 
     kernel              on a CPU    elsewhere
     dropout             fast        PyTorch's own
-    lstm                fast        cuDNN; fast where cell states are asked for
+    lstm                fast        cuDNN; where cell states are asked for, fused_cells
     tensor_product      fast        plain
     softmax_gate        fast        plain
-    gated_memory        fast        fast
+    gated_memory        fast        fused_cells
     fusion_graph        fast        fast
-    attention           fast        plain, which is PyTorch's scaled_dot_product_attention
+    attention           fast        few_calls: PyTorch's scaled_dot_product_attention where it can serve
+    joined_linears      one by one  one product
     feed_forward        fast        plain
     convolution         fast        fast
     correlation         fast        fast: the plain one has no gradient on degenerate inputs

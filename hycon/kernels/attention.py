@@ -7,6 +7,7 @@ scaled_dot_product_attention.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hycon.kernels.dropout import dropout, keep_mask
-from hycon.kernels.padding import Chunk, Plan
+from hycon.kernels.padding import Chunk, Plan, padded_rows, real_rows
 
+FUSED_BYTES = 16  # of which a head's row has to be a multiple for PyTorch's fused attention on CUDA
 Gradients = tuple[Tensor, Tensor, Tensor]  # of queries, keys and values
 
 
@@ -39,11 +41,40 @@ def attention(q: Tensor, k: Tensor, v: Tensor, plan: Plan, heads: int, p: Sequen
 
     p: dropout of each of the P encoders' attention weights, 0 in evaluation.  On a CPU the fast body runs, in float32
     under autocast: it never makes the averaged attention weights, keeps two tensors a layer, skips most of what a
-    future mask hides, and drops with cheap random bits. Elsewhere the plain one.
+    future mask hides, and drops with cheap random bits. Elsewhere `few_calls`.
     """
     if q.device.type == "cpu":
         return _Attention.apply(q, k, v, plan, heads, tuple(p))
-    return plain_attention(q, k, v, plan, heads, p)
+    return few_calls(q, k, v, plan, heads, p)
+
+
+def few_calls(q: Tensor, k: Tensor, v: Tensor, plan: Plan, heads: int, p: Sequence[float]) -> Tensor:
+    """`attention` in as few operations as ordinary PyTorch allows, for a GPU: PyTorch's fused attention where its
+    kernel takes the heads' width and all encoders have one dropout, else products and a softmax of all encoders."""
+    fused = len(set(p)) == 1 and q.shape[2] // heads * q.element_size() % FUSED_BYTES == 0
+    mixed = []
+    for chunk in plan:
+        padded = (padded_rows(x, own) for x, own in ((q, chunk.queries), (k, chunk.keys), (v, chunk.keys)))
+        # (P * b, heads, T, d / heads)
+        own, keys, values = (x.unflatten(-1, (heads, -1)).flatten(0, 1).transpose(1, 2) for x in padded)
+        if fused:
+            mask = chunk.mask(len(q), q.dtype)
+            weighted = F.scaled_dot_product_attention(own, keys, values, attn_mask=mask, dropout_p=p[0])
+        else:
+            scores = (own @ keys.transpose(-1, -2)).unflatten(0, (len(q), -1))
+            scores = torch.add(chunk.bias.to(scores.dtype), scores, alpha=own.shape[-1] ** -0.5)
+            weighted = _dropped(scores.softmax(-1), p).flatten(0, 1).to(values.dtype) @ values
+        mixed.append(real_rows(weighted.transpose(1, 2).flatten(2).unflatten(0, (len(q), -1)), chunk.queries))
+    return mixed[0] if len(mixed) == 1 else torch.cat(mixed, 1)
+
+
+def _dropped(weights: Tensor, p: Sequence[float]) -> Tensor:
+    """(P, ...): dropout of each encoder's weights."""
+    if max(p) == 0:
+        return weights
+    runs = [(share, len(list(group))) for share, group in itertools.groupby(p)]
+    parts = weights.split([count for _, count in runs])
+    return torch.cat([dropout(part, share, share > 0) for (share, _), part in zip(runs, parts, strict=True)])
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, plan: Plan, heads: int, p: Sequence[float]) -> Tensor:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hycon.kernels.dropout import dropout, keep_mask
@@ -26,6 +28,25 @@ def plain_feed_forward(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor
 def linears(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """A linear layer of each encoder: x (P, R, in), weight (P, in, out), bias (P, out) -> (P, R, out)."""
     return torch.baddbmm(bias[:, None], x, weight)
+
+
+def several_linears(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Sequence[Tensor]:
+    """`linears` of the same rows by each of several weights; on a GPU all in one product."""
+    if x.device.type == "cpu":
+        return [linears(x, weight, bias) for weight, bias in zip(weights, biases, strict=True)]
+    return linears(x, torch.cat(list(weights), -1), torch.cat(list(biases), -1)).split(
+        [w.shape[-1] for w in weights], -1
+    )
+
+
+def keys_values(source: Tensor, weights: Sequence[Mapping[str, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    """Every layer's keys and values (P, R, d) of a source (2, P, R, d) that all layers share: normed once."""
+    d = source.shape[-1]
+    rows = F.layer_norm(source, (d,)).unbind(0)
+    matrices = zip(*(w["kv"].chunk(2, -1) for w in weights), strict=True)  # of the keys in every layer, of the values
+    biases = zip(*(w["kv_bias"].chunk(2, -1) for w in weights), strict=True)
+    keys, values = (several_linears(*given) for given in zip(rows, matrices, biases, strict=True))
+    return list(zip(keys, values, strict=True))
 
 
 class _FeedForward(torch.autograd.Function):

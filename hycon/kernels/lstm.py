@@ -7,33 +7,34 @@
 `plain_layer` is these equations. On a CPU the fast body runs: the input products of all steps in one matrix product,
 then one small product a step over the sequences that still run. Its backward pass is written out, and the gradient of
 an input that nobody asks for is not computed. On CUDA cuDNN takes the same packed rows, but it gives no cell states:
-where those are asked for, the fast body runs on a GPU too.
+where those are asked for, the LSTMs of a model run as one there, by PyTorch's fused cell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from hycon.data.ragged import Ragged
+from hycon.data.ragged import Both, Ragged
 from hycon.errors import UserError
 from hycon.kernels.dropout import dropout
+from hycon.kernels.fused_cells import side_by_side
 from hycon.kernels.packing import Packing, pack
 
 States = tuple[Tensor, Tensor]  # hidden and cell states, (R, h) each
 
 
-def last_hidden(lstm: nn.LSTM, *sources: Tensor | Ragged, lengths: Tensor) -> Tensor:
+def last_hidden(lstm: nn.LSTM, *sources: Tensor | Ragged, lengths: Both) -> Tensor:
     """(B, h): the top layer's hidden state at each sequence's own last step; no compute on padding.
 
-    sources: what is read at each step, side by side; Ragged, or (B, T, d) padded on the right.  lengths: (B,) on the
-    CPU.  Raises UserError as `packed_lstm`.
+    sources: what is read at each step, side by side; Ragged, or (B, T, d) padded on the right.  lengths: (B,).
+    Raises UserError as `packed_lstm`.
     """
-    packing = pack(lengths, lstm.get_parameter("weight_hh_l0").device)
+    packing = pack(lengths)
     rows = [packing.rows(x) for x in sources]
     return packed_lstm(lstm, torch.cat(rows, 1) if len(rows) > 1 else rows[0], packing)[packing.last]
 
@@ -53,6 +54,19 @@ def packed_lstm(lstm: nn.LSTM, rows: Tensor, packing: Packing) -> Tensor:
 def packed_states(lstm: nn.LSTM, rows: Tensor, packing: Packing) -> States:
     """As `packed_lstm`, with the top layer's cell states beside the hidden ones: (R, h), (R, h)."""
     return _through_layers(_Layer.apply, lstm, rows, packing)
+
+
+def states_of(lstms: Sequence[nn.LSTM], rows: Sequence[Tensor], packing: Packing) -> tuple[list[Tensor], list[Tensor]]:
+    """`packed_states` of several LSTMs of one layer, each over its own rows: their hidden states, their cell states.
+    On CUDA they run as one (hycon/kernels/fused_cells.py)."""
+    if rows[0].is_cuda and all(lstm.num_layers == 1 for lstm in lstms):
+        for lstm in lstms:
+            _check(lstm)
+        widths = [lstm.hidden_size for lstm in lstms]
+        hidden, cells = side_by_side(lstms, rows, packing)
+        return list(hidden.split(widths, 1)), list(cells.split(widths, 1))
+    states = [packed_states(lstm, x, packing) for lstm, x in zip(lstms, rows, strict=True)]
+    return [hidden for hidden, _ in states], [cells for _, cells in states]
 
 
 def plain_states(lstm: nn.LSTM, rows: Tensor, packing: Packing) -> States:

@@ -13,18 +13,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hycon.data.ragged import Ragged
+from hycon.data.ragged import Both, Ragged, first_rows
 
 
 @dataclass(frozen=True)
 class Packing:
     """Where each step of B sequences lies. All indices are int64 on one device.
 
-    sizes: how many sequences have a first, a second, ... step.  sequence, step: (R,) whose row it is, and which of that
-    sequence's steps.  last: (B,) the row of each sequence's last step.
+    sizes: how many sequences have a first, a second, ... step.  counts: (T,) the same.  sequence, step: (R,) whose row
+    it is, and which of that sequence's steps.  last: (B,) the row of each sequence's last step.
     """
 
     sizes: list[int]
+    counts: Tensor
     sequence: Tensor
     step: Tensor
     last: Tensor
@@ -55,18 +56,21 @@ class Packing:
         """(R - B,) where `step_before` finds them; None where all are equally long: then always B rows up."""
         if self.sizes[0] == self.sizes[-1]:
             return None
-        counts = torch.tensor(self.sizes)
-        before = torch.arange(self.sizes[0], sum(self.sizes)) - torch.repeat_interleave(counts[:-1], counts[1:])
-        return before.to(self.step.device, non_blocking=True)
+        first, step = self.sizes[0], self.step[self.sizes[0] :]
+        return torch.arange(first, first + len(step), device=step.device) - self.counts[step - 1]
 
 
-def pack(lengths: Tensor, device: torch.device | str = "cpu") -> Packing:
-    """The packing of sequences with these lengths, (B,) on the CPU, each at least 1; its indices are on `device`."""
-    order = torch.argsort(lengths, descending=True, stable=True)
-    ordered = lengths[order]
-    alive = torch.arange(int(ordered[0]))[:, None] < ordered  # (T, B)
-    step, rank = alive.nonzero(as_tuple=True)
-    sizes = alive.sum(1)
-    last = torch.empty_like(order)
-    last[order] = (sizes.cumsum(0) - sizes)[ordered - 1] + torch.arange(len(ordered))
-    return Packing(sizes.tolist(), *(index.to(device, non_blocking=True) for index in (order[rank], step, last)))
+def pack(lengths: Both) -> Packing:
+    """The packing of sequences with these lengths, (B,), each at least 1; its indices are on the lengths' device."""
+    longest, own, device = lengths.largest, lengths.device, lengths.device.device
+    steps = torch.arange(longest)
+    sizes = (steps[:, None] < lengths.host).sum(1)  # (T,)
+    counts, step = sizes, steps
+    if device.type != "cpu":  # computed there once more: no upload
+        step = torch.arange(longest, device=device)
+        counts = (step[:, None] < own).sum(1)
+    before, total = first_rows(counts), lengths.total
+    step = torch.repeat_interleave(step, counts, output_size=total)
+    order = torch.argsort(own, descending=True, stable=True)
+    sequence = order[torch.arange(total, device=device) - before[step]]
+    return Packing(sizes.tolist(), counts, sequence, step, before[own - 1] + torch.argsort(order))

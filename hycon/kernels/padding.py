@@ -6,37 +6,16 @@ padding: utterances of like length, a few at a time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from hycon.data.ragged import Ragged
+from hycon.data.ragged import Both, first_rows, longest_first
 
 CHUNK = {"cpu": 4, "cuda": 64}  # utterances whose attention is computed together
 HALVED = 24  # queries from which on the earlier half, behind a future mask, is a block of its own
-
-
-def first_rows(lengths: Tensor) -> Tensor:
-    """(B,) where each utterance's rows start."""
-    return lengths.cumsum(0) - lengths
-
-
-def each_step(x: Tensor, lengths: Tensor, device: torch.device) -> Tensor:
-    """(R,): x (B,) of each utterance, for each of its steps. lengths: (B,) on the CPU, so that R is known at once."""
-    own = lengths.to(device, non_blocking=True)
-    return torch.repeat_interleave(x.to(device, non_blocking=True), own, output_size=int(lengths.sum()))
-
-
-def steps_of(lengths: Tensor, device: torch.device) -> Tensor:
-    """(R,): 0, 1, ... for each utterance."""
-    return torch.arange(int(lengths.sum()), device=device) - each_step(first_rows(lengths), lengths, device)
-
-
-def rows_in_order(sequences: Ragged) -> Tensor:
-    """(R, ...): the rows of the sequences, one sequence after the other."""
-    lengths, device = sequences.lengths, sequences.rows.device
-    return sequences.rows.index_select(0, each_step(sequences.starts, lengths, device) + steps_of(lengths, device))
 
 
 @dataclass(frozen=True)
@@ -72,6 +51,56 @@ class Padding:
             own.copy_(x.reshape(len(out), -1, out.shape[2]).index_select(1, self.real))
 
 
+def chunk_order(lengths: Both) -> Both | None:
+    """(B,) the order in which utterances are to lie, or None for any, as a GPU has them all in one chunk."""
+    device = lengths.device.device.type
+    return None if device != "cpu" and len(lengths) <= CHUNK.get(device, 64) else longest_first(lengths)
+
+
+def last_rows(x: Tensor, lengths: Both, owner: Tensor) -> Tensor:
+    """(P, R, d) -> (P, B, d): the last row of each utterance.  owner: (R,) whose row each is."""
+    rows = lengths.device.cumsum(0) - 1
+    if x.device.type == "cpu":
+        return x[:, rows]
+    there = torch.arange(x.shape[1], device=x.device) == rows[owner]
+    return _Pick.apply(x, rows, owner, there[:, None])
+
+
+def padded_rows(x: Tensor, padding: Padding) -> Tensor:
+    """(P, R, d) -> (P, b, T, d), any row at padding. No gradient comes from there: attention hides padded keys, and
+    `real_rows` leaves padded queries out."""
+    x = x if padding.rows == slice(0, x.shape[1]) else x[:, padding.rows]
+    if padding.index is not None:
+        x = _Pick.apply(x, padding.index, padding.real, None)
+    return x.unflatten(1, padding.shape)
+
+
+def real_rows(x: Tensor, padding: Padding) -> Tensor:
+    """(P, b, T, d) -> (P, n, d), in order."""
+    x = x.flatten(1, 2)
+    return x if padding.real is None else _Pick.apply(x, padding.real, padding.index, padding.inside)
+
+
+def plain_pick(x: Tensor, index: Tensor) -> Tensor:
+    """What `_Pick` computes; on the way back PyTorch adds up."""
+    return x.index_select(1, index)
+
+
+class _Pick(torch.autograd.Function):
+    """x.index_select(1, index) for rows picked at most once: so the gradient is picked too, by `back`, times `there`
+    where some rows were not. PyTorch's own adds up, which takes a GPU a sort if it is to be deterministic."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor, back: Tensor, there: Tensor | None) -> Tensor:  # type: ignore[override]
+        ctx.back, ctx.there = back, there
+        return plain_pick(x, index)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor):  # type: ignore[override]
+        found = grad.index_select(1, ctx.back)
+        return found if ctx.there is None else found * ctx.there.to(grad.dtype), None, None, None
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Utterances whose attention is computed together: their queries (b, T), their keys (b, S).
@@ -83,34 +112,46 @@ class Chunk:
     keys: Padding
     bias: Tensor
     blocks: tuple[tuple[int, int, int], ...]
+    masks: dict[tuple[int, torch.dtype], Tensor] = field(default_factory=dict, repr=False)
+
+    def mask(self, encoders: int, dtype: torch.dtype) -> Tensor:
+        """(encoders * b, 1, T, S): `bias` for each encoder, made once for all layers. Its rows start at multiples of 8
+        elements, as PyTorch's fused attention has them; else each layer would copy it."""
+        if (encoders, dtype) not in self.masks:
+            utterances, _, steps, others = self.bias.shape
+            wide = self.bias.new_zeros(encoders, utterances, 1, steps, -(-others // 8) * 8, dtype=dtype)
+            wide[..., :others] = self.bias
+            self.masks[encoders, dtype] = wide.flatten(0, 1)[..., :others]
+        return self.masks[encoders, dtype]
 
 
 Plan = list[Chunk]
 
 
-def make_plan(queries: Tensor, keys: Tensor, future_mask: bool, device: torch.device) -> Plan:
-    """queries, keys: (B,) lengths on the CPU, longest first. An utterance's query sees its keys; with the future mask
-    query i sees key j <= i + |difference of the two lengths|, as MulT's code has it."""
-    size = CHUNK.get(device.type, 64)
+def make_plan(queries: Both, keys: Both, future_mask: bool) -> Plan:
+    """queries, keys: (B,) lengths, longest first. An utterance's query sees its keys; with the future mask query i sees
+    key j <= i + |difference of the two lengths|, as MulT's code has it."""
+    size = CHUNK.get(queries.device.device.type, 64)
     plan, begin, first = [], 0, 0  # rows of queries, of keys before the chunk
-    for own, seen in zip(queries.split(size), keys.split(size), strict=True):
-        steps, others = int(own.max()), int(seen.max())
+    for start in range(0, len(queries), size):
+        own, seen = (lengths.slice(start, start + size) for lengths in (queries, keys))
+        steps, others = own.largest, seen.largest
         blocks: tuple[tuple[int, int, int], ...] = ((0, steps, others),)
         if future_mask and steps >= HALVED:
             half = steps // 2
-            reach = half + int((seen - own).abs().max())
+            reach = half + int((seen.host - own.host).abs().max())
             if reach < others:
                 blocks = ((0, half, reach), (half, steps, others))
-        of_queries, of_keys = _padding(own, begin, device), _padding(seen, first, device)
-        plan.append(Chunk(of_queries, of_keys, _bias(own, seen, future_mask, device), blocks))
+        of_queries, of_keys = _padding(own, begin), _padding(seen, first)
+        plan.append(Chunk(of_queries, of_keys, _bias(own, seen, future_mask), blocks))
         begin, first = of_queries.rows.stop, of_keys.rows.stop
     return plan
 
 
-def _bias(queries: Tensor, keys: Tensor, future_mask: bool, device: torch.device) -> Tensor:
+def _bias(queries: Both, keys: Both, future_mask: bool) -> Tensor:
     """(b, 1, T, S), as Chunk has it, made on the device from the (b,) lengths: it may be large."""
-    steps, others = int(queries.max()), int(keys.max())
-    own, seen = (x.to(device, non_blocking=True)[:, None, None, None] for x in (queries, keys))
+    steps, others, device = queries.largest, keys.largest, queries.device.device
+    own, seen = (x.device[:, None, None, None] for x in (queries, keys))
     key = torch.arange(others, device=device)
     visible = key < seen  # (b, 1, 1, S)
     if future_mask:
@@ -119,28 +160,28 @@ def _bias(queries: Tensor, keys: Tensor, future_mask: bool, device: torch.device
     return bias.expand(-1, -1, steps, -1)
 
 
-def _padding(lengths: Tensor, start: int, device: torch.device) -> Padding:
-    count, longest, total = len(lengths), int(lengths.max()), int(lengths.sum())
+def _padding(lengths: Both, start: int) -> Padding:
+    count, longest, total = len(lengths), lengths.largest, lengths.total
     rows = slice(start, start + total)
-    if int(lengths.min()) == longest:
+    if int(lengths.host.min()) == longest:
         return Padding(rows, (count, longest))
-    lengths = lengths.to(device, non_blocking=True)
-    first, step = first_rows(lengths), torch.arange(longest, device=device)
-    inside = step < lengths[:, None]  # (b, T)
+    own, device = lengths.device, lengths.device.device
+    first, step = first_rows(own), torch.arange(longest, device=device)
+    inside = step < own[:, None]  # (b, T)
     index = (first[:, None] + step).masked_fill_(~inside, 0).flatten()
     ahead = torch.arange(count, device=device) * longest - first  # a row's place, less the row
-    real = torch.arange(total, device=device) + torch.repeat_interleave(ahead, lengths, output_size=total)
+    real = torch.arange(total, device=device) + torch.repeat_interleave(ahead, own, output_size=total)
     return Padding(rows, (count, longest), index, real, inside.flatten()[:, None].float())
 
 
-def last_step(plan: Plan, queries: Tensor) -> Plan:
+def last_step(plan: Plan, queries: Both) -> Plan:
     """The same, for the last query of each utterance alone: (P, B, d) instead of all rows."""
     out, begin = [], 0
     for chunk in plan:
         count = chunk.queries.shape[0]
-        last = (queries[begin : begin + count] - 1).to(chunk.bias.device, non_blocking=True)
+        last = queries.device[begin : begin + count] - 1
         bias = chunk.bias[torch.arange(count, device=last.device), :, last][:, :, None]
         own = Padding(slice(begin, begin + count), (count, 1))
-        out.append(replace(chunk, queries=own, bias=bias, blocks=((0, 1, bias.shape[3]),)))
+        out.append(Chunk(own, chunk.keys, bias, ((0, 1, bias.shape[3]),)))
         begin += count
     return out

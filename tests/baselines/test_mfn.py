@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from baselines.mfn import Config, DeltaAttention, GatedMemory
 from hycon.data.batch import Batch
-from hycon.data.ragged import Ragged
+from hycon.data.ragged import Both, Ragged
 from hycon.kernels.packing import pack
 from hycon.kernels.softmax_gate import ROWS
 from studies.registry import build_model
@@ -59,7 +59,7 @@ def naive_memory(net, x, lengths, sequence):
 def test_gated_memory_and_its_gradient(lengths):
     torch.manual_seed(1)
     net = GatedMemory(4, Config(memory=6, proposal_hidden=5, retain_hidden=7, update_hidden=3)).eval()
-    packing = pack(torch.tensor(lengths))
+    packing = pack(Both.of(torch.tensor(lengths)))
     x = torch.randn(sum(lengths), 4, requires_grad=True)
     weights, goal = [x, *net.parameters()], torch.randn(len(lengths), 6)
     found, expected = net(x, packing), naive_memory(net, x, lengths, packing.sequence)

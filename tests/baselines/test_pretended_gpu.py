@@ -18,56 +18,23 @@ from studies.authors.conformance import build, loss_of
 from studies.engines.one_run import execute
 from studies.registry import model_module
 
-# How often a training step waits for the GPU: blocking copies to it and values read from it, in the forward pass. What
-# is not named never waits. To be 0 everywhere: a number that has fallen is lowered here, none rises. A model that came
-# later may wait as often as the text encoder alone, or less.
-VECTORS = {"mult": 3, "hffn": 1}
-WAITS = {
-    "glove": VECTORS,
-    "features": VECTORS,
-    "bert": {"mag": 7, "mult": 8, "tetfn": 8},
-    "xlnet": {"mag": 6, "mult": 7},
-}
-ENCODER = {"bert": 5, "xlnet": 4}
-COUNTED = {
-    "ef_lstm",
-    "lf_lstm",
-    "tfn",
-    "lmf",
-    "mult",
-    "gfn",
-    "mfn",
-    "graph_mfn",
-    "raven",
-    "qmf",
-    "iccn",
-    "hffn",
-    "tcm_lstm",
-}
-COUNTED |= {"mag", "hycon"}
-
 
 @pytest.mark.parametrize(("model", "text"), SENTIMENT)
 def test_a_gpu_s_branches_give_what_the_cpu_s_give(model, text, batches):
     batch = batches(corpus_of(text), text)["train"].slice(0, 9)
     here, there = (undropped(model, text, batch) for _ in range(2))
-    waits = {}
 
     def step(net, batch):
+        """Nothing that the host would wait for, and nothing uploaded, is done in a training step."""
         gpu.reset()
         loss = loss_of(net, batch)
-        waits[loss.device.type] = list(gpu.waits)
         loss.backward()
-        assert gpu.waits == waits[loss.device.type]  # the backward pass never waits
+        assert gpu.waits == []
+        assert gpu.uploads == []
         return loss
 
     with PretendedGPU() as gpu:
         check_gpu(here, there, batch, atol=1e-5, rtol=1e-3, step=step)
-    most = WAITS[text].get(model, ENCODER.get(text, 0))
-    if model in COUNTED:
-        assert len(waits["cuda"]) == most, waits["cuda"]
-    else:
-        assert len(waits["cuda"]) <= most, waits["cuda"]
 
 
 @pytest.mark.parametrize(
@@ -89,10 +56,16 @@ def test_an_epoch_with_dropout_and_clipping(model, text, batches):
     net = build(model, text, split["train"])
     rule = model_module(model).TRAINING[form_of(text)].optimizer
     training = Training(lr=1e-3, batch_size=20, epochs=1, clip=0.5, optimizer=rule)
-    with PretendedGPU():
+    with PretendedGPU() as gpu:
         train, valid = (split[name].to("cuda") for name in ("train", "valid"))
-        fitted = fit(net.to("cuda"), train, valid, training, seed=0)
+        net.to("cuda")
+        gpu.reset()
+        fitted = fit(net, train, valid, training, seed=0)
         assert all(on_gpu(p) for p in net.parameters())
+        assert len(gpu.uploads) == 1  # the order of the utterances
+        # PyTorch's clipping asks C++ for a tensor's device, which is the CPU here, and copies the factor there
+        waits = [what for what, _ in gpu.waits if what != "copy to the host ()"]
+        assert len(waits) == 2  # for the losses of training, for that of validation
     assert math.isfinite(fitted.valid_loss)
 
 
@@ -157,6 +130,7 @@ def test_numpy_takes_nothing_of_a_gpu():
         lambda x: x[x > 0],
         lambda x: x.nonzero(),
         lambda x: torch.arange(3).to(x.device),
+        lambda x: torch.arange(3).to(x.device, non_blocking=True),  # not from pinned memory
         lambda x: x[torch.tensor([0])],
         lambda x: x.copy_(torch.ones(2, 3)),
         lambda x: torch.tensor([1.0], device="cuda"),
@@ -177,7 +151,7 @@ def test_what_does_not_wait_is_not_noted():
         gpu.reset()
         x.sum().sqrt() * torch.tensor(2.0) + torch.arange(3, device="cuda")
         torch.nn.functional.one_hot(x[0].long(), 2)
-        torch.arange(3).to(x.device, non_blocking=True)
+        torch.arange(3).pin_memory().to(x.device, non_blocking=True)
     assert gpu.waits == []
     assert len(gpu.uploads) == 1
 

@@ -42,7 +42,7 @@ def test_complete_videos(batches):
     batch = batch_of(batches, ["b[1]", "a[10]", "b[0]", "alone", "a[9]", "a[2]"])
     index, lengths, position = batch.take(torch.tensor([1, 3, 5])).videos.complete()
     # videos in order of their first appearance; within one, by k as a number
-    assert lengths.tolist() == [3, 1]
+    assert lengths.host.tolist() == [3, 1]
     assert index.tolist() == [5, 4, 1, 3]
     assert position.tolist() == [2, 3, 0]
 
@@ -56,7 +56,7 @@ def test_any_way_of_picking_finds_the_same(batches):
         split.to("cpu").take(index),
     ):
         found, lengths, position = picked.videos.complete()
-        assert lengths.tolist() == [8, 8, 8]
+        assert lengths.host.tolist() == [8, 8, 8]
         assert torch.equal(found, torch.cat([torch.arange(s, s + 8) for s in (0, 8, 32)]))
         assert torch.equal(found[position], index)
         assert torch.equal(picked.videos.whole.take(index).label, picked.label)
@@ -66,7 +66,7 @@ def test_any_way_of_picking_finds_the_same(batches):
 def test_numbered_ids_are_videos_of_one(prefix, batches):
     batch = batch_of(batches, [f"{prefix}{i}{']' * prefix.endswith('[')}" for i in range(5)])
     index, lengths, position = batch.slice(1, 4).videos.complete()
-    assert lengths.tolist() == [1, 1, 1]
+    assert lengths.host.tolist() == [1, 1, 1]
     assert index[position].tolist() == [1, 2, 3]
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from kernel_checks import check_alike, check_derivative, randn, seeded
 
-from hycon.kernels.attention import attention, masked_attention, plain_attention
+from hycon.data.ragged import Both
+from hycon.kernels.attention import attention, few_calls, masked_attention, plain_attention
 from hycon.kernels.dropout import dropout
 from hycon.kernels.padding import last_step, make_plan
 
@@ -17,9 +18,9 @@ CASES = [([5, 3, 3, 2, 1], [5, 3, 3, 2, 1]), ([30, 26, 9], [30, 26, 9]), ([30, 4
 def case(lengths, future_mask, encoders=2, width=6, seed=0):
     """q, k, v of `encoders` encoders over rows of utterances whose queries and keys have these lengths; the plan."""
     torch.manual_seed(seed)
-    queries, keys = (torch.tensor(x) for x in lengths)
-    q, k, v = (randn(encoders, int(n.sum()), width) for n in (queries, keys, keys))
-    return [q, k, v], make_plan(queries, keys, future_mask, torch.device("cpu"))
+    queries, keys = (Both.of(torch.tensor(x)) for x in lengths)
+    q, k, v = (randn(encoders, n.total, width) for n in (queries, keys, keys))
+    return [q, k, v], make_plan(queries, keys, future_mask)
 
 
 def by(kernel, plan, p):
@@ -41,7 +42,7 @@ def test_one_utterance_one_step_at_a_time(lengths, future_mask):
     for kernel in (attention, plain_attention):
         torch.testing.assert_close(kernel(q, k, v, plan, HEADS, (0.0, 0.0)), expected)
     rows = torch.tensor(lengths[0]).cumsum(0) - 1
-    last = last_step(plan, torch.tensor(lengths[0]))
+    last = last_step(plan, Both.of(torch.tensor(lengths[0])))
     torch.testing.assert_close(attention(q[:, rows], k, v, last, HEADS, (0.0, 0.0)), expected[:, rows])
 
 
@@ -121,3 +122,13 @@ def test_masked_attention_drops_weights_in_training_alone(masked):
         return dropout(masked_attention(q, k, units, mask, 0.0), 0.4, True) @ v  # without dropout PyTorch's attention
 
     check_alike(lambda q, k, v: masked_attention(q, k, v, mask, 0.4), plain, inputs)
+
+
+@pytest.mark.parametrize("lengths", CASES)
+@pytest.mark.parametrize("future_mask", [True, False])
+def test_few_calls_are_plain(lengths, future_mask):
+    """What runs on a GPU, but for its kernels: heads that the fused attention takes, and others."""
+    for width in (6, 8):
+        inputs, plan = case(lengths, future_mask, encoders=3, width=width)
+        p = (0.0, 0.0, 0.0)
+        check_alike(by(few_calls, plan, p), by(plain_attention, plan, p), inputs)

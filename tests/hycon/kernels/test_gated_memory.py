@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from kernel_checks import check_alike, check_derivative, randn
 from torch import nn
 
+from hycon.data.ragged import Both
 from hycon.kernels.dropout import Dropout
 from hycon.kernels.gated_memory import gated_memory, plain_gated_memory
 from hycon.kernels.packing import pack
@@ -29,7 +30,7 @@ def case(lengths, p=0.0, width=3, memory=4, seed=0):
     networks = nn.ModuleList(Network(*size, memory, p) for size in sizes).double()
     for parameter in networks.parameters():
         nn.init.normal_(parameter, std=0.5)
-    given = (*networks, pack(torch.tensor(lengths)))
+    given = (*networks, pack(Both.of(torch.tensor(lengths))))
     return given, [randn(sum(lengths), width), *networks.parameters()]
 
 

@@ -8,7 +8,7 @@ from kernel_checks import check_alike, check_derivative
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from hycon.data.ragged import Ragged
+from hycon.data.ragged import Both, Ragged
 from hycon.errors import UserError
 from hycon.kernels.lstm import last_hidden, packed_lstm, packed_states, plain_states, torch_lstm
 from hycon.kernels.packing import pack
@@ -25,7 +25,7 @@ def case(lengths, layers=1, dtype=torch.float32, **options):
     torch.manual_seed(0)
     lstm = nn.LSTM(3, 5, layers, **options).to(dtype)
     x = torch.randn(len(lengths), max(lengths), 3, dtype=dtype)
-    return lstm, x, torch.tensor(lengths)
+    return lstm, x, Both.of(torch.tensor(lengths))
 
 
 def one_by_one(lstm, x, lengths):
@@ -43,7 +43,7 @@ def gradients(lstm, x, lengths, hidden):
 
 
 def by_pytorch(lstm, x, lengths):
-    packed = pack_padded_sequence(x.transpose(0, 1), lengths, enforce_sorted=False)
+    packed = pack_padded_sequence(x.transpose(0, 1), lengths.host, enforce_sorted=False)
     return lstm(packed)[1][0][-1]
 
 
@@ -94,7 +94,7 @@ def test_gradient_of_every_step_reaches_the_weights():
     lstm, x, n = case([3, 5, 1], 1, torch.float64)
     packing = pack(n)
     ours = torch.autograd.grad(packed_lstm(lstm, packing.rows(x), packing).square().sum(), list(lstm.parameters()))
-    packed = pack_padded_sequence(x.transpose(0, 1), n, enforce_sorted=False)
+    packed = pack_padded_sequence(x.transpose(0, 1), n.host, enforce_sorted=False)
     expected = torch.autograd.grad(lstm(packed)[0].data.square().sum(), list(lstm.parameters()))
     for a, b in zip(ours, expected, strict=True):
         torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-8)
@@ -156,9 +156,9 @@ def test_ragged_sources_side_by_side_equal_their_padded_concatenation():
     lstm = torch.nn.LSTM(7, 4, 2)
     one, other = (Ragged.from_list([torch.randn(n, d) for n in (3, 1, 5)]) for d in (5, 2))
     joined = torch.cat([one.padded(), other.padded()], 2)
-    expected = last_hidden(lstm, joined, lengths=one.lengths)
-    assert torch.equal(last_hidden(lstm, one, other, lengths=one.lengths), expected)
-    assert torch.equal(last_hidden(lstm, one.padded(), other, lengths=one.lengths), expected)
+    expected = last_hidden(lstm, joined, lengths=one.both)
+    assert torch.equal(last_hidden(lstm, one, other, lengths=one.both), expected)
+    assert torch.equal(last_hidden(lstm, one.padded(), other, lengths=one.both), expected)
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -166,7 +166,7 @@ def test_ragged_sources_side_by_side_equal_their_padded_concatenation():
 def test_states_of_every_step(lengths, layers):
     """Hidden and cell states, and the gradient through both, against an LSTM written step by step."""
     torch.manual_seed(0)
-    lstm, n = nn.LSTM(3, 5, layers), torch.tensor(lengths)
+    lstm, n = nn.LSTM(3, 5, layers), Both.of(torch.tensor(lengths))
     x = torch.randn(len(lengths), max(lengths), 3, requires_grad=True)
     packing = pack(n)
     found = packed_states(lstm, packing.rows(x), packing)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from hycon.data.ragged import Ragged
+from hycon.data.ragged import Both, Ragged
 from hycon.kernels.packing import pack
 
 
@@ -15,7 +15,7 @@ from hycon.kernels.packing import pack
 def test_packed_order_is_pytorch_s(lengths):
     n = torch.tensor(lengths)
     values = torch.arange(len(lengths) * max(lengths)).view(len(lengths), -1)
-    packing = pack(n)
+    packing = pack(Both.of(n))
     order = torch.argsort(n, descending=True, stable=True)
     theirs = pack_padded_sequence(values[order, :, None], n[order], batch_first=True)
     assert packing.sizes == theirs.batch_sizes.tolist()
@@ -27,7 +27,7 @@ def test_packed_order_is_pytorch_s(lengths):
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=9))
 def test_the_step_before(lengths):
-    packing = pack(torch.tensor(lengths))
+    packing = pack(Both.of(torch.tensor(lengths)))
     rows = torch.stack([packing.sequence, packing.step], 1)
     before = packing.step_before(rows)
     assert torch.equal(before, rows[len(lengths) :] - torch.tensor([0, 1]))
@@ -39,5 +39,5 @@ def test_the_step_before(lengths):
 @pytest.mark.parametrize("lengths", [[3, 1, 5], [2, 2]], ids=str)
 def test_rows_of_ragged_and_of_padded_sequences(lengths):
     sequences = Ragged.from_list([torch.randn(n, 4) for n in lengths])
-    packing = pack(sequences.lengths)
+    packing = pack(sequences.both)
     assert torch.equal(packing.rows(sequences), packing.rows(sequences.padded()))
