@@ -28,9 +28,8 @@ from hycon.data.conditions import DRAWS, Condition
 from hycon.data.corpus import Corpus
 from hycon.data.manifest import MODALITIES
 from hycon.data.prepare import WordPieces, deviations, permute, words_of
-from hycon.data.ragged import Ragged
+from hycon.data.ragged import Both, Ragged, each_step, rows_in_order, steps_of
 from hycon.errors import UserError
-from hycon.kernels.padding import each_step, rows_in_order, steps_of
 
 
 @dataclass(frozen=True)
@@ -122,9 +121,9 @@ def intact(
         spelt = modality == "text" and found.words is not None and text != "features"
         count = torch.tensor([len(sentence) for sentence in found.words or ()]) if spelt else own.lengths
         first = count.cumsum(0) - count
-        lengths = getattr(batch, modality).lengths
-        place = words[modality] if modality in words else steps_of(lengths, torch.device("cpu"))
-        word = torch.where(place < 0, -1, place + each_step(first, lengths, torch.device("cpu")))
+        lengths = Both.of(getattr(batch, modality).lengths)
+        place = words[modality] if modality in words else steps_of(lengths)
+        word = torch.where(place < 0, -1, place + each_step(first, lengths))
         steps[modality] = Steps(count, first, word)
     unknown = tokenizer.unk if tokenizer else None
     return Intact(split, found.ids, batch, steps, deviations(corpus, scale), unknown, permuted)

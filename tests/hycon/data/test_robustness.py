@@ -10,9 +10,9 @@ import torch
 from hycon.data import convert, load
 from hycon.data.conditions import CONDITIONS, LEVELS, SHARES, Condition, dropping
 from hycon.data.prepare import prepare
+from hycon.data.ragged import rows_in_order
 from hycon.data.robustness import intact
 from hycon.errors import UserError
-from hycon.kernels.padding import rows_in_order
 from hycon.pretrained import identify, load_tokenizer
 
 TEXTS = ("glove", "bert", "xlnet")
