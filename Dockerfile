@@ -26,6 +26,8 @@ COPY hycon hycon
 COPY baselines baselines
 COPY studies studies
 COPY results/paper results/paper
+COPY results/literature results/literature
+COPY results/claims_beyond.toml results/claims_beyond.toml
 RUN pip install -c constraints.txt ".[plots,gpu]"
 
 RUN useradd --create-home --uid 1000 bench && mkdir /work && chown bench:bench /work

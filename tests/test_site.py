@@ -33,7 +33,15 @@ def test_links_are_strict(tmp_path: Path) -> None:
     unread = shutil.ignore_patterns("runs", "studies", "__pycache__", "*.pyc")
     for name in ("docs", "benchmarks", "results/published", "results/tables", "results/paper", "hycon"):
         shutil.copytree(ROOT / name, root / name, ignore=unread)
-    for name in ("mkdocs.yml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE"):
+    for name in (
+        "mkdocs.yml",
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "CITATION.cff",
+        "LICENSE",
+        "results/claims_beyond.toml",
+    ):
         shutil.copy(ROOT / name, root / name)
     done = build(root, tmp_path / "site")
     assert done.returncode == 0, done.stderr

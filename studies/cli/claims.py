@@ -49,7 +49,7 @@ def do_claims(options) -> None:
         found = against_paper(chosen)
     else:
         with busy("judging claims"):
-            found = evaluate(*reading(options, TABLES.values()), claims=chosen, family=family)
+            found = evaluate(*reading(options, TABLES.values()), claims=chosen if ids else None, family=family)
     width = layout(options)["width"]
     write_output(render_claims(found, format, detailed=bool(ids), width=width), options.output)
 

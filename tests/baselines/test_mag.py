@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from baselines.mag import Gate
+from hycon.data.ragged import Both, Ragged
 from hycon.errors import UserError
 from hycon.pretrained import DEMO, identify
 from hycon.text import PretrainedText
@@ -75,6 +76,10 @@ def test_model(text, batches):
     torch.testing.assert_close(model(batch.take(order)).prediction, together[order], atol=1e-5, rtol=0)
 
 
+def numbers(sequences: Ragged) -> torch.Tensor:
+    return sequences.padded()[:, 0]
+
+
 @pytest.mark.parametrize(("text", "layer"), [("bert", 0), ("xlnet", 1)])
 def test_the_gate_stands_before_its_layer(text, layer, batches):
     """Each utterance's shift meets its own audio and vision; other layers' inputs stay; no hook is left behind."""
@@ -91,7 +96,8 @@ def test_the_gate_stands_before_its_layer(text, layer, batches):
     for x in inputs.values():
         x.clear()
     seen = []
-    shifted = model.text.states(batch.text, lambda z, who: seen.append((z, who)) or z + 1, layer)
+    numbered = Ragged.from_list([torch.tensor([i]) for i in range(12)])  # each utterance's own number
+    shifted = model.text.states(batch.text, lambda z, pick: seen.append((z, numbers(pick(numbered)))) or z + 1, layer)
     for handle in watched:
         handle.remove()
     assert not torch.allclose(plain, shifted, atol=1e-3)
@@ -125,8 +131,8 @@ def test_xlnet_s_gate_and_head(batches):
         handle.remove()
     assert torch.equal(got[0], gave[0].transpose(0, 1))
 
-    def shift(z, who):
-        return model.gate(z, *(m.take(who).padded(z.shape[1]) for m in (one.audio, one.vision)))
+    def shift(z, pick):
+        return model.gate(z, *(pick(m).padded(z.shape[1]) for m in (one.audio, one.vision)))
 
     cls = model.text.states(one.text, shift, 1)[:, int(one.text.lengths[0]) - 1]
     torch.testing.assert_close(read[0], cls)
@@ -148,10 +154,11 @@ def test_hidden_states_come_first_or_by_name(kind, name):
     holder.layer = nn.ModuleList([layer])
     if kind == "bert":
         model.encoder = holder
-    z, who = torch.randn(2, 5, 3), torch.tensor([4, 7])
+    z, who = torch.randn(2, 5, 3), Both.of(torch.tensor([4, 7]))
+    numbered = Ragged.from_list([torch.tensor([i]) for i in range(9)])
     inside = z.transpose(0, 1) if kind == "xlnet" else z
     added = torch.arange(2.0)[:, None, None]  # by utterance: time first would not fit
-    with PretrainedText(model, kind)._injected(lambda x, own: x + added + own.sum(), 0, who):
+    with PretrainedText(model, kind)._injected(lambda x, pick: x + added + numbers(pick(numbered)).sum(), 0, who):
         (first, mask), named = layer(inside, "mask", other=1)
         none, by_name = layer(other=1, **{name: inside})
     expected = (z + added + 11).transpose(0, 1) if kind == "xlnet" else z + added + 11

@@ -9,6 +9,7 @@ from recorded_states import compare_tetfn
 from safetensors.torch import load_file
 
 from baselines.tetfn import largest
+from hycon.data.ragged import Both
 from hycon.errors import UserError
 from studies.registry import build_model, resolve
 
@@ -21,7 +22,7 @@ def test_same_numbers_as_recorded():
 
 def test_the_largest_of_an_utterance_s_own_steps():
     rows = torch.tensor([[-3.0, -1.0], [-2.0, -5.0], [-4.0, -4.0]])
-    assert largest(rows, torch.tensor([2, 1])).tolist() == [[-2.0, -1.0], [-4.0, -4.0]]
+    assert largest(rows, Both.of(torch.tensor([2, 1]))).tolist() == [[-2.0, -1.0], [-4.0, -4.0]]
 
 
 def test_unimodal_labels_move_from_the_second_epoch_on(batches):

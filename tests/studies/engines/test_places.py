@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from hycon.errors import UserError
-from studies.trust.verify import _scratch
+from studies.trust.verify import scratch_folder
 
 CODE = """
 from fake_execute import spec
@@ -37,5 +37,5 @@ def test_a_tmpdir_too_long_for_a_socket(tmp_path):
 
 def test_no_place_for_scratch(monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", "/nowhere/at/all")
-    with pytest.raises(UserError, match="No scratch folder can be made"), _scratch():
+    with pytest.raises(UserError, match="No scratch folder can be made"), scratch_folder():
         pass

@@ -345,7 +345,7 @@ def test_the_list_needs_no_plotting(capsys):
     code = "import sys; from studies.cli import main; main(['figure', '--list', '--json'])"
     code += "; assert not {'matplotlib', 'sklearn', 'torch', 'pandas', 'scipy', 'optuna'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert [item["name"] for item in json.loads(done.stdout)] == ["fig4", "curves", "dots"]
+    assert [item["name"] for item in json.loads(done.stdout)] == ["fig4", "curves", "dots", "robustness"]
     assert bench(capsys, "--list")[1].startswith("fig4 ")
 
 

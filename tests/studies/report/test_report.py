@@ -37,6 +37,7 @@ def test_the_papers_corpora_are_shown_unless_the_folder_holds_one_other_thing_on
             "table7 HyCon",
             "sensitivity HyCon",
             "modalities Text + audio + vision",
+            "beyond HyCon-BERT",
             "tuning HyCon-BERT (study 1)",
         )
     ]
