@@ -11,7 +11,7 @@ import pytest
 import torch
 from builders import run_spec
 from safetensors.torch import load_file, save_file
-from torch import nn
+from scripted_model import Scripted
 
 from hycon import checkpoint
 from hycon.checkpoint import STATE, Checkpoints
@@ -20,7 +20,6 @@ from hycon.data.batch import Batch, Layout
 from hycon.data.prepare import prepare
 from hycon.data.ragged import Ragged
 from hycon.kernels.optim import RULES
-from hycon.output import Output
 from hycon.pretrained import load_tokenizer
 from hycon.train import Training, fit, seed_everything
 from studies.engines.one_run import weights_sha256
@@ -34,22 +33,6 @@ ROWS = [
     ("hycon", "bert", {"warmup": 0.3, "lr": 1e-3, "head_lr": 2e-3}),  # three losses; a schedule
     ("mag", "xlnet", {"lr": 1e-3}),
 ]
-
-
-class Scripted(nn.Module):
-    """Predicts script[epoch] in evaluation; one training batch is one epoch, and moves the weight."""
-
-    def __init__(self, script):
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(()))
-        self.register_buffer("epoch", torch.zeros((), dtype=torch.long))
-        self.script = torch.tensor(script)
-
-    def forward(self, batch):
-        if self.training:
-            self.epoch += 1
-            return Output(self.weight.expand(len(batch)))
-        return Output(self.script[self.epoch - 1].expand(len(batch)))
 
 
 def batch_of(labels) -> Batch:
