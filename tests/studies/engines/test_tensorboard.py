@@ -95,6 +95,6 @@ def test_mistakes(capsys, tmp_path, monkeypatch):
     assert (code, err.count("\n")) == (2, 1)
     assert "nearest: tensorboard" in err
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    with pytest.raises(UserError, match=r"needs its package: \S+ -m pip install tensorboard"):
+    with pytest.raises(UserError, match=r"needs its package: `pip install -e \"\.\[tensorboard\]\""):
         check_log("tensorboard")
     assert not (tmp_path / "results").exists()
