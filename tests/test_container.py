@@ -82,7 +82,7 @@ def test_bench_runs_as_a_user_without_rights() -> None:
     assert names.index("USER") > max(i for i, name in enumerate(names) if name in ("RUN", "COPY"))
     assert arguments("ENTRYPOINT") == ['["bench"]']
     environment = " ".join(arguments("ENV"))
-    for variable in ("BENCH_DATA=/work/", "BENCH_RESULTS=/work/", "HF_HOME=/work/"):
+    for variable in ("BENCH_DATA=/bench/", "BENCH_RESULTS=/bench/", "HF_HOME=/bench/"):
         assert variable in environment
 
 
