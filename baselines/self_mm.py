@@ -120,6 +120,15 @@ class Task(nn.Module):
         return feature, self.out(F.relu(self.hidden(feature)))[:, 0]
 
 
+def by_decay(encoder: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """A pretrained encoder's weights, and its biases and norms, which no decay touches."""
+    decayed: list[nn.Parameter] = []
+    spared: list[nn.Parameter] = []
+    for name, p in encoder.named_parameters():
+        (spared if "bias" in name or "LayerNorm" in name else decayed).append(p)
+    return decayed, spared
+
+
 class Model(nn.Module):
     def __init__(self, config: Config, dims: Mapping[str, int], text: PretrainedText, emotions: int = 0):
         super().__init__()
@@ -158,10 +167,7 @@ class Model(nn.Module):
 
     def param_groups(self, training: Training) -> list[dict[str, Any]]:
         """BERT's weights and its biases and norms, which no decay touches; audio; vision; the four tasks."""
-        decayed: list[nn.Parameter] = []
-        spared: list[nn.Parameter] = []
-        for name, p in self.text.named_parameters():
-            (spared if "bias" in name or "LayerNorm" in name else decayed).append(p)
+        decayed, spared = by_decay(self.text)
         return [
             {"params": decayed},
             {"params": spared, "weight_decay": 0.0},

@@ -40,7 +40,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.mult import Encoders
-from baselines.self_mm import TASKS, Task, loss_of_tasks, show, task_memory, update
+from baselines.self_mm import TASKS, Task, by_decay, loss_of_tasks, show, task_memory, update
 from hycon.data.batch import Batch
 from hycon.data.manifest import MODALITIES
 from hycon.data.ragged import Both, Places, Ragged, first_rows, longest_first, rows_in_order
@@ -233,10 +233,7 @@ class Model(nn.Module):
 
     def param_groups(self, training: Training) -> list[dict[str, Any]]:
         """BERT's weights, and its biases and norms, which no decay touches; audio; vision; the rest."""
-        decayed: list[nn.Parameter] = []
-        spared: list[nn.Parameter] = []
-        for name, p in self.text.named_parameters():
-            (spared if "bias" in name or "LayerNorm" in name else decayed).append(p)
+        decayed, spared = by_decay(self.text)
         audio, vision = (list(self.features[m].parameters()) for m in ("audio", "vision"))
         grouped = {id(p) for group in (decayed, spared, audio, vision) for p in group}
         return [

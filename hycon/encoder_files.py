@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hycon.errors import UserError
-from hycon.files import sha256_file
+from hycon.files import kept_digests, sha256_file
 
 RULE = "2"
 WEIGHTS = (  # in the order in which transformers looks for them
@@ -102,7 +102,7 @@ def digest(folder: Path, rule: str | None = RULE) -> str:
     try:
         files = _first_files(folder) if rule is None else _files(folder)
         state = _state(folder, rule, files)
-        known = _kept()
+        known = kept_digests(KEPT)
         if state not in known:
             text = json.dumps([[path.name, sha256_file(path)] for path in files])
             if _state(folder, rule, files) != state:
@@ -139,14 +139,6 @@ def _state(folder: Path, rule: str | None, files: list[Path]) -> str:
     """What changes when a file is written to or replaced; the time of change cannot be set by hand."""
     found = [(p.name, s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for p in files for s in [p.stat()]]
     return hashlib.sha256(json.dumps([str(folder.resolve()), rule, found]).encode()).hexdigest()[:32]
-
-
-def _kept() -> dict[str, str]:
-    try:
-        known = json.loads(os.environ.get(KEPT, "{}"))
-    except ValueError:
-        return {}
-    return known if isinstance(known, dict) else {}
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -85,3 +86,12 @@ def sha256_file(path: Path) -> str:
     """64 hex digits. Raises OSError."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def kept_digests(variable: str) -> dict[str, str]:
+    """The digests that an earlier process kept as JSON in an environment variable; none where that is damaged."""
+    try:
+        known = json.loads(os.environ.get(variable, "{}"))
+    except ValueError:
+        return {}
+    return known if isinstance(known, dict) else {}

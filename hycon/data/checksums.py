@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hycon.data.manifest import Manifest, corpus_folder, read_manifest
 from hycon.errors import UserError
-from hycon.files import sha256_file
+from hycon.files import kept_digests, sha256_file
 
 KEPT = "BENCH_CORPUS_DIGESTS"
 SETTLED = (
@@ -46,7 +46,7 @@ def check_files(folder: Path, manifest: Manifest) -> None:
 
 def _sha256(path: Path) -> str:
     """Of a file as it is now. Raises OSError."""
-    state, known = _state(path), _kept()
+    state, known = _state(path), kept_digests(KEPT)
     if state not in known:
         settled = time.time() - path.stat().st_ctime > SETTLED
         found = sha256_file(path)
@@ -61,11 +61,3 @@ def _state(path: Path) -> str:
     s = path.stat()
     seen = [str(path.resolve()), s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns]
     return hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:32]
-
-
-def _kept() -> dict[str, str]:
-    try:
-        known = json.loads(os.environ.get(KEPT, "{}"))
-    except ValueError:
-        return {}
-    return known if isinstance(known, dict) else {}
