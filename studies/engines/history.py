@@ -60,7 +60,12 @@ class History:
                 one.learn(len(record.curve), record.seconds)
             past.longest = max(record.seconds, past.longest or 0.0)
         if record.peak_memory_mib:
-            past.peak = max(record.peak_memory_mib, past.peak or 0.0)
+            self.learn_peak(record.spec, record.peak_memory_mib)
+
+    def learn_peak(self, spec: RunSpec, mib: float) -> None:
+        """What a run took that has finished, or takes after its first epoch."""
+        past = self._past.setdefault(kind_of(spec), _Past())
+        past.peak = max(mib, past.peak or 0.0)
 
     def expected(self, spec: RunSpec) -> float | None:
         """Seconds: the mean of the runs of its kind with the same most epochs and patience. Where there is none, as

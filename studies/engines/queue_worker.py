@@ -22,10 +22,11 @@ from hycon.errors import UserError
 from studies.engines import queue
 from studies.engines.backlog import Backlog, Event, Summary, kind
 from studies.engines.history import History
-from studies.engines.local import GRACE, run_local
+from studies.engines.local import run_local
 from studies.engines.options import EXECUTE, Asked, How, workers_for
 from studies.engines.run import preload_for
 from studies.engines.signals import Interrupt
+from studies.engines.workers import GRACE
 from studies.registry import own_files, source_of
 from studies.store.leases import TTL, heartbeat
 from studies.store.record import RunSpec
