@@ -95,6 +95,11 @@ class History:
         """MiB: the largest peak of memory of its kind."""
         return self._of(spec).peak
 
+    def peak_of_front_end(self, spec: RunSpec) -> float | None:
+        """MiB: the largest peak of runs that differ from it in the model only, as far as kinds go."""
+        found = [past.peak for kind, past in self._past.items() if kind[1:] == kind_of(spec)[1:] and past.peak]
+        return max(found, default=None)
+
     def estimate(self, specs: Iterable[RunSpec]) -> Estimate:
         """Total time of `specs`, each as long as `expected`."""
         known = [self.expected(spec) for spec in specs]

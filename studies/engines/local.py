@@ -65,7 +65,6 @@ class _Child:
 
 def run_local(backlog: Backlog, how: How) -> None:
     """The engine "local". Raises KeyboardInterrupt, and UserError where the store cannot be written."""
-    slots = slots_for(how, backlog.history, backlog.summary.lowered)
     children: list[_Child] = []
     idle: list[Worker] = []
     dismissed: list[Worker] = []
@@ -73,7 +72,9 @@ def run_local(backlog: Backlog, how: How) -> None:
 
     with Interrupt() as interrupt:
         try:
-            start_forkserver(how)
+            start_forkserver(how)  # first: it imports torch while a GPU is asked for its memory
+            with interrupt.raised():
+                slots = slots_for(how, backlog.history, backlog.summary.lowered)
             while not interrupt.caught:
                 for spec, device, deaths in _fill(backlog, slots, again):
                     worker = _taken(idle, device)
