@@ -4,6 +4,7 @@ Every execution appends "<run id> <pid>" to the file `executed` in data_root, so
 """
 
 import os
+import random
 import signal
 import sys
 import time
@@ -43,6 +44,7 @@ def execute(
 ) -> tuple[RunRecord, dict[str, np.ndarray]]:
     """fits: with more runs than that on the device, there is no memory for this one.
 
+    unsettles: changes what another run tells that `asks` for a variable.
     epoch_at: seconds after which an epoch has ended, with `takes` MiB.
     """
     here = Path(data_root) / f"running-{device}-{os.getpid()}"
@@ -58,6 +60,12 @@ def _execute(spec: RunSpec, data_root: str, device: str, on_epoch=None) -> tuple
     with open(Path(data_root) / "executed", "a") as handle:
         handle.write(f"{spec.id} {os.getpid()}\n")
     deadline = time.monotonic() + config.get("sleep", 0.0)
+    if config.get("asks"):
+        print(os.environ.get(config["asks"]), random.random(), np.random.random())
+    if config.get("unsettles"):
+        os.environ["UNSETTLED"] = "yes"
+        random.seed(1)
+        np.random.seed(1)
     if "epoch_at" in config:
         time.sleep(config["epoch_at"])
         child.peak = lambda device: config["takes"]

@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection, wait
 from hycon import encoder_files
 from hycon.data import checksums
 from hycon.errors import UserError
+from studies.engines import mps
 from studies.engines.backlog import Backlog, Event, kind
 from studies.engines.child import DEVICE_FULL, HOST_FULL, UNWRITABLE, Job
 from studies.engines.options import How
@@ -34,7 +35,10 @@ KEEPING = frozenset({"cuda"})  # kinds of device whose workers do one run after 
 STRAGGLING = 5.0  # seconds from the first SIGTERM of a job to the last; chosen here
 ORPHANED = 255  # the exit code that multiprocessing gives workers whose fork server has ended
 LONGEST_WAIT = 86400.0  # seconds: the system counts them in milliseconds, of which it takes 25 days
-KNOWN = (checksums.KEPT, encoder_files.KEPT)  # what this process has read, so that no run reads it again
+KNOWN = (  # of this process's environment: what it has read, so that no run reads it again, and whether there is MPS
+    *(checksums.KEPT, encoder_files.KEPT),
+    *(mps.PIPES, mps.LOGS),
+)
 DEATHS = 2  # a worker that is killed is tried once more, the second death is a failure
 
 
@@ -175,6 +179,8 @@ def _kill_overdue(children: Iterable[_Child]) -> None:
     for child in children:
         if child.limit is not None and not child.overdue and time.monotonic() - child.started >= child.limit:
             child.overdue = True
+            if child.worker.device != "cpu":
+                mps.end_client(child.worker.process.pid or 0)
             child.worker.process.kill()
 
 

@@ -184,6 +184,15 @@ def test_each_run_has_its_own_log(kept, runs):
     assert [log.read_text() if log.exists() else "" for log in logs] == ["", "I am 1\n", "", "I am 3\n", "", "I am 5\n"]
 
 
+def test_nothing_is_left_to_the_next_run(kept, runs, tmp_path):
+    specs = [spec(n, unsettles=1, asks="UNSETTLED") for n in range(6)]
+    kept(specs)
+    assert len(set(pids(tmp_path))) == 2
+    told = {(runs.folder(s.id) / "log.txt").read_text() for s in specs}
+    assert len(told) == 2  # each worker's
+    assert not any(text.startswith("yes") for text in told)
+
+
 def test_a_run_that_ignores_sigterm_does_not_teach_the_next_to(kept, tmp_path):
     kept([spec(n, deaf=n < 2, sleep=0.05) for n in range(4)])
     began = time.monotonic()
