@@ -16,11 +16,8 @@ import numpy as np
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SWITCHES = {  # module of PyTorch -> its attributes that move numbers
-    "backends.cuda.matmul": (
-        *("allow_tf32", "allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction"),
-    ),
-    "backends.cudnn": ("allow_tf32", "benchmark", "deterministic", "enabled"),
-    "backends.mkldnn": ("enabled",),
+    "backends.cuda.matmul": ("allow_tf32",),
+    "backends.cudnn": ("allow_tf32", "benchmark", "deterministic"),
     "utils.deterministic": ("fill_uninitialized_memory",),
 }
 PAIRS = (  # of functions of PyTorch that tell a setting, and that make it

@@ -23,7 +23,7 @@ CONTROL = "nvidia-cuda-mps-control"
 PIPES, LOGS, VISIBLE = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY", "CUDA_VISIBLE_DEVICES"
 START = 15.0  # seconds that the daemon, and the first process that uses it, may take; chosen here
 ENDING = 1.0  # seconds to wait for its end, which goes on by itself; Ctrl-C must be over within 2 s
-# A process that makes a context: where MPS is forbidden (some containers), CUDA refuses. Without torch, which takes long
+# A process that makes a context: where MPS is forbidden (some containers), CUDA refuses. Without torch: that takes long
 PROBE = """
 import ctypes
 cuda, context = ctypes.CDLL("libcuda.so.1"), ctypes.c_void_p()
