@@ -148,11 +148,11 @@ ON_EMOTIONS = (  # all with GloVe (sec. 4.5.2); the paper quotes every baseline
 HYCON, HYCON_V2 = (row for row in BASELINES_AND_HYCON if row.name in ("HyCon-BERT", "HyCon-v2-BERT"))
 
 
-def _hycon(name: str, named: tuple[str, ...] = (), **config: Any) -> Row:
+def _hycon(name: str, **config: Any) -> Row:
     """HyCon-BERT with `config`, as in Tables 4 to 7: Table 1's row and its runs, or a variant of it. With a beta it is
     a variant of HyCon-v2."""
     intact = HYCON_V2 if "beta" in config else HYCON
-    return Row(name, "hycon", "bert", config, intact=None if config == dict(intact.config) else intact, named=named)
+    return Row(name, "hycon", "bert", config, intact=None if config == dict(intact.config) else intact)
 
 
 ABLATED = (  # as hycon.model.ABLATIONS names them; removed from HyCon-v2: its pair selection
@@ -169,14 +169,14 @@ ABLATED = (  # as hycon.model.ABLATIONS names them; removed from HyCon-v2: its p
 )
 FUSED = (
     _hycon("Concatenation", fusion="concatenation"),
-    _hycon("Addition (defaulted)", named=("fusion",)),
+    replace(_hycon("Addition (defaulted)"), named=("fusion",)),
     _hycon("Tensor Fusion", fusion="tensor"),
     _hycon("Graph Fusion", fusion="graph"),
 )
 MARGINS = (
     _hycon("HyCon (α = 0.5)", margin=0.5),
     _hycon("HyCon (α = 0.7)", margin=0.7),
-    _hycon("HyCon (α = 0.8)", named=("margin",)),
+    replace(_hycon("HyCon (α = 0.8)"), named=("margin",)),
     _hycon("HyCon (α = 0.9)", margin=0.9),
 )
 LOSSES = (
@@ -249,7 +249,7 @@ SUBSETS = (
     _hycon("Text + audio", modalities="text,audio"),
     _hycon("Text + vision", modalities="text,vision"),
     _hycon("Audio + vision", modalities="audio,vision", lr=VECTORS_LR),
-    _hycon("Text + audio + vision", named=("modalities",)),
+    replace(_hycon("Text + audio + vision"), named=("modalities",)),
 )
 PERMUTED = {"permuted": "audio,vision"}
 TEXT_BERT = {"modalities": "text", "iamcl": 0.0, "iemcl": 0.0, "scl": 0.0}  # HyCon's encoder and head, and nothing else
