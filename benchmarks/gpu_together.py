@@ -2,7 +2,7 @@
 
 All processes are started once and get ready; then the first, the first two, ... of them train in a window of a few
 seconds. Each counts its own units (a few training batches and their share of the validation split) by the clock that
-all of them share. MPS is a daemon of its own, whose pipes are in a folder of ours; nothing of the card is changed.
+all of them share. MPS is a daemon of its own (studies.engines.mps).
 
     python benchmarks/gpu_together.py INDEX FOLDER DEVICE full|quick     # one of the processes
 """
@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+
+from studies.engines import mps
 
 UNIT = 4  # training batches between two looks at the clock
 COUNTS = {False: (1, 2, 4, 8), True: (1, 2)}  # quick or not -> processes at a time
@@ -39,58 +41,20 @@ def under_mps(options: argparse.Namespace) -> Iterator[dict]:
     if not options.device.startswith("cuda"):
         yield {"mps": "yes", "unavailable": f"{NOT_THERE}: it is for GPUs"}
         return
-    pipes = options.scratch / "mps"
-    pipes.mkdir()
-    own = {"CUDA_MPS_PIPE_DIRECTORY": str(pipes), "CUDA_MPS_LOG_DIRECTORY": str(pipes)}
     try:
-        daemon = subprocess.run(
-            ["nvidia-cuda-mps-control", "-d"],
-            env={**os.environ, **own},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,  # a pipe would stay open as long as the daemon lives
-            stderr=subprocess.DEVNULL,
-            timeout=15,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+        with mps.daemon() as own:
+            try:
+                yield from windows(options, own, "yes")
+            except ChildProcessError as error:
+                yield {"mps": "yes", "unavailable": f"{NOT_THERE}: {error}; {mps.log(own)}"}
+    except mps.Unavailable as error:
         yield {"mps": "yes", "unavailable": f"{NOT_THERE}: {error}"}
-        return
-    if daemon.returncode:
-        yield {"mps": "yes", "unavailable": f"{NOT_THERE}: its daemon ended with exit code {daemon.returncode}"}
-        return
-    try:
-        yield from windows(options, own, "yes")
-    except ChildProcessError as error:
-        yield {"mps": "yes", "unavailable": f"{NOT_THERE}: {error}; {mps_log(pipes)}"}
-    finally:
-        ask_mps("quit", own)
 
 
-def ask_mps(command: str, own: dict[str, str]) -> str:
-    try:
-        told = subprocess.run(
-            ["nvidia-cuda-mps-control"],
-            input=command + "\n",
-            env={**os.environ, **own},
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"({error})"
-    return told.stdout.strip()
-
-
-def mps_log(pipes: Path) -> str:
-    """The last line that MPS has written."""
-    logs = [path for path in (pipes / "server.log", pipes / "control.log") if path.exists()]
-    lines = [line for path in logs for line in path.read_text(errors="replace").splitlines()[-1:]]
-    return f"its log: {lines[0][:200]}" if lines else "it has no log"
-
-
-def windows(options: argparse.Namespace, environment: dict[str, str], mps: str) -> Iterator[dict]:
+def windows(options: argparse.Namespace, environment: dict[str, str], under: str) -> Iterator[dict]:
     """One row a number of processes. Raises ChildProcessError with a process's last line where one ends early."""
     counts = COUNTS[options.quick]
-    folder = options.scratch / f"together-{mps}"
+    folder = options.scratch / f"together-{under}"
     folder.mkdir()
     script = [sys.executable, __file__]
     sizes = "quick" if options.quick else "full"
@@ -103,7 +67,7 @@ def windows(options: argparse.Namespace, environment: dict[str, str], mps: str) 
                 processes.append(subprocess.Popen(command, env=own, stdout=log, stderr=log))
         patience = min(READY[options.quick], options.deadline - time.monotonic() - WINDOWS)
         wait_for(processes, folder, "ready", max(0.0, patience))
-        servers = ask_mps("get_server_list", environment).split() if environment else []
+        servers = (mps.ask("get_server_list", environment) or "").split() if environment else []
         length = 1.0 if options.quick else 2.0
         begin, plan = time.time() + 2 * LEAD, []
         for count in counts:
@@ -114,7 +78,7 @@ def windows(options: argparse.Namespace, environment: dict[str, str], mps: str) 
         told = [json.loads((folder / f"told-{index}").read_text()) for index in range(counts[-1])]
         for number, count in enumerate(counts):
             rates = [told[index][number] for index in range(count)]
-            row = {"mps": mps, "processes": count, "epochs_per_second": sum(rates), "each": rates}
+            row = {"mps": under, "processes": count, "epochs_per_second": sum(rates), "each": rates}
             yield row | ({"servers": len(servers)} if environment else {})
         for process in processes:  # MPS has less to clean up after one that ends by itself
             with contextlib.suppress(subprocess.TimeoutExpired):

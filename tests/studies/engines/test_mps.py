@@ -88,15 +88,31 @@ def test_a_daemon_of_our_own_for_the_time_of_a_block(control):
         assert Path(folder, "running").exists()
     assert mps.PIPES not in os.environ
     assert ended(control) == folder
-    assert [what for what, _ in control()] == ["get_server_list", "-d", "quit"]
+    assert [what for what, _ in control()] == ["-d", "quit"]
 
 
-def test_one_that_runs_already_is_left_alone(control, tmp_path):
+def test_a_daemon_that_has_ended_is_replaced_by_one_of_our_own(control, tmp_path, monkeypatch):
     (tmp_path / "default").mkdir()
-    (tmp_path / "default/running").touch()
+    (tmp_path / "default/control").touch()
+    monkeypatch.setenv(mps.PIPES, str(tmp_path / "default"))
+    with sharing(["cuda:0"], 4, 4):
+        assert os.environ[mps.PIPES] != str(tmp_path / "default")
+    assert os.environ[mps.PIPES] == str(tmp_path / "default")
+
+
+@pytest.mark.parametrize("default", [True, False])
+def test_one_that_runs_already_is_left_alone(control, tmp_path, monkeypatch, default):
+    theirs = tmp_path / "default"
+    theirs.mkdir()
+    (theirs / "running").touch()
+    (theirs / "control").touch()
+    if default:
+        monkeypatch.setattr(mps, "DEFAULT", str(theirs))
+    else:
+        monkeypatch.setenv(mps.PIPES, str(theirs))
     with sharing(["cuda:0"], 4, 4) as why:
         assert why is None
-        assert mps.PIPES not in os.environ
+        assert os.environ.get(mps.PIPES) == (None if default else str(theirs))
     assert [what for what, _ in control()] == ["get_server_list"]
 
 
