@@ -207,7 +207,7 @@ class PretrainedText(nn.Module):
         real = step < own  # (b, t)
         if self.kind == "xlnet":
             segments = 2 * (step == own - 1).long()  # [CLS] closes the sentence in a segment of its own
-            with self._hidden_from_xlnet(real):
+            with self._hidden_from_xlnet(real, inputs.dtype):
                 hidden = self.model(inputs_embeds=inputs, token_type_ids=segments, use_mems=False).last_hidden_state
             return hidden * real[:, :, None], hidden[:, :0]
         positions = torch.cat([step, extra], 1)
@@ -222,7 +222,7 @@ class PretrainedText(nn.Module):
         return hidden[:, : step.shape[1]] * real[:, :, None], hidden[:, step.shape[1] :]
 
     @contextmanager
-    def _hidden_from_xlnet(self, real: Tensor) -> Iterator[None]:
+    def _hidden_from_xlnet(self, real: Tensor, dtype: torch.dtype) -> Iterator[None]:
         """Within it, each of XLNet's layers hides padding, (b, t) not `real`, from all but itself.
 
         The library makes the same mask of an `attention_mask`, before version 5.23 on the host, which waits for its
@@ -230,7 +230,7 @@ class PretrainedText(nn.Module):
         """
         step = torch.arange(real.shape[1], device=real.device)
         others = step[:, None] != step
-        mask = (others[:, :, None] & ~real.t()).to(self.model.dtype)[..., None]  # (t, t, b, 1)
+        mask = (others[:, :, None] & ~real.t()).to(dtype)[..., None]  # (t, t, b, 1)
         layers: Any = self.model.get_submodule(self.family.layers)
 
         def give(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]):
