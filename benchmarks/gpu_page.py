@@ -279,7 +279,9 @@ def start_seconds(rows: Rows, kept: bool = False) -> float:
     """
     without = ("python", "imports", *(("context", "first step") if kept else ()))
     own = [
-        r["seconds"] - sum(r["parts"][part] for part in without) for r in of(rows, "start") if r["item"] == "HyCon-BERT"
+        r["seconds"] - sum(r["parts"].get(part, 0.0) for part in without)
+        for r in of(rows, "start")
+        if r["item"] == "HyCon-BERT"
     ]
     return min(own, default=0.0)
 
