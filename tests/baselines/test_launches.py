@@ -13,8 +13,8 @@ from launches import step_launches
 
 from studies.tables import TABLES
 
-# A number that has fallen is written down here; none rises. The rows of Table 1, those of Table 3 that it lacks, and the
-# successors in the table `beyond`.
+# A number that has fallen is written down here; none rises. The rows of Table 1, those of Table 3 that it lacks, and
+# the successors in the table `beyond`.
 LAUNCHES = {
     "EF-LSTM-GloVe": 282,
     "EF-LSTM-BERT": 807,
