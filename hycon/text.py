@@ -113,7 +113,7 @@ class PretrainedText(nn.Module):
 
     def _window(self, hidden: Tensor, queried: Tensor, lengths: Tensor, readout: str, nominal: int) -> Tensor:
         if readout == "last" and self.kind == "bert":
-            return F.pad(queried, (0, 0, 0, 1))
+            return torch.cat([queried, queried.new_zeros(len(queried), 1, queried.shape[2])], 1)
         none = hidden.new_zeros(len(hidden), hidden.shape[2])
         if readout == "cls" and self.kind == "bert":
             return torch.stack([none, hidden[:, 0], hidden[:, 1]], 1)
