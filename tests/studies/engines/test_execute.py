@@ -17,11 +17,10 @@ from hycon.errors import NonFiniteLoss, UserError
 from hycon.metrics import sentiment_metrics
 from hycon.source import sources
 from studies.engines.determinism import warnings_noted
+from studies.engines.memory import forget_peak, peak
 from studies.engines.one_run import (
     UNSURE,
     _driver,
-    _forget_peak_memory,
-    _peak_memory,
     code_of,
     environment,
     execute,
@@ -31,6 +30,7 @@ from studies.lookup import profile_of
 from studies.registry import build_model
 from studies.search.plan import setting_for
 from studies.search.run import check_rows
+from studies.store.record import ENCODER_LAYERS
 from studies.store.run_store import RunStore
 from studies.tables import TABLES
 
@@ -91,6 +91,14 @@ def test_record_is_complete(done, corpora):
     assert record.environment["torch"] == torch.__version__
     assert record.notes == load("small", corpora).manifest.notes
     assert record.notes
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "said"), [("hycon", "bert", "rows"), ("hycon", "xlnet", None), ("tfn", "glove", None)]
+)
+def test_a_record_says_how_a_cpu_has_encoded_sentences(corpora, model, text, said):
+    record, _ = execute(spec_of(corpora, model, text, epochs=1), data_root=str(corpora))
+    assert record.environment.get(ENCODER_LAYERS) == said
 
 
 def test_predictions_are_the_split_s_and_give_the_metrics(done, corpora):
@@ -192,11 +200,11 @@ def test_peak_memory_of_a_gpu_is_what_the_run_itself_reserved(monkeypatch):
     for name in ("init", "empty_cache", "reset_peak_memory_stats"):
         monkeypatch.setattr(torch.cuda, name, lambda *device, name=name: called.append((name, *device)))
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: {"cuda:1": 3 * 2**20}[device])
-    _forget_peak_memory("cpu")
+    forget_peak("cpu")
     assert called == []
-    _forget_peak_memory("cuda:1")
+    forget_peak("cuda:1")
     assert called == [("init",), ("empty_cache",), ("reset_peak_memory_stats", "cuda:1")]
-    assert _peak_memory("cuda:1") == 3.0
+    assert peak("cuda:1") == 3.0
 
 
 def test_the_environment_of_a_gpu_s_run_tells_cuda_s_versions(monkeypatch):
