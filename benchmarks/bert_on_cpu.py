@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from datetime import date
@@ -87,6 +88,8 @@ def measure(model: str, size: Size, steps: int) -> dict[str, Any]:
                 before = time.process_time()
                 train._train_epoch(net, batch, training, optimizers[variant.padded], iter([1.0]), 1)
             seconds[variant.name].append(time.process_time() - before)
+            counted = f"step {step}" if step else "not counted"
+            print(f"{model}, {variant.name}, {counted}: {seconds[variant.name][-1]:.2f} s", file=sys.stderr)
     padded, *others = (v.name for v in chosen)
     faster = {
         name: statistics.median(a / b for a, b in zip(seconds[padded][1:], seconds[name][1:], strict=True))
