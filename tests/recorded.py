@@ -157,7 +157,8 @@ def compare_misa(recorded: dict[str, torch.Tensor]) -> None:
 def compare_self_mm(recorded: dict[str, torch.Tensor], dead: bool = False) -> None:
     """Three epochs of three batches: the last batch's loss and gradients, and the unimodal labels at the end.
 
-    What Self-MM computes in float32 is in float64 here: a label's denominator can be near 0, which makes rounding large.
+    What Self-MM computes in float32 is in float64 here: a label's denominator can be near 0, which makes
+    rounding large.
     dead: the tiny network may have units that no utterance moves.
     """
     with mock.patch.object(torch.Tensor, "float", torch.Tensor.double):

@@ -197,7 +197,8 @@ def _spawn(context, backlog: Backlog, how: How, spec: RunSpec, device: str, deat
     receiver, sender = context.Pipe(duplex=False)
     known = {name: os.environ[name] for name in KNOWN if name in os.environ}
     models = tuple(file for file in how.models if file.name == spec.model)
-    where = (how.execute, str(how.data_root), device, sender, known, models, how.keep_weights)
+    execute, keep_weights = backlog.ways.get(spec.id, (how.execute, how.keep_weights))
+    where = (execute, str(how.data_root), device, sender, known, models, keep_weights)
     arguments = (spec, RunStore(backlog.store.root), *where)
     process = context.Process(target=child_main, args=arguments, name=f"run {spec.id}", daemon=True)
     try:
