@@ -16,9 +16,7 @@ from studies.cli.shared import choosing, command, known_models, mixing, modellin
 
 SHAPES = "a run's id, or TABLE ROW"
 FORMATS = ("csv", "parquet")
-ENOUGH = (
-    20  # labels that tell [-1, 1] from [-3, 3], chosen here: about half of MOSI's lie in [-1, 1], 1e-6 of sets of 20
-)
+ENOUGH = 20  # labels that tell [-1, 1] from [-3, 3]; chosen here: if half of all lie in [-1, 1], 20 all do once in 10^6
 
 
 def add(commands) -> None:
@@ -196,8 +194,8 @@ def _cautions(model) -> list[str]:
     said = [f"{found[0]}: these predictions say nothing about real speech."] if found else []
     if model.permuted:
         said.append(
-            f"the model is a control, trained with {' and '.join(model.permuted)} of other utterances; here it reads each "
-            "utterance's own, so the test split's predictions are not those of its run."
+            f"the model is a control, trained with {' and '.join(model.permuted)} of other utterances; here it reads "
+            "each utterance's own, so the test split's predictions are not those of its run."
         )
     if model.description.differs:
         said.append(f"the model is not the one of run {model.description.run}: {model.description.differs[0]}.")
