@@ -91,10 +91,10 @@ def _verdict(result: ClaimResult) -> Cell:
     return Cell("", verdict=result.verdict, note=result.caution)
 
 
-def to_decide(results: Sequence[ClaimResult]) -> list[Block]:
+def to_decide(results: Sequence[ClaimResult], id: str = "decide") -> list[Block]:
     """The commands that would decide what is undecided, each with its claims; nothing where there are none."""
     rows = tuple((command, ", ".join(ids)) for command, ids in _deciding(results).items())
-    return [Grid("decide", TO_DECIDE, (*headings("Command"), *wide("Claims")), rows)] if rows else []
+    return [Grid(id, TO_DECIDE, (*headings("Command"), *wide("Claims")), rows)] if rows else []
 
 
 def _commands(results: Sequence[ClaimResult], width: int) -> str:
