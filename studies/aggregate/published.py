@@ -19,8 +19,9 @@ SHOWN = {  # metric -> heading; as studies.literature defines them
     "f1_non0": "F1 non0",
 }
 SAID = (
-    "Published by others on {dataset}, quoted and not measured here. Each line differs from ours and from the others in "
-    "data, features, selection or metrics: no verdicts. has0: y ≥ 0 against y < 0, all utterances; non0: y > 0 against y < 0."
+    "Published by others on {dataset}, quoted and not measured here. Each line differs from ours and from the others "
+    "in data, features, selection or metrics: no verdicts. has0: y ≥ 0 against y < 0, all utterances; non0: y > 0 "
+    "against y < 0."
 )
 AUTHORS = "authors"  # the lineage of a model's own paper, which stands first
 
