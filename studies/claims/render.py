@@ -31,7 +31,7 @@ from studies.document.text import WIDTH, wrapped
 FORMATS = (*formats.FORMATS, "json")
 QUOTE = 60  # characters of a quotation on its line
 QUOTED_FROM = 160  # characters of a line from which on a quotation has room beside the deciding comparison; chosen here
-UNQUOTED = "The quotations do not fit here: `bench list claims` and --id have them."
+UNQUOTED = "The quotations do not fit here: --format md and --id have them."
 PRECISION = 3  # decimals of a p-value
 DECIDING = "What would decide undecided claims:"
 TO_DECIDE = "What would decide undecided claims, with the same --results and --data:"

@@ -54,6 +54,15 @@ def test_text_and_one_claim_in_detail(store, capsys):
     assert f"HyCon-BERT against {TEXT}, Acc2: +35.0 [" in out
 
 
+def test_they_are_listed(capsys):
+    code, out, _ = bench(capsys, "list", "claims", "--claims", "beyond", "--json")
+    assert code == 0
+    listed = {claim["id"]: claim for claim in json.loads(out)}
+    assert len(listed) == 16
+    assert listed["hycon-beats-text"]["table"] == "beyond"
+    assert bench(capsys, "list", "claims", "--claims", "beyon")[0] == 2
+
+
 def test_the_report_has_them_apart_from_the_papers(store, capsys):
     file = store.root / "report.md"
     code, _, _ = bench(
