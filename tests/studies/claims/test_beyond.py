@@ -1,11 +1,13 @@
 """The suite's own claims from runs of known truth to `bench claims --claims beyond`, `bench report` and the table."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from builders import fill_signs
 from commands import bench
 
+from studies.cli.closing import commands
 from studies.store.run_store import RunStore
 from studies.tables import TABLES
 
@@ -61,6 +63,12 @@ def test_they_are_listed(capsys):
     assert len(listed) == 16
     assert listed["hycon-beats-text"]["table"] == "beyond"
     assert bench(capsys, "list", "claims", "--claims", "beyon")[0] == 2
+
+
+def test_a_run_of_the_table_ends_with_the_command_that_judges_them():
+    said = commands(SimpleNamespace(table="beyond"))
+    assert [command.partition(" claims")[2] for command in said if " claims" in command] == [" --claims beyond"]
+    assert commands(SimpleNamespace(table="table1"))[-1].endswith(" claims")
 
 
 def test_the_report_has_them_apart_from_the_papers(store, capsys):
