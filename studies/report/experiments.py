@@ -63,20 +63,19 @@ class Experiment:
     def tables(self) -> dict[str, TableResult]:
         """The tables that these runs were made for, in their order. HyCon's runs alone stand in nearly all of them:
         a table counts that shows a study which no fuller one does, and one with columns of its own."""
-        measured = {
-            name: {row.study for row in result.rows if row.n and row.study} for name, result in self.scope.results.items()
-        }
+        filled = self.scope.results
+        measured = {name: {row.study for row in filled[name].rows if row.n and row.study} for name in filled}
 
-        def share(name: str) -> float:
-            return len(measured[name]) / len(self.scope.results[name].table.rows)
+        def filled_rows(name: str) -> tuple[int, float]:
+            return len(measured[name]), len(measured[name]) / len(filled[name].table.rows)
 
         shown: set[str | None] = set()
         found = set()
-        for name in sorted(measured, key=share, reverse=True):
-            if not measured[name] <= shown or (self.scope.results[name].table.robust and measured[name]):
+        for name in sorted(measured, key=filled_rows, reverse=True):
+            if not measured[name] <= shown or (filled[name].table.robust and measured[name]):
                 found.add(name)
                 shown |= measured[name]
-        return {name: result for name, result in self.scope.results.items() if name in found}
+        return {name: result for name, result in filled.items() if name in found}
 
     def command(self, words: str) -> str:
         """A `bench` command that reads this experiment, from the root of the clone."""
@@ -154,7 +153,8 @@ def _part(part: Part, known: Mapping[str, Any]) -> Part:
     for name in ("a", "b"):
         ours, theirs = getattr(part, name), known[name]
         if ours is not None and (theirs is None or not math.isclose(ours, theirs, rel_tol=0, abs_tol=SAME)):
-            raise ValueError(f"{part.metric} of {part.row_a if name == 'a' else part.row_b} is {theirs}, not {ours:.6f}")
+            row = part.row_a if name == "a" else part.row_b
+            raise ValueError(f"{part.metric} of {row} is {theirs}, by the records {ours:.6f}")
     names = (*NUMBERS, "verdict", "underpowered", "seeds_needed", "reason", "n_a", "n_b", "a", "b")
     return dataclasses.replace(part, **{name: known[name] for name in names})
 
@@ -175,7 +175,7 @@ def _why(result: ClaimResult) -> str:
 
 
 def about(folder: Path) -> str:
-    """The folder's about.md, "" where there is none. Raises UserError where it holds a number: those are the records'."""
+    """The folder's about.md, "" where there is none. Raises UserError where it holds a number: records have those."""
     file = folder / "about.md"
     if not file.is_file():
         return ""

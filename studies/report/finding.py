@@ -41,7 +41,7 @@ def generated(root: Path = PUBLISHED, earlier: Path = EARLIER) -> str:
     """In Markdown, without the marks around it."""
     first, others = chosen(root, earlier)
     result = main_table(first)
-    said = [what_ran(first), what_was_found(result), what_was_decided(first)]
+    said = filter(None, (what_ran(first), what_was_found(result), what_was_decided(first)))
     more = f"More: [results/published]({shown(root)}/README.md), and `{first.command('report')}`."
     blocks = [escape(" ".join(said)) + " " + more, *on_losses(first), *on_text(first)]
     if others:
@@ -51,8 +51,8 @@ def generated(root: Path = PUBLISHED, earlier: Path = EARLIER) -> str:
 
 
 def chosen(root: Path, earlier: Path) -> tuple[Experiment, list[Experiment]]:
-    """The experiment that comes first, and the others."""
-    found = experiments(root) or read(earlier)
+    """The experiment that comes first, and the others; without those that have no row yet."""
+    found = [e for e in experiments(root) if e.tables] or read(earlier)
     first = max(found, key=_told)  # of equals the first by name
     return first, [e for e in found if e is not first]
 
@@ -101,8 +101,8 @@ def what_was_decided(e: Experiment) -> str:
     found = e.claims["paper"]
     paper = Counter(claim.verdict for claim in against_paper())
     return (
-        f"Of the paper's {len(found)} comparative claims these runs {_counts(found)}; the paper's own tables contradict "
-        f"{paper[CONTRADICTED]} of them."
+        f"Of the paper's {len(found)} comparative claims these runs {_counts(found)}; the paper's own tables "
+        f"contradict {paper[CONTRADICTED]} of them."
     )
 
 
@@ -133,14 +133,15 @@ def on_losses(e: Experiment) -> list[str]:
 def on_text(e: Experiment) -> list[str]:
     """Whether audio and vision help at all: HyCon against the text alone, and against permuted audio and vision."""
     asked = [claim for claim in e.claims["beyond"] if claim.claim.id in ASKED and claim.verdict != NOT_RUN]
-    lines = [
-        f"{claim.verdict}: {claim.claim.quote}. {'; '.join(effect(part) for part in claim.parts)}." for claim in asked
-    ]
-    return ["**Beside the text alone**, and our own questions:", fragment([Bullets(tuple(lines))]).strip()] if lines else []
+    if not asked:
+        return []
+    lines = [f"{claim.verdict}: {claim.claim.quote}. {'; '.join(map(effect, claim.parts))}." for claim in asked]
+    return ["**Do audio and vision help?** Our own questions:", fragment([Bullets(tuple(lines))]).strip()]
 
 
 def in_a_line(e: Experiment) -> str:
-    return f"{e.title}: {what_ran(e)} {what_was_found(main_table(e))} Of the paper's claims they {_counts(e.claims['paper'])}."
+    claims = f"Of the paper's claims they {_counts(e.claims['paper'])}."
+    return " ".join(filter(None, (f"{e.title}: {what_ran(e)}", what_was_found(main_table(e)), claims)))
 
 
 def ordinal(place: int) -> str:

@@ -19,6 +19,7 @@ from hycon.data.manifest import PAPER, Manifest, named_after
 from hycon.data.repeats import in_words
 from hycon.errors import UserError
 from hycon.files import write_atomic
+from studies.aggregate.brief import ROW_NAMES
 from studies.claims.render import effect
 from studies.claims.verdict import CONTRADICTED, NO_VERDICT, NOT_RUN, RUN_VERDICTS, SUPPORTED, ClaimResult
 from studies.document.blocks import Bullets, Cell, Grid, Notice, Text, headings, numbers, wide
@@ -26,15 +27,13 @@ from studies.document.markdown import escape, fragment
 from studies.document.words import NOTHING, count_of, settings
 from studies.report.experiments import KEPT, Experiment, about, experiments, folders, shown, undecided
 from studies.report.headline import headline, lacking, tables_in_words
-from studies.report.provenance import environment_of
+from studies.report.machines import campaigns, machines
 from studies.report.scope import Use
 from studies.report.searches import hours
-from studies.store.record import RunRecord
 
 PAGE = "README.md"
 COMMAND = "python -m studies.report.published"
-COMMIT = 8  # hex digits of a commit, enough to name it
-WHOSE = {"paper": "the paper's", "beyond": "our questions on table `beyond`"}
+WHOSE = {"paper": "the paper's", "beyond": "our questions on table beyond"}
 SEEDS_ALONE = (
     "Judged by one number a run: the intervals are over seeds alone. The predictions, which would add the choice of "
     "the test utterances, are not published."
@@ -44,10 +43,10 @@ HEAD = """# Published results
 
 <!-- made by `{command} {root}`: a test compares this page with the records -->
 
-Each folder is a results folder as `bench` writes it: `runs/<id>/record.json` (every trial and every seeded run, with its
-configuration, learning curve, metrics in all protocols, versions and commit), `studies/` (which runs belong together, and
-the search as an Optuna journal), `corpora/` (manifests, no data). The predictions are left out: they hold the corpus's
-labels, which we may not distribute.
+Each folder is a results folder as `bench` writes it: `runs/<id>/record.json` (every trial and every seeded run, with
+its configuration, learning curve, metrics in all protocols, versions and commit), `studies/` (which runs belong
+together, and the search as an Optuna journal), `corpora/` (manifests, no data). The predictions are left out: they hold
+the corpus's labels, which we may not distribute.
 
 All numbers below come from the records. `bench table`, `claims`, `show`, `report` and `verify` read the folders.
 [How they were made, and how to make them again](../../docs/evidence.md)."""
@@ -82,7 +81,12 @@ def _overview(found: Sequence[Experiment]) -> list[str]:
     lines = []
     for e in found:
         counts = Counter(claim.verdict for claim in e.claims["paper"])
-        line = (e.title, tables_in_words(e.tables), f"{len(e.scope.records):,}", f"{hours(e.scope.records):.1f}")
+        line = (
+            e.title,
+            tables_in_words(e.tables) or NOTHING,
+            f"{len(e.scope.records):,}",
+            f"{hours(e.scope.records):.1f}",
+        )
         lines.append((*line, *(str(counts[verdict]) for verdict in RUN_VERDICTS)))
     said = "The folders, and how many of the paper's claims the runs of each support, contradict or leave open."
     return [fragment([Grid("overview", said, heads, tuple(lines), narrow=True)]).strip()]
@@ -90,17 +94,19 @@ def _overview(found: Sequence[Experiment]) -> list[str]:
 
 def _experiment(e: Experiment, root: Path) -> list[str]:
     words = about(e.folder)
+    tables = [part for name in e.tables for part in _table(e, name)] or ["No row of a table is finished yet."]
+    claims = [part for whose in e.claims for part in _claims(e, whose)] or ["No claim can be judged yet."]
     blocks = [
         *([words] if words else []),
         "### Data and encoders",
         _data(e),
         "### Runs",
-        fragment([_runs(e), _machines(e.scope.records)]).strip(),
-        *_campaigns(e, root),
+        fragment([_runs(e), machines(e.scope.records)]).strip(),
+        *_made_by(e, root),
         "### Tables",
-        *(part for name in e.tables for part in _table(e, name)),
+        *tables,
         "### Claims",
-        *(part for whose in e.claims for part in _claims(e, whose)),
+        *claims,
     ]
     return [f"## {e.title}", *blocks]
 
@@ -110,8 +116,9 @@ def _experiment(e: Experiment, root: Path) -> list[str]:
 
 def _data(e: Experiment) -> str:
     lines = [line for manifest in e.scope.manifests.values() for line in _manifest(manifest)]
-    encoders = {(r.spec.text, r.spec.encoder["name"], r.spec.encoder["sha256"]) for r in e.scope.records if r.spec.encoder}
-    lines += [f"Text encoder of the {text} rows: {name}, sha256 {sha}." for text, name, sha in sorted(encoders)]
+    encoded = {r.spec.text: r.spec.encoder for r in e.scope.records if r.spec.encoder}
+    known = {(ROW_NAMES.get(text, text), of["name"], of["sha256"]) for text, of in encoded.items()}
+    lines += [f"Text encoder of the {kind} rows: {name}, sha256 {sha}." for kind, name, sha in sorted(known)]
     lines = lines or ["No manifest of the corpus is at hand."]
     return fragment([Bullets(tuple(lines)), *_differences(e)]).strip()
 
@@ -160,7 +167,8 @@ def _runs(e: Experiment) -> Grid:
         "runs' training times, however many ran side by side."
     )
     if e.scope.unshown:
-        said += f" Not shown: {count_of(len(e.scope.unshown), 'other study', 'other studies')}, which bench list studies names."
+        others = count_of(len(e.scope.unshown), "other study", "other studies")
+        said += f" Not shown: {others}, which bench list studies names."
     return Grid("runs", said, heads, tuple(map(_run_line, e.scope.uses)), narrow=True)
 
 
@@ -189,42 +197,11 @@ def _seeds(done: int, wanted: int) -> str:
     return "none yet" if not wanted else str(done) if done == wanted else f"{done} of {wanted}"
 
 
-def _machines(records: Sequence[RunRecord]) -> Grid:
-    """Device, threads, suite and versions -> runs, hours, days and commits."""
-    groups: dict[tuple[str, ...], list[RunRecord]] = {}
-    for record in records:
-        device, versions, _ = environment_of(record)
-        groups.setdefault((device, str(record.spec.threads), str(record.spec.suite), versions), []).append(record)
-    heads = (
-        *headings("Device"),
-        *numbers("Threads", "Suite", "Runs", "Run-hours"),
-        *headings("Days", "Commits"),
-        *wide("Versions"),
+def _made_by(e: Experiment, root: Path) -> list[str]:
+    own = campaigns(e.folder, root)
+    return (
+        [f"Made by `bench run` with {', '.join(f'[{p.name}]({p.parent.name}/{p.name})' for p in own)}."] if own else []
     )
-    lines = tuple(
-        (device, threads, suite, str(len(own)), f"{hours(own):.2f}", days(own), _commits(own), versions)
-        for (device, threads, suite, versions), own in groups.items()
-    )
-    said = "Where and when; threads and suite (the version of the protocol) are those of each run."
-    return Grid("machines", said, heads, lines)
-
-
-def days(records: Iterable[RunRecord]) -> str:
-    """ "2026-11-27", or the first and the last day."""
-    known = sorted(record.started[:10] for record in records if record.started)
-    return NOTHING if not known else known[0] if known[0] == known[-1] else f"{known[0]} to {known[-1]}"
-
-
-def _commits(records: Iterable[RunRecord]) -> str:
-    known = dict.fromkeys(r.commit[:COMMIT] + "+" * r.commit.endswith("+") for r in records if r.commit)
-    return ", ".join(known) or NOTHING
-
-
-def _campaigns(e: Experiment, root: Path) -> list[str]:
-    """Links to the campaign files that made the folder: named like it, or like it with more behind a "-"."""
-    known = sorted((root / "campaigns").glob(f"{e.folder.name}*.toml"))
-    own = [p.name for p in known if p.stem == e.folder.name or p.stem.startswith(f"{e.folder.name}-")]
-    return [f"Made by `bench run` with {', '.join(f'[{name}](campaigns/{name})' for name in own)}."] if own else []
 
 
 # ------------------------------------------------------------------------------------------------- tables
@@ -252,14 +229,14 @@ def _claims(e: Experiment, whose: str) -> list[str]:
         return []
     counts = Counter(claim.verdict for claim in run)
     said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in RUN_VERDICTS if counts[verdict])
-    lead = f"Of {count_of(len(found), 'claim')} ({WHOSE[whose]}) these runs judge {len(run)}: {said}. {_judged(e, whose)}"
+    of = f"Of {count_of(len(found), 'claim')} ({WHOSE[whose]}) these runs judge {len(run)}: {said}."
     told = [claim for verdict in (SUPPORTED, CONTRADICTED) for claim in run if claim.verdict == verdict]
     open_ = [f"{n} undecided: {why}." for why, n in undecided(run).most_common()]
     open_ += [f"{n} without a verdict: {why}." for why, n in _refused(run).most_common()]
     lines = [_told(claim) for claim in told]
     words = f"claims --claims {whose}" if whose != "paper" else "claims"
     return [
-        fragment([Text(lead)]).strip().replace("\\`", "`"),
+        fragment([Text(f"{of} {_judged(e, whose)}")]).strip(),
         *([_decided(lines)] if lines else []),
         *([fragment([Bullets(tuple(open_))]).strip()] if open_ else []),
         _code(e.command(words)),
@@ -298,7 +275,7 @@ def main(arguments: Sequence[str]) -> int:
         made = page(options.root.resolve())
         if options.check:
             same = file.is_file() and file.read_text(encoding="utf-8") == made
-            print(f"{file} {'is' if same else 'is NOT'} what its records say." + ("" if same else f" Run {COMMAND}."))
+            print(f"{file} is what its records say." if same else f"{file} is not: run {COMMAND} {options.root}")
             return 0 if same else 1
         write_atomic(file, made.encode())
     except (UserError, OSError) as error:

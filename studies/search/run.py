@@ -149,13 +149,19 @@ def check_table(rows: Sequence[Row], setting: Setting, how: How) -> None:
     check_rows(rows, setting, how.data_root)
 
 
+def _narrows(option: str, row: Row, setting: Setting) -> bool:
+    """Whether the row has some of the modalities that are set for all: Text-BERT beside rows on text and audio."""
+    own, given = (str(options[option]).split(",") for options in (row.config, setting.options))
+    return option == "modalities" and set(own) <= set(given)
+
+
 def check_rows(rows: Sequence[Row], setting: Setting, data: str | os.PathLike | None) -> None:
     """Raises UserError where the corpus is damaged or cannot serve a row, or a row's configurations cannot be built."""
     from hycon.data import load
     from studies.registry import check_buildable, resolve, unread, unserved_because
 
     for row in rows:
-        if own := sorted(row.config.keys() & setting.options.keys()):
+        if own := sorted(key for key in row.config.keys() & setting.options.keys() if not _narrows(key, row, setting)):
             raise UserError(
                 f"--set {own[0]} is what makes the row {row.name!r}: leave it out, or name other rows by --rows."
             )

@@ -27,6 +27,17 @@ def test_what_makes_a_row_is_not_set_by_hand():
         check_rows([MARGIN], setting(margin=0.5), None)
 
 
+def test_a_row_may_have_some_of_the_modalities_that_are_set_for_all():
+    """So that Text-BERT is a variant of the same HyCon on text and audio that it stands beside."""
+    text = next(row for row in TABLES["beyond"].rows if row.name == "Text-BERT")
+    given = setting(modalities="text,audio")
+    check_rows([text], given, None)
+    planned = trial_specs(text, given)[1][0]
+    assert planned.config["modalities"] == "text"
+    with pytest.raises(UserError, match="--set modalities is what makes the row"):
+        check_rows([text], setting(modalities="audio,vision"), None)
+
+
 def test_a_variant_of_other_options_fills_its_row_marked_and_only_where_there_is_no_other(tmp_path):
     store = RunStore(tmp_path / "results")
     intact = fill(store, [0.1, 0.2])
