@@ -32,6 +32,7 @@ from gpu_training import (
     made_up,
     network,
     pad_encoder,
+    precision_on,
     training_of,
 )
 from torch import nn
@@ -41,6 +42,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hycon import train
 from hycon.data.batch import Batch, form_of
+from hycon.precision import PRECISIONS
 
 CHECKED = 3  # batches of the epoch that is tried first, to see how long a whole one would take
 PEAKS = {  # dense TFLOP/s by NVIDIA's data sheets; fp32 is without TF32, which training switches off
@@ -59,25 +61,18 @@ class Variant:
     name: str
     padded: bool = False
     precision: str = "fp32"
-    tf32: bool = False
 
 
-VARIANTS = (
-    Variant("eager, padded, fp32", padded=True),
-    Variant("fp32"),
-    Variant("tf32", tf32=True),
-    Variant("bf16", precision="bf16"),
-)
+VARIANTS = (Variant("eager, padded, fp32", padded=True), *(Variant(name, precision=name) for name in PRECISIONS))
 
 
 def measure(model: str, text: str, variant: Variant, size: Size, device: str) -> Iterator[dict]:
     """A training with `variant`: first how long it takes; then, on a GPU, its host waits and its kernel launches, each
     in a dict of its own, so that a profiler that fails takes nothing with it."""
-    training = training_of(model, text, size, precision=variant.precision)
+    training = training_of(model, text, size, precision=precision_on(device, variant.precision))
     filled = variant.padded and form_of(text) == "vectors"
     splits = {s: made_up(text, size, getattr(size, s), filled=filled).to(device) for s in ("train", "valid")}
     train.seed_everything(0, device)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = variant.tf32
     net = network(model, text, size)
     if variant.padded:
         torch.set_deterministic_debug_mode("default")  # as the field's code leaves it
@@ -88,7 +83,7 @@ def measure(model: str, text: str, variant: Variant, size: Size, device: str) ->
         timed = epoch_seconds(net, splits, training, size.seconds, device)
         work = flops(model, text, size, net, training)
         timed["tflop_per_second"] = work / timed["seconds_per_epoch"] / 1e12
-        peak = peak_of(device, "tf32" if variant.tf32 else variant.precision)
+        peak = peak_of(device, variant.precision)
         timed["mfu"] = timed["tflop_per_second"] / peak if peak else None
         yield timed
         if torch.device(device).type == "cuda":

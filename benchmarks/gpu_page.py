@@ -165,20 +165,17 @@ def speed(rows: Rows) -> str:
 def together(rows: Rows) -> str:
     own = of(rows, "together")
     lines = ["## Several runs at a time", ""]
-    lines += ["HyCon-BERT in fp32: epochs a minute of all processes together, each counting in the same seconds.", ""]
+    lines += ["HyCon-BERT: epochs a minute of all processes together, each counting in the same seconds.", ""]
     measured = [row for row in own if "processes" in row]
     cells = []
     for row in measured:
-        one = next((r["epochs_per_second"] for r in measured if r["mps"] == "no" and r["processes"] == 1), 0.0)
-        every = row["epochs_per_second"]
+        precision, every = precision_of(row), row["epochs_per_second"]
+        one = alone(measured, precision)
         gain = f"{every / one:.2f}" if one else NONE
         each = f"{number(60 * min(row['each']))} to {number(60 * max(row['each']))}"
-        cells.append((row["mps"], row["processes"], number(60 * every), gain, each))
-    lines += (
-        table(("MPS", "processes", "epochs/min", "times one without MPS", "each"), cells)
-        if cells
-        else [f"{NONE.capitalize()}."]
-    )
+        cells.append((row["mps"], precision, row["processes"], number(60 * every), gain, each))
+    columns = ("MPS", "precision", "processes", "epochs/min", "times one without MPS", "each")
+    lines += table(columns, cells, left=2) if cells else [f"{NONE.capitalize()}."]
     lines += ["", *(f"{row['unavailable']}." for row in own if "unavailable" in row)]
     if any(row.get("servers") == 0 for row in measured):
         lines += ["", "MPS's daemon named no server: whether these processes ran under it is not sure."]
@@ -186,38 +183,36 @@ def together(rows: Rows) -> str:
 
 
 def projection(rows: Rows, quick: bool) -> str:
-    runs = (TRIALS + SEEDS) * len(TABLES["table1"].rows)
-    lines = [f"## Table 1: {runs:,} runs on this device", ""]
-    found = merged(rows)
-    begun = start_seconds(rows)
-    gains = {(r["mps"], r["processes"]): r["epochs_per_second"] for r in of(rows, "together") if "processes" in r}
-    alone = gains.get(("no", 1), 0.0)
-    (mps, most), best = max(gains.items(), key=lambda item: item[1], default=(("no", 1), 0.0))
-    gain = best / alone if alone else None
-    seconds = {key: row["seconds_per_epoch"] for key, row in found.items()}
+    kinds = len(TABLES["table1"].rows)
+    lines = [f"## Table 1: {(TRIALS + SEEDS) * kinds:,} runs on this device", ""]
+    seconds = {key: row["seconds_per_epoch"] for key, row in merged(rows).items()}
+    begun, hours = start_seconds(rows), (TRIALS + SEEDS) / 3600
     cells: list[tuple] = []
     stands: dict[str, list[str]] = {}  # who stands in for whom -> in which variants
     for variant in VARIANTS:
         if not any(key[1] == variant for key in seconds):
-            cells.append((variant, NONE, NONE))
+            cells.append((variant, NONE, NONE, NONE, NONE))
             continue
         epochs, named = sum_of_epochs(seconds, variant)
         if named:
             whose = {name: [row for row in named if named[row] == name] for name in named.values()}
             words = "; ".join(f"{', '.join(rows)} as {name}" for name, rows in whose.items())
             stands.setdefault(words, []).append(variant)
-        one = EPOCHS * epochs + begun * len(TABLES["table1"].rows)
-        several = EPOCHS * epochs / gain + begun * len(TABLES["table1"].rows) / most if gain else None
-        hours = (TRIALS + SEEDS) / 3600
-        cells.append((variant, number(hours * one), NONE if several is None else number(hours * several)))
-    gained = NONE if gain is None else f"{gain:.2f} times"
-    many = "several at a time" if gain is None else f"{most} at a time (MPS: {mps})"
-    lines += table(("variant", "hours, one after the other", f"hours, {many}"), cells, left=1)
+        one = number(hours * (EPOCHS * epochs + begun * kinds))
+        found = best_together(rows, variant)
+        if found is None:
+            cells.append((variant, one, NONE, NONE, NONE))
+            continue
+        gain, most, how = found
+        several = hours * (EPOCHS * epochs / gain + begun * kinds / most)
+        cells.append((variant, one, number(several), how, f"{gain:.2f} times"))
+    columns = ("variant", "hours, one after the other", "hours, several at a time", "how many", "gain")
+    lines += table(columns, cells, left=1)
     lines += [
         "",
         f"Assumed: {EPOCHS} epochs a run; {TRIALS + SEEDS} runs a row; each run takes as long as with the default "
         f"configuration; {number(begun or None)} s until a run's first step (without imports, which workers share); "
-        f"several at a time gain {gained} in every row and variant as in HyCon-BERT in fp32, and start side by side. "
+        "several at a time gain in every row what they gain in HyCon-BERT, and start side by side. "
         "Not in it: reading trained weights and corpora, the test split, writing records.",
         "",
         *(f"- Not measured in {' / '.join(variants)}, so taken: {words}." for words, variants in stands.items()),
@@ -248,6 +243,32 @@ def merged(rows: Rows) -> dict[tuple[str, str], dict]:
     for row in of(rows, "speed"):
         found.setdefault((row["row"], row["variant"]), {}).update(row)
     return {key: row for key, row in found.items() if "seconds_per_epoch" in row}
+
+
+def precision_of(row: dict) -> str:
+    """Of a row of step `together`; before November 2026 it had fp32 alone, and did not say so."""
+    return row.get("precision", "fp32")
+
+
+def alone(measured: Rows, precision: str) -> float | None:
+    """Epochs a second of one process without MPS."""
+    found = (r for r in measured if (r["mps"], r["processes"], precision_of(r)) == ("no", 1, precision))
+    return next((r["epochs_per_second"] for r in found), None)
+
+
+def best_together(rows: Rows, variant: str) -> tuple[float, int, str] | None:
+    """(gain, processes, the same in words) where the most epochs a minute were counted in the variant's own precision,
+    or else in fp32; None where nothing was."""
+    measured = [row for row in of(rows, "together") if "processes" in row]
+    for precision in dict.fromkeys((variant.split(", ")[-1], "fp32")):
+        one = alone(measured, precision)
+        own = [row for row in measured if precision_of(row) == precision]
+        if one and own:
+            best = max(own, key=lambda row: row["epochs_per_second"])
+            how = f"{best['processes']}, MPS: {best['mps']}"
+            said = how if variant.endswith(precision) else f"{how}, as in {precision}"
+            return best["epochs_per_second"] / one, best["processes"], said
+    return None
 
 
 def start_seconds(rows: Rows) -> float:

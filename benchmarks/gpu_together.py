@@ -1,8 +1,9 @@
-"""Step `together` of gpu_first.py: 1, 2, 4 and 8 trainings of HyCon-BERT at a time on one device, without and with MPS.
+"""Step `together` of gpu_first.py: several trainings of HyCon-BERT at a time on one device, without and with MPS.
 
-All processes are started once and get ready; then the first, the first two, ... of them train in a window of a few
-seconds. Each counts its own units (a few training batches and their share of the validation split) by the clock that
-all of them share. MPS is a daemon of its own, whose pipes are in a folder of ours; nothing of the card is changed.
+All processes are started once and get ready; then the first, the first four, ... of them train in a window of a few
+seconds, in one precision after the other. Each counts its own units (a few training batches and their share of the
+validation split) by the clock that all of them share. MPS is a daemon of its own, whose pipes are in a folder of ours;
+nothing of the card is changed.
 
     python benchmarks/gpu_together.py INDEX FOLDER DEVICE full|quick     # one of the processes
 """
@@ -16,17 +17,47 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-UNIT = 4  # training batches between two looks at the clock
-COUNTS = {False: (1, 2, 4, 8), True: (1, 2)}  # quick or not -> processes at a time
-LEAD = 0.5  # seconds that the processes of a window train before it
+from hycon.precision import PRECISIONS
+
+UNIT = 2  # training batches between two looks at the clock
 READY = {False: 40.0, True: 200.0}  # quick or not -> seconds in which all have to be ready; busy CPUs take their time
-WINDOWS = 20.0  # seconds that all windows take, at most
+NEED = 5200.0  # MiB of a GPU that a process takes: on an H200 it reserved 4,288, and CUDA's context is beside that
 NOT_THERE = "MPS: not available"
+
+
+def planned(quick: bool, mps: bool, most: int) -> list[tuple[str, int]]:
+    """(precision, processes) of the windows, few processes first: who trains in one trains in all after it. In the end
+    `most` processes at a time."""
+    if quick:
+        return [(precision, count) for count in (1, 2) for precision in PRECISIONS]
+    if not mps:
+        return [*((precision, 1) for precision in PRECISIONS), ("fp32", min(4, most))]
+    counts = sorted({min(count, most) for count in (1, 4, 8, 16)})
+    return [(precision, count) for count in counts for precision in PRECISIONS]
+
+
+def schedule(chosen: Sequence[tuple[str, int]], begin: float) -> list[dict]:
+    """The windows, the first from `begin` (time.time) on. Before each, its processes train for `lead` seconds."""
+    plan: list[dict] = []
+    for precision, count in chosen:
+        lead = 0.4 + 0.05 * count  # of 16, one may take a second to end what it does
+        window = {"precision": precision, "count": count, "lead": lead, "from": begin + lead}
+        window["to"] = begin = window["from"] + 1.3 + 0.17 * count
+        plan.append(window)
+    return plan
+
+
+def most_at_a_time(journal: Path) -> int:
+    """How many the device's memory has room for, as the journal's setting tells it."""
+    from gpu_first import read
+
+    total = next((row.get("memory_mib") for row in reversed(read(journal)) if row["step"] == "setting"), None)
+    return max(1, int(total / NEED)) if total else 16
 
 
 def together(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Iterable[dict]]]]:
@@ -88,33 +119,32 @@ def mps_log(pipes: Path) -> str:
 
 
 def windows(options: argparse.Namespace, environment: dict[str, str], mps: str) -> Iterator[dict]:
-    """One row a number of processes. Raises ChildProcessError with a process's last line where one ends early."""
-    counts = COUNTS[options.quick]
+    """One row a window. Raises ChildProcessError with a process's last line where one ends early."""
+    chosen = planned(options.quick, bool(environment), most_at_a_time(options.journal))
+    most = max(count for _, count in chosen)
     folder = options.scratch / f"together-{mps}"
     folder.mkdir()
     script = [sys.executable, __file__]
     sizes = "quick" if options.quick else "full"
     processes = []
     try:
-        for index in range(counts[-1]):
+        for index in range(most):
             command = [*script, str(index), str(folder), options.device, sizes]
             with (folder / f"{index}.log").open("w") as log:
                 own = {**os.environ, **environment}
                 processes.append(subprocess.Popen(command, env=own, stdout=log, stderr=log))
-        patience = min(READY[options.quick], options.deadline - time.monotonic() - WINDOWS)
+        needed = schedule(chosen, 0.0)[-1]["to"]
+        patience = min(READY[options.quick], options.deadline - time.monotonic() - needed)
         wait_for(processes, folder, "ready", max(0.0, patience))
         servers = ask_mps("get_server_list", environment).split() if environment else []
-        length = 1.0 if options.quick else 2.0
-        begin, plan = time.time() + 2 * LEAD, []
-        for count in counts:
-            plan.append({"count": count, "from": begin, "to": begin + length * max(1.0, count**0.5)})
-            begin = plan[-1]["to"] + 2 * LEAD
+        plan = schedule(chosen, time.time() + 0.5)
         publish(folder / "plan", json.dumps(plan))
-        wait_for(processes, folder, "told", begin - time.time() + 30)
-        told = [json.loads((folder / f"told-{index}").read_text()) for index in range(counts[-1])]
-        for number, count in enumerate(counts):
+        wait_for(processes, folder, "told", plan[-1]["to"] - time.time() + 30)
+        told = [json.loads((folder / f"told-{index}").read_text()) for index in range(most)]
+        for number, (precision, count) in enumerate(chosen):
             rates = [told[index][number] for index in range(count)]
-            row = {"mps": mps, "processes": count, "epochs_per_second": sum(rates), "each": rates}
+            row = {"mps": mps, "precision": precision, "processes": count}
+            row |= {"epochs_per_second": sum(rates), "each": rates}
             yield row | ({"servers": len(servers)} if environment else {})
         for process in processes:  # MPS has less to clean up after one that ends by itself
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -147,13 +177,13 @@ def publish(path: Path, text: str) -> None:
 
 
 class Over(Exception):
-    """All windows have passed."""
+    """The window has passed."""
 
 
 def be_one_of_them(index: int, folder: Path, device: str, quick: bool) -> None:
     """Train while a window is this process's; afterwards write its epochs a second in each."""
     import torch
-    from gpu_training import FULL, QUICK, made_up, network, training_of
+    from gpu_training import FULL, QUICK, made_up, network, precision_on, training_of
 
     from hycon import train
 
@@ -167,27 +197,32 @@ def be_one_of_them(index: int, folder: Path, device: str, quick: bool) -> None:
     train.seed_everything(index, device)
     net = network("hycon", "bert", size).to(device)
     marks: list[float] = []
-    plan: list[dict] = []
 
-    def wait(_: dict) -> None:
-        """At a unit's end; that it is computed is known, as its validation loss is."""
-        marks.append(time.time())
-        if len(marks) == 2:
-            publish(folder / f"ready-{index}", "")
-        while len(marks) >= 2:
-            if not plan and (folder / "plan").exists():
-                plan.extend(json.loads((folder / "plan").read_text()))
-            now = time.time()
-            if plan and now > plan[-1]["to"]:
+    def train_until(end: float, precision: str) -> None:
+        """Unit after unit, at least one. That one is computed is known at its end, as its validation loss is."""
+
+        def look(_: dict) -> None:
+            marks.append(time.time())
+            if marks[-1] >= end:
                 raise Over
-            if any(index < w["count"] and w["from"] - LEAD <= now < w["to"] for w in plan):
-                return
-            time.sleep(0.002)
 
-    endless = replace(training, epochs=10**6, patience=10**6)
-    with contextlib.suppress(Over):
-        train.fit(net, few, valid, endless, seed=0, on_epoch=wait)
-    rates = [rate(marks, w["from"], w["to"]) * unit / batches for w in plan]
+        if torch.device(device).type == "cuda":
+            torch.cuda.empty_cache()  # others need it; each precision has blocks of its own sizes
+        endless = replace(training, epochs=10**6, patience=10**6, precision=precision_on(device, precision))
+        with contextlib.suppress(Over):
+            train.fit(net, few, valid, endless, seed=0, on_epoch=look)
+
+    for precision in PRECISIONS:
+        train_until(0.0, precision)  # what a first step loads
+    publish(folder / f"ready-{index}", "")
+    while not (folder / "plan").exists():
+        time.sleep(0.002)
+    plan = json.loads((folder / "plan").read_text())
+    for window in plan:
+        if index < window["count"]:
+            time.sleep(max(0.0, window["from"] - window["lead"] - time.time()))
+            train_until(window["to"], window["precision"])
+    rates = [rate(marks, w["from"], w["to"]) * unit / batches if index < w["count"] else 0.0 for w in plan]
     publish(folder / f"told-{index}", json.dumps(rates))
 
 

@@ -135,6 +135,11 @@ def training_of(model: str, text: str, size: Size, **changes: Any) -> train.Trai
     return replace(own, **({"batch_size": size.batch} if size.batch else {}), **changes)
 
 
+def precision_on(device: str, wanted: str) -> str:
+    """fp32 in place of tf32 on a CPU, which has none: there the scripts are only tried."""
+    return "fp32" if wanted == "tf32" and torch.device(device).type == "cpu" else wanted
+
+
 def encoder_of(net: nn.Module) -> encoders.PretrainedText | None:
     return next((module for module in net.modules() if isinstance(module, encoders.PretrainedText)), None)
 

@@ -207,9 +207,8 @@ class PretrainedText(nn.Module):
         real = step < own  # (b, t)
         if self.kind == "xlnet":
             segments = 2 * (step == own - 1).long()  # [CLS] closes the sentence in a segment of its own
-            hidden = self.model(
-                inputs_embeds=inputs, attention_mask=real.long(), token_type_ids=segments, use_mems=False
-            ).last_hidden_state
+            with self._hidden_from_xlnet(real, inputs.dtype):
+                hidden = self.model(inputs_embeds=inputs, token_type_ids=segments, use_mems=False).last_hidden_state
             return hidden * real[:, :, None], hidden[:, :0]
         positions = torch.cat([step, extra], 1)
         if self.family.offset:
@@ -221,6 +220,28 @@ class PretrainedText(nn.Module):
             mask = torch.cat([real.long(), torch.zeros_like(extra)], 1)
         hidden = self.model(inputs_embeds=inputs, attention_mask=mask, position_ids=positions).last_hidden_state
         return hidden[:, : step.shape[1]] * real[:, :, None], hidden[:, step.shape[1] :]
+
+    @contextmanager
+    def _hidden_from_xlnet(self, real: Tensor, dtype: torch.dtype) -> Iterator[None]:
+        """Within it, each of XLNet's layers hides padding, (b, t) not `real`, from all but itself.
+
+        The library makes the same mask of an `attention_mask`, before version 5.23 on the host, which waits for its
+        upload.
+        """
+        step = torch.arange(real.shape[1], device=real.device)
+        others = step[:, None] != step
+        mask = (others[:, :, None] & ~real.t()).to(dtype)[..., None]  # (t, t, b, 1)
+        layers: Any = self.model.get_submodule(self.family.layers)
+
+        def give(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]):
+            return inputs, {**named, "attn_mask_h": mask}
+
+        handles = [layer.register_forward_pre_hook(give, with_kwargs=True) for layer in layers]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def _encode_padded(self, text: Ragged, extra: Tensor, nominal: int) -> tuple[Tensor, Tensor]:
         """`_encode` of token ids, by the padded sentences."""

@@ -25,6 +25,7 @@ from hycon.data.ragged import longest_first
 from hycon.errors import NonFiniteLoss, UserError
 from hycon.kernels.optim import RULES, Optimizer
 from hycon.output import task_loss
+from hycon.precision import PRECISIONS, autocast, check_trainable, products
 from hycon.text import PretrainedText
 
 # The budget of every model, here and nowhere else: sec. 4.5.8 speaks of "the same number of epochs". A model's TRAINING
@@ -56,7 +57,7 @@ class Training:
     loss: str = "l1"  # eq. 2; "mse"
     selection: str = "loss"  # the task loss on validation; "mse" as in the authors' sibling code
     scale: str = "none"  # by train statistics: "standard" (audio and vision), "maxabs" (vision)
-    precision: str = "fp32"  # "bf16": autocast
+    precision: str = "fp32"  # "tf32", "bf16": hycon/precision.py
     permuted: str = later("")  # a control: modalities that come from other utterances (hycon.data.prepare.permute)
 
     def __post_init__(self) -> None:
@@ -66,7 +67,7 @@ class Training:
             ("loss", ("l1", "mse")),
             ("selection", ("loss", "mse")),
             ("scale", SCALES),
-            ("precision", ("fp32", "bf16")),
+            ("precision", PRECISIONS),
         ):
             if getattr(self, name) not in allowed:
                 raise UserError(f"training.{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}.")
@@ -112,8 +113,10 @@ def fit(
     on_epoch: told the curve's entry of each epoch, with lr (`training.lr` as scheduled for its last step) and seconds
     (since training began).  checkpoints: where a long training is kept; one that was cut goes on from there, with the
     same bits, and its earlier epochs are told again.
-    Raises NonFiniteLoss at the end of the first epoch that has one.
+    Raises NonFiniteLoss at the end of the first epoch that has one, and UserError where the device has no TF32 and
+    `training` wants it.
     """
+    check_trainable(training.precision, train.label.device)
     if prepare := getattr(model, "prepare_training", None):
         prepare(train)
     optimizer = _optimizer(model, training)
@@ -128,7 +131,8 @@ def fit(
     while so_far.epoch < training.epochs and so_far.epoch - so_far.best_epoch < training.patience:
         so_far.epoch += 1
         shuffled = train.take(torch.randperm(len(train), generator=order))
-        train_loss, factor = _train_epoch(model, shuffled, training, optimizer, factors, so_far.epoch)
+        with products(training.precision):
+            train_loss, factor = _train_epoch(model, shuffled, training, optimizer, factors, so_far.epoch)
         loss = validation_loss(model, valid, training)
         if not math.isfinite(loss):
             raise NonFiniteLoss(so_far.epoch, steps)
@@ -173,7 +177,7 @@ def _train_epoch(
     compute_loss = getattr(model, "loss", None)
     for start in range(0, len(shuffled), training.batch_size):
         batch = shuffled.slice(start, min(start + training.batch_size, len(shuffled)))
-        with _autocast(training, batch.label.device):
+        with autocast(training.precision, batch.label.device):
             output = model(batch)
             if compute_loss:
                 loss = compute_loss(output, batch, training.loss)
@@ -219,7 +223,7 @@ def evaluate(
     predictions, representations = [], []
     for start in range(0, len(split), EVAL_ROWS):
         batch = ordered.slice(start, min(start + EVAL_ROWS, len(split)))
-        with _autocast(precision, batch.label.device):
+        with products(precision), autocast(precision, batch.label.device):
             output = model(batch)
         predictions.append(output.prediction.float())
         if output.multimodal is not None and output.multimodal.shape[1] <= widest:
@@ -244,13 +248,8 @@ def seed_everything(seed: int, device: torch.device | str = "cpu") -> None:
     # a check that costs a pass over every new tensor
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
-    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False  # but for a run that asks for it: hycon/precision.py
     torch.backends.cudnn.allow_tf32 = False
-
-
-def _autocast(training: Training | str, device: torch.device):
-    precision = training if isinstance(training, str) else training.precision
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def _optimizer(model: nn.Module, training: Training) -> Optimizer:

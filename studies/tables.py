@@ -31,7 +31,8 @@ class Row:
     quoted: the paper did not run this row but took its numbers from elsewhere.
     study: which of several searches with draws and seeds of their own; 0 in all tables but `tuning`.
     intact: of a variant, the row whose winning configuration it takes (same model and text); None: it is searched.
-    measured: not searched at all: the model's default configuration, trained for a fixed time (Table 8)."""
+    measured: not searched at all: the model's default configuration, trained for a fixed time (Table 8).
+    named: options whose defaults the name states; like those of `config`, a user may not set them."""
 
     name: str
     model: str
@@ -41,6 +42,7 @@ class Row:
     study: int = 0
     intact: Row | None = None
     measured: bool = False
+    named: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -167,14 +169,14 @@ ABLATED = (  # as hycon.model.ABLATIONS names them; removed from HyCon-v2: its p
 )
 FUSED = (
     _hycon("Concatenation", fusion="concatenation"),
-    _hycon("Addition (defaulted)"),
+    replace(_hycon("Addition (defaulted)"), named=("fusion",)),
     _hycon("Tensor Fusion", fusion="tensor"),
     _hycon("Graph Fusion", fusion="graph"),
 )
 MARGINS = (
     _hycon("HyCon (α = 0.5)", margin=0.5),
     _hycon("HyCon (α = 0.7)", margin=0.7),
-    _hycon("HyCon (α = 0.8)"),
+    replace(_hycon("HyCon (α = 0.8)"), named=("margin",)),
     _hycon("HyCon (α = 0.9)", margin=0.9),
 )
 LOSSES = (
@@ -247,7 +249,7 @@ SUBSETS = (
     _hycon("Text + audio", modalities="text,audio"),
     _hycon("Text + vision", modalities="text,vision"),
     _hycon("Audio + vision", modalities="audio,vision", lr=VECTORS_LR),
-    _hycon("Text + audio + vision"),
+    replace(_hycon("Text + audio + vision"), named=("modalities",)),
 )
 PERMUTED = {"permuted": "audio,vision"}
 TEXT_BERT = {"modalities": "text", "iamcl": 0.0, "iemcl": 0.0, "scl": 0.0}  # HyCon's encoder and head, and nothing else

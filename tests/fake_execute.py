@@ -4,6 +4,7 @@ Every execution appends "<run id> <pid>" to the file `executed` in data_root, so
 """
 
 import os
+import random
 import signal
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from hycon.errors import NonFiniteLoss, UserError
+from studies.engines import child
 from studies.store.record import RunRecord, RunSpec
 
 
@@ -40,20 +42,34 @@ class OutOfMemoryError(RuntimeError):
 def execute(
     spec: RunSpec, *, data_root: str, device: str = "cpu", on_epoch=None, folder=None
 ) -> tuple[RunRecord, dict[str, np.ndarray]]:
-    """fits: with more runs than that on the device, there is no memory for this one."""
+    """fits: with more runs than that on the device, there is no memory for this one.
+
+    unsettles: changes what another run tells that `asks` for a variable.
+    epoch_at: seconds after which an epoch has ended, with `takes` MiB.
+    """
     here = Path(data_root) / f"running-{device}-{os.getpid()}"
     here.touch()
     try:
-        return _execute(spec, data_root, device)
+        return _execute(spec, data_root, device, on_epoch)
     finally:
         here.unlink()
 
 
-def _execute(spec: RunSpec, data_root: str, device: str) -> tuple[RunRecord, dict[str, np.ndarray]]:
+def _execute(spec: RunSpec, data_root: str, device: str, on_epoch=None) -> tuple[RunRecord, dict[str, np.ndarray]]:
     config = spec.config
     with open(Path(data_root) / "executed", "a") as handle:
         handle.write(f"{spec.id} {os.getpid()}\n")
     deadline = time.monotonic() + config.get("sleep", 0.0)
+    if config.get("asks"):
+        print(os.environ.get(config["asks"]), random.random(), np.random.random())
+    if config.get("unsettles"):
+        os.environ["UNSETTLED"] = "yes"
+        random.seed(1)
+        np.random.seed(1)
+    if "epoch_at" in config:
+        time.sleep(config["epoch_at"])
+        child.peak = lambda device: config["takes"]
+        on_epoch({"epoch": 1})
     while time.monotonic() < deadline:
         time.sleep(0.01)
         if len(list(Path(data_root).glob(f"running-{device}-*"))) > config.get("fits", 99):

@@ -120,6 +120,7 @@ class PretendedGPU(contextlib.AbstractContextManager):
             "is_available": lambda: True,
             "device_count": lambda: 1,
             "get_device_name": lambda *_: "pretended",
+            "get_device_capability": lambda *_: (8, 0),
             "get_device_properties": lambda *_: type("Properties", (), {"uuid": "0"})(),
             "reset_peak_memory_stats": lambda *_: None,
             "max_memory_reserved": lambda *_: 0,

@@ -52,6 +52,7 @@ EXAMPLES = {
     "workers": "2",
     "devices": '["cuda:0", "cuda:1"]',
     "slots": '"auto"',
+    "mps": '"no"',
     "time-limit": "7200",
     "cluster": '"cluster.toml"',
     "cluster-set": {"partition": '"gpu"', "time": "120"},

@@ -20,11 +20,13 @@ from studies.cli.shared import (
     checkpointing,
     choosing,
     command,
+    gpus_shared,
     keep_checkpoints,
     layout,
     mixing,
     modelling,
     naming,
+    sharing_gpus,
     store_of,
     storing,
 )
@@ -98,6 +100,7 @@ def running(added: argparse.ArgumentParser) -> None:
     added.add_argument(
         "--time-limit", type=float, metavar="SECONDS", help="stop a run that takes longer; it counts as failed"
     )
+    sharing_gpus(added)
     checkpointing(added)
     added.add_argument(
         "--keep-weights",
@@ -195,7 +198,8 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
         quiet=options.quiet,
         epoch=lambda run_id: len(read_curve(store, run_id)),
     )
-    with _log(options.log, store, rows), progress:
+    local = how.devices if how.executor == DEFAULT else ()
+    with gpus_shared(options, local, how.slots, how.workers), _log(options.log, store, rows), progress:
         outcome = run_table(rows, setting, store, how, progress, table.robust)
     view = View(setting.manifest.name, options.data, mixed=options.mixed)  # of these studies and no others
     result = table_result(table, store, view, rows=rows, studies=outcome.studies)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,27 @@ def keep_checkpoints(options) -> None:
     if options.checkpoint_every is not None:
         os.environ[CHECKPOINT_EVERY] = options.checkpoint_every
     checkpoint_every()
+
+
+def sharing_gpus(added: argparse.ArgumentParser) -> None:
+    """The option of every command that does runs on GPUs."""
+    added.add_argument(
+        "--mps",
+        choices=("auto", "no"),
+        default="auto",
+        help="auto: where several runs share a GPU and NVIDIA's Multi-Process Service is installed, use it",
+    )
+
+
+@contextlib.contextmanager
+def gpus_shared(options, devices: Sequence[str], slots, workers: int) -> Iterator[None]:
+    """In a `with` block: --mps, for the runs that this machine does."""
+    from studies.engines.mps import sharing
+
+    with sharing(devices, slots, workers, options.mps) as why:
+        if why and not options.quiet:
+            print(f"bench: without MPS, which lets runs share a GPU better: {why}", file=sys.stderr)
+        yield
 
 
 def store_of(options):

@@ -6,7 +6,17 @@ import math
 import sys
 
 from hycon.errors import UserError
-from studies.cli.shared import checkpointing, command, keep_checkpoints, known_models, modelling, store_of, storing
+from studies.cli.shared import (
+    checkpointing,
+    command,
+    gpus_shared,
+    keep_checkpoints,
+    known_models,
+    modelling,
+    sharing_gpus,
+    store_of,
+    storing,
+)
 
 
 def add(commands) -> None:
@@ -31,6 +41,7 @@ def add(commands) -> None:
     )
     modelling(added, "a model outside the repository whose runs may be done here")
     added.add_argument("--once", action="store_true", help="end after one run")
+    sharing_gpus(added)
     checkpointing(added)
     storing(added)
     added.add_argument("--quiet", action="store_true", help="no line for each run")
@@ -40,7 +51,7 @@ def do_worker(options) -> int:
     import os
 
     from studies.engines.machine import check_devices
-    from studies.engines.options import parse_slots
+    from studies.engines.options import parse_slots, workers_for
     from studies.engines.progress import line
     from studies.engines.queue_worker import Limits, work
 
@@ -56,14 +67,15 @@ def do_worker(options) -> int:
     known_models(options)
     devices = options.devices.split(",")
     check_devices(devices)
-    pull = work(
-        store,
-        devices=devices,
-        slots=slots or 1,
-        data_root=options.data or os.environ.get("BENCH_DATA"),
-        limits=Limits(options.time, options.idle, options.once),
-        on_event=None if options.quiet else lambda event: print(line(event), file=sys.stderr, flush=True),
-    )
+    with gpus_shared(options, devices, slots or 1, workers_for(None, slots or 1, devices)):
+        pull = work(
+            store,
+            devices=devices,
+            slots=slots or 1,
+            data_root=options.data or os.environ.get("BENCH_DATA"),
+            limits=Limits(options.time, options.idle, options.once),
+            on_event=None if options.quiet else lambda event: print(line(event), file=sys.stderr, flush=True),
+        )
     print(ending(pull))
     return 1 if pull.failed else 0
 

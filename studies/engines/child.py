@@ -1,8 +1,9 @@
-"""What happens inside a run's process: train, and write the outcome to the store. Every executor calls `attempt`."""
+"""What happens inside a worker's process: train, and write the outcome to the store. Every executor calls `attempt`."""
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import multiprocessing
 import os
@@ -12,6 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from hycon.errors import NonFiniteLoss, UserError
 from hycon.host import keep_freed_memory
 from hycon.model_file import ModelFile, place
 from hycon.saved import WEIGHTS
+from studies.engines.fresh import put_back
+from studies.engines.memory import give_back, peak
 from studies.registry import MODELS, path_of, register
 from studies.store.curve import writing
 from studies.store.inside import open_log
@@ -71,17 +75,25 @@ def load_function(dotted: str) -> Callable[..., Any]:
 
 
 def attempt(
-    spec: RunSpec, store: RunStore, execute: str, data_root: str, device: str, keep_weights: bool = False
-) -> None:
+    spec: RunSpec,
+    store: RunStore,
+    execute: str,
+    data_root: str,
+    device: str,
+    keep_weights: bool = False,
+    first_epoch: Callable[[], None] | None = None,
+) -> bool:
     """Run `spec` once; its record or its failure is in the store afterwards. keep_weights: its weights, too.
 
+    first_epoch: called when one has ended.  Returns whether all went as it may, so that this process can do another.
     Raises OutOfMemory, with nothing stored: what that means depends on what else was running. Raises UserError only
     where the store cannot be written. KeyboardInterrupt passes through.
     """
     started, folder = time.monotonic(), store.folder(spec.id)
     kept: dict[str, Any] = {"weights": folder / WEIGHTS} if keep_weights else {}
     try:
-        with writing(store, spec.id) as on_epoch:
+        with writing(store, spec.id) as write:
+            on_epoch = write if first_epoch is None else _also_once(write, first_epoch)
             record, arrays = load_function(execute)(
                 spec, data_root=data_root, device=device, on_epoch=on_epoch, folder=folder, **kept
             )
@@ -96,8 +108,20 @@ def attempt(
         if host is not None:
             raise OutOfMemory(error, host) from None
         store.put_failed(spec, reason, seconds=time.monotonic() - started, device=device)
-        return
+        return expected
     store.put(record, arrays)
+    return True
+
+
+def _also_once(write: Callable[[Mapping[str, float]], None], first: Callable[[], None]) -> Callable[..., None]:
+    left = [first]
+
+    def on_epoch(epoch: Mapping[str, float]) -> None:
+        write(epoch)
+        if left:
+            left.pop()()
+
+    return on_epoch
 
 
 def _where(spec: RunSpec, error: BaseException) -> str:
@@ -116,46 +140,89 @@ def _memory_missed(error: BaseException) -> bool | None:
     return None
 
 
-def child_main(
-    spec: RunSpec,
-    store: RunStore,
-    execute: str,
-    data_root: str,
-    device: str,
-    complaint: Connection,
-    known: Mapping[str, str],
-    models: Sequence[ModelFile] = (),
-    keep_weights: bool = False,
-) -> None:
-    """Entry of a worker process. The driver learns the outcome from the store, and from the way this process ends.
+@dataclass(frozen=True)
+class Job:
+    """A run for a worker.
 
-    complaint: takes why it ran out of memory; or where the store cannot be written, the sentence that ends the command.
     known: of the driver's environment, which the fork server may have left behind.
     models: outside the repository, as the driver has read them.
+    last: the worker ends after it.  early: the driver wants to know after an epoch what memory it takes.
+    """
+
+    spec: RunSpec
+    device: str
+    known: Mapping[str, str]
+    models: Sequence[ModelFile] = ()
+    last: bool = True
+    early: bool = False
+
+
+def worker_main(driver: Connection, store: RunStore, execute: str, data_root: str, keep_weights: bool = False) -> None:
+    """Entry of a worker process: does a Job after another until `driver` closes its end, or a run spoils the process.
+
+    The driver learns a run's outcome from the store. What it is told: None, the run has ended and the next may come;
+    a number, the MiB that the run takes; a text, why the process ends now: it ran out of memory, or the store cannot be
+    written, which ends the command.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides what to stop
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_the_driver, name="watchdog", daemon=True).start()
-    os.environ.update({**ENVIRONMENT, **known})
+    os.environ.update(ENVIRONMENT)
     keep_freed_memory()
-    log = store.folder(spec.id) / "log.txt"
-    _redirect_output(log)
+    gc.freeze()  # what is imported: not looked through between runs
+    while job := _next(driver):
+        with contextlib.nullcontext() if job.last else put_back():
+            unspoilt = _do(job, driver, store, execute, data_root, keep_weights)
+        if job.last or not unspoilt:
+            return
+        give_back()
+        _tell(driver, None)
+
+
+def _next(driver: Connection) -> Job | None:
+    """What to do next; None where the driver has no more for this worker."""
     try:
-        for file in models:
+        return driver.recv()
+    except (EOFError, ConnectionError):
+        return None
+
+
+def _tell(driver: Connection, what: float | str | None) -> None:
+    with contextlib.suppress(ConnectionError):  # a driver that has ended, which the watchdog notices
+        driver.send(what)
+
+
+def _do(job: Job, driver: Connection, store: RunStore, execute: str, data_root: str, keep_weights: bool) -> bool:
+    """One run. Whether the process is fit for another."""
+    os.environ.update(job.known)
+    log = store.folder(job.spec.id) / "log.txt"
+    _redirect_output(log)
+    early = (lambda: _tell(driver, peak(job.device))) if job.early else None
+    try:
+        for file in job.models:
             register(file)
-        attempt(spec, store, execute, data_root, device, keep_weights)
+        return attempt(job.spec, store, execute, data_root, job.device, keep_weights, early)
     except UserError as error:
-        complaint.send(str(error))
+        _tell(driver, str(error))
         raise SystemExit(UNWRITABLE) from error
     except OutOfMemory as error:
-        complaint.send(str(error))
+        _tell(driver, str(error))
         raise SystemExit(HOST_FULL if error.host else DEVICE_FULL) from None
     finally:
-        with contextlib.suppress(OSError):
-            for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed before this process started
-                stream.flush()
-            if log.stat().st_size == 0:
-                log.unlink()
+        _end_log(log)
+
+
+def _end_log(log: Path) -> None:
+    """Write out what the run has printed, and leave no empty log. What comes later is not of this run."""
+    with contextlib.suppress(OSError):
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed before this process started
+            stream.flush()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        if log.stat().st_size == 0:
+            log.unlink()
 
 
 def _end_with_the_driver() -> None:

@@ -60,7 +60,12 @@ class History:
                 one.learn(len(record.curve), record.seconds)
             past.longest = max(record.seconds, past.longest or 0.0)
         if record.peak_memory_mib:
-            past.peak = max(record.peak_memory_mib, past.peak or 0.0)
+            self.learn_peak(record.spec, record.peak_memory_mib)
+
+    def learn_peak(self, spec: RunSpec, mib: float) -> None:
+        """What a run took that has finished, or takes after its first epoch."""
+        past = self._past.setdefault(kind_of(spec), _Past())
+        past.peak = max(mib, past.peak or 0.0)
 
     def expected(self, spec: RunSpec) -> float | None:
         """Seconds: the mean of the runs of its kind with the same most epochs and patience. Where there is none, as
@@ -89,6 +94,11 @@ class History:
     def peak(self, spec: RunSpec) -> float | None:
         """MiB: the largest peak of memory of its kind."""
         return self._of(spec).peak
+
+    def peak_of_front_end(self, spec: RunSpec) -> float | None:
+        """MiB: the largest peak of runs that differ from it in the model only, as far as kinds go."""
+        found = [past.peak for kind, past in self._past.items() if kind[1:] == kind_of(spec)[1:] and past.peak]
+        return max(found, default=None)
 
     def estimate(self, specs: Iterable[RunSpec]) -> Estimate:
         """Total time of `specs`, each as long as `expected`."""

@@ -1,98 +1,145 @@
-"""The local engine: a process per run, so that nothing leaks from one into the next and a crash takes only its own run.
+"""The local engine: runs in processes of their own, so that a crash takes only its own run.
 
-Workers are forked from a server that has imported torch already, which starts a run in about 20 ms instead of 2 s.
+On a CPU, and where one run is done at a time, each run has a new process. On a GPU that several share a worker does one
+run after another, since a new process would make a CUDA context and load kernels anew; what a run has set is put back
+(studies.engines.fresh), and a run that was not expected to fail takes its worker with it.
+
 A run whose worker is killed is tried once more. One that ran out of memory beside others is tried again beside fewer
 (studies.engines.slots). One that is over its time limit is killed and counts as failed, since it would hang again.
-Workers end with their driver, whatever ends it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 
 from hycon import encoder_files
 from hycon.data import checksums
 from hycon.errors import UserError
-from hycon.host import source_root
+from studies.engines import mps
 from studies.engines.backlog import Backlog, Event, kind
-from studies.engines.child import DEVICE_FULL, ENVIRONMENT, HOST_FULL, UNWRITABLE, child_main
-from studies.engines.executors import WITHOUT_PROCESSES
+from studies.engines.child import DEVICE_FULL, HOST_FULL, UNWRITABLE, Job
 from studies.engines.options import How
-from studies.engines.signals import Interrupt, sigint_ignored
+from studies.engines.signals import Interrupt
 from studies.engines.slots import Slots, slots_for
+from studies.engines.workers import Worker, forkserver_ended_by, kill_forkserver, spawn, start_forkserver, stop
 from studies.store.record import RunSpec
-from studies.store.run_store import RunStore
 
-GRACE = 1.0  # seconds between SIGTERM and SIGKILL; Ctrl-C must be over within 2 s
+KEEPING = frozenset({"cuda"})  # kinds of device whose workers do one run after another
 STRAGGLING = 5.0  # seconds from the first SIGTERM of a job to the last; chosen here
 ORPHANED = 255  # the exit code that multiprocessing gives workers whose fork server has ended
 LONGEST_WAIT = 86400.0  # seconds: the system counts them in milliseconds, of which it takes 25 days
-DYING = 0.5  # seconds that the system may take over its death; chosen here
-KNOWN = (checksums.KEPT, encoder_files.KEPT)  # what this process has read, so that no run reads it again
+KNOWN = (  # of this process's environment: what it has read, so that no run reads it again, and whether there is MPS
+    *(checksums.KEPT, encoder_files.KEPT),
+    *(mps.PIPES, mps.LOGS),
+)
 DEATHS = 2  # a worker that is killed is tried once more, the second death is a failure
 
 
-@dataclass
+@dataclass(eq=False)
 class _Child:
-    """A run's process. complaint: sends one sentence where memory ran out or the store could not be written.
+    """A run and the worker that does it.
 
     limit: seconds; overdue: it was killed for having passed it.  deaths: how often the run's process has died.
+    over: the worker has told that the run has ended.  complaint: why memory ran out or the store could not be written.
+    silent: nothing more will be told.
     """
 
-    process: multiprocessing.process.BaseProcess
-    complaint: Connection
+    worker: Worker
     spec: RunSpec
-    device: str
     started: float
     limit: float | None
     deaths: int
     overdue: bool = False
+    over: bool = False
+    silent: bool = False
+    complaint: str = ""
+
+    def signs(self) -> list[Connection | int]:
+        """What to wait for."""
+        ended = self.worker.process.sentinel
+        return [ended] if self.silent else [ended, self.worker.pipe]
 
 
 def run_local(backlog: Backlog, how: How) -> None:
     """The engine "local". Raises KeyboardInterrupt, and UserError where the store cannot be written."""
-    context = multiprocessing.get_context("forkserver")
-    slots = slots_for(how, backlog.history, backlog.summary.lowered)
-    children: dict[int, _Child] = {}  # by sentinel
+    children: list[_Child] = []
+    idle: list[Worker] = []
+    dismissed: list[Worker] = []
     again: list[_Child] = []  # have ended, and are to be started once more as soon as there is room
 
     with Interrupt() as interrupt:
         try:
-            _start_forkserver(context, how)
+            start_forkserver(how)  # first: it imports torch while a GPU is asked for its memory
+            with interrupt.raised():
+                slots = slots_for(how, backlog.history, backlog.summary.lowered)
             while not interrupt.caught:
                 for spec, device, deaths in _fill(backlog, slots, again):
-                    with interrupt.raised():  # the first start waits until the fork server has imported torch
-                        started = _spawn(context, backlog, how, spec, device, deaths)
-                    children[started.process.sentinel] = started
+                    worker = _taken(idle, device)
+                    if worker is None:
+                        with interrupt.raised():  # the first start waits until the fork server has imported torch
+                            worker = spawn(backlog.store, how, device)
+                    children.append(_begin(backlog, how, worker, spec, deaths))
+                dismissed += _dismiss(idle)
                 more = backlog.open()
                 if not more and not children:
                     break
                 poll = backlog.poll if more and slots.free() else None
-                for sentinel in wait([*children, interrupt.reader], _patience(children.values(), poll)):
-                    if interrupt.caught:  # workers may have got the signal too: that is no failure of theirs
+                signs = [sign for child in children for sign in child.signs()]
+                ready = set(wait([*signs, interrupt.reader], _patience(children, poll)))
+                if interrupt.caught:  # workers may have got the signal too: that is no failure of theirs
+                    break
+                for child in [child for child in children if _ended(child, ready, backlog)]:
+                    children.remove(child)
+                    if not child.over and _stopped_with_us(child, interrupt):
                         break
-                    child = children.pop(sentinel, None) if isinstance(sentinel, int) else None
-                    if child is not None and _stopped_with_us(child, interrupt):
-                        break
-                    if child is not None and not _end(backlog, child, slots):
+                    if not _end(backlog, child, slots):
                         again.append(child)
-                _kill_overdue(children.values())
+                    if child.over:
+                        (dismissed if child.overdue else idle).append(child.worker)
+                _kill_overdue(children)
         except KeyboardInterrupt:
-            _kill_forkserver()
+            kill_forkserver()
             raise
         finally:
-            _stop(children.values())
+            stop([*(child.worker for child in children), *idle], dismissed)
     if interrupt.caught:
         raise KeyboardInterrupt
+
+
+def _taken(idle: list[Worker], device: str) -> Worker | None:
+    """A worker that has done a run on this device and is alive."""
+    for worker in [worker for worker in idle if worker.device == device]:
+        idle.remove(worker)
+        if worker.alive():
+            return worker
+        worker.close()
+    return None
+
+
+def _dismiss(idle: list[Worker]) -> list[Worker]:
+    """End workers that have nothing to do now: their memory on the GPU is no run's budget."""
+    dismissed = idle[:]
+    idle.clear()
+    for worker in dismissed:
+        worker.pipe.close()
+    return dismissed
+
+
+def _begin(backlog: Backlog, how: How, worker: Worker, spec: RunSpec, deaths: int) -> _Child:
+    known = {name: os.environ[name] for name in KNOWN if name in os.environ}
+    models = tuple(file for file in how.models if file.name == spec.model)
+    alone = how.workers == 1  # with the time that a new process takes in it, as in all records of runs one at a time
+    last = alone or bool(models) or kind(worker.device) not in KEEPING
+    with contextlib.suppress(OSError):  # it has died, which will be noticed
+        worker.pipe.send(Job(spec, worker.device, known, models, last, early=how.slots == "auto"))
+    return _Child(worker, spec, time.monotonic(), backlog.time_limits.get(spec.id, how.time_limit), deaths)
 
 
 def _fill(backlog: Backlog, slots: Slots, again: list[_Child]) -> Iterator[tuple[RunSpec, str, int]]:
@@ -132,126 +179,62 @@ def _kill_overdue(children: Iterable[_Child]) -> None:
     for child in children:
         if child.limit is not None and not child.overdue and time.monotonic() - child.started >= child.limit:
             child.overdue = True
-            child.process.kill()
+            if child.worker.device != "cpu":
+                mps.end_client(child.worker.process.pid or 0)
+            child.worker.process.kill()
 
 
-def _start_forkserver(context, how: How) -> None:
-    """Start the process that workers are forked from, with single-threaded libraries already imported."""
-    from multiprocessing import forkserver
-
-    context.set_forkserver_preload([*(how.preload or ()), "studies.engines.child", how.execute.partition(":")[0]])
-    environment = _environment()
-    before = {name: os.environ.get(name) for name in environment}
-    os.environ.update(environment)
-    try:
-        with sigint_ignored():  # inherited: Ctrl-C must not reach a worker before its first line
-            forkserver.ensure_running()
-    except OSError as error:  # its socket is in TMPDIR
-        raise UserError(
-            f"Workers cannot be started ({error.strerror or error}): set TMPDIR to a short path that can be written, "
-            "such as /tmp."
-        ) from error
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _environment() -> dict[str, str]:
-    """Of the fork server. Python would look for modules in its working directory first: in a clone, workers would run
-    the clone's source and this process the installed package."""
-    return ENVIRONMENT if source_root() == Path.cwd() else {**ENVIRONMENT, "PYTHONSAFEPATH": "1"}
-
-
-def _forkserver_pid() -> int | None:
-    from multiprocessing import forkserver
-
-    return getattr(forkserver._forkserver, "_forkserver_pid", None)  # type: ignore[attr-defined]
-
-
-def _kill_forkserver() -> None:
-    """It may go on importing for seconds, and whoever reads our output through a pipe would wait for it as well."""
-    pid = _forkserver_pid()
-    if pid is not None:
-        with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            os.kill(pid, signal.SIGKILL)
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # dead, and left for the next start to notice
-
-
-def _forkserver_ended_by() -> int | None:
-    """The signal that has ended the fork server, whose pipes close a moment before it is dead; None where it lives."""
-    pid = _forkserver_pid()
-    deadline = time.monotonic() + DYING
-    with contextlib.suppress(ChildProcessError):
-        while pid is not None and time.monotonic() < deadline:
-            end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
-            if end is not None:
-                return end.si_status if end.si_code == os.CLD_KILLED else None
-            time.sleep(0.01)
-    return None
-
-
-def _spawn(context, backlog: Backlog, how: How, spec: RunSpec, device: str, deaths: int) -> _Child:
-    receiver, sender = context.Pipe(duplex=False)
-    known = {name: os.environ[name] for name in KNOWN if name in os.environ}
-    models = tuple(file for file in how.models if file.name == spec.model)
-    where = (how.execute, str(how.data_root), device, sender, known, models, how.keep_weights)
-    arguments = (spec, RunStore(backlog.store.root), *where)
-    process = context.Process(target=child_main, args=arguments, name=f"run {spec.id}", daemon=True)
-    try:
-        process.start()
-    except (EOFError, OSError) as error:
-        raise UserError(
-            f"Workers cannot be started ({type(error).__name__} {error}): try --executor {WITHOUT_PROCESSES}."
-        ) from error
-    sender.close()
-    limit = backlog.time_limits.get(spec.id, how.time_limit)
-    return _Child(process, receiver, spec, device, time.monotonic(), limit, deaths)
+def _ended(child: _Child, ready: Collection[object], backlog: Backlog) -> bool:
+    """Whether its run has ended, now that these signs were given. Takes what its worker tells."""
+    if not any(sign in ready for sign in child.signs()):
+        return False
+    pipe = child.worker.pipe
+    while not child.silent and not child.over and pipe.poll():
+        try:
+            told = pipe.recv()
+        except (EOFError, OSError):
+            child.silent = True
+            continue
+        if told is None:
+            child.over = True
+        elif isinstance(told, str):
+            child.complaint, child.silent = told, True
+        else:
+            backlog.history.learn_peak(child.spec, told)
+    return child.over or child.worker.process.sentinel in ready
 
 
 def _stopped_with_us(child: _Child, interrupt: Interrupt) -> bool:
     """Slurm sends SIGTERM to every process of a job, one after the other: ours may be still on its way, also where the
     fork server has got it before its workers."""
-    child.process.join()
-    code = child.process.exitcode
-    terminated = code == -signal.SIGTERM or (code == ORPHANED and _forkserver_ended_by() == signal.SIGTERM)
+    child.worker.process.join()
+    code = child.worker.process.exitcode
+    terminated = code == -signal.SIGTERM or (code == ORPHANED and forkserver_ended_by() == signal.SIGTERM)
     return terminated and bool(wait([interrupt.reader], STRAGGLING))
 
 
 def _end(backlog: Backlog, child: _Child, slots: Slots) -> bool:
-    """Settle a run whose process has ended. False: it died and is to be started once more; its lease is kept."""
-    spec, device, seconds = child.spec, child.device, time.monotonic() - child.started
-    code, complaint = _ended(child)
-    if code == UNWRITABLE and complaint:
-        raise UserError(complaint)
+    """Settle a run that has ended. False: its process died and it is to be started once more; its lease is kept."""
+    spec, device, seconds = child.spec, child.worker.device, time.monotonic() - child.started
+    code = 0 if child.over else child.worker.close()
+    if code == UNWRITABLE and child.complaint:
+        raise UserError(child.complaint)
     if (code == 0 or backlog.store.has(spec.id)) and backlog.settle(spec, seconds, device):
         slots.leave(spec)
         return True
-    reason, again = _death(child, code, complaint, slots)
+    reason, again = _death(child, code, slots)
     slots.leave(spec)
     backlog.fail(spec, reason, seconds, device, again)
     return not again
 
 
-def _ended(child: _Child) -> tuple[int | None, str]:
-    """The exit code of a process that has ended, and its complaint."""
-    child.process.join()
-    code = child.process.exitcode
-    child.process.close()  # also ends the worker, should it have outlived a killed fork server
-    with child.complaint as complaint, contextlib.suppress(EOFError):
-        return code, complaint.recv() if complaint.poll() else ""
-    return code, ""
-
-
-def _death(child: _Child, code: int | None, complaint: str, slots: Slots) -> tuple[str, bool]:
+def _death(child: _Child, code: int | None, slots: Slots) -> tuple[str, bool]:
     """Why a process ended without a result, and whether its run is started once more."""
     if child.overdue:
         return f"stopped: over the time limit of {child.limit:g} s", False
-    if code in (HOST_FULL, DEVICE_FULL) and complaint:
+    if code in (HOST_FULL, DEVICE_FULL) and child.complaint:
         lowered = slots.lower(child.spec, host=code == HOST_FULL)
-        return f"{complaint}; {lowered or 'nothing ran beside it'}", lowered is not None
+        return f"{child.complaint}; {lowered or 'nothing ran beside it'}", lowered is not None
     child.deaths += 1
     again = child.deaths < DEATHS
     lowered = None
@@ -268,18 +251,3 @@ def _cause(code: int | None) -> str:
         return f"killed by signal {number} (out of memory?)"
     name = signal.Signals(number).name if number in set(signal.Signals) else "unknown"
     return f"killed by signal {number} ({name})"
-
-
-def _stop(children: Iterable[_Child]) -> None:
-    """End workers that are still running: politely, then not. Takes at most GRACE and a moment."""
-    running = list(children)
-    for child in running:
-        child.process.terminate()
-    deadline = time.monotonic() + GRACE
-    for child in running:
-        child.process.join(max(0.0, deadline - time.monotonic()))
-    for child in running:
-        if child.process.is_alive():
-            child.process.kill()
-            child.process.join(0.3)
-        child.complaint.close()

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import gc
 import multiprocessing
 import os
 import platform
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -27,6 +25,7 @@ from hycon.host import source_root
 from hycon.source import digest, files
 from studies.engines.determinism import warnings_noted
 from studies.engines.energy import counters, joules
+from studies.engines.memory import forget_peak, peak
 from studies.engines.options import checkpoint_every
 from studies.registry import source_file
 from studies.store.record import RunRecord, RunSpec
@@ -71,7 +70,7 @@ def execute(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     code = code_of(spec.model)
     torch.set_num_threads(spec.threads)
-    _forget_peak_memory(device)
+    forget_peak(device)
     corpus = load(spec.corpus, data_root)
     _check_identity(spec, corpus)
     training = Training(**spec.training)
@@ -98,7 +97,7 @@ def execute(
         seconds=fitted.seconds,
         seconds_per_epoch=fitted.seconds / len(fitted.curve),
         test_seconds=test_seconds,
-        peak_memory_mib=_peak_memory(device),
+        peak_memory_mib=peak(device),
         energy_joules=used,
         weights_sha256=weights_sha256(model),
         device=device_name(device),
@@ -208,28 +207,6 @@ def weights_sha256(model: nn.Module) -> str:
     from hycon.saved import weights_digest
 
     return weights_digest(model.state_dict())
-
-
-def _forget_peak_memory(device: str) -> None:
-    """A process may run one spec after another: what an earlier one left on the GPU is not this one's."""
-    import torch
-
-    if torch.device(device).type == "cuda":
-        torch.cuda.init()  # which resetting the peak needs, and does not do
-        gc.collect()
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def _peak_memory(device: str) -> float:
-    """MiB: the most that PyTorch reserved on the GPU, used or not, since others cannot have it; on a CPU this process's
-    largest resident set."""
-    import torch
-
-    if torch.device(device).type == "cuda":
-        return torch.cuda.max_memory_reserved(device) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def device_name(device: str) -> str:

@@ -1,7 +1,7 @@
 """A pull worker: takes runs from the queue of a store, whoever published them, until there is nothing left to take.
 
 It runs anywhere that sees the store, and beside any number of others: leases decide who does what
-(studies.store.leases), and each run has a process of its own (studies.engines.local). It stores no state of its own.
+(studies.store.leases), and runs are done in processes of their own (studies.engines.local). It stores no state of its own.
 When it is stopped, what it has begun is free for others at once; when its machine dies, after a lease's ttl.
 """
 
@@ -22,10 +22,11 @@ from hycon.errors import UserError
 from studies.engines import queue
 from studies.engines.backlog import Backlog, Event, Summary, kind
 from studies.engines.history import History
-from studies.engines.local import GRACE, run_local
+from studies.engines.local import run_local
 from studies.engines.options import EXECUTE, Asked, How, workers_for
 from studies.engines.run import preload_for
 from studies.engines.signals import Interrupt
+from studies.engines.workers import GRACE
 from studies.registry import own_files, source_of
 from studies.store.leases import TTL, heartbeat
 from studies.store.record import RunSpec

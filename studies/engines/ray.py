@@ -22,9 +22,10 @@ from typing import Any
 from hycon.data.checksums import check_corpus
 from hycon.errors import UserError, install
 from studies.engines.backlog import Backlog, Event, Summary
-from studies.engines.local import GRACE, run_local
+from studies.engines.local import run_local
 from studies.engines.options import CHECKPOINT_EVERY, How
 from studies.engines.signals import Interrupt
+from studies.engines.workers import GRACE
 from studies.store.database import Storage
 from studies.store.leases import heartbeat
 from studies.store.record import RunSpec

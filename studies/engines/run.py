@@ -14,6 +14,7 @@ from typing import Any
 
 from hycon.data.manifest import data_root as folder_of_corpora
 from hycon.errors import UserError
+from hycon.precision import check_trainable
 from studies.engines.backlog import Backlog, Event, Summary, kind
 from studies.engines.executors import Engine, engine_of, names
 from studies.engines.history import History
@@ -101,6 +102,8 @@ def _check_specs(how: How, specs: Sequence[RunSpec]) -> None:
     for wanted in {spec.device for spec in specs}:
         if wanted not in {kind(device) for device in how.devices}:
             raise UserError(f"The runs are for {wanted}, but the devices given are {', '.join(how.devices)}.")
+    for spec in specs:
+        check_trainable(spec.training.get("precision", "fp32"), spec.device)
     module = how.execute.partition(":")[0]
     try:
         found = importlib.util.find_spec(module)

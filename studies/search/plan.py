@@ -195,9 +195,11 @@ def _axes(row: Row, setting: Setting) -> tuple[object, ...]:
 
 def _spec(row: Row, setting: Setting, overrides: Mapping[str, Any], axes: Sequence[object]) -> RunSpec:
     from hycon.config import settings
+    from hycon.precision import check_trainable
     from studies.registry import model_module, resolve, source_of
 
     config, training = resolve(row.model, row.text, overrides)
+    check_trainable(training.precision, setting.device)
     return RunSpec(
         model=row.model,
         version=model_module(row.model).VERSION,

@@ -149,23 +149,18 @@ def check_table(rows: Sequence[Row], setting: Setting, how: How) -> None:
     check_rows(rows, setting, how.data_root)
 
 
-def _narrows(option: str, row: Row, setting: Setting) -> bool:
-    """Whether the row has some of the modalities that are set for all: Text-BERT beside rows on text and audio."""
-    own, given = (str(options[option]).split(",") for options in (row.config, setting.options))
-    return option == "modalities" and set(own) <= set(given)
-
-
 def check_rows(rows: Sequence[Row], setting: Setting, data: str | os.PathLike | None) -> None:
     """Raises UserError where the corpus is damaged or cannot serve a row, or a row's configurations cannot be built."""
     from hycon.data import load
     from studies.registry import check_buildable, resolve, unread, unserved_because
 
     for row in rows:
-        if own := sorted(key for key in row.config.keys() & setting.options.keys() if not _narrows(key, row, setting)):
+        if own := _own_options(row, setting):
             raise UserError(
                 f"--set {own[0]} is what makes the row {row.name!r}: leave it out, or name other rows by --rows."
             )
-    idle = [unread(r.model, r.text, configuration({}, r.config, options_of(r, setting))) for r in built(rows)]
+    run = {row.key: row for row in (*rows, *searched_rows(rows, setting))}.values()
+    idle = [unread(r.model, r.text, configuration({}, r.config, options_of(r, setting))) for r in built(list(run))]
     for option in set.intersection(*idle) & setting.options.keys() if idle else ():
         raise UserError(f"--set {option} has no effect on {', '.join(row.name for row in rows)}: leave it out.")
     manifest = setting.manifest
@@ -186,6 +181,14 @@ def check_rows(rows: Sequence[Row], setting: Setting, data: str | os.PathLike | 
     for row in built(rows):
         configs = [resolve(row.model, row.text, overrides)[0] for overrides in possible(row, setting)]
         check_buildable(row.model, row.text, dims, len(manifest.emotions or ()), configs)
+
+
+def _own_options(row: Row, setting: Setting) -> list[str]:
+    """The options set by hand that are the row's own. What a variant fixes may be set to another value for the row that
+    it follows: Text-BERT stays one of the text where HyCon is run without vision."""
+    intact = follows(row, setting)
+    left = {k for k, v in row.config.items() if intact and k not in intact.config and setting.options.get(k) != v}
+    return sorted(({*row.config, *row.named} - left) & setting.options.keys())
 
 
 def possible(row: Row, setting: Setting) -> list[dict[str, Any]]:

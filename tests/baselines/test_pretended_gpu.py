@@ -37,6 +37,20 @@ def test_a_gpu_s_branches_give_what_the_cpu_s_give(model, text, batches):
         check_gpu(here, there, batch, atol=1e-5, rtol=1e-3, step=step)
 
 
+def test_xlnet_makes_no_mask_on_the_host(batches, monkeypatch):
+    """As the library does before version 5.23, by torch.eye."""
+    eye = torch.eye
+    monkeypatch.setattr(torch, "eye", lambda n, **_: eye(n))
+    batch = batches("small", "xlnet")["train"].slice(0, 9)
+    net = undropped("hycon", "xlnet", batch)
+    with PretendedGPU() as gpu:
+        there = batch.to("cuda")
+        net.to("cuda").train()
+        gpu.reset()
+        loss_of(net, there).backward()
+    assert gpu.waits == []
+
+
 @pytest.mark.parametrize(
     "options",
     [{"mask_padding": True, "readout": "mean"}, {"fusion": "low-rank"}, {"beta": 0.2}],
@@ -130,6 +144,7 @@ def test_numpy_takes_nothing_of_a_gpu():
         lambda x: x[x > 0],
         lambda x: x.nonzero(),
         lambda x: torch.arange(3).to(x.device),
+        lambda x: torch.eye(3).to(x),
         lambda x: torch.arange(3).to(x.device, non_blocking=True),  # not from pinned memory
         lambda x: x[torch.tensor([0])],
         lambda x: x.copy_(torch.ones(2, 3)),

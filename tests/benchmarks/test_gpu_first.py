@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import itertools
 import json
 import os
 import signal
@@ -66,7 +67,9 @@ def test_everything_in_small_on_the_cpu(tmp_path):
     assert all(row["equal"] for row in of["bits"])
     assert {row["variant"] for row in of["speed"]} == {"eager, padded, fp32", "fp32", "tf32", "bf16"}
     assert all(row["seconds_per_epoch"] > 0 for row in of["speed"])
-    assert [row["processes"] for row in of["together"] if "processes" in row] == [1, 2]
+    windows = [(row["precision"], row["processes"]) for row in of["together"] if "processes" in row]
+    assert windows == [(precision, count) for count in (1, 2) for precision in ("fp32", "tf32", "bf16")]
+    assert all(row["epochs_per_second"] > 0 for row in of["together"] if "processes" in row)
     assert all(set(row["parts"]) >= {"imports", "context", "first step"} for row in of["start"])
     text = (tmp_path / "cpu.md").read_text()
     assert [line for line in text.splitlines() if line.startswith("## ")] == SECTIONS
@@ -299,11 +302,43 @@ def test_report_makes_the_page_again(journal, capsys):
         "| HyCon-BERT | fp32 | 0.5 (0.5 to 0.5)* | 4.00 | 1,550 | not measured | not measured | 1 | 25.00 % "
         "| not measured | not measured |"
     ) in lines
-    assert "| yes | 4 | 300 | 2.50 | 75 to 75 |" in lines
+    assert "| yes | fp32 | 4 | 300 | 2.50 | 75 to 75 |" in lines
     assert "MPS's daemon named no server: whether these processes ran under it is not sure." in lines
     # 55 x (22 rows x (25 epochs x 0.5 s + 2 s)) and 55 x 22 x (25 x 0.5 / 2.5 + 2 / 4), in hours
-    assert "| fp32 | 4.87 | 1.85 |" in lines
-    assert "| bf16 | not measured | not measured |" in lines
+    assert "| fp32 | 4.87 | 1.85 | 4, MPS: yes | 2.50 times |" in lines
+    assert "| bf16 | not measured | not measured | not measured | not measured |" in lines
+
+
+def test_each_variant_has_its_own_gain_from_several_at_a_time():
+    def together(precision, mps, count, every):
+        row = {"step": "together", "mps": mps, "processes": count, "epochs_per_second": every}
+        return {**row, "precision": precision, "each": [every / count] * count}
+
+    rows = [speed("HyCon-BERT", variant, 1.0) for variant in ("eager, padded, fp32", "fp32", "tf32", "bf16")]
+    rows += [together("fp32", "no", 1, 1.0), together("tf32", "no", 1, 2.0), together("fp32", "yes", 4, 1.5)]
+    rows += [together("tf32", "yes", 8, 8.0), together("tf32", "yes", 16, 7.0), together("bf16", "yes", 16, 9.0)]
+    lines = page([SETTING, *rows]).splitlines()
+    # 55 x 22 runs x 25 epochs of a second, in hours: 8.40
+    assert "| eager, padded, fp32 | 8.4 | 5.6 | 4, MPS: yes | 1.50 times |" in lines
+    assert "| fp32 | 8.4 | 5.6 | 4, MPS: yes | 1.50 times |" in lines
+    assert "| tf32 | 8.4 | 2.1 | 8, MPS: yes | 4.00 times |" in lines
+    assert "| bf16 | 8.4 | 5.6 | 4, MPS: yes, as in fp32 | 1.50 times |" in lines  # one alone was not measured
+
+
+def test_the_windows_of_step_together_fit_its_time_and_the_memory(journal):
+    from gpu_together import most_at_a_time, planned, schedule
+
+    assert most_at_a_time(journal) == 16  # a setting without a word of memory
+    for memory, most in ((143156.0, 16), (81559.0, 15), (40960.0, 7)):
+        gpu_first.append(journal, {**SETTING, "memory_mib": memory})
+        chosen = planned(False, True, most_at_a_time(journal))
+        assert max(chosen, key=lambda one: one[1]) == ("fp32", most)
+    chosen = planned(False, True, 16)
+    assert chosen == [(p, count) for count in (1, 4, 8, 16) for p in ("fp32", "tf32", "bf16")]
+    plan = schedule(chosen, 100.0)
+    assert plan[-1]["to"] - 100.0 < 42  # and 20 s or so to get ready, and 25 s for those without MPS
+    for before, after in itertools.pairwise(plan):
+        assert after["from"] - after["lead"] == before["to"]
 
 
 def test_of_several_calls_each_step_s_last_that_measured_something_counts():

@@ -1,6 +1,8 @@
 """The engine ray: a head and two more nodes as processes of their own on this machine. Needs the extra ray."""
 
 import contextlib
+import dataclasses
+import json
 import os
 import secrets
 import signal
@@ -12,12 +14,16 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from builders import run_spec
 from fake_execute import executed, pids, spec
 from waiting import alive
 from waiting import wait_for as wait
 
-from studies.engines.options import Cluster
+from studies.engines.child import attempt
+from studies.engines.options import EXECUTE, Cluster
 from studies.engines.run import run
+from studies.store.record import RESULT
+from studies.store.run_store import RunStore, checkpoint_epochs
 
 wait_for = partial(wait, seconds=180.0)
 HERE = Path(__file__).resolve().parent
@@ -172,6 +178,50 @@ def test_interrupting_the_driver_stops_its_tasks(runs, tmp_path, cluster, start_
     wait_for(lambda: not any(map(alive, pids(tmp_path))), seconds=30)
     assert list((runs.root / "queue").iterdir()) == list((runs.root / "leases").iterdir()) == []
     assert list(runs.failures()) == []
+
+
+TRAINING = """
+import json, sys
+from pathlib import Path
+from studies.engines.options import Cluster
+from studies.engines.run import run
+from studies.store.record import RunSpec
+from studies.store.run_store import RunStore
+
+if __name__ == "__main__":
+    folder, data, address = sys.argv[1:]
+    specs = [RunSpec.from_dict(raw) for raw in json.loads(Path(folder, "specs.json").read_text())]
+    s = run(specs, RunStore(folder + "/results"), executor="ray", workers=3, data_root=data, checkpoint_every=0.0,
+            cluster=Cluster(address=address, cpus=1))
+    print(len(s.done), len(s.failed), len(s.skipped))
+"""
+
+
+def test_a_training_on_a_node_that_is_killed_goes_on_elsewhere_with_the_same_bits(runs, tmp_path, cluster, corpora):
+    """Each of the three nodes has a training; one node dies, and the cluster has it less afterwards."""
+    address, nodes = cluster
+    seeds = [dataclasses.replace(run_spec(corpora, "lf_lstm", epochs=400, patience=400), seed=n) for n in range(3)]
+    (tmp_path / "specs.json").write_text(json.dumps([dataclasses.asdict(one) for one in seeds]))
+    (tmp_path / "driver.py").write_text(TRAINING)
+    command = [sys.executable, tmp_path / "driver.py", tmp_path, corpora, address]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    driver = subprocess.Popen(
+        command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        wait_for(lambda: driver.poll() is not None or all(checkpoint_epochs(runs, one.id) > 1 for one in seeds))
+        kill_node(nodes[1])
+        out, err = driver.communicate(timeout=300)
+    finally:
+        driver.kill()
+        driver.wait()
+    assert out == "3 0 0\n", err
+    resumed = [one for one in seeds if runs.get(one.id).resumed]
+    assert len(resumed) == 1
+    whole = RunStore(tmp_path / "undisturbed")
+    attempt(resumed[0], whole, EXECUTE, str(corpora), "cpu")
+    for field in RESULT:
+        assert getattr(runs.get(resumed[0].id), field) == getattr(whole.get(resumed[0].id), field), field
 
 
 def test_a_node_that_is_killed_in_mid_run_loses_nothing(runs, tmp_path, cluster, start_driver):

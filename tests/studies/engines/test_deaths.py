@@ -194,7 +194,7 @@ def test_interrupt_while_workers_are_being_prepared(tmp_path):
 def test_a_run_after_an_interrupt_in_the_same_process(go, monkeypatch):
     """As in a notebook: the fork server of the interrupted run is gone, the next one starts its own."""
     with monkeypatch.context() as patch:
-        patch.setattr(local, "_spawn", lambda *_: signal.raise_signal(signal.SIGINT))
+        patch.setattr(local, "spawn", lambda *_: signal.raise_signal(signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
             go([spec(0)])
     assert go([spec(0)]).done == [spec(0)]

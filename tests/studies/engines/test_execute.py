@@ -17,11 +17,10 @@ from hycon.errors import NonFiniteLoss, UserError
 from hycon.metrics import sentiment_metrics
 from hycon.source import sources
 from studies.engines.determinism import warnings_noted
+from studies.engines.memory import forget_peak, peak
 from studies.engines.one_run import (
     UNSURE,
     _driver,
-    _forget_peak_memory,
-    _peak_memory,
     code_of,
     environment,
     execute,
@@ -192,11 +191,11 @@ def test_peak_memory_of_a_gpu_is_what_the_run_itself_reserved(monkeypatch):
     for name in ("init", "empty_cache", "reset_peak_memory_stats"):
         monkeypatch.setattr(torch.cuda, name, lambda *device, name=name: called.append((name, *device)))
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: {"cuda:1": 3 * 2**20}[device])
-    _forget_peak_memory("cpu")
+    forget_peak("cpu")
     assert called == []
-    _forget_peak_memory("cuda:1")
+    forget_peak("cuda:1")
     assert called == [("init",), ("empty_cache",), ("reset_peak_memory_stats", "cuda:1")]
-    assert _peak_memory("cuda:1") == 3.0
+    assert peak("cuda:1") == 3.0
 
 
 def test_the_environment_of_a_gpu_s_run_tells_cuda_s_versions(monkeypatch):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import subprocess
+import time
 from collections import Counter
 
 import pytest
@@ -16,7 +17,7 @@ from studies.engines.options import How, parse_slots, read_cluster, workers_for
 from studies.engines.queue import Entry, publish
 from studies.engines.queue_worker import Limits, work
 from studies.engines.run import run
-from studies.engines.slots import CONTEXT, MARGIN, SHARE, Slots, budget, fit, slots_for
+from studies.engines.slots import CONTEXT, GUESS, MARGIN, SHARE, Slots, budget, fit, slots_for
 from studies.store.record import RunRecord, RunSpec
 
 EXECUTE = "fake_execute:execute"
@@ -58,6 +59,7 @@ def test_runs_share_a_device_as_far_as_their_history_fit():
     history = History([took(100), took(300, number=1), took(50, model="small")])
     assert budget(like(number=9), history) == MARGIN * 300
     assert budget(like("small", device="cuda"), history) is None  # measured on the CPU only
+    assert budget(like("new"), history) is None  # nothing is guessed on a CPU, where the kernel kills
     two = 2 * MARGIN * 300 / SHARE
     assert fit([like(), like(number=1)], two + 1, history)
     assert not fit([like(), like(number=1)], two - 1, history)
@@ -76,12 +78,24 @@ def test_what_nothing_is_known_of_is_alone():
         assert fit([like(unknown)], 1.0, history)
 
 
-def test_a_fine_tuned_encoder_is_alone_on_a_gpu():
-    bert = {"encoder": {"name": "bert", "sha256": "0"}}
-    history = History([took(1, device=d, **e) for d in ("cpu", "cuda") for e in ({}, bert)])
-    assert not fit([like(device="cuda"), like(device="cuda", **bert)], 1e9, history)
-    assert fit([like(device="cpu"), like(device="cpu", **bert)], 1e9, history)
-    assert fit([like(device="cuda", **bert)], 1.0, history)
+BERT = {"encoder": {"name": "bert", "sha256": "0"}, "device": "cuda"}
+
+
+def test_runs_that_fine_tune_an_encoder_share_a_gpu_by_what_they_reserved():
+    """HyCon-BERT reserves 4,288 MiB on an H200 of 143,156 (results/gpu/nvidia-h200.md)."""
+    history = History([took(4288, **BERT)])
+    runs = [like(number=n, **BERT) for n in range(30)]
+    assert fit(runs[:16], 143156, history)
+    assert fit(runs[:22], 143156, history)
+    assert not fit(runs[:23], 143156, history)
+    assert not fit(runs[:2], 12000, history)
+
+
+def test_a_model_that_has_not_been_measured_is_guessed_by_its_front_end_on_a_gpu():
+    history = History([took(100, device="cuda"), took(4000, **BERT), took(4500, **{**BERT, "model": "other"})])
+    assert budget(like("new", **BERT), history) == MARGIN * GUESS * 4500 + CONTEXT
+    assert budget(like("new", device="cuda"), history) == MARGIN * GUESS * 100 + CONTEXT
+    assert budget(like("new", device="cuda", encoder={"name": "roberta", "sha256": "1"}), history) is None
 
 
 def test_free_devices_are_the_least_busy_ones_first():
@@ -214,6 +228,29 @@ def test_auto_measures_one_and_then_shares(go, monkeypatch):
     assert go.most == {"cpu": 2}
     go([like(number=n, sleep=0.15, mib=100.0) for n in (8, 9)], slots="auto")
     assert go.most == {"cpu": 2}  # known from the records, from the start
+
+
+def test_sixteen_start_at_once_on_one_card(go):
+    go([like(number=n, sleep=1.0, **BERT) for n in range(20)], workers=16, devices=("cuda:0",), slots=16)
+    assert go.most == {"cuda:0": 16}
+
+
+def test_auto_starts_others_when_the_first_has_had_an_epoch(go, monkeypatch):
+    """They need not wait for its end."""
+    monkeypatch.setattr(slots, "free_memory", lambda device: 143156.0)
+    specs = [like(number=n, sleep=2.0, epoch_at=0.2, takes=4288.0, **BERT) for n in range(16)]
+    began = time.monotonic()
+    assert len(go(specs, workers=16, devices=("cuda:0",), slots="auto").done) == 16
+    assert [e.kind for e in go.events[:16]] == ["start"] * 16
+    assert go.most == {"cuda:0": 16}
+    assert time.monotonic() - began < 20
+
+
+def test_auto_leaves_out_what_does_not_fit_by_the_first_epoch(go, monkeypatch):
+    monkeypatch.setattr(slots, "free_memory", lambda device: 3 * (MARGIN * 4288 + CONTEXT) / SHARE + 1)
+    specs = [like(number=n, sleep=0.5, epoch_at=0.1, takes=4288.0, **BERT) for n in range(8)]
+    assert len(go(specs, workers=8, devices=("cuda:0",), slots="auto").done) == 8
+    assert go.most == {"cuda:0": 3}
 
 
 def test_out_of_memory_beside_others_is_tried_again_beside_fewer(go, runs, tmp_path):

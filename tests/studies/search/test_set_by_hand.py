@@ -11,7 +11,7 @@ from studies.aggregate.table import OTHER_DATA, _budget, _origins, table_result
 from studies.engines.options import Cluster, How
 from studies.lookup import PROFILES, View
 from studies.search import run as search_run
-from studies.search.plan import repeat_specs, setting_for, trial_specs
+from studies.search.plan import following, repeat_specs, setting_for, trial_specs
 from studies.search.run import check_rows, run_table
 from studies.store.run_store import RunStore
 from studies.store.study import Study, load_studies, save_study
@@ -27,15 +27,23 @@ def test_what_makes_a_row_is_not_set_by_hand():
         check_rows([MARGIN], setting(margin=0.5), None)
 
 
-def test_a_row_may_have_some_of_the_modalities_that_are_set_for_all():
-    """So that Text-BERT is a variant of the same HyCon on text and audio that it stands beside."""
-    text = next(row for row in TABLES["beyond"].rows if row.name == "Text-BERT")
-    given = setting(modalities="text,audio")
-    check_rows([text], given, None)
-    planned = trial_specs(text, given)[1][0]
-    assert planned.config["modalities"] == "text"
-    with pytest.raises(UserError, match="--set modalities is what makes the row"):
-        check_rows([text], setting(modalities="audio,vision"), None)
+def test_a_name_that_states_an_option_stays_true():
+    default = next(row for row in TABLES["table6"].rows if "margin" not in row.config)
+    with pytest.raises(UserError, match="--set margin is what makes the row 'HyCon"):
+        check_rows([default], setting(margin=0.5), None)
+
+
+def test_what_a_variant_fixes_may_be_set_for_the_row_that_it_follows():
+    row = next(row for row in TABLES["beyond"].rows if row.name == "Text-BERT")
+    fixed = setting(modalities="text,audio", scale="standard")  # scale alone has no effect on a network of the text
+    check_rows([row], fixed, None)
+    study, specs = trial_specs(row.intact, fixed)
+    assert {spec.config["modalities"] for spec in specs} == {"text,audio"}
+    chosen = following(row, fixed, dataclasses.replace(study, selected=0))
+    (seeded, *_) = repeat_specs(row, fixed, chosen)
+    assert seeded.config["modalities"] == "text"
+    with pytest.raises(UserError, match="--set modalities is what makes the row 'Text-BERT'"):
+        check_rows([row], dataclasses.replace(fixed, own_search=True), None)
 
 
 def test_a_variant_of_other_options_fills_its_row_marked_and_only_where_there_is_no_other(tmp_path):

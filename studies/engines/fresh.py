@@ -1,0 +1,71 @@
+"""What a process that does one run after another puts back in between: the next run must give a fresh one's bits."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SWITCHES = {  # module of PyTorch -> its attributes that move numbers
+    "backends.cuda.matmul": ("allow_tf32",),
+    "backends.cudnn": ("allow_tf32", "benchmark", "deterministic"),
+    "utils.deterministic": ("fill_uninitialized_memory",),
+}
+PAIRS = (  # of functions of PyTorch that tell a setting, and that make it
+    ("get_default_dtype", "set_default_dtype"),
+    ("get_deterministic_debug_mode", "set_deterministic_debug_mode"),
+    ("get_num_threads", "set_num_threads"),
+    ("get_rng_state", "set_rng_state"),
+    ("is_grad_enabled", "set_grad_enabled"),
+    ("is_warn_always_enabled", "set_warn_always"),
+    ("backends.cuda.flash_sdp_enabled", "backends.cuda.enable_flash_sdp"),
+    ("backends.cuda.mem_efficient_sdp_enabled", "backends.cuda.enable_mem_efficient_sdp"),
+    ("backends.cuda.math_sdp_enabled", "backends.cuda.enable_math_sdp"),
+    ("backends.cuda.cudnn_sdp_enabled", "backends.cuda.enable_cudnn_sdp"),
+)
+
+
+@contextlib.contextmanager
+def put_back() -> Iterator[None]:
+    """Whatever the block changes of this process's settings is as before afterwards.
+
+    Not the GPU's random generators: every run seeds them. After an exception nothing is put back: it ends the process.
+    """
+    environment = dict(os.environ)
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    python, numpy = random.getstate(), np.random.get_state()
+    restore = _pytorch() if "torch" in sys.modules else []
+    with warnings.catch_warnings():
+        yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    os.environ.update(environment)
+    random.setstate(python)
+    np.random.set_state(numpy)
+    for call in restore:
+        call()
+
+
+def _pytorch() -> list[Callable[[], Any]]:
+    """What brings PyTorch's settings back to where they are now."""
+    pairs: list[Callable[[], Any]] = [partial(_of(make), _of(tell)()) for tell, make in PAIRS]
+    owners = [(_of(module), name) for module, names in SWITCHES.items() for name in names]
+    return pairs + [partial(setattr, owner, name, getattr(owner, name)) for owner, name in owners]
+
+
+def _of(dotted: str) -> Any:
+    found: Any = sys.modules["torch"]
+    for name in dotted.split("."):
+        found = getattr(found, name)
+    return found

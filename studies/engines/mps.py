@@ -1,0 +1,182 @@
+"""NVIDIA's Multi-Process Service: kernels of several processes run on one GPU at the same time, instead of in turn.
+
+A daemon of our own, whose pipes are in a temporary folder of ours; nothing of the card is changed. Another process, the
+guard, ends the daemon as soon as this one has ended, whatever ends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from studies.engines.options import Asked
+from studies.engines.signals import sigint_ignored
+
+CONTROL = "nvidia-cuda-mps-control"
+PIPES, LOGS, VISIBLE = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY", "CUDA_VISIBLE_DEVICES"
+START = 15.0  # seconds that the daemon, and the first process that uses it, may take; chosen here
+ENDING = 1.0  # seconds to wait for its end, which goes on by itself; Ctrl-C must be over within 2 s
+# A process that makes a context: where MPS is forbidden (some containers), CUDA refuses. Without torch: that takes long
+PROBE = """
+import ctypes
+cuda, context = ctypes.CDLL("libcuda.so.1"), ctypes.c_void_p()
+raise SystemExit(int(bool(cuda.cuInit(0) or cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0))))
+"""
+# Reads until the write end closes, which the system does for a killed process too. "quit" waits for clients, which end
+# with their driver as well.
+GUARD = f'cat >/dev/null; echo quit | {CONTROL} >/dev/null 2>&1; rm -rf -- "${PIPES}"'
+
+
+class Unavailable(Exception):
+    """Why MPS cannot be had, as part of a sentence."""
+
+
+def installed() -> bool:
+    return shutil.which(CONTROL) is not None
+
+
+def ask(command: str, own: Mapping[str, str]) -> str | None:
+    """What the daemon of these pipes answers; None where there is none."""
+    try:
+        told = subprocess.run(
+            [CONTROL], input=command + "\n", env={**os.environ, **own}, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return told.stdout.strip() if told.returncode == 0 else None
+
+
+def shared(devices: Sequence[str], slots: Asked | None, workers: int) -> bool:
+    """Whether several runs may be on one GPU at a time."""
+    gpus = Counter(device for device in devices if device != "cpu")
+    if isinstance(slots, int):
+        return workers > 1 and any(slots * count > 1 for count in gpus.values())
+    return bool(gpus) and workers > len(set(devices))
+
+
+@contextlib.contextmanager
+def sharing(devices: Sequence[str], slots: Asked | None, workers: int, wanted: str = "auto") -> Iterator[str | None]:
+    """While the block runs, processes that this one starts use MPS, where several share a GPU and it is installed. One
+    that runs already is used as it is. Gives why it cannot be had, where it is installed; None: nothing to say.
+
+    wanted: "auto", or "no".
+    """
+    if (
+        wanted == "no"
+        or not shared(devices, slots, workers)
+        or not installed()
+        or ask("get_server_list", {}) is not None
+    ):
+        yield None
+        return
+    with contextlib.ExitStack() as stack:
+        why = None
+        try:
+            own = stack.enter_context(daemon())
+        except Unavailable as error:
+            why = f"{error}"
+        else:
+            before = {name: os.environ.get(name) for name in own}
+            os.environ.update(own)
+            stack.callback(_restore, before)
+        yield why
+
+
+def _restore(before: Mapping[str, str | None]) -> None:
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+@contextlib.contextmanager
+def daemon() -> Iterator[dict[str, str]]:
+    """Start one; the environment that processes need to use it. Raises Unavailable where it cannot be used."""
+    _check_visible(os.environ.get(VISIBLE, ""))
+    pipes = Path(tempfile.mkdtemp(prefix="mps-", dir=_short()))  # a socket's path has 107 characters at most
+    own = {PIPES: str(pipes), LOGS: str(pipes)}
+    try:
+        _start(own)
+        guard = _guard(own)
+    except BaseException:
+        ask("quit", own)
+        shutil.rmtree(pipes, ignore_errors=True)
+        raise
+    try:
+        _probe(own)
+        yield own
+    finally:
+        assert guard.stdin is not None
+        guard.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            guard.wait(ENDING)
+
+
+def _short() -> str | None:
+    return "/tmp" if len(tempfile.gettempdir()) > 60 and os.access("/tmp", os.W_OK) else None
+
+
+def _check_visible(names: str) -> None:
+    """The daemon counts the GPUs that it sees anew, and a process under it names them by those numbers."""
+    numbers = [name.strip() for name in names.split(",") if name.strip().isdecimal()]
+    if numbers != [str(n) for n in range(len(numbers))]:
+        raise Unavailable(f"{VISIBLE}={names} names GPUs by numbers, which MPS counts anew: name them by UUID")
+
+
+def _start(own: Mapping[str, str]) -> None:
+    nowhere = subprocess.DEVNULL  # a pipe would stay open as long as the daemon lives
+    try:
+        with sigint_ignored():
+            started = subprocess.run(
+                [CONTROL, "-d"], env={**os.environ, **own}, stdin=nowhere, stdout=nowhere, stderr=nowhere,
+                timeout=START, start_new_session=True,
+            )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unavailable(f"its daemon does not start: {error}") from error
+    if started.returncode:
+        raise Unavailable(f"its daemon ended with exit code {started.returncode}")
+
+
+def _guard(own: Mapping[str, str]) -> subprocess.Popen:
+    nowhere = subprocess.DEVNULL
+    return subprocess.Popen(
+        ["sh", "-c", GUARD], env={**os.environ, **own}, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def _probe(own: Mapping[str, str]) -> None:
+    try:
+        tried = subprocess.run(
+            [sys.executable, "-c", PROBE], env={**os.environ, **own}, capture_output=True, timeout=START
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(f"a process that uses it makes no context in {START:g} s") from error
+    if tried.returncode:
+        raise Unavailable(f"a process that uses it can make no context; {log(own)}")
+
+
+def end_client(pid: int) -> None:
+    """Before a process is killed: one that is killed under MPS in the middle of its kernels may harm its neighbours.
+
+    Does nothing where there is no daemon of ours, or it does not know this command.
+    """
+    own = {name: os.environ[name] for name in (PIPES, LOGS) if name in os.environ}
+    if PIPES in own:
+        for server in (ask("get_server_list", own) or "").split():
+            ask(f"terminate_client {server} {pid}", own)
+
+
+def log(own: Mapping[str, str]) -> str:
+    """The last line that MPS has written."""
+    logs = [path for path in (Path(own[LOGS]) / "server.log", Path(own[LOGS]) / "control.log") if path.exists()]
+    lines = [line for path in logs for line in path.read_text(errors="replace").splitlines()[-1:]]
+    return f"its log: {lines[0][:200]}" if lines else "it has no log"

@@ -1,0 +1,166 @@
+"""MPS for the time of a command, by a daemon of our own that ends with it; the daemon here is a script."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fake_execute import pids, spec
+from waiting import wait_for
+
+from studies.engines import mps
+from studies.engines.mps import Unavailable, daemon, shared, sharing
+
+ROOT = Path(__file__).resolve().parents[3]
+# Notes its arguments, its input and its folder of pipes; with -d it "runs" as long as that folder has a file `running`
+SCRIPT = """#!/bin/sh
+folder="${CUDA_MPS_PIPE_DIRECTORY:-@HERE@/default}"
+if [ "$1" = -d ]; then said=-d; else said=$(cat); fi
+echo "$said $folder" >> @HERE@/told
+case "$said" in
+-d) [ -e @HERE@/broken ] && exit 1; touch "$folder/running" ;;
+quit) rm -f "$folder/running" ;;
+*) [ -e "$folder/running" ] || exit 1; echo 1234 ;;
+esac
+"""
+COMMAND = """
+import sys, time
+from studies.engines import mps
+mps.PROBE = "raise SystemExit(0)"
+with mps.sharing(["cuda:0"], 4, 4) as why:
+    print(why, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def control(tmp_path, monkeypatch):
+    """The script on the PATH; gives what it was told, as (what, folder)."""
+    script = tmp_path / "bin" / mps.CONTROL
+    script.parent.mkdir()
+    script.write_text(SCRIPT.replace("@HERE@", str(tmp_path)))
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+    monkeypatch.delenv(mps.PIPES, raising=False)
+    monkeypatch.delenv(mps.VISIBLE, raising=False)
+    monkeypatch.setattr(mps, "PROBE", "raise SystemExit(0)")
+
+    def told():
+        path = tmp_path / "told"
+        return [tuple(line.split()) for line in path.read_text().splitlines()] if path.exists() else []
+
+    return told
+
+
+def ended(control):
+    wait_for(lambda: control()[-1][0] == "quit", seconds=5)
+    folder = control()[-1][1]
+    wait_for(lambda: not Path(folder).exists(), seconds=5)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "devices, slots, workers, expected",
+    [
+        (["cuda:0"], 4, 4, True),
+        (["cuda:0"], 4, 1, False),
+        (["cuda:0", "cuda:1"], 1, 2, False),
+        (["cuda:0", "cuda:0"], 1, 2, True),
+        (["cuda:0", "cuda:1"], None, 2, False),
+        (["cuda:0", "cuda:1"], None, 3, True),
+        (["cuda:0"], "auto", 8, True),
+        (["cpu"], 4, 4, False),
+        ([], 4, 4, False),
+    ],
+)
+def test_where_several_share_a_gpu(devices, slots, workers, expected):
+    assert shared(devices, slots, workers) is expected
+
+
+def test_a_daemon_of_our_own_for_the_time_of_a_block(control):
+    with sharing(["cuda:0"], 4, 4) as why:
+        assert why is None
+        folder = os.environ[mps.PIPES]
+        assert len(folder) < 80  # "/control_privileged.sock" and more go behind it; 107 characters are allowed
+        assert Path(folder, "running").exists()
+    assert mps.PIPES not in os.environ
+    assert ended(control) == folder
+    assert [what for what, _ in control()] == ["get_server_list", "-d", "quit"]
+
+
+def test_one_that_runs_already_is_left_alone(control, tmp_path):
+    (tmp_path / "default").mkdir()
+    (tmp_path / "default/running").touch()
+    with sharing(["cuda:0"], 4, 4) as why:
+        assert why is None
+        assert mps.PIPES not in os.environ
+    assert [what for what, _ in control()] == ["get_server_list"]
+
+
+def test_no_daemon_where_none_is_wanted_or_of_use(control):
+    with sharing(["cuda:0"], 4, 4, "no"), sharing(["cpu"], 4, 4), sharing(["cuda:0"], 1, 1):
+        assert mps.PIPES not in os.environ
+    assert control() == []
+
+
+def test_a_daemon_that_does_not_start_is_told_and_done_without(control, tmp_path):
+    (tmp_path / "broken").touch()
+    with sharing(["cuda:0"], 4, 4) as why:
+        assert why == "its daemon ended with exit code 1"
+        assert mps.PIPES not in os.environ
+
+
+def test_where_cuda_refuses_it_no_run_uses_it(control, monkeypatch):
+    """As in containers that share no memory between processes."""
+    monkeypatch.setattr(mps, "PROBE", "raise SystemExit(1)")
+    with sharing(["cuda:0"], 4, 4) as why:
+        assert why == "a process that uses it can make no context; it has no log"
+        assert mps.PIPES not in os.environ
+    ended(control)
+
+
+@pytest.mark.parametrize(
+    "names, serve", [("", True), ("0", True), ("0,1", True), ("GPU-8f2e", True), ("1", False), ("1,0", False)]
+)
+def test_numbers_that_mps_would_count_anew(control, monkeypatch, names, serve):
+    monkeypatch.setenv(mps.VISIBLE, names)
+    if serve:
+        with daemon():
+            pass
+    else:
+        with pytest.raises(Unavailable, match="name them by UUID"), daemon():
+            pass
+        assert control() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_it_ends_however_the_command_ends(control, number):
+    command = subprocess.Popen(
+        [sys.executable, "-c", COMMAND], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        start_new_session=True, cwd=ROOT,
+    )  # fmt: skip
+    assert command.stdout.readline() == "None\n"
+    assert Path(control()[-1][1], "running").exists()
+    os.killpg(command.pid, number)  # as a terminal does
+    command.communicate(timeout=10)
+    ended(control)
+
+
+def test_a_run_over_its_time_is_ended_by_mps_first(control, go, tmp_path):
+    stuck = dataclasses.replace(spec(0, hangs=1), device="cuda")
+    with sharing(["cuda:0"], 2, 2):
+        assert len(go([stuck], devices=("cuda:0",), slots=2, time_limit=1.0).failed) == 1
+    (pid,) = pids(tmp_path)
+    asked = (tmp_path / "told").read_text()
+    assert f"terminate_client 1234 {pid} " in asked
+
+
+def test_workers_are_told_of_it(control, go, runs):
+    specs = [dataclasses.replace(spec(n, asks=mps.PIPES), device="cuda") for n in range(4)]
+    go(specs[:1], devices=("cuda:0",))  # starts the fork server, before there is a daemon
+    with sharing(["cuda:0"], 2, 2):
+        go(specs[1:], devices=("cuda:0",), slots=2)
+        assert {(runs.folder(s.id) / "log.txt").read_text().split()[0] for s in specs[1:]} == {os.environ[mps.PIPES]}
