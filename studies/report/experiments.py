@@ -25,7 +25,7 @@ from hycon.errors import UserError
 from studies.aggregate.cells import TableResult
 from studies.claims.by_runs import evaluate
 from studies.claims.file import claims_file, load_claims
-from studies.claims.verdict import NOT_RUN, UNDECIDED, ClaimResult, Part
+from studies.claims.verdict import CONTRADICTED, NOT_RUN, UNDECIDED, ClaimResult, Part, way
 from studies.lookup import View
 from studies.report.scope import Scope, read_scope
 from studies.store.run_store import RunStore
@@ -38,6 +38,11 @@ SAME = 2e-6  # two means that are printed with six decimals
 NUMBER = re.compile(r"(?<![\w.-])\d[\d.,]*(?![\w-])")  # a number that is not part of a name, such as 3D-CNN
 NO_SEEDS = "too few seeds for any p below 0.05"
 NO_DIFFERENCE = "no difference beyond chance"
+SEEDS_ALONE = (
+    "Judged by one number a run: the intervals are over seeds alone. The predictions, which would add the choice of "
+    "the test utterances, are not published."
+)
+WITH_PREDICTIONS = "Judged by the predictions of the test split, which are not published."
 
 
 @dataclass(frozen=True)
@@ -62,20 +67,20 @@ class Experiment:
     @property
     def tables(self) -> dict[str, TableResult]:
         """The tables that these runs were made for, in their order. HyCon's runs alone stand in nearly all of them:
-        a table counts that shows a study which no fuller one does, and one with columns of its own."""
+        a table counts that shows a study which none with more of them does, and one with columns of its own."""
         filled = self.scope.results
         measured = {name: {row.study for row in filled[name].rows if row.n and row.study} for name in filled}
-
-        def filled_rows(name: str) -> tuple[int, float]:
-            return len(measured[name]), len(measured[name]) / len(filled[name].table.rows)
-
-        shown: set[str | None] = set()
+        seen: set[str | None] = set()
         found = set()
-        for name in sorted(measured, key=filled_rows, reverse=True):
-            if not measured[name] <= shown or (filled[name].table.robust and measured[name]):
+        for name in sorted(measured, key=lambda name: -len(measured[name])):
+            if not measured[name] <= seen or (filled[name].table.robust and measured[name]):
                 found.add(name)
-                shown |= measured[name]
+                seen |= measured[name]
         return {name: result for name, result in filled.items() if name in found}
+
+    def judged_by(self, whose: str) -> str:
+        """A sentence: whether the verdicts take the choice of test utterances into account."""
+        return WITH_PREDICTIONS if whose in self.judged else SEEDS_ALONE
 
     def command(self, words: str) -> str:
         """A `bench` command that reads this experiment, from the root of the clone."""
@@ -157,6 +162,12 @@ def _part(part: Part, known: Mapping[str, Any]) -> Part:
             raise ValueError(f"{part.metric} of {row} is {theirs}, by the records {ours:.6f}")
     names = (*NUMBERS, "verdict", "underpowered", "seeds_needed", "reason", "n_a", "n_b", "a", "b")
     return dataclasses.replace(part, **{name: known[name] for name in names})
+
+
+def verdict_of(claim: ClaimResult) -> str:
+    """ "supported", or "contradicted, a larger difference than claimed"."""
+    against = claim.decisive if claim.verdict == CONTRADICTED else None
+    return claim.verdict + (f", {way(against)}" if against else "")
 
 
 def undecided(found: Sequence[ClaimResult]) -> Counter[str]:

@@ -23,7 +23,7 @@ from studies.claims.verdict import CONTRADICTED, NO_VERDICT, NOT_RUN, SUPPORTED,
 from studies.document.blocks import Bullets
 from studies.document.markdown import escape, fragment
 from studies.document.words import count_of, mean_sd, span
-from studies.report.experiments import ROOT, Experiment, experiments, read, shown
+from studies.report.experiments import ROOT, Experiment, experiments, read, shown, verdict_of
 from studies.report.headline import headline, measured, tables_in_words
 from studies.report.marked import main
 from studies.report.sections import label
@@ -124,9 +124,12 @@ def on_losses(e: Experiment) -> list[str]:
     if not run or not set(LOSSES) & set(e.tables):
         return []
     lead = f"**On the losses** ({tables_in_words(LOSSES)}) the paper makes {count_of(len(found), 'claim')}. "
-    lead += f"These runs judge {len(run)} of them: they {_counts(run)}."
+    lead += (
+        f"These runs judge {len(run)} of them: they {_counts(run)}. That is said of what was run, not of the paper's "
+    )
+    lead += f"setting. {e.judged_by('paper')}"
     told = [claim for verdict in DECIDED for claim in run if claim.verdict == verdict]
-    lines = [f"{c.verdict}: “{c.claim.quote}” ({c.claim.place}). {effect(c.decisive) or c.reason}." for c in told]
+    lines = [f"{verdict_of(c)}: “{c.claim.quote}” ({c.claim.place}). {effect(c.decisive) or c.reason}." for c in told]
     return [lead, *([fragment([Bullets(tuple(lines))]).strip()] if lines else [])]
 
 
@@ -135,8 +138,18 @@ def on_text(e: Experiment) -> list[str]:
     asked = [claim for claim in e.claims["beyond"] if claim.claim.id in ASKED and claim.verdict != NOT_RUN]
     if not asked:
         return []
-    lines = [f"{claim.verdict}: {claim.claim.quote}. {'; '.join(map(effect, claim.parts))}." for claim in asked]
+    lines = [f"{verdict_of(claim)}: {claim.claim.quote}. {_effects(claim)}." for claim in asked]
     return ["**Do audio and vision help?** Our own questions:", fragment([Bullets(tuple(lines))]).strip()]
+
+
+def _effects(claim: ClaimResult) -> str:
+    """Of all its comparisons; rows are named where they are others than before."""
+    said, before = [], ""
+    for part in claim.parts:
+        rows = f"{part.row_a} against {part.row_b}, "
+        said.append(effect(part).removeprefix(rows if rows == before else ""))
+        before = rows
+    return "; ".join(said)
 
 
 def in_a_line(e: Experiment) -> str:

@@ -25,7 +25,7 @@ from studies.claims.verdict import CONTRADICTED, NO_VERDICT, NOT_RUN, RUN_VERDIC
 from studies.document.blocks import Bullets, Cell, Grid, Notice, Text, headings, numbers, wide
 from studies.document.markdown import escape, fragment
 from studies.document.words import NOTHING, count_of, settings
-from studies.report.experiments import KEPT, Experiment, about, experiments, folders, shown, undecided
+from studies.report.experiments import Experiment, about, experiments, folders, shown, undecided, verdict_of
 from studies.report.headline import headline, lacking, tables_in_words
 from studies.report.machines import campaigns, machines
 from studies.report.scope import Use
@@ -34,11 +34,6 @@ from studies.report.searches import hours
 PAGE = "README.md"
 COMMAND = "python -m studies.report.published"
 WHOSE = {"paper": "the paper's", "beyond": "our questions on table beyond"}
-SEEDS_ALONE = (
-    "Judged by one number a run: the intervals are over seeds alone. The predictions, which would add the choice of "
-    "the test utterances, are not published."
-)
-WITH_PREDICTIONS = "Judged by the predictions of the test split, which are not published: {file}."
 HEAD = """# Published results
 
 <!-- made by `{command} {root}`: a test compares this page with the records -->
@@ -236,15 +231,11 @@ def _claims(e: Experiment, whose: str) -> list[str]:
     lines = [_told(claim) for claim in told]
     words = f"claims --claims {whose}" if whose != "paper" else "claims"
     return [
-        fragment([Text(f"{of} {_judged(e, whose)}")]).strip(),
+        fragment([Text(f"{of} {e.judged_by(whose)}")]).strip(),
         *([_decided(lines)] if lines else []),
         *([fragment([Bullets(tuple(open_))]).strip()] if open_ else []),
         _code(e.command(words)),
     ]
-
-
-def _judged(e: Experiment, whose: str) -> str:
-    return WITH_PREDICTIONS.format(file=KEPT[whose]) if whose in e.judged else SEEDS_ALONE
 
 
 def _refused(found: Iterable[ClaimResult]) -> Counter[str]:
@@ -252,7 +243,7 @@ def _refused(found: Iterable[ClaimResult]) -> Counter[str]:
 
 
 def _told(claim: ClaimResult) -> tuple[Cell | str, ...]:
-    return (claim.verdict, f"“{claim.claim.quote}” ({claim.claim.place})", effect(claim.decisive) or claim.reason)
+    return (verdict_of(claim), f"“{claim.claim.quote}” ({claim.claim.place})", effect(claim.decisive) or claim.reason)
 
 
 def _decided(lines: Sequence[tuple[Cell | str, ...]]) -> str:

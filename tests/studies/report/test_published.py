@@ -207,7 +207,9 @@ def test_a_campaign_is_what_the_published_records_were_run_with(file: Path) -> N
     for study in load_studies(RunStore(PUBLISHED / given["corpus"])):
         if not any((r.model, r.text, dict(r.config)) == (study.model, study.text, study.row) for r in rows):
             continue
-        assert study.options == dict(pair.split("=") for pair in given.get("set", [])), f"{file.name}: set"
+        assert {k: str(v) for k, v in study.options.items()} == dict(
+            pair.split("=") for pair in given.get("set", [])
+        ), f"{file.name}: set"
         assert study.corpus == given["corpus"]
         if study.runs:
             assert len(study.runs) == given["seeds"], f"{file.name}: seeds of {study.id}"
