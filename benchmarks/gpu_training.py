@@ -161,6 +161,7 @@ class Padded(encoders.PretrainedText):
     """The encoder over all nominal positions of every sentence, in one piece, as the field's code does it."""
 
     nominal = 50
+    by_rows = False
 
     def _size(self, text: Ragged) -> int:
         return len(text)

@@ -27,15 +27,16 @@ class Family:
     offset: bool = False
     relative: bool = False
     pooler: bool = False
+    rows: bool = False
 
 
 FAMILIES = {  # transformers' model_type -> what is known of it
-    "bert": Family(pooler=True),
-    "electra": Family(),
+    "bert": Family(pooler=True, rows=True),
+    "electra": Family(rows=True),
     "distilbert": Family(layers="transformer.layer"),
-    "roberta": Family(offset=True, pooler=True),
-    "xlm-roberta": Family(offset=True, pooler=True),
-    "camembert": Family(offset=True, pooler=True),
+    "roberta": Family(offset=True, pooler=True, rows=True),
+    "xlm-roberta": Family(offset=True, pooler=True, rows=True),
+    "camembert": Family(offset=True, pooler=True, rows=True),
     "mpnet": Family(attention="eager", offset=True, relative=True, pooler=True),
     "deberta": Family(attention="eager", relative=True),
     "deberta-v2": Family(attention="eager", relative=True),

@@ -14,6 +14,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any
@@ -22,10 +23,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hycon.data.ragged import Both, Ragged, first_rows, longest_first, rows_in_order
+from hycon.data.ragged import Both, Ragged, first_rows, longest_first, rows_in_order, steps_of
 from hycon.encoder_families import FAMILIES, Family, family_of
 from hycon.kernels.dropout import replace_dropout
 from hycon.kernels.joined_linears import join_linears
+from hycon.text_rows import Places, encode
 
 Picks = Callable[[Ragged], Ragged]  # from sequences of the batch, those of some of its utterances
 Injection = Callable[[Tensor, Picks], Tensor]  # (b, t, D) hidden states, how to pick their utterances' -> (b, t, D)
@@ -70,6 +72,13 @@ class PretrainedText(nn.Module):
         return self._config.model_type in FAMILIES and (self.kind == "xlnet" or takes_positions)
 
     @property
+    def by_rows(self) -> bool:
+        """Whether a CPU reads it over rows without padding (hycon/text_rows.py)."""
+        plain = not getattr(self._config, "is_decoder", False)
+        plain &= getattr(self._config, "position_embedding_type", "absolute") in ("absolute", None)
+        return self.family.rows and plain
+
+    @property
     def width(self) -> int:
         return int(self._config.hidden_size)
 
@@ -89,7 +98,8 @@ class PretrainedText(nn.Module):
         "mean" gives the mean over the real steps of that triple, to the same effect since the convolution is linear.
         """
         order = _order(text)
-        chunks = self._chunks(text, self._extra(text, readout, nominal), order, nominal)
+        only = readout == "last" and self.kind == "bert"
+        chunks = self._chunks(text, self._extra(text, readout, nominal), order, nominal, only=only)
         return _in_order([self._window(*chunk, readout, nominal) for chunk in chunks], order)
 
     def _extra(self, text: Ragged, readout: str, nominal: int) -> Tensor:
@@ -101,9 +111,9 @@ class PretrainedText(nn.Module):
         return text.device_lengths().clamp(max=nominal - 1)[:, None]  # the step after the last real one
 
     def _window(self, hidden: Tensor, queried: Tensor, lengths: Tensor, readout: str, nominal: int) -> Tensor:
-        none = hidden.new_zeros(len(hidden), hidden.shape[2])
         if readout == "last" and self.kind == "bert":
-            return torch.cat([queried, none[:, None]], 1)
+            return F.pad(queried, (0, 0, 0, 1))
+        none = hidden.new_zeros(len(hidden), hidden.shape[2])
         if readout == "cls" and self.kind == "bert":
             return torch.stack([none, hidden[:, 0], hidden[:, 1]], 1)
         after = none
@@ -125,11 +135,15 @@ class PretrainedText(nn.Module):
         nominal: int,
         inject: Injection | None = None,
         before: int = 0,
+        only: bool = False,
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Encode the batch a few sentences at a time, in `order`: hidden states (b, t, D), zero beyond a sentence's
         end, those at the nominal positions `extra` (b, Q, D), and lengths (b,)."""
         if order is not None:
             text, extra = text.take(order), extra[order.device]
+        if order is not None and self.by_rows:
+            yield *self._encode_rows(text, extra, order, inject, before, only), text.device_lengths()
+            return
         padded = not self.known or (self.family.relative and extra.shape[1] > 0)
         words, queries = (text, extra) if padded or order is None else self._embedded(text, extra)
         size = CHUNK.get(text.rows.device.type, len(text))
@@ -159,6 +173,33 @@ class PretrainedText(nn.Module):
         real, queried = embedded[: len(tokens)], embedded[len(tokens) :].unflatten(0, extra.shape)
         own = text.device_lengths()
         return Ragged(real, first_rows(own), text.lengths, own=own), queried
+
+    def _encode_rows(
+        self, text: Ragged, extra: Tensor, order: Both, inject: Injection | None, before: int, only: bool
+    ) -> tuple[Tensor, Tensor]:
+        """`_encode` of all sentences, `text` in `order`, over rows without padding (hycon/text_rows.py)."""
+        words, queries = self._embedded(text, extra)
+        lengths, queried = text.both, extra.shape[1]
+        own = lengths.device[:, None]
+        positions = torch.cat([steps_of(lengths), extra.flatten()])
+        if self.family.offset:
+            pad = self._config.pad_token_id
+            within = torch.cat([torch.ones(lengths.total, dtype=torch.bool), (extra < own).flatten()])
+            positions = torch.where(within, positions + pad + 1, pad)
+        inputs = torch.cat([words.rows, queries.flatten(0, 1)])
+        model: Any = self.model
+        x = model.embeddings(inputs_embeds=inputs[None], position_ids=positions[None])
+        if hasattr(model, "embeddings_project"):
+            x = model.embeddings_project(x)
+
+        def change(number: int, x: Tensor) -> Tensor:
+            if inject is None or number != before:
+                return x
+            return torch.cat([_inject_rows(inject, replace(words, rows=x), order), x[lengths.total :]])
+
+        x = encode(model.get_submodule(self.family.layers), x[0], Places.of(lengths, queried), change, only)
+        hidden = x[:0] if only else replace(words, rows=x).padded()
+        return hidden, x[len(x) - extra.numel() :].unflatten(0, extra.shape)
 
     def _embedded_ids(self, text: Ragged, extra: Tensor) -> Tensor:
         """(B, t + Q, D): `_embedded` of all sentences as one padded chunk. What a padding gives meets no real token."""
@@ -251,6 +292,16 @@ class PretrainedText(nn.Module):
         hidden = self.model(input_ids=ids, attention_mask=real.long()).last_hidden_state
         queried = hidden.gather(1, extra[:, :, None].expand(-1, -1, hidden.shape[2]))
         return (hidden * real[:, :, None])[:, : text.longest], queried
+
+
+def _inject_rows(inject: Injection, words: Ragged, order: Both) -> Tensor:
+    """(R, D): what `inject` makes of the words' rows; it sees a few sentences at a time, padded."""
+    changed = []
+    for start in range(0, len(words), CHUNK["cpu"]):
+        some, chosen = (x.slice(start, start + CHUNK["cpu"]) for x in (words, order))
+        hidden = inject(some.padded(), lambda sequences, chosen=chosen: sequences.take(chosen))
+        changed.append(hidden[torch.arange(hidden.shape[1]) < some.device_lengths()[:, None]])
+    return torch.cat(changed)
 
 
 def _queried(text: Ragged, extra: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ to change results and is in every record:
     platform      linux, darwin
     torch         the version with its build, as 2.13.0+cpu
     transformers  of runs with a pretrained encoder only
+    encoder layers   of these, padded or rows (hycon/text_rows.py)
     threads       intra-op threads
 
 Python, NumPy, tokenizers and the git commit are not part of it: they prepare the data, whose sha256 is compared, or
@@ -21,7 +22,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from studies.store.record import RunRecord
+from studies.store.record import ENCODER_LAYERS, RunRecord
 
 UNKNOWN = "not recorded"
 MAKERS = ("Intel", "AMD", "Apple", "ARM", "Neoverse", "Ampere", "Graviton")
@@ -43,6 +44,7 @@ def environment_class(record: RunRecord) -> dict[str, str]:
     versions = {name: record.environment.get(name, UNKNOWN) for name in ("platform", "torch")}
     if record.spec.encoder:
         versions["transformers"] = record.environment.get("transformers", UNKNOWN)
+        versions[ENCODER_LAYERS] = record.environment.get(ENCODER_LAYERS, "padded")
     return {"device": device_class(record.device), **versions, "threads": str(record.spec.threads)}
 
 

@@ -28,7 +28,7 @@ from studies.engines.energy import counters, joules
 from studies.engines.memory import forget_peak, peak
 from studies.engines.options import checkpoint_every
 from studies.registry import source_file
-from studies.store.record import RunRecord, RunSpec
+from studies.store.record import ENCODER_LAYERS, RunRecord, RunSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -101,7 +101,7 @@ def execute(
         energy_joules=used,
         weights_sha256=weights_sha256(model),
         device=device_name(device),
-        environment=environment(device),
+        environment={**environment(device), **_encoder_layers(model, device)},
         commit=commit(),
         code=code,
         notes=[*corpus.manifest.notes, *warned],
@@ -109,6 +109,17 @@ def execute(
         resumed=checkpoints.resumed if checkpoints else [],
     )
     return dataclasses.replace(record, **more(spec, model, batches, corpus)) if more else record, arrays
+
+
+def _encoder_layers(model: nn.Module, device: str) -> dict[str, str]:
+    """By which computation a CPU has encoded sentences: as with another version of a library, dropout draws otherwise.
+
+    Nothing on a GPU, without a pretrained encoder, and in records before 2026-11-27: padded.
+    """
+    from hycon.text import PretrainedText
+
+    rows = device == "cpu" and any(isinstance(part, PretrainedText) and part.by_rows for part in model.modules())
+    return {ENCODER_LAYERS: "rows"} if rows else {}
 
 
 def batches_of(spec: RunSpec, corpus: Corpus, device: str) -> dict[str, Batch]:

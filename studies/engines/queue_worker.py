@@ -1,8 +1,8 @@
 """A pull worker: takes runs from the queue of a store, whoever published them, until there is nothing left to take.
 
 It runs anywhere that sees the store, and beside any number of others: leases decide who does what
-(studies.store.leases), and runs are done in processes of their own (studies.engines.local). It stores no state of its own.
-When it is stopped, what it has begun is free for others at once; when its machine dies, after a lease's ttl.
+(studies.store.leases), and runs are done in processes of their own (studies.engines.local). It stores no state of its
+own. When it is stopped, what it has begun is free for others at once; when its machine dies, after a lease's ttl.
 """
 
 from __future__ import annotations

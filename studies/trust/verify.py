@@ -29,7 +29,7 @@ from studies.engines.machine import check_devices
 from studies.engines.options import EXECUTE
 from studies.engines.robustness import EXECUTE as ROBUST
 from studies.registry import MODELS, changed_code, literal, other_source
-from studies.store.record import RunRecord, RunSpec
+from studies.store.record import ENCODER_LAYERS, RunRecord, RunSpec
 from studies.store.run_store import RunStore
 
 IMPORTED_AGAIN = (
@@ -234,6 +234,8 @@ def _outcome(
 def _environment(before: RunRecord, now: RunRecord) -> Iterator[str]:
     """Device and versions that differ; what only one of the records knows is left out."""
     then, found = ({"device": record.device, **record.environment} for record in (before, now))
+    if ENCODER_LAYERS in found:
+        then.setdefault(ENCODER_LAYERS, "padded")
     for name in (name for name in then if name in found):
         build_untold = name == "torch" and found[name].startswith(f"{then[name]}+")  # as in older records
         if found[name] != then[name] and not build_untold:

@@ -88,7 +88,9 @@ def test_the_gate_stands_before_its_layer(text, layer, batches):
     layers = model.text.model.layer if text == "xlnet" else model.text.model.encoder.layer
     inputs: dict[int, list[torch.Tensor]] = {0: [], 1: []}
     watched = [
-        module.register_forward_pre_hook(lambda _, args, i=i: inputs[i].append(args[0]))
+        (module if text == "xlnet" else module.attention.self.query).register_forward_pre_hook(
+            lambda _, args, i=i: inputs[i].append(args[0])  # of BERT, rows: sentence by sentence, longest first
+        )
         for i, module in enumerate(layers)
     ]
     plain = model.text.states(batch.text)
@@ -101,13 +103,18 @@ def test_the_gate_stands_before_its_layer(text, layer, batches):
     for handle in watched:
         handle.remove()
     assert not torch.allclose(plain, shifted, atol=1e-3)
-    for (z, who), was in zip(seen, before[layer], strict=True):
-        z = z.transpose(0, 1) if text == "xlnet" else z
-        assert torch.equal(z, was)
-        assert len(who) == was.shape[text == "xlnet"]
+    if text == "xlnet":
+        for (z, who), was in zip(seen, before[layer], strict=True):
+            assert torch.equal(z.transpose(0, 1), was)
+            assert len(who) == was.shape[1]
+        assert all(torch.equal(x, was) for x, was in zip(inputs[0], before[0], strict=True))  # as they come to it
+        assert all(torch.equal(x, was) for x, was in zip(inputs[1], before[1], strict=True))
+    else:
+        rows = [x[:n] for z, who in seen for x, n in zip(z, batch.text.lengths[who].tolist(), strict=True)]
+        assert torch.equal(torch.cat(rows), before[0][0])
+        assert torch.equal(inputs[0][0], before[0][0] + 1)
+        assert not torch.equal(inputs[1][0], before[1][0])
     assert sorted(torch.cat([who for _, who in seen]).tolist()) == list(range(12))
-    assert all(torch.equal(x, was) for x, was in zip(inputs[0], before[0], strict=True))  # as they come to the layer
-    assert all(torch.equal(x, was) for x, was in zip(inputs[1], before[1], strict=True)) == (layer == 1)
     assert not any(module._forward_pre_hooks for module in layers)
     assert torch.equal(model.text.states(batch.text), plain)
     longest_first = torch.argsort(batch.text.lengths, descending=True, stable=True)

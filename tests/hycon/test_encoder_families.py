@@ -133,6 +133,8 @@ def test_gradients_are_those_of_the_padded_form(name):
 def test_no_padding_is_computed_but_where_a_family_needs_it(name, monkeypatch):
     """Tokens that the encoder's layers see, of one chunk with a short and a long sentence."""
     encoder, seen = made(name), []
+    if encoder.family.rows:
+        pytest.skip("its sentences are rows: see the next test")
     monkeypatch.setitem(CHUNK, "cpu", 1)
     encoder.model.register_forward_hook(lambda *args: seen.append(args[-1].last_hidden_state.shape[1]))
     text = Ragged.from_list([torch.full((3,), 7), torch.full((9,), 8)], pad=encoder.model.config.pad_token_id)
@@ -144,6 +146,23 @@ def test_no_padding_is_computed_but_where_a_family_needs_it(name, monkeypatch):
         pytest.skip("this version of transformers has no positions for DistilBERT: it is read with padding")
     whole = name in ("mpnet", "deberta", "deberta-v2", "deberta-v2-conv", "albert")
     assert seen[2:] == ([T, T] if whole else [11, 5])
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name in FAMILIES and FAMILIES[name].rows])
+def test_linear_layers_see_real_tokens_alone(name):
+    """Rows that each layer's feed-forward part is given, of sentences of 3 and 9 tokens; the read-out `last` needs two
+    nominal positions of each, and nothing else of the last layer."""
+    encoder, seen = made(name), []
+    for layer in encoder.model.encoder.layer:
+        layer.intermediate.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    text = Ragged.from_list([torch.full((3,), 7), torch.full((9,), 8)], pad=encoder.model.config.pad_token_id)
+    with torch.no_grad():
+        encoder.states(text)
+        assert seen == [12, 12]
+        encoder.windows(text, "last", T)
+        assert seen[2:] == [16, 4]
+        encoder.windows(text, "cls", T)
+        assert seen[4:] == [12, 12]
 
 
 # ------------------------------------------------------------------------------------------------- folders, end to end

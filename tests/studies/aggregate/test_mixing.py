@@ -11,7 +11,7 @@ from studies.aggregate.comparability import across, described, device_class, env
 from studies.aggregate.table import table_result
 from studies.cli import main
 from studies.lookup import View
-from studies.store.record import RunRecord
+from studies.store.record import ENCODER_LAYERS, RunRecord
 from studies.store.run_store import RunStore
 from studies.tables import TABLES
 
@@ -51,6 +51,14 @@ def test_versions_that_prepare_data_only_are_no_part_of_the_class():
     encoder = {"name": "demo", "sha256": "0" * 64}
     first, second = made(encoder=encoder), made(encoder=encoder, environment=patched)
     assert mixture([first, second]) == {"transformers": {"5.23.0": [first.id], "4.50.0": [second.id]}}
+
+
+def test_sentences_that_were_encoded_otherwise_are_noticed_with_a_pretrained_encoder_alone():
+    rows = {**VERSIONS, ENCODER_LAYERS: "rows"}
+    encoder = {"name": "demo", "sha256": "0" * 64}
+    old, new = made(0, encoder=encoder), made(1, encoder=encoder, environment=rows)
+    assert mixture([old, new]) == {ENCODER_LAYERS: {"padded": [old.id], "rows": [new.id]}}
+    assert mixture([made(0), made(1, environment=rows)]) == {}
 
 
 @pytest.mark.parametrize(

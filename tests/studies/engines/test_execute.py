@@ -30,6 +30,7 @@ from studies.lookup import profile_of
 from studies.registry import build_model
 from studies.search.plan import setting_for
 from studies.search.run import check_rows
+from studies.store.record import ENCODER_LAYERS
 from studies.store.run_store import RunStore
 from studies.tables import TABLES
 
@@ -90,6 +91,14 @@ def test_record_is_complete(done, corpora):
     assert record.environment["torch"] == torch.__version__
     assert record.notes == load("small", corpora).manifest.notes
     assert record.notes
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "said"), [("hycon", "bert", "rows"), ("hycon", "xlnet", None), ("tfn", "glove", None)]
+)
+def test_a_record_says_how_a_cpu_has_encoded_sentences(corpora, model, text, said):
+    record, _ = execute(spec_of(corpora, model, text, epochs=1), data_root=str(corpora))
+    assert record.environment.get(ENCODER_LAYERS) == said
 
 
 def test_predictions_are_the_split_s_and_give_the_metrics(done, corpora):

@@ -14,7 +14,7 @@ from hycon.pretrained import identify
 from studies.cli import main
 from studies.engines.run import run
 from studies.registry import model_module, resolve
-from studies.store.record import RunRecord, RunSpec
+from studies.store.record import ENCODER_LAYERS, RunRecord, RunSpec
 from studies.store.run_store import PREDICTIONS, RunStore, npz_bytes
 from studies.trust.verify import _environment as different_environment
 from studies.trust.verify import check_repeatable, find_run, verify
@@ -108,6 +108,14 @@ def test_another_environment_is_named_and_no_blame_is_laid(copy, corpora):
     assert found.notes == ()
     same = tampered(store, changed, environment=environment, weights_sha256=record.weights_sha256)
     assert again(store, same, corpora).outcome == "identical"  # other versions may well give the same bits
+
+
+def test_sentences_that_were_encoded_otherwise_are_another_environment():
+    spec = RunSpec("hycon", 1, "bert", "small", "0" * 64, {}, {}, seed=1, encoder={"name": "demo", "sha256": "0" * 64})
+    old = RunRecord(spec, "done", environment={"torch": "2.13.0"})
+    new = dataclasses.replace(old, environment={"torch": "2.13.0", ENCODER_LAYERS: "rows"})
+    assert list(different_environment(old, new)) == ["encoder layers: padded then, rows now"]
+    assert list(different_environment(new, new)) == []
 
 
 def test_what_older_code_did_not_record_is_no_difference(copy, corpora):
