@@ -13,6 +13,7 @@ from pathlib import Path
 from studies.document.blocks import Grid, headings, numbers, wide
 from studies.document.markdown import fragment
 from studies.document.words import NOTHING
+from studies.report.campaigns import campaign_files
 from studies.report.experiments import ROOT, Experiment, experiments
 from studies.report.headline import tables_in_words
 from studies.report.marked import main
@@ -31,27 +32,21 @@ def generated(root: Path = PUBLISHED) -> str:
         return "There are no published runs of today's protocol yet."
     heads = (*headings("Folder", "Tables", "Campaigns"), *numbers("Runs", "Run-hours"), *headings("Devices", "Days"))
     said = "Run-hours: the sum of the runs' training times, however many ran side by side."
-    return fragment([Grid("made", said, heads, tuple(_line(e, root) for e in found))]).strip()
+    return fragment([Grid("made", said, heads, tuple(map(_line, found)))]).strip()
 
 
-def _line(e: Experiment, root: Path) -> tuple[str, ...]:
+def _line(e: Experiment) -> tuple[str, ...]:
     records = e.scope.records
     devices = dict.fromkeys(environment_of(record)[0] for record in records)
     return (
         e.title,
         tables_in_words(e.tables) or NOTHING,
-        ", ".join(path.stem for path in campaigns(e.folder, root)) or NOTHING,
+        ", ".join(name.removesuffix(".toml") for name in campaign_files(e)) or NOTHING,
         f"{len(records):,}",
         f"{hours(records):.1f}",
         "; ".join(devices),
         days(records),
     )
-
-
-def campaigns(folder: Path, root: Path) -> list[Path]:
-    """The campaign files that made a folder: named like it, or like it with more behind a "-"."""
-    known = sorted((root / "campaigns").glob(f"{folder.name}*.toml"))
-    return [path for path in known if path.stem == folder.name or path.stem.startswith(f"{folder.name}-")]
 
 
 def machines(records: Sequence[RunRecord]) -> Grid:

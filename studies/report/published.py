@@ -1,10 +1,10 @@
-"""The page of the published results, all of it from their records and manifests:
+"""The page of the published results, and the campaign files that made them, all of it from records and manifests:
 
-    python -m studies.report.published results/published            write results/published/README.md
-    python -m studies.report.published results/published --check    compare: exit code 1 where the file differs
+    python -m studies.report.published results/published            write README.md and campaigns/*.toml there
+    python -m studies.report.published results/published --check    compare: exit code 1 where a file differs
 
 What stands where in a folder is in studies.report.experiments. Folders in which other such folders lie (an earlier
-protocol) have a page of their own and are only linked; campaigns/<name>*.toml are what made folder <name>.
+protocol) have a page of their own and are only linked.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from studies.claims.verdict import CONTRADICTED, NO_VERDICT, NOT_RUN, RUN_VERDIC
 from studies.document.blocks import Bullets, Cell, Grid, Notice, Text, headings, numbers, wide
 from studies.document.markdown import escape, fragment
 from studies.document.words import NOTHING, count_of, settings
+from studies.report.campaigns import campaign_files
 from studies.report.experiments import Experiment, about, experiments, folders, shown, undecided, verdict_of
 from studies.report.headline import headline, lacking, tables_in_words
-from studies.report.machines import campaigns, machines
+from studies.report.machines import machines
 from studies.report.scope import Use
 from studies.report.searches import hours
 
-PAGE = "README.md"
+PAGE, CAMPAIGNS = "README.md", "campaigns"
 COMMAND = "python -m studies.report.published"
 WHOSE = {"paper": "the paper's", "beyond": "our questions on table beyond"}
 HEAD = """# Published results
@@ -47,12 +48,21 @@ All numbers below come from the records. `bench table`, `claims`, `show`, `repor
 [How they were made, and how to make them again](../../docs/evidence.md)."""
 
 
-def page(root: Path) -> str:
-    """The page of a folder of results folders, ending in a newline. Raises UserError as `experiments`."""
+def files(root: Path) -> dict[Path, str]:
+    """What belongs below a folder of results folders: the page, and a campaign file for rows that were run alike.
+
+    Raises UserError as `experiments`.
+    """
     found = experiments(root)
+    campaigns = {root / CAMPAIGNS / name: text for e in found for name, text in campaign_files(e).items()}
+    return {root / PAGE: page(root, found), **campaigns}
+
+
+def page(root: Path, found: Sequence[Experiment]) -> str:
+    """The page, ending in a newline."""
     empty = sorted({folder.name for folder in folders(root)} - {e.folder.name for e in found})
     parts = [HEAD.format(command=COMMAND, root=shown(root)), *_overview(found), *_unfinished(empty), *_elsewhere(root)]
-    return "\n\n".join([*parts, *(part for e in found for part in _experiment(e, root))]) + "\n"
+    return "\n\n".join([*parts, *(part for e in found for part in _experiment(e))]) + "\n"
 
 
 def _unfinished(names: Sequence[str]) -> list[str]:
@@ -87,7 +97,7 @@ def _overview(found: Sequence[Experiment]) -> list[str]:
     return [fragment([Grid("overview", said, heads, tuple(lines), narrow=True)]).strip()]
 
 
-def _experiment(e: Experiment, root: Path) -> list[str]:
+def _experiment(e: Experiment) -> list[str]:
     words = about(e.folder)
     tables = [part for name in e.tables for part in _table(e, name)] or ["No row of a table is finished yet."]
     claims = [part for whose in e.claims for part in _claims(e, whose)] or ["No claim can be judged yet."]
@@ -97,7 +107,7 @@ def _experiment(e: Experiment, root: Path) -> list[str]:
         _data(e),
         "### Runs",
         fragment([_runs(e), machines(e.scope.records)]).strip(),
-        *_made_by(e, root),
+        *_made_by(e),
         "### Tables",
         *tables,
         "### Claims",
@@ -192,11 +202,9 @@ def _seeds(done: int, wanted: int) -> str:
     return "none yet" if not wanted else str(done) if done == wanted else f"{done} of {wanted}"
 
 
-def _made_by(e: Experiment, root: Path) -> list[str]:
-    own = campaigns(e.folder, root)
-    return (
-        [f"Made by `bench run` with {', '.join(f'[{p.name}]({p.parent.name}/{p.name})' for p in own)}."] if own else []
-    )
+def _made_by(e: Experiment) -> list[str]:
+    links = [f"[{name}]({CAMPAIGNS}/{name})" for name in campaign_files(e)]
+    return [f"Made by `bench run` with {', '.join(links)}."] if links else []
 
 
 # ------------------------------------------------------------------------------------------------- tables
@@ -257,22 +265,29 @@ def _decided(lines: Sequence[tuple[Cell | str, ...]]) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """The exit code: 1 where --check finds another page, 2 for a mistake."""
-    parser = argparse.ArgumentParser(prog=COMMAND, description="Write the page of the published results.")
+    parser = argparse.ArgumentParser(
+        prog=COMMAND, description="Write the page and the campaign files of the published results."
+    )
     parser.add_argument("root", type=Path, help="the folder of results folders: results/published")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where the page would differ")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a file differs")
     options = parser.parse_args(arguments)
-    file = options.root / PAGE
     try:
-        made = page(options.root.resolve())
+        made = files(options.root.resolve())
+        stale = [path for path in (options.root.resolve() / CAMPAIGNS).glob("*.toml") if path not in made]
         if options.check:
-            same = file.is_file() and file.read_text(encoding="utf-8") == made
-            print(f"{file} is what its records say." if same else f"{file} is not: run {COMMAND} {options.root}")
-            return 0 if same else 1
-        write_atomic(file, made.encode())
+            other = [path for path, text in made.items() if not path.is_file() or path.read_text("utf-8") != text]
+            for path in (*other, *stale):
+                print(f"{shown(path)} is not what the records say: run {COMMAND} {options.root}")
+            return 1 if other or stale else 0
+        for path in stale:
+            path.unlink()
+        for path, text in made.items():
+            path.parent.mkdir(exist_ok=True)
+            write_atomic(path, text.encode())
+            print(shown(path))
     except (UserError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(file)
     return 0
 
 

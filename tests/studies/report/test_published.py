@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shlex
@@ -18,16 +19,15 @@ from studies.cli import parser
 from studies.cli.campaign import read as read_campaign
 from studies.lookup import pick_rows
 from studies.report import finding, machines, published
+from studies.report.campaigns import campaign_files
 from studies.report.experiments import about, experiments, undecided
 from studies.report.marked import split
 from studies.store.record import RunSpec
-from studies.store.run_store import RunStore
-from studies.store.study import load_studies
+from studies.store.study import load_studies, save_study
 from studies.tables import TABLES, Row
 
 ROOT = Path(__file__).parents[3]
 PUBLISHED = ROOT / "results/published"
-CAMPAIGNS = sorted((PUBLISHED / "campaigns").glob("*.toml"))
 TEN = [0.80 + i / 1000 for i in range(10)]
 WORSE = [0.70 + i / 1000 for i in range(10)]
 
@@ -67,16 +67,13 @@ def root(tmp_path: Path) -> Path:
     publish(tmp_path / "mosi_small", row("beyond", "Text-BERT"), small, seeds=TEN[:1])
     publish(tmp_path / "mosi_other", HYCON, other, seeds=TEN[:2])
     publish(tmp_path / "mosi_under_way", HYCON, small, seeds=())
-    (tmp_path / "campaigns").mkdir()
-    for name in ("mosi_small", "mosi_small-beyond", "mosi_small2"):
-        (tmp_path / "campaigns" / f"{name}.toml").write_text("")
     (tmp_path / "earlier" / "runs_of_old").mkdir(parents=True)
     (tmp_path / "earlier" / "README.md").write_text("# Runs of old\n\nMore.\n")
     return tmp_path
 
 
 def test_the_page_has_data_runs_tables_and_claims_of_each_folder(root: Path) -> None:
-    page = published.page(root)
+    page = published.files(root)[root / "README.md"]
     assert "- [earlier](earlier/README.md): Runs of old" in page
     assert re.search(r"\| mosi\\_small +\| Table 4; beyond \| +27 \| +0\.[23] \|", page), page
     assert re.search(r"\| mosi\\_under\\_way \| – +\| +2 \|", page)
@@ -86,7 +83,7 @@ def test_the_page_has_data_runs_tables_and_claims_of_each_folder(root: Path) -> 
         "- Vision is made up.",
         "Text encoder of the BERT rows: bert-base-uncased, sha256 abab",
         "a search of 2 trials, not 50 trials",
-        "Made by `bench run` with [mosi_small-beyond.toml](campaigns/mosi_small-beyond.toml), [mosi_small.toml](",
+        "Made by `bench run` with [mosi_small-table4.toml](campaigns/mosi_small-table4.toml), [mosi_small-",
         "| HyCon (W/O Contrast Learning) | 70.5 ± 0.3 (10) | 82.7 |",
         "| supported | “removing the whole contrastive learning method",
         "intervals are over seeds alone",
@@ -113,7 +110,7 @@ def test_the_page_is_checked_against_the_file(root: Path, capsys) -> None:
 def test_a_folder_without_a_finished_run_is_named(tmp_path: Path) -> None:
     for name in ("runs", "studies"):
         (tmp_path / "begun" / name).mkdir(parents=True)
-    assert "No run of a table is finished in begun." in published.page(tmp_path)
+    assert "No run of a table is finished in begun." in published.files(tmp_path)[tmp_path / "README.md"]
     assert machines.generated(tmp_path) == "There are no published runs of today's protocol yet."
 
 
@@ -132,7 +129,7 @@ def test_a_table_counts_that_shows_what_no_fuller_one_does(root: Path) -> None:
 def test_words_by_hand_have_no_numbers(root: Path) -> None:
     file = root / "mosi_small" / "about.md"
     file.write_text("Vision is of a 3D-CNN, text of all-MiniLM-L6-v2.\n")
-    assert "## mosi_small\n\nVision is of a 3D-CNN" in published.page(root)
+    assert "## mosi_small\n\nVision is of a 3D-CNN" in published.files(root)[root / "README.md"]
     file.write_text("Acc2 is 70.4 here.\n")
     with pytest.raises(UserError, match=r"holds the number 70\.4"):
         about(root / "mosi_small")
@@ -155,7 +152,7 @@ def test_what_was_judged_with_predictions_goes_before(root: Path) -> None:
     assert changed.verdict == UNDECIDED
     assert again.judged == {"paper"}
     assert undecided([changed]) == {"no difference beyond chance": 1}
-    assert "Judged by the predictions of the test split" in published.page(root)
+    assert "Judged by the predictions of the test split" in published.files(root)[root / "README.md"]
     one["parts"][0]["a"] += 0.1
     file.write_text(json.dumps(held))
     with pytest.raises(UserError, match="make it again from the folder with predictions"):
@@ -196,25 +193,44 @@ def test_without_folders_of_todays_protocol_the_finding_is_the_earlier_one(tmp_p
 # ------------------------------------------------------------------------------------------------- campaigns
 
 
-@pytest.mark.parametrize("file", CAMPAIGNS, ids=lambda file: file.stem)
-def test_a_campaign_is_what_the_published_records_were_run_with(file: Path) -> None:
-    """Of the rows that have a study in the folder: its trials, seeds and options are the campaign's."""
-    given = read_campaign(str(file))
-    tables = [given["table"]] if isinstance(given["table"], str) else given["table"]
-    rows = [r for t in tables for r in pick_rows(TABLES[t], given["rows"].split(",") if "rows" in given else None)]
-    assert given["results"] == f"results/{given['corpus']}"
-    assert file.stem.split("-")[0] == given["corpus"]
-    for study in load_studies(RunStore(PUBLISHED / given["corpus"])):
-        if not any((r.model, r.text, dict(r.config)) == (study.model, study.text, study.row) for r in rows):
-            continue
-        assert {k: str(v) for k, v in study.options.items()} == dict(
-            pair.split("=") for pair in given.get("set", [])
-        ), f"{file.name}: set"
-        assert study.corpus == given["corpus"]
-        if study.runs:
-            assert len(study.runs) == given["seeds"], f"{file.name}: seeds of {study.id}"
-        if study.searched:
-            assert len(study.trials) == given["trials"], f"{file.name}: trials of {study.id}"
+def test_campaign_files_make_the_folders_again(root: Path) -> None:
+    assert published.main([str(root)]) == 0
+    held = {path.stem: read_campaign(str(path)) for path in (root / "campaigns").glob("*.toml")}
+    assert set(held) == {"mosi_small-table4", "mosi_small-beyond", "mosi_small-beyond-2", "mosi_other-table1"}
+    given = held["mosi_small-table4"]
+    assert given == {
+        "table": "table4",
+        "rows": "HyCon (W/O Contrast Learning),HyCon",
+        "corpus": "mosi_small",
+        "results": "results/mosi_small",
+        "trials": 2,
+        "seeds": 10,
+    }
+    assert [held[f"mosi_small-beyond{n}"]["rows"] for n in ("", "-2")] == ["HyCon-BERT", "Text-BERT"]
+    for one in held.values():
+        assert pick_rows(TABLES[one["table"]], one["rows"].split(","))
+
+
+def test_a_campaign_file_has_what_was_set_by_hand_and_the_encoder(tmp_path: Path) -> None:
+    store = fill(tmp_path / "mosi_x", HYCON, manifest("mosi_x"))
+    (study,) = load_studies(store)
+    options = {"modalities": "text,audio", "lr": 0.0001, "epochs": 20, "patience": 5}
+    encoder = {"name": "small_bert", "sha256": "ab" * 32}
+    (store.root / "studies" / f"{study.id}.json").unlink()
+    save_study(store, dataclasses.replace(study, options=options, encoder=encoder))
+    (found,) = experiments(tmp_path)
+    (text,) = campaign_files(found).values()
+    assert 'encoder.bert = "encoders/small_bert"\ntrials = 2\nseeds = 2\nepochs = 20\npatience = 5\n' in text
+    assert text.endswith('[set]\nlr = 0.0001\nmodalities = "text,audio"\n')
+
+
+def test_campaign_files_of_no_record_are_taken_away(root: Path) -> None:
+    (root / "campaigns").mkdir()
+    (root / "campaigns" / "of_yore.toml").write_text("")
+    assert published.main([str(root)]) == 0
+    assert not (root / "campaigns" / "of_yore.toml").exists()
+    (root / "campaigns" / "of_yore.toml").write_text("")
+    assert published.main([str(root), "--check"]) == 1
 
 
 def test_the_folder_of_text_and_audio_is_made_as_the_page_says(tmp_path: Path, monkeypatch) -> None:
