@@ -147,6 +147,7 @@ class Job:
     known: of the driver's environment, which the fork server may have left behind.
     models: outside the repository, as the driver has read them.
     last: the worker ends after it.  early: the driver wants to know after an epoch what memory it takes.
+    way: `execute` and `keep_weights` of its own driver; None: those of the worker.
     """
 
     spec: RunSpec
@@ -155,6 +156,7 @@ class Job:
     models: Sequence[ModelFile] = ()
     last: bool = True
     early: bool = False
+    way: tuple[str, bool] | None = None
 
 
 def worker_main(driver: Connection, store: RunStore, execute: str, data_root: str, keep_weights: bool = False) -> None:
@@ -195,6 +197,7 @@ def _tell(driver: Connection, what: float | str | None) -> None:
 def _do(job: Job, driver: Connection, store: RunStore, execute: str, data_root: str, keep_weights: bool) -> bool:
     """One run. Whether the process is fit for another."""
     os.environ.update(job.known)
+    execute, keep_weights = job.way or (execute, keep_weights)
     log = store.folder(job.spec.id) / "log.txt"
     _redirect_output(log)
     early = (lambda: _tell(driver, peak(job.device))) if job.early else None
