@@ -3,7 +3,8 @@
 The reference code pads every sentence to T = 50 and reads index T-1, a [PAD] position for BERT. `PretrainedText` gives
 the same hidden states without the padding: a BERT layer's PAD queries attend to real tokens only (PAD keys are masked),
 so a PAD position that is read can be computed alone, given its position id, and one that is not read need not exist.
-Sentences of like length are encoded together, in a few chunks of the batch.
+On a CPU the layers of BERT and its kin run over rows without padding (hycon/text_rows.py). Those of other encoders, and
+all on a GPU, see sentences of like length together, in a few chunks of the batch.
 
 For an encoder whose layers see where a [PAD] lies, or of whose inside nothing is known (hycon/encoder_families.py),
 the sentences of a chunk are padded: to T where a [PAD] is read, else to the longest of them.
@@ -139,7 +140,10 @@ class PretrainedText(nn.Module):
         only: bool = False,
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Encode the batch a few sentences at a time, in `order`: hidden states (b, t, D), zero beyond a sentence's
-        end, those at the nominal positions `extra` (b, Q, D), and lengths (b,)."""
+        end, those at the nominal positions `extra` (b, Q, D), and lengths (b,).
+
+        only: nothing but the states at `extra` is read.
+        """
         if order is not None:
             text, extra = text.take(order), extra[order.device]
         if order is not None and self.by_rows:
