@@ -2,7 +2,7 @@
 
     python benchmarks/scaling.py overhead [--engines inline,local,worker,ray,slurm] [--runs 60]
     python benchmarks/scaling.py efficiency [--rows ...] [--repeats 3]
-    python benchmarks/scaling.py simulate [--results results/published/mosi_resampled] [--bert-times 1] [--draws 20]
+    python benchmarks/scaling.py simulate [--results results/published/old_protocol/mosi_resampled] [--bert-times 1] [--draws 20]
     python benchmarks/scaling.py store [--records 1210] [--leases 100]
 
 overhead: runs that do nothing, through each engine; s/run is between the first and the last record, start is before it.
@@ -37,7 +37,7 @@ from simulation import ORDERS, lower_bound, makespan, table1, work
 from studies.store.run_store import RunStore
 
 HERE = Path(__file__).resolve().parent
-PUBLISHED = HERE.parent / "results" / "published" / "mosi_resampled"
+PUBLISHED = HERE.parent / "results" / "published" / "old_protocol" / "mosi_resampled"
 WORKERS = (1, 2, 4, 8, 16, 32, 64)
 VARIANTS = [("inline", 1), *((engine, n) for engine in ("local", "worker", "ray", "slurm") for n in (1, 2))]
 DEMO_ROWS = "EF-LSTM-GloVe,LF-LSTM-GloVe,TFN-GloVe,LMF-GloVe,MFN-GloVe,QMF-GloVe,RAVEN-GloVe"  # MulT is slow

@@ -39,7 +39,7 @@ def test_the_quick_start_is_shown_without_naming_its_profile(capsys, copy, comma
 
 
 def test_published_results_are_shown_without_naming_their_corpus(capsys):
-    command = ["table", "table1", "--format", "json", "--results", PUBLISHED / "mosi_resampled"]
+    command = ["table", "table1", "--format", "json", "--results", PUBLISHED / "old_protocol" / "mosi_resampled"]
     code, out, err = bench(capsys, *command)
     assert code == 0
     assert "holds no runs on mosi; shown: corpus mosi_resampled (profile paper)" in err

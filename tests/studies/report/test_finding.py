@@ -8,8 +8,9 @@ import pytest
 from report_folders import fill, manifest
 
 from studies.report import finding
+from studies.report.experiments import experiments
+from studies.report.headline import headline
 from studies.report.marked import END, begin, main, split
-from studies.report.scope import read_scope
 
 PAGE = finding.ROOT / "README.md"
 
@@ -25,16 +26,17 @@ def test_the_figure_is_there_and_named_in_the_page() -> None:
 
 
 def test_the_sentences_follow_the_records(tmp_path: Path) -> None:
-    store = fill(tmp_path, trials=1, seeds=(0.8, 0.9), held=manifest("mosi_resampled", notes=["audio is made up"]))
-    scope = read_scope(store)
-    result = scope.results["table1"]
-    assert finding.what_ran(scope, result) == (
-        "3 runs, 2 seeds a row, on mosi_resampled in place of the paper's mosi: audio is made up."
+    fill(tmp_path / "one", trials=1, seeds=(0.8, 0.9), held=manifest("mosi_resampled", notes=["audio is made up"]))
+    (found,) = experiments(tmp_path)
+    assert finding.what_ran(found) == (
+        "3 runs, 2 seeds a row, on mosi_resampled in place of the paper's mosi: 1284/229/686 utterances; audio is made "
+        "up; text encoder bert-base-uncased; search of 1 trial."
     )
+    result = finding.main_table(found)
     assert finding.what_was_found(result) == (
-        "Of 1 row HyCon-BERT has the best mean Acc2, 85.0 ± 7.1 (2); HyCon-BERT is first (85.0 ± 7.1 (2))."
+        "Of 1 row of Table 1 HyCon-BERT has the best mean Acc2, 85.0 ± 7.1 (2); HyCon-BERT is first (85.0 ± 7.1 (2))."
     )
-    assert [line[0].text for line in finding.table(result).rows] == ["HyCon-BERT"]
+    assert [line[0].text for line in headline(result).rows] == ["HyCon-BERT"]
 
 
 def made() -> str:

@@ -9,7 +9,7 @@ from studies.search.edges import at_edge
 from studies.store.run_store import RunStore
 from studies.store.study import load_studies
 
-PUBLISHED = Path(__file__).parents[3] / "results" / "published" / "mosi_resampled"
+PUBLISHED = Path(__file__).parents[3] / "results" / "published" / "old_protocol" / "mosi_resampled"
 
 
 @pytest.mark.parametrize(
