@@ -16,6 +16,7 @@ from studies.cli.shared import gpus_shared
 from studies.engines import mps
 from studies.engines.mps import Unavailable, daemon, shared, sharing
 from studies.engines.options import How
+from studies.engines.workers import kill_forkserver
 
 ROOT = Path(__file__).resolve().parents[3]
 # Notes its arguments, its input and its folder of pipes; with -d it "runs" as long as that folder has a file `running`
@@ -188,9 +189,19 @@ def test_a_run_over_its_time_is_ended_by_mps_first(control, go, tmp_path):
     assert f"terminate_client 1234 {pid} " in asked
 
 
-def test_workers_are_told_of_it(control, go, runs):
-    specs = [dataclasses.replace(spec(n, asks=mps.PIPES), device="cuda") for n in range(4)]
-    go(specs[:1], devices=("cuda:0",))  # starts the fork server, before there is a daemon
+@pytest.mark.parametrize("first", [True, False])
+def test_workers_are_told_of_it_and_of_its_end(control, go, runs, first):
+    """Whether the fork server was started before, or under a daemon that has ended since."""
+    specs = [dataclasses.replace(spec(n + 10 * first, asks=mps.PIPES), device="cuda") for n in range(6)]
+
+    def told(*chosen):
+        go(chosen, devices=("cuda:0",), slots=2)
+        return {(runs.folder(s.id) / "log.txt").read_text().split()[0] for s in chosen}
+
+    if first:
+        assert told(specs[0]) == {"None"}
+    else:
+        kill_forkserver()
     with sharing(["cuda:0"], 2, 2):
-        go(specs[1:], devices=("cuda:0",), slots=2)
-        assert {(runs.folder(s.id) / "log.txt").read_text().split()[0] for s in specs[1:]} == {os.environ[mps.PIPES]}
+        assert told(*specs[1:4]) == {os.environ[mps.PIPES]}
+    assert told(*specs[4:]) == {"None"}
