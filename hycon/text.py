@@ -16,7 +16,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from typing import Any
 
@@ -314,10 +314,14 @@ def _inject_rows(inject: Injection, words: Ragged, order: Both) -> Tensor:
     """(R, D): what `inject` makes of the words' rows; it sees a few sentences at a time, padded."""
     changed = []
     for start in range(0, len(words), CHUNK["cpu"]):
-        some, chosen = (x.slice(start, start + CHUNK["cpu"]) for x in (words, order))
-        hidden = inject(some.padded(), lambda sequences, chosen=chosen: sequences.take(chosen))
+        some, chosen = words.slice(start, start + CHUNK["cpu"]), order.slice(start, start + CHUNK["cpu"])
+        hidden = inject(some.padded(), partial(_taken, chosen))
         changed.append(hidden[torch.arange(hidden.shape[1]) < some.device_lengths()[:, None]])
     return torch.cat(changed)
+
+
+def _taken(utterances: Both, sequences: Ragged) -> Ragged:
+    return sequences.take(utterances)
 
 
 def _queried(text: Ragged, extra: Tensor) -> Tensor:
