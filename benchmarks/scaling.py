@@ -2,7 +2,7 @@
 
     python benchmarks/scaling.py overhead [--engines inline,local,worker,ray,slurm] [--runs 60]
     python benchmarks/scaling.py efficiency [--rows ...] [--repeats 3]
-    python benchmarks/scaling.py simulate [--results results/published/old_protocol/mosi_resampled] [--bert-times 1] [--draws 20]
+    python benchmarks/scaling.py simulate [--results FOLDER] [--bert-times 1] [--draws 20]
     python benchmarks/scaling.py store [--records 1210] [--leases 100]
 
 overhead: runs that do nothing, through each engine; s/run is between the first and the last record, start is before it.
