@@ -158,5 +158,5 @@ class Model(nn.Module):
             x = read[m]  # c_t, or h_t: (R, h_m)
             singletons[m] = F.relu(self.singletons[m](torch.cat([packing.shifted(x), x], 1)))
         memory = self.memory(self.graph(singletons), packing)  # of T (R, node): u_T (B, m)
-        final = torch.cat([*(hidden[m][packing.last] for m in MODALITIES), memory], 1)  # [h_T; u_T]: (B, h + m)
+        final = torch.cat([*(packing.last_rows(hidden[m]) for m in MODALITIES), memory], 1)  # [h_T; u_T]: (B, h + m)
         return Output(as_prediction(self.out(final), self.emotions), multimodal=final)

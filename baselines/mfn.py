@@ -202,6 +202,6 @@ class Model(nn.Module):
         cells = torch.cat([cells_of[m] for m in MODALITIES], 1)  # c_t: (R, h)
         window = torch.cat([packing.shifted(cells), cells], 1)  # c* = [c_{t-1}; c_t]: (R, 2h)
         attended = self.attention(window)  # c^: (R, 2h)
-        memory = attended[packing.last] if self.memory is None else self.memory(attended, packing)  # u_T: (B, m)
-        final = torch.cat([*(hidden[m][packing.last] for m in MODALITIES), memory], 1)  # [h_T; u_T]: (B, h + m)
+        memory = packing.last_rows(attended) if self.memory is None else self.memory(attended, packing)  # u_T: (B, m)
+        final = torch.cat([*(packing.last_rows(hidden[m]) for m in MODALITIES), memory], 1)  # [h_T; u_T]: (B, h + m)
         return Output(as_prediction(self.out(final), self.emotions), multimodal=final)

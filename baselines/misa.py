@@ -106,7 +106,7 @@ class Recurrent(nn.Module):
         ahead1, back1 = packed_lstm(self.ahead1, rows, packing), packed_lstm(self.back1, rows[turned], packing)
         rows = self.norm(torch.cat([ahead1, back1[turned]], 1))
         ahead2, back2 = packed_lstm(self.ahead2, rows, packing), packed_lstm(self.back2, rows[turned], packing)
-        return torch.cat([states[packing.last] for states in (ahead1, ahead2, back1, back2)], 1)
+        return torch.cat([packing.last_rows(states) for states in (ahead1, ahead2, back1, back2)], 1)
 
 
 def mirror(packing: Packing) -> Tensor:

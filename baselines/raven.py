@@ -139,7 +139,7 @@ class Model(nn.Module):
         audio = batch_norm(self.norm, audio, len(audio))
         mixed = self.mix(torch.cat([self.audio(audio, words), self.vision(vision, words)], 1))  # h: (R, d_l)
         shift = self.shift(words, mixed.detach() if self.config.detach else mixed)
-        final = packed_lstm(self.lstm, self.drop(words + shift), packing)[packing.last]  # (B, hidden)
+        final = packing.last_rows(packed_lstm(self.lstm, self.drop(words + shift), packing))  # (B, hidden)
         return Output(as_prediction(self.out(final), self.emotions), multimodal=final)
 
     def shift(self, words: Tensor, mixed: Tensor) -> Tensor:

@@ -21,7 +21,6 @@ Needs what is installed with the package. The card's settings stay as they are.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import re
@@ -142,17 +141,13 @@ def run(chosen: Sequence[Step], journal: Path, given: Sequence[str], deadline: f
 def carry_out(step: Step, journal: Path, given: Sequence[str], deadline: float) -> None:
     """One step, again behind the item at which its process ended, until it is through or `deadline` has come."""
     for _ in range(TRIES):
-        # short: a socket's path has 108 characters at most; a daemon that is ending may still write there
         with tempfile.TemporaryDirectory(prefix="gpu", ignore_cleanup_errors=True) as scratch:
             left = deadline - time.monotonic()
             if left < LEAST:
                 said(journal, {"step": step.name, "failed": "no time was left to go on behind the failed item"})
                 return
             print(f"{step.name} (at most {left:.0f} s)", file=sys.stderr, flush=True)
-            try:
-                code, within = attempt(step, journal, [*given, "--seconds", str(left), "--scratch", scratch], left)
-            finally:
-                quit_mps(Path(scratch))
+            code, within = attempt(step, journal, [*given, "--seconds", str(left), "--scratch", scratch], left)
             item = current_item(Path(scratch))
         row = {"step": step.name, **({"item": item} if item else {})}
         if code == 0:
@@ -184,7 +179,7 @@ def attempt(step: Step, journal: Path, given: Sequence[str], seconds: float) -> 
 
 
 def end_group(process: subprocess.Popen) -> None:
-    """End a step and all that it has started; SIGTERM lets it stop MPS first."""
+    """End a step and all that it has started; SIGTERM first."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
@@ -193,17 +188,6 @@ def end_group(process: subprocess.Popen) -> None:
             return
         except subprocess.TimeoutExpired:  # a process that waits for the driver may outlive even SIGKILL for a while
             continue
-
-
-def quit_mps(scratch: Path) -> None:
-    """End the daemon that step `together` has started with its pipes in `scratch`, which outlives a killed step."""
-    pipes = scratch / "mps"
-    if pipes.exists():
-        own = {**os.environ, "CUDA_MPS_PIPE_DIRECTORY": str(pipes), "CUDA_MPS_LOG_DIRECTORY": str(pipes)}
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):  # it has ended, or was never there
-            subprocess.run(
-                ["nvidia-cuda-mps-control"], input="quit\n", env=own, text=True, capture_output=True, timeout=10
-            )
 
 
 def current_item(scratch: Path) -> str | None:

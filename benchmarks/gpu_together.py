@@ -2,8 +2,7 @@
 
 All processes are started once and get ready; then the first, the first four, ... of them train in a window of a few
 seconds, in one precision after the other. Each counts its own units (a few training batches and their share of the
-validation split) by the clock that all of them share. MPS is a daemon of its own, whose pipes are in a folder of ours;
-nothing of the card is changed.
+validation split) by the clock that all of them share. MPS is a daemon of its own (studies.engines.mps).
 
     python benchmarks/gpu_together.py INDEX FOLDER DEVICE full|quick     # one of the processes
 """
@@ -23,6 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from hycon.precision import PRECISIONS
+from studies.engines import mps
 
 UNIT = 2  # training batches between two looks at the clock
 READY = {False: 40.0, True: 200.0}  # quick or not -> seconds in which all have to be ready; busy CPUs take their time
@@ -30,12 +30,12 @@ NEED = 5200.0  # MiB of a GPU that a process takes: on an H200 it reserved 4,288
 NOT_THERE = "MPS: not available"
 
 
-def planned(quick: bool, mps: bool, most: int) -> list[tuple[str, int]]:
+def planned(quick: bool, under_mps: bool, most: int) -> list[tuple[str, int]]:
     """(precision, processes) of the windows, few processes first: who trains in one trains in all after it. In the end
     `most` processes at a time."""
     if quick:
         return [(precision, count) for count in (1, 2) for precision in PRECISIONS]
-    if not mps:
+    if not under_mps:
         return [*((precision, 1) for precision in PRECISIONS), ("fp32", min(4, most))]
     counts = sorted({min(count, most) for count in (1, 4, 8, 16)})
     return [(precision, count) for count in counts for precision in PRECISIONS]
@@ -70,59 +70,21 @@ def under_mps(options: argparse.Namespace) -> Iterator[dict]:
     if not options.device.startswith("cuda"):
         yield {"mps": "yes", "unavailable": f"{NOT_THERE}: it is for GPUs"}
         return
-    pipes = options.scratch / "mps"
-    pipes.mkdir()
-    own = {"CUDA_MPS_PIPE_DIRECTORY": str(pipes), "CUDA_MPS_LOG_DIRECTORY": str(pipes)}
     try:
-        daemon = subprocess.run(
-            ["nvidia-cuda-mps-control", "-d"],
-            env={**os.environ, **own},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,  # a pipe would stay open as long as the daemon lives
-            stderr=subprocess.DEVNULL,
-            timeout=15,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+        with mps.daemon() as own:
+            try:
+                yield from windows(options, own, "yes")
+            except ChildProcessError as error:
+                yield {"mps": "yes", "unavailable": f"{NOT_THERE}: {error}; {mps.log(own)}"}
+    except mps.Unavailable as error:
         yield {"mps": "yes", "unavailable": f"{NOT_THERE}: {error}"}
-        return
-    if daemon.returncode:
-        yield {"mps": "yes", "unavailable": f"{NOT_THERE}: its daemon ended with exit code {daemon.returncode}"}
-        return
-    try:
-        yield from windows(options, own, "yes")
-    except ChildProcessError as error:
-        yield {"mps": "yes", "unavailable": f"{NOT_THERE}: {error}; {mps_log(pipes)}"}
-    finally:
-        ask_mps("quit", own)
 
 
-def ask_mps(command: str, own: dict[str, str]) -> str:
-    try:
-        told = subprocess.run(
-            ["nvidia-cuda-mps-control"],
-            input=command + "\n",
-            env={**os.environ, **own},
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"({error})"
-    return told.stdout.strip()
-
-
-def mps_log(pipes: Path) -> str:
-    """The last line that MPS has written."""
-    logs = [path for path in (pipes / "server.log", pipes / "control.log") if path.exists()]
-    lines = [line for path in logs for line in path.read_text(errors="replace").splitlines()[-1:]]
-    return f"its log: {lines[0][:200]}" if lines else "it has no log"
-
-
-def windows(options: argparse.Namespace, environment: dict[str, str], mps: str) -> Iterator[dict]:
+def windows(options: argparse.Namespace, environment: dict[str, str], under: str) -> Iterator[dict]:
     """One row a window. Raises ChildProcessError with a process's last line where one ends early."""
     chosen = planned(options.quick, bool(environment), most_at_a_time(options.journal))
     most = max(count for _, count in chosen)
-    folder = options.scratch / f"together-{mps}"
+    folder = options.scratch / f"together-{under}"
     folder.mkdir()
     script = [sys.executable, __file__]
     sizes = "quick" if options.quick else "full"
@@ -136,14 +98,14 @@ def windows(options: argparse.Namespace, environment: dict[str, str], mps: str) 
         needed = schedule(chosen, 0.0)[-1]["to"]
         patience = min(READY[options.quick], options.deadline - time.monotonic() - needed)
         wait_for(processes, folder, "ready", max(0.0, patience))
-        servers = ask_mps("get_server_list", environment).split() if environment else []
+        servers = (mps.ask("get_server_list", environment) or "").split() if environment else []
         plan = schedule(chosen, time.time() + 0.5)
         publish(folder / "plan", json.dumps(plan))
         wait_for(processes, folder, "told", plan[-1]["to"] - time.time() + 30)
         told = [json.loads((folder / f"told-{index}").read_text()) for index in range(most)]
         for number, (precision, count) in enumerate(chosen):
             rates = [told[index][number] for index in range(count)]
-            row = {"mps": mps, "precision": precision, "processes": count}
+            row = {"mps": under, "precision": precision, "processes": count}
             row |= {"epochs_per_second": sum(rates), "each": rates}
             yield row | ({"servers": len(servers)} if environment else {})
         for process in processes:  # MPS has less to clean up after one that ends by itself

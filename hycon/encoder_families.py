@@ -20,7 +20,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Family:
     """layers: where the model keeps its layers, as an attribute's path.  attention: the kernel, transformers' choice;
-    a config.json could ask for another.  pooler: whether it can have BERT's pooler, which MAG reads."""
+    a config.json could ask for another.  pooler: whether it can have BERT's pooler, which MAG reads.  rows: whether its
+    layers are made of BERT's parts, which a CPU runs over rows without padding (hycon/text_rows.py)."""
 
     layers: str = "encoder.layer"
     attention: str = "sdpa"

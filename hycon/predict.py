@@ -19,9 +19,10 @@ from hycon.data.batch import form_of
 from hycon.data.corpus import Corpus, Split
 from hycon.data.importers.word_vectors import spellings
 from hycon.data.manifest import MODALITIES
-from hycon.data.prepare import Inputs, WordPieces, batching, inputs_of, whole_batch
+from hycon.data.prepare import Inputs, WordPieces, batching, inputs_of, permuted_modalities, whole_batch
 from hycon.errors import UserError
 from hycon.given import as_split
+from hycon.metrics import NARROW, WIDE
 from hycon.pretrained import DEMO, Shell, load_tokenizer, missing_because, shell
 from hycon.saved import ENCODER, WEIGHTS, Description, load_weights, read_description, read_inputs, weights_digest
 from hycon.train import predict
@@ -45,6 +46,16 @@ class Predictor:
         """Their names, in the order of the predictions; empty for sentiment."""
         return list(self.description.emotions)
 
+    @property
+    def label_bound(self) -> float:
+        """Predictions of sentiment are on the scale of training labels, which lay in [-bound, bound]: 3 or 1."""
+        return NARROW if max(map(abs, self.description.labels)) <= NARROW else WIDE
+
+    @property
+    def permuted(self) -> list[str]:
+        """The modalities that the model was trained on with those of other utterances. Predictions never permute."""
+        return list(permuted_modalities(str(self.description.spec["training"].get("permuted", ""))))
+
     def __call__(self, utterances: Sequence[Any], *, missing: str = "refuse") -> np.ndarray:
         """(N,) sentiment, or (N, E, 2) logits of no and yes for each emotion.
 
@@ -62,7 +73,8 @@ class Predictor:
 
     def of_corpus(self, corpus: Corpus, split: str) -> np.ndarray:
         """The same of a split of a corpus: of the run's own test split, the run's own bits on the same kind of machine
-        with the same number of threads. Raises UserError where the corpus cannot serve the model."""
+        with the same number of threads, unless the run permuted modalities (`permuted`): here an utterance is read with
+        its own. Labels of another range are no obstacle. Raises UserError where the corpus cannot serve the model."""
         its = inputs_of(corpus, self.inputs.text)
         for modality in MODALITIES if its.own else ("audio", "vision"):
             width, wanted = corpus.manifest.dims.get(modality), self.description.dims[modality]

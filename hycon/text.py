@@ -3,7 +3,8 @@
 The reference code pads every sentence to T = 50 and reads index T-1, a [PAD] position for BERT. `PretrainedText` gives
 the same hidden states without the padding: a BERT layer's PAD queries attend to real tokens only (PAD keys are masked),
 so a PAD position that is read can be computed alone, given its position id, and one that is not read need not exist.
-Sentences of like length are encoded together, in a few chunks of the batch.
+On a CPU the layers of BERT and its kin run over rows without padding (hycon/text_rows.py). Those of other encoders, and
+all on a GPU, see sentences of like length together, in a few chunks of the batch.
 
 For an encoder whose layers see where a [PAD] lies, or of whose inside nothing is known (hycon/encoder_families.py),
 the sentences of a chunk are padded: to T where a [PAD] is read, else to the longest of them.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import version
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 
 from hycon.data.ragged import Both, Ragged, first_rows, longest_first, rows_in_order, steps_of
 from hycon.encoder_families import FAMILIES, Family, family_of
+from hycon.kernels.cast_weights import Place, cast_at_once, factors
 from hycon.kernels.dropout import replace_dropout
 from hycon.kernels.joined_linears import join_linears
 from hycon.text_rows import Places, encode
@@ -112,7 +114,7 @@ class PretrainedText(nn.Module):
 
     def _window(self, hidden: Tensor, queried: Tensor, lengths: Tensor, readout: str, nominal: int) -> Tensor:
         if readout == "last" and self.kind == "bert":
-            return F.pad(queried, (0, 0, 0, 1))
+            return torch.cat([queried, queried.new_zeros(len(queried), 1, queried.shape[2])], 1)
         none = hidden.new_zeros(len(hidden), hidden.shape[2])
         if readout == "cls" and self.kind == "bert":
             return torch.stack([none, hidden[:, 0], hidden[:, 1]], 1)
@@ -138,7 +140,10 @@ class PretrainedText(nn.Module):
         only: bool = False,
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Encode the batch a few sentences at a time, in `order`: hidden states (b, t, D), zero beyond a sentence's
-        end, those at the nominal positions `extra` (b, Q, D), and lengths (b,)."""
+        end, those at the nominal positions `extra` (b, Q, D), and lengths (b,).
+
+        only: nothing but the states at `extra` is read.
+        """
         if order is not None:
             text, extra = text.take(order), extra[order.device]
         if order is not None and self.by_rows:
@@ -248,7 +253,7 @@ class PretrainedText(nn.Module):
         real = step < own  # (b, t)
         if self.kind == "xlnet":
             segments = 2 * (step == own - 1).long()  # [CLS] closes the sentence in a segment of its own
-            with self._hidden_from_xlnet(real, inputs.dtype):
+            with self._hidden_from_xlnet(real, inputs.dtype), self._cast(inputs):
                 hidden = self.model(inputs_embeds=inputs, token_type_ids=segments, use_mems=False).last_hidden_state
             return hidden * real[:, :, None], hidden[:, :0]
         positions = torch.cat([step, extra], 1)
@@ -259,8 +264,19 @@ class PretrainedText(nn.Module):
             mask = _bias(real, positions.shape[1])
         else:
             mask = torch.cat([real.long(), torch.zeros_like(extra)], 1)
-        hidden = self.model(inputs_embeds=inputs, attention_mask=mask, position_ids=positions).last_hidden_state
+        with self._cast(inputs):
+            hidden = self.model(inputs_embeds=inputs, attention_mask=mask, position_ids=positions).last_hidden_state
         return hidden[:, : step.shape[1]] * real[:, :, None], hidden[:, step.shape[1] :]
+
+    def _cast(self, inputs: Tensor) -> AbstractContextManager[None]:
+        """Under autocast on a GPU, the weights' copies for this pass, made at once."""
+        if self.family.relative or not (inputs.is_cuda and torch.is_autocast_enabled("cuda")):
+            return nullcontext()
+        return cast_at_once(self._factors, torch.get_autocast_dtype("cuda"))
+
+    @cached_property
+    def _factors(self) -> list[Place]:
+        return factors(self.model)
 
     @contextmanager
     def _hidden_from_xlnet(self, real: Tensor, dtype: torch.dtype) -> Iterator[None]:

@@ -148,10 +148,11 @@ def view_for(
     limits = {name: most for name, most in (("epochs", epochs), ("patience", patience)) if most is not None}
     names = {kind: short_name(name) for kind, name in (encoders or {}).items()}
     view = View(corpus, data, profile, names, protocol, mixed, {**(options or {}), **limits})
+    other = stored_results(beside) if beside else None
     if corpus:
-        manifest_of(corpus, data, results_root(results))  # raises where there is none
+        manifest_of(corpus, data, *filter(None, (results_root(results), other)))  # raises where there is none
     folder = stored_results(results)
-    store = RunStore(folder, beside=RunStore(stored_results(beside)) if beside else None)
+    store = RunStore(folder, beside=RunStore(other) if other else None)
     known = load_studies(store)
     named = [study_named(study, known, folder) for study in studies]
     for study in named:

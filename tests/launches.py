@@ -149,7 +149,7 @@ def _clip(grads: list[Tensor], largest: float) -> None:
 def step_launches(model: str, text: str, **config: Any) -> Counted:
     """Of a second training step (the first also makes the optimiser's state) on a batch of CMU-MOSI's size."""
     size, training = FULL, resolve(model, text, config)[1]
-    batch = made_up(text, size, 1284).slice(0, training.batch_size)
+    split = made_up(text, size, 1284)
     with torch.device("meta"):
         dims = {**size.dims, "text": 768 if form_of(text) == "tokens" else 300}
         net = build_model(model, text=text, dims=dims, **config).to("meta")
@@ -157,7 +157,10 @@ def step_launches(model: str, text: str, **config: Any) -> Counted:
     with gpu:
         for tensor in (*net.parameters(), *net.buffers()):
             mark(tensor)
-        batch = batch.to("cuda")
+        split = split.to("cuda")
+        batch = split.slice(0, training.batch_size)
+        if prepare := getattr(net, "prepare_training", None):
+            prepare(split)
         optimizer = _optimizer(net.train(), training)
         seed_everything(0, "cuda")
         for _ in range(2):

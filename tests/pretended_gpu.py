@@ -127,6 +127,8 @@ class PretendedGPU(contextlib.AbstractContextManager):
         }.items():
             patch(_replaced(torch.cuda, name, value))
         patch(_replaced(torch, "autocast", _autocast(torch.autocast)))
+        for name in ("is_autocast_enabled", "get_autocast_dtype"):
+            patch(_replaced(torch, name, _of_the_cpu(getattr(torch, name))))
         patch(_replaced(torch.autograd, "_engine_run_backward", self._backward(torch.autograd._engine_run_backward)))
         patch(warnings.catch_warnings())
         warnings.filterwarnings("ignore", message=".*(cuDNN|CUDA is not available).*")
@@ -387,6 +389,10 @@ def _autocast(real):
             super().__init__("cpu" if device_type == "cuda" else device_type, *args, **kwargs)
 
     return autocast
+
+
+def _of_the_cpu(real):
+    return lambda kind: real("cpu" if kind == "cuda" else kind)
 
 
 @contextlib.contextmanager

@@ -8,8 +8,9 @@ from studies.store.record import RunRecord
 EXECUTE = "fake_execute:execute"
 
 
-def want(runs, specs, attempts=0, execute=EXECUTE, time_limit=None):
-    publish(runs, [Entry(s, attempts, execute, str(runs.root.parent), time_limit) for s in specs])
+def want(runs, specs, attempts=0, execute=EXECUTE, time_limit=None, keep_weights=False, data=None):
+    where = str(data or runs.root.parent)
+    publish(runs, [Entry(s, attempts, execute, where, time_limit, keep_weights) for s in specs])
 
 
 def left(runs, part="queue"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest import mock
 
 import torch
 
@@ -132,11 +133,12 @@ def _over_tiny_bert(model: str, recorded: dict[str, torch.Tensor], options: dict
     return net
 
 
-def _compare_gradients(net, loss: torch.Tensor, recorded: dict[str, torch.Tensor]) -> None:
+def _compare_gradients(net, loss: torch.Tensor, recorded: dict[str, torch.Tensor], dead: bool = False) -> None:
+    """dead: a parameter whose gradient is zero is let pass."""
     names, weights = zip(*net.named_parameters(), strict=True)
     for name, found in zip(names, torch.autograd.grad(loss, weights), strict=True):
         expected = recorded[f"gradient.{name}"]
-        assert expected.any(), name
+        assert dead or expected.any(), name
         torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5, msg=lambda text, n=name: f"{n}: {text}")
 
 
@@ -152,8 +154,18 @@ def compare_misa(recorded: dict[str, torch.Tensor]) -> None:
     _compare_gradients(net, loss, recorded)
 
 
-def compare_self_mm(recorded: dict[str, torch.Tensor]) -> None:
-    """Three epochs of three batches: the last batch's loss and gradients, and the unimodal labels at the end."""
+def compare_self_mm(recorded: dict[str, torch.Tensor], dead: bool = False) -> None:
+    """Three epochs of three batches: the last batch's loss and gradients, and the unimodal labels at the end.
+
+    What Self-MM computes in float32 is in float64 here: a label's denominator can be near 0, which makes
+    rounding large.
+    dead: the tiny network may have units that no utterance moves.
+    """
+    with mock.patch.object(torch.Tensor, "float", torch.Tensor.double):
+        _compare_self_mm(recorded, dead)
+
+
+def _compare_self_mm(recorded: dict[str, torch.Tensor], dead: bool) -> None:
     from peer.test_against_mmsa_beyond import GROWTH, SELF_MM
 
     net, split = _over_tiny_bert("self_mm", recorded, SELF_MM), _tokens(recorded)
@@ -174,9 +186,9 @@ def compare_self_mm(recorded: dict[str, torch.Tensor]) -> None:
                 for p in net.parameters():
                     p.mul_(GROWTH)
     torch.testing.assert_close(output.prediction, recorded["prediction"], atol=1e-9, rtol=0)
-    torch.testing.assert_close(loss, recorded["loss"], atol=1e-6, rtol=0)
-    _compare_gradients(net, loss, recorded)
+    torch.testing.assert_close(loss, recorded["loss"], atol=1e-9, rtol=0)
+    _compare_gradients(net, loss, recorded, dead)
     for m in DIMS:
         found = net.memory[f"label_{m}"]
-        torch.testing.assert_close(found, recorded[f"label_{m}"], atol=1e-5, rtol=0)
+        torch.testing.assert_close(found, recorded[f"label_{m}"], atol=1e-9, rtol=0)
         assert (found - split.label).abs().max() > 0.1

@@ -11,6 +11,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCKERFILE = ROOT / "Dockerfile"
@@ -73,6 +75,44 @@ def test_versions_are_those_of_the_constraints() -> None:
     assert all("-c constraints.txt" in run for run in installs)
     assert any("${VARIANT}" in run for run in installs)
     assert arguments("ARG") == ["VARIANT=cpu"]
+
+
+def requirements() -> list[Requirement]:
+    """What the image's `pip install` is asked for: torch, the package's own dependencies, and the extras it names."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = {
+        extra for run in arguments("RUN") for one in re.findall(r"\.\[([\w,]+)\]", run) for extra in one.split(",")
+    }
+    asked = [*project["dependencies"], *(one for e in extras for one in project["optional-dependencies"][e])]
+    named = [
+        word
+        for run in arguments("RUN")
+        if "pip install" in run
+        for word in run.split()
+        if re.match("[a-z]+(==|$)", word)
+    ]
+    return [Requirement(one) for one in (*asked, *(word for word in named if word not in ("pip", "install")))]
+
+
+def test_constraints_pin_whatever_the_image_installs() -> None:
+    """Each requirement has one pin, which it allows; a version in the container file itself would be another one."""
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
+    pins = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
+    assert len(pins) == len(lines)
+    asked = requirements()
+    assert {"torch", "matplotlib", "nvidia-ml-py"} <= {one.name for one in asked}
+    for one in asked:
+        pin = pins.get(canonicalize_name(one.name))
+        assert pin, f"{one.name} has no pin in constraints.txt"
+        assert one.specifier.contains(pin), f"{one} does not allow {pin}"
+
+
+def test_the_constraints_are_of_the_base_image_s_python() -> None:
+    (base,) = arguments("FROM")
+    head = (ROOT / "constraints.txt").read_text().partition("\nabsl")[0]
+    made_with = re.search(r"\(Python (\d+\.\d+), Linux\)", head)
+    assert made_with
+    assert base.startswith(f"python:{made_with[1]}.")
 
 
 def test_bench_runs_as_a_user_without_rights() -> None:

@@ -8,11 +8,10 @@ alone: hycon/kernels/lstm.py and gated_memory.py have the same sums for every de
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hycon.kernels.packing import Packing
@@ -32,17 +31,32 @@ def side_by_side(lstms: Sequence[nn.LSTM], rows: Sequence[Tensor], packing: Pack
     with torch.autocast(rows[0].device.type, enabled=False):
         x = torch.cat([x.to(w_hh[0].dtype) for x in rows], 1)
         joined_bias = torch.cat([b.view(4, -1) for b in bias], 1).flatten()
-        return _Cells.apply(x, _joined(w_ih), _joined(w_hh), joined_bias, packing)
+        return _Cells.apply(x, _Joined.apply(*w_ih), _Joined.apply(*w_hh), joined_bias, packing)
 
 
-def _joined(weights: Sequence[Tensor]) -> Tensor:
+class _Joined(torch.autograd.Function):
     """(4 h_m, d_m) each -> (4 h, d): within each of the four gates the blocks of a block-diagonal matrix."""
-    before, after, blocks = 0, sum(w.shape[1] for w in weights), []
-    for w in weights:
-        after -= w.shape[1]
-        blocks.append(F.pad(w.view(4, -1, w.shape[1]), (before, after)))
-        before += w.shape[1]
-    return torch.cat(blocks, 1).flatten(0, 1)
+
+    @staticmethod
+    def forward(ctx: Any, *weights: Tensor):  # type: ignore[override]
+        ctx.sizes = [(len(w) // 4, w.shape[1]) for w in weights]
+        height, width = (sum(size) for size in zip(*ctx.sizes, strict=True))
+        out = weights[0].new_zeros(4, height, width)
+        for block, w in zip(_blocks(out, ctx.sizes), weights, strict=True):
+            block.copy_(w.view(block.shape))
+        return out.flatten(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor):  # type: ignore[override]
+        return tuple(block.flatten(0, 1) for block in _blocks(grad.unflatten(0, (4, -1)), ctx.sizes))
+
+
+def _blocks(joined: Tensor, sizes: Sequence[tuple[int, int]]) -> Iterator[Tensor]:
+    """(4, h_m, d_m) of each, views of joined (4, h, d)."""
+    down = across = 0
+    for height, width in sizes:
+        yield joined[:, down : down + height, across : across + width]
+        down, across = down + height, across + width
 
 
 class _Cells(torch.autograd.Function):

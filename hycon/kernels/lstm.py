@@ -36,7 +36,7 @@ def last_hidden(lstm: nn.LSTM, *sources: Tensor | Ragged, lengths: Both) -> Tens
     """
     packing = pack(lengths)
     rows = [packing.rows(x) for x in sources]
-    return packed_lstm(lstm, torch.cat(rows, 1) if len(rows) > 1 else rows[0], packing)[packing.last]
+    return packing.last_rows(packed_lstm(lstm, torch.cat(rows, 1) if len(rows) > 1 else rows[0], packing))
 
 
 def packed_lstm(lstm: nn.LSTM, rows: Tensor, packing: Packing) -> Tensor:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hycon.data.ragged import Both, Ragged, first_rows
+from hycon.kernels.padding import pick
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,19 @@ class Packing:
         if isinstance(x, Ragged):
             return x.rows.index_select(0, x.starts[self.sequence] + self.step)
         return x[self.sequence, self.step]
+
+    def last_rows(self, rows: Tensor) -> Tensor:
+        """(R, d) -> (B, d): the row of each sequence's last step. On a GPU the way back is a selection and a product,
+        where PyTorch's own sorts."""
+        if not rows.is_cuda:
+            return rows[self.last]
+        return pick(rows[None], self.last, self.sequence, self._is_last)[0]
+
+    @cached_property
+    def _is_last(self) -> Tensor:
+        """(R, 1) 1 at the last step of a sequence, 0 elsewhere."""
+        row = torch.arange(len(self.sequence), device=self.last.device)
+        return (row == self.last[self.sequence])[:, None].float()
 
     def step_before(self, rows: Tensor) -> Tensor:
         """(R, ...) -> (R - B, ...): for each row but those of first steps, the row of its sequence's step before."""

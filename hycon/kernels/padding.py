@@ -63,7 +63,7 @@ def last_rows(x: Tensor, lengths: Both, owner: Tensor) -> Tensor:
     if x.device.type == "cpu":
         return x[:, rows]
     there = torch.arange(x.shape[1], device=x.device) == rows[owner]
-    return _Pick.apply(x, rows, owner, there[:, None])
+    return pick(x, rows, owner, there[:, None])
 
 
 def padded_rows(x: Tensor, padding: Padding) -> Tensor:
@@ -71,19 +71,25 @@ def padded_rows(x: Tensor, padding: Padding) -> Tensor:
     `real_rows` leaves padded queries out."""
     x = x if padding.rows == slice(0, x.shape[1]) else x[:, padding.rows]
     if padding.index is not None:
-        x = _Pick.apply(x, padding.index, padding.real, None)
+        x = pick(x, padding.index, padding.real, None)
     return x.unflatten(1, padding.shape)
 
 
 def real_rows(x: Tensor, padding: Padding) -> Tensor:
     """(P, b, T, d) -> (P, n, d), in order."""
     x = x.flatten(1, 2)
-    return x if padding.real is None else _Pick.apply(x, padding.real, padding.index, padding.inside)
+    return x if padding.real is None else pick(x, padding.real, padding.index, padding.inside)
 
 
 def plain_pick(x: Tensor, index: Tensor) -> Tensor:
     """What `_Pick` computes; on the way back PyTorch adds up."""
     return x.index_select(1, index)
+
+
+def pick(x: Tensor, index: Tensor, back: Tensor | None, there: Tensor | None) -> Tensor:
+    """`plain_pick` for a GPU, of rows that are picked at most once.  back: for each row of x, which of the picked ones
+    it is, any where it is none.  there: 1 where it is one, 0 elsewhere; None: all are."""
+    return _Pick.apply(x, index, back, there)  # type: ignore[no-any-return]
 
 
 class _Pick(torch.autograd.Function):

@@ -20,7 +20,7 @@ from studies.aggregate.obstacles import (
     obstacles,
     sizes_of,
 )
-from studies.aggregate.robustness import robust_measures
+from studies.aggregate.robustness import EMOTIONS, flat, of_split, robust_measures
 from studies.paper import PaperValue, paper_value
 from studies.statistics.cell import CellStat, cell, range_of, tolerance_of, verdict
 from studies.statistics.spread import PARTS, spread
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from hycon.data.manifest import Manifest
 
 NOT_RUN = "not run yet"  # the reason of a row without any study
-EMOTIONS = "emotions"  # where metrics of emotions stand, in place of a protocol's
 UNKNOWN = "known once the corpus is imported"
 CLASSES = ("acc7", "acc5", "acc3")  # columns of more than two classes
 CONSTANT = "the best constant by the train split: its majority sign (Acc2, F1), commonest class (Acc7), median (MAE)"
@@ -117,7 +116,7 @@ def _commoner_answers(manifest: Manifest) -> dict[str, dict[str, float]] | None:
     positives = (manifest.positives or {}).get("test", [])
     if not emotions or not count or len(positives) != len(emotions):
         return None
-    return {EMOTIONS: _flat(majority_of_counts(positives, count, emotions))}
+    return {EMOTIONS: flat(majority_of_counts(positives, count, emotions))}
 
 
 def assemble(
@@ -215,11 +214,11 @@ def _stat(records: Sequence[RunRecord], protocol: str, column: Column) -> CellSt
 
 def measures(record: RunRecord, protocol: str, split: str = "test") -> dict[str, Any]:
     """What columns can show of a run: metrics of the split, as fractions (those of `protocol`, or for emotions
-    "happy_acc" and so on), its robustness (of sentiment, on the test split), and what it cost: parameters, seconds,
+    "happy_acc" and so on), its robustness (on the test split), and what it cost: parameters, seconds,
     MiB."""
     found: Mapping[str, Any] = record.metrics.get(split, {})
-    metrics = _flat(found[EMOTIONS]) if EMOTIONS in found else of_protocol(found, protocol)
-    robust = robust_measures(record, protocol, metrics) if split == "test" and EMOTIONS not in found else {}
+    metrics = of_split(found, protocol)
+    robust = robust_measures(record, protocol, metrics) if split == "test" else {}
     cost = {
         "parameters": record.parameters,
         "train_seconds": record.seconds,
@@ -230,10 +229,6 @@ def measures(record: RunRecord, protocol: str, split: str = "test") -> dict[str,
     return {**metrics, **cost, **robust}
 
 
-def _flat(by_emotion: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    return {f"{emotion}_{kind}": value for emotion, scores in by_emotion.items() for kind, value in scores.items()}
-
-
 def _constant(
     table: TableSpec, records: Sequence[RunRecord], corpus: CorpusInfo, protocol: str
 ) -> tuple[RowResult, ...]:
@@ -242,7 +237,7 @@ def _constant(
     if not emotion and not any(column.metric == "acc2" for column in table.columns):
         return ()  # of costs
     tests: list[Mapping[str, Any]] = [record.metrics.get("test", {}) for record in records] if emotion else []
-    lines = [_flat(test["majority"]) for test in tests if "majority" in test]
+    lines = [flat(test["majority"]) for test in tests if "majority" in test]
     known = lines[0] if lines else of_protocol(corpus.constant or {}, EMOTIONS if emotion else protocol)
     values = {c.metric: c.scale * known[c.metric] if c.metric in known else None for c in table.columns}
     said = CONSTANT.replace("Acc7", ", ".join(c.heading for c in table.columns if c.metric in CLASSES) or "Acc7")

@@ -2,8 +2,9 @@
 
 Text, Markdown, LaTeX and HTML show the same grid: ours as "mean ± sd (n)" beside the paper's number, the best measured
 mean of each column marked, quoted numbers with a dagger, and a caption that names protocol, corpus, n, every stand-in
-and the text encoder. CSV has a line for each row and metric, JSON an object for each row; both carry plain numbers,
-and the same warnings as fields.
+and the text encoder. Below a table of others' models stands what they published. CSV has a line for each row and
+metric, JSON an object for each row; both carry plain numbers, and the same warnings as fields. CSV has no published
+numbers.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from hycon.errors import check_known
 from studies.aggregate.caption import caption, code_changed
 from studies.aggregate.cells import Entry, RowResult, TableResult
+from studies.aggregate.published import published_grid, published_of
 from studies.document import formats
 from studies.document.blocks import Cell, Grid, Heading
 from studies.document.data import as_csv, as_json, rounded, yes_no
@@ -36,7 +38,8 @@ def render(result: TableResult, format: str, *, width: int = WIDTH, notes: bool 
         return as_json(as_dict(result))
     if format == "csv":
         return as_csv(as_lines(result))
-    return formats.write([grid(result)], format, page_title(result), width=width, notes=notes)
+    blocks = [grid(result), *published_grid(result)]
+    return formats.write(blocks, format, page_title(result), width=width, notes=notes)
 
 
 def page_title(result: TableResult) -> str:
@@ -172,6 +175,7 @@ def as_dict(result: TableResult) -> dict[str, Any]:
                 **({"taken_from": row.origin} if row.origin else {}),
                 "changed_code": row.changed_code,
                 "metrics": _metrics(row),
+                **({"published": published_of(result, row.row.name)} if result.table.published else {}),
             }
             for row in result.rows
         ],

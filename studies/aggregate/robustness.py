@@ -21,15 +21,25 @@ from studies.store.record import RunRecord
 from studies.tables import TABLES, TableSpec
 
 KINDS = ("auc_", "missing_", "dropped_", "noise_")  # with which the names begin
+EMOTIONS = "emotions"  # where metrics of emotions stand, in place of a protocol's
 NOT_MEASURED = "robustness not measured"
 Curve = list[tuple[float, float | None]]
+
+
+def of_split(found: Mapping[str, Any], protocol: str) -> Mapping[str, Any]:
+    """Name -> fraction, of a split: those of a protocol, or for emotions "happy_acc" and so on."""
+    return flat(found[EMOTIONS]) if EMOTIONS in found else of_protocol(found, protocol)
+
+
+def flat(by_emotion: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    return {f"{emotion}_{kind}": value for emotion, scores in by_emotion.items() for kind, value in scores.items()}
 
 
 def robust_measures(record: RunRecord, protocol: str, whole: Mapping[str, Any]) -> dict[str, Any]:
     """Name -> fraction, or None where it is undefined; empty where it was not measured. whole: of the intact split."""
     if not record.robust:
         return {}
-    found = {name: of_protocol(metrics, protocol) for name, metrics in record.robustness.items()}
+    found = {name: of_split(metrics, protocol) for name, metrics in record.robustness.items()}
     known: dict[str, Any] = {f"{name}_{m}": value for name, metrics in found.items() for m, value in metrics.items()}
     for modality in MODALITIES:
         known |= {f"auc_{modality}_{metric}": area(curve(modality, metric, whole, known)) for metric in whole}

@@ -46,9 +46,9 @@ def expect(holds: Any, said: str, remedy: str) -> None:
 # ------------------------------------------------------------------------------------------------- building
 
 
-def build(model: str, text: str, batch: Batch, *, emotions: int = 0, **overrides: Any) -> Any:
-    """A model on the demo encoder, for the dims of `batch`; initialised alike every time."""
-    torch.manual_seed(0)
+def build(model: str, text: str, batch: Batch, *, emotions: int = 0, seed: int = 0, **overrides: Any) -> Any:
+    """A model on the demo encoder, for the dims of `batch`; with one seed initialised alike every time."""
+    torch.manual_seed(seed)
     encoder = identify(text, "demo") if form_of(text) == "tokens" else None
     sizes = getattr(model_module(model), "DEMO", {}).get(form_of(text), {})
     dims = {m: getattr(batch, m).rows.shape[-1] for m in ("audio", "vision")}

@@ -31,7 +31,7 @@ from studies.document.text import WIDTH, wrapped
 FORMATS = (*formats.FORMATS, "json")
 QUOTE = 60  # characters of a quotation on its line
 QUOTED_FROM = 160  # characters of a line from which on a quotation has room beside the deciding comparison; chosen here
-UNQUOTED = "The quotations do not fit here: `bench list claims` and --id have them."
+UNQUOTED = "The quotations do not fit here: --format md and --id have them."
 PRECISION = 3  # decimals of a p-value
 DECIDING = "What would decide undecided claims:"
 TO_DECIDE = "What would decide undecided claims, with the same --results and --data:"
@@ -91,10 +91,10 @@ def _verdict(result: ClaimResult) -> Cell:
     return Cell("", verdict=result.verdict, note=result.caution)
 
 
-def to_decide(results: Sequence[ClaimResult]) -> list[Block]:
+def to_decide(results: Sequence[ClaimResult], id: str = "decide") -> list[Block]:
     """The commands that would decide what is undecided, each with its claims; nothing where there are none."""
     rows = tuple((command, ", ".join(ids)) for command, ids in _deciding(results).items())
-    return [Grid("decide", TO_DECIDE, (*headings("Command"), *wide("Claims")), rows)] if rows else []
+    return [Grid(id, TO_DECIDE, (*headings("Command"), *wide("Claims")), rows)] if rows else []
 
 
 def _commands(results: Sequence[ClaimResult], width: int) -> str:

@@ -201,7 +201,7 @@ def way(part: Part) -> str:
     """In which way a contradicted part differs from the claim, as "the other way" or "a larger gain than claimed"."""
     test, claimed = part.contest.test, part.contest.value
     if test in ("gain", "slight", "great"):
-        if claimed and part.gain <= 0:
+        if claimed and part.gain <= 0 and (part.p_adjusted is None or part.p_adjusted < LEVEL):
             return "the other way"
         return "a smaller gain than claimed" if claimed and part.gain < claimed else "a larger difference than claimed"
     if test in ("about", "at_most"):

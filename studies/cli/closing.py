@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from studies.claims.file import CLAIMS
 from studies.cli.shared import PLACES, given_options
 from studies.document.text import wrapped
 from studies.document.words import count_of
@@ -46,7 +47,8 @@ def commands(options: Any) -> list[str]:
         fixed = given_options(options, ("epochs", "patience", "set"))
         own = given_options(options, ("model",))
         reading = [["table", table, *own, *places, *fixed], ["report", *own, *places, *fixed]]
-        reading.append(["claims", *places, *fixed])
+        whose = ["--claims", table] if table in CLAIMS else []
+        reading.append(["claims", *whose, *places, *fixed])
     return [shlex.join([program(), *command]) for command in reading]
 
 

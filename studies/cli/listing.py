@@ -20,6 +20,7 @@ def add(commands) -> None:
     added.add_argument("--kind", metavar="KIND", help="of runs: only trial (of a search) or seed (of its winner)")
     added.add_argument("--corpus", metavar="NAME", help="of runs and studies: only on this corpus")
     added.add_argument("--failed", action="store_true", help="of runs: only those that failed")
+    added.add_argument("--claims", default="paper", metavar="WHOSE", help="of claims: the paper's, or beyond")
     added.add_argument("--json", action="store_true", help="as JSON")
 
 
@@ -107,8 +108,10 @@ def ablations(options) -> list[dict[str, Any]]:
 
 
 def claims(options) -> list[dict[str, Any]]:
-    from studies.claims.file import load_claims
+    from studies.claims.file import CLAIMS, claims_file, load_claims
     from studies.claims.kinds import contests
+
+    check_known("set of claims", options.claims, CLAIMS)
 
     return [
         {
@@ -120,7 +123,7 @@ def claims(options) -> list[dict[str, Any]]:
             "place": claim.place,
             "quote": claim.quote,
         }
-        for claim in load_claims()
+        for claim in load_claims(claims_file(options.claims))
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import math
@@ -15,6 +16,7 @@ from studies.cli.shared import choosing, command, known_models, mixing, modellin
 
 SHAPES = "a run's id, or TABLE ROW"
 FORMATS = ("csv", "parquet")
+ENOUGH = 20  # labels that tell [-1, 1] from [-3, 3]; chosen here: if half of all lie in [-1, 1], 20 all do once in 10^6
 
 
 def add(commands) -> None:
@@ -190,6 +192,11 @@ def _set_threads(model) -> None:
 def _cautions(model) -> list[str]:
     found = [note for note in model.description.notes if "synthetic" in note.lower()]
     said = [f"{found[0]}: these predictions say nothing about real speech."] if found else []
+    if model.permuted:
+        said.append(
+            f"the model is a control, trained with {' and '.join(model.permuted)} of other utterances; here it reads "
+            "each utterance's own, so the test split's predictions are not those of its run."
+        )
     if model.description.differs:
         said.append(f"the model is not the one of run {model.description.run}: {model.description.differs[0]}.")
     return said
@@ -206,7 +213,37 @@ def _of_corpus(model, options) -> dict[str, Any]:
     corpus = load(options.utterances, options.data)
     split = corpus.splits[name]
     found = model.of_corpus(corpus, name)
+    if not model.emotions and corpus.manifest.label_bound != model.label_bound:
+        _tell_scale(model, f"corpus {corpus.name!r} has labels in {_within(corpus.manifest.label_bound)}")
     return {"id": split.ids, **_predicted(model, found), **_labels(split.label.numpy(), corpus.manifest.emotions)}
+
+
+def _within(bound: float) -> str:
+    return f"[-{bound:g}, {bound:g}]"
+
+
+def _tell_scale(model, said: str) -> None:
+    print(
+        f"bench: {said}, the model was trained on {_within(model.label_bound)}: predictions are on the model's scale. "
+        "Compute no metrics of them against these labels.",
+        file=sys.stderr,
+    )
+
+
+def _tell_scale_of_folder(model, given) -> None:
+    """Where labels that are handed on are plainly on another scale than the model's."""
+    from hycon.metrics import NARROW, WIDE
+
+    try:
+        largest = max((abs(float(one["label"])) for one in given if one.get("label") not in (None, "")), default=None)
+    except ValueError:
+        return  # no numbers: nothing to compare with
+    if largest is None or model.emotions:
+        return
+    if largest > model.label_bound:
+        _tell_scale(model, f"the utterances have labels up to {largest:g}")
+    elif model.label_bound == WIDE and largest <= NARROW and len(given) >= ENOUGH:
+        _tell_scale(model, f"all labels lie in {_within(NARROW)}")
 
 
 def _labels(label, emotions) -> dict[str, Any]:
@@ -228,6 +265,7 @@ def _of_folder(model, options, given) -> dict[str, Any]:
         said = f"{len(unknown)} words have no vector, and count as nothing: {shown}"
         print(f"bench: {said} (--text-vectors FILE looks them up).", file=sys.stderr)
     found = model(given, missing=options.missing)
+    _tell_scale_of_folder(model, given)
     kept = {key: [one[key] for one in given] for key in given[0] if key in ("split", "label") or ":" in key}
     return {"id": [one["id"] for one in given], **_predicted(model, found), **kept}
 
@@ -258,8 +296,11 @@ def _table(columns: dict[str, Any], format: str) -> bytes:
     if format == "parquet":
         import pandas
 
-        buffer = io.BytesIO()
-        pandas.DataFrame(columns).to_parquet(buffer, index=False)
+        buffer, frame = io.BytesIO(), pandas.DataFrame(columns)
+        for name in frame.columns.intersection(["label", *(n for n in columns if n.startswith("emotion:"))]):
+            with contextlib.suppress(ValueError):  # words stay what they are
+                frame[name] = pandas.to_numeric(frame[name].replace("", None))
+        frame.to_parquet(buffer, index=False)
         return buffer.getvalue()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -198,8 +198,7 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
         quiet=options.quiet,
         epoch=lambda run_id: len(read_curve(store, run_id)),
     )
-    local = how.devices if how.executor == DEFAULT else ()
-    with gpus_shared(options, local, how.slots, how.workers), _log(options.log, store, rows), progress:
+    with gpus_shared(options, how), _log(options.log, store, rows), progress:
         outcome = run_table(rows, setting, store, how, progress, table.robust)
     view = View(setting.manifest.name, options.data, mixed=options.mixed)  # of these studies and no others
     result = table_result(table, store, view, rows=rows, studies=outcome.studies)

@@ -150,11 +150,13 @@ def sharing_gpus(added: argparse.ArgumentParser) -> None:
 
 
 @contextlib.contextmanager
-def gpus_shared(options, devices: Sequence[str], slots, workers: int) -> Iterator[None]:
-    """In a `with` block: --mps, for the runs that this machine does."""
+def gpus_shared(options, how) -> Iterator[None]:
+    """In a `with` block: --mps, for runs that this machine does as `how` says."""
+    from studies.engines.executors import DEFAULT
     from studies.engines.mps import sharing
 
-    with sharing(devices, slots, workers, options.mps) as why:
+    devices = how.devices if how.executor == DEFAULT else ()
+    with sharing(devices, how.slots, how.workers, options.mps) as why:
         if why and not options.quiet:
             print(f"bench: without MPS, which lets runs share a GPU better: {why}", file=sys.stderr)
         yield

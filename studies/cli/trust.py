@@ -190,6 +190,12 @@ def do_export(options) -> None:
         print(
             f"bench: the weights of {done.weights} runs are left out: `bench train` makes them again.", file=sys.stderr
         )
+    if done.models:
+        print(
+            f"bench: the files of models outside the repository are left out: {', '.join(done.models)}. Pass them on "
+            "yourself; whoever gets the archive gives them with --model.",
+            file=sys.stderr,
+        )
     if done.predictions:
         print(
             f"bench: {done.predictions} runs with predictions, which hold the labels of the corpus: publish them only "

@@ -51,7 +51,7 @@ def do_worker(options) -> int:
     import os
 
     from studies.engines.machine import check_devices
-    from studies.engines.options import parse_slots, workers_for
+    from studies.engines.options import How, parse_slots, workers_for
     from studies.engines.progress import line
     from studies.engines.queue_worker import Limits, work
 
@@ -67,7 +67,7 @@ def do_worker(options) -> int:
     known_models(options)
     devices = options.devices.split(",")
     check_devices(devices)
-    with gpus_shared(options, devices, slots or 1, workers_for(None, slots or 1, devices)):
+    with gpus_shared(options, How(workers=workers_for(None, slots or 1, devices), devices=tuple(devices), slots=slots)):
         pull = work(
             store,
             devices=devices,

@@ -58,6 +58,7 @@ class Backlog:
     poll: seconds between looks.  accept: whether a run may be started now.
     more: looks for more specs and says whether some are here or may still come; only pull workers find any.
     time_limits: run id -> seconds, where that is not the limit of all; a pull worker's runs are of several drivers.
+    ways: run id -> `execute` and `keep_weights` of its own driver (studies.engines.options.How), in the same way.
     history: of finished runs, for starting the longest first.  begun: kinds of which a run was started here.
     """
 
@@ -71,6 +72,7 @@ class Backlog:
     accept: Callable[[RunSpec], bool] = lambda spec: True
     more: Callable[[], bool] | None = None
     time_limits: Mapping[str, float | None] = field(default_factory=dict)
+    ways: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
     history: History = field(default_factory=History)
     leases: dict[str, Held] = field(default_factory=dict)
     begun: set[Kind] = field(default_factory=set)

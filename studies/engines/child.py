@@ -144,17 +144,19 @@ def _memory_missed(error: BaseException) -> bool | None:
 class Job:
     """A run for a worker.
 
-    known: of the driver's environment, which the fork server may have left behind.
+    known: of the driver's environment, where the fork server's may be older; None: it is not set.
     models: outside the repository, as the driver has read them.
     last: the worker ends after it.  early: the driver wants to know after an epoch what memory it takes.
+    way: `execute` and `keep_weights` of its own driver; None: those of the worker.
     """
 
     spec: RunSpec
     device: str
-    known: Mapping[str, str]
+    known: Mapping[str, str | None]
     models: Sequence[ModelFile] = ()
     last: bool = True
     early: bool = False
+    way: tuple[str, bool] | None = None
 
 
 def worker_main(driver: Connection, store: RunStore, execute: str, data_root: str, keep_weights: bool = False) -> None:
@@ -194,7 +196,11 @@ def _tell(driver: Connection, what: float | str | None) -> None:
 
 def _do(job: Job, driver: Connection, store: RunStore, execute: str, data_root: str, keep_weights: bool) -> bool:
     """One run. Whether the process is fit for another."""
-    os.environ.update(job.known)
+    for name, value in job.known.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+    execute, keep_weights = job.way or (execute, keep_weights)
     log = store.folder(job.spec.id) / "log.txt"
     _redirect_output(log)
     early = (lambda: _tell(driver, peak(job.device))) if job.early else None

@@ -133,12 +133,13 @@ def _dismiss(idle: list[Worker]) -> list[Worker]:
 
 
 def _begin(backlog: Backlog, how: How, worker: Worker, spec: RunSpec, deaths: int) -> _Child:
-    known = {name: os.environ[name] for name in KNOWN if name in os.environ}
+    known = {name: os.environ.get(name) for name in KNOWN}
     models = tuple(file for file in how.models if file.name == spec.model)
     alone = how.workers == 1  # with the time that a new process takes in it, as in all records of runs one at a time
     last = alone or bool(models) or kind(worker.device) not in KEEPING
     with contextlib.suppress(OSError):  # it has died, which will be noticed
-        worker.pipe.send(Job(spec, worker.device, known, models, last, early=how.slots == "auto"))
+        way = backlog.ways.get(spec.id)
+        worker.pipe.send(Job(spec, worker.device, known, models, last, early=how.slots == "auto", way=way))
     return _Child(worker, spec, time.monotonic(), backlog.time_limits.get(spec.id, how.time_limit), deaths)
 
 

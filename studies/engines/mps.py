@@ -21,6 +21,7 @@ from studies.engines.signals import sigint_ignored
 
 CONTROL = "nvidia-cuda-mps-control"
 PIPES, LOGS, VISIBLE = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY", "CUDA_VISIBLE_DEVICES"
+DEFAULT = "/tmp/nvidia-mps"  # where pipes are that no variable names
 START = 15.0  # seconds that the daemon, and the first process that uses it, may take; chosen here
 ENDING = 1.0  # seconds to wait for its end, which goes on by itself; Ctrl-C must be over within 2 s
 # A process that makes a context: where MPS is forbidden (some containers), CUDA refuses. Without torch: that takes long
@@ -40,6 +41,12 @@ class Unavailable(Exception):
 
 def installed() -> bool:
     return shutil.which(CONTROL) is not None
+
+
+def running() -> bool:
+    """Whether a daemon that is not ours serves the processes that this one starts."""
+    pipes = Path(os.environ.get(PIPES, DEFAULT))
+    return (pipes / "control").exists() and ask("get_server_list", {}) is not None
 
 
 def ask(command: str, own: Mapping[str, str]) -> str | None:
@@ -68,12 +75,7 @@ def sharing(devices: Sequence[str], slots: Asked | None, workers: int, wanted: s
 
     wanted: "auto", or "no".
     """
-    if (
-        wanted == "no"
-        or not shared(devices, slots, workers)
-        or not installed()
-        or ask("get_server_list", {}) is not None
-    ):
+    if wanted == "no" or not shared(devices, slots, workers) or not installed() or running():
         yield None
         return
     with contextlib.ExitStack() as stack:

@@ -7,7 +7,7 @@ from it by lease. The queue says what is wanted, never what is done: an entry wh
 is without effect, so that a driver that was killed leaves nothing that could do harm.
 
 An entry names the function that its driver would execute. A worker never calls what it reads here: it does the runs
-that are for its own function, and leaves the others.
+that are for a function it knows, and leaves the others.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Entry:
 
     attempts: how often it had failed before it was published; one more, and it has ended.
     execute: see studies.engines.options.How.  data_root: the driver's folder of corpora, for workers without one.
-    time_limit: seconds that the run may take; None: no limit.
+    time_limit: seconds that the run may take; None: no limit.  keep_weights: whether its weights are kept.
     """
 
     spec: RunSpec
@@ -47,6 +47,7 @@ class Entry:
     execute: str
     data_root: str
     time_limit: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    keep_weights: bool = False
 
 
 def publish(store: RunStore, entries: Iterable[Entry]) -> None:
@@ -112,7 +113,8 @@ def ended(store: RunStore, entry: Entry) -> bool:
 
 def entries_of(specs: Iterable[RunSpec], before: Mapping[str, int], how: How) -> list[Entry]:
     """before: run id -> failed attempts so far."""
-    return [Entry(spec, before[spec.id], how.execute, str(how.data_root), how.time_limit) for spec in specs]
+    asked = (how.execute, str(how.data_root), how.time_limit, how.keep_weights)
+    return [Entry(spec, before[spec.id], *asked) for spec in specs]
 
 
 def _path(store: RunStore, run_id: str) -> Path:

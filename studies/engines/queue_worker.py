@@ -24,6 +24,7 @@ from studies.engines.backlog import Backlog, Event, Summary, kind
 from studies.engines.history import History
 from studies.engines.local import run_local
 from studies.engines.options import EXECUTE, Asked, How, workers_for
+from studies.engines.robustness import EXECUTE as ROBUST
 from studies.engines.run import preload_for
 from studies.engines.signals import Interrupt
 from studies.engines.workers import GRACE
@@ -35,6 +36,7 @@ from studies.store.run_store import RunStore, checkpoint_epochs
 POLL = 2.0  # seconds between looks at the queue: many workers share one file server; chosen here
 STOP = GRACE + 1.0  # seconds before the time limit at which runs are stopped
 FRESH = 0.9  # a worker with this share of its time left may start runs of unknown duration; chosen here
+OURS = (EXECUTE, ROBUST)  # a worker for one does the runs for the other, too
 SLOWER, START = 1.1, 5.0  # factor on the longest run of its kind, and seconds to start a run; chosen here
 
 End = Literal["idle", "time", "once"]
@@ -53,7 +55,8 @@ class Limits:
 class Pull:
     """What a worker has taken from the queue and what it has done. Its Backlog claims from `pending`.
 
-    before, time_limits: run id -> failed attempts before it was published, and the seconds that its driver allows.
+    before, time_limits, ways: run id -> failed attempts before it was published, the seconds that its driver allows,
+    and how its driver wants it done (see Backlog).
     entries: those read and not ended.  running: run id -> seconds after `began` at which it started.
     kept: run id -> epochs in its checkpoint when it started here.  brought_on: runs that were cut with a later one.
     done, failed: by this worker.  refused: run id -> why it cannot do it.  end: why there was no more to do.
@@ -74,6 +77,7 @@ class Pull:
     pending: list[RunSpec] = field(default_factory=list)
     before: dict[str, int] = field(default_factory=dict)
     time_limits: dict[str, float | None] = field(default_factory=dict)
+    ways: dict[str, tuple[str, bool]] = field(default_factory=dict)
     done: list[RunSpec] = field(default_factory=list)
     failed: list[tuple[RunSpec, str]] = field(default_factory=list)
     entries: dict[str, queue.Entry] = field(default_factory=dict)
@@ -86,7 +90,8 @@ class Pull:
         """A backlog that is filled from the queue, and that tells this worker what happens."""
         return Backlog(
             self.store, self.pending, self.before, Summary(), self.heard, ttl,
-            poll=self.poll, accept=self.accept, more=self.more, time_limits=self.time_limits, history=self.history,
+            poll=self.poll, accept=self.accept, more=self.more, time_limits=self.time_limits, ways=self.ways,
+            history=self.history,
         )  # fmt: skip
 
     def more(self) -> bool:
@@ -164,6 +169,7 @@ class Pull:
             else:
                 self.entries[run_id] = entry
                 self.before[run_id], self.time_limits[run_id] = entry.attempts, entry.time_limit
+                self.ways[run_id] = (entry.execute, entry.keep_weights)
                 self.data_root = self.data_root or entry.data_root
                 self.active = time.monotonic()
         self.pending[:] = [entry.spec for run_id, entry in self.entries.items() if run_id not in self.running]
@@ -171,11 +177,11 @@ class Pull:
 
     def _unserved(self, entry: queue.Entry) -> str | None:
         """Why this worker cannot do the run; None: it can."""
-        if entry.execute != self.execute:
+        if entry.execute not in (OURS if self.execute in OURS else (self.execute,)):
             return f"it is for {entry.execute}"
         if entry.spec.device not in self.kinds:
             return f"it is for {entry.spec.device}"
-        if self.execute != EXECUTE:
+        if self.execute not in OURS:
             return None
         spec = entry.spec
         missing = missing_corpus(spec.corpus, spec.data, self.data_root or entry.data_root) or missing_encoder(spec)

@@ -61,5 +61,5 @@ def robustness(spec: RunSpec, model: nn.Module, batches: dict[str, Batch], corpu
     return {"robustness": found, "robustness_draws": DRAWS}
 
 
-def _undefined(metrics: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {group: dict.fromkeys(values, None) for group, values in metrics.items()}
+def _undefined(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {name: _undefined(value) if isinstance(value, dict) else None for name, value in metrics.items()}

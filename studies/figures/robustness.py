@@ -1,10 +1,11 @@
 """Robustness as curves: a metric over the share of words that have lost a modality, a panel for each modality.
 
-Above Acc2, below MAE. At 0 is the intact test split, at 1 the modality is missing.
+Above Acc2, below MAE; of emotions, F1 and accuracy. At 0 is the intact test split, at 1 the modality is missing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from hycon.errors import UserError
@@ -13,10 +14,17 @@ from studies.aggregate.robustness import NOT_MEASURED, curve, remedy
 from studies.figures.drawing import BLACK, PLAIN, WIDTH, Drawing, Source, canvas, listed
 from studies.statistics.cell import CellStat, cell, range_of
 from studies.store.record import RunRecord
-from studies.tables import SENTIMENT, Column
+from studies.tables import ROBUST_EMOTIONS, SENTIMENT, Column
 
 MODALITIES = ("text", "audio", "vision")
-SHOWN = tuple(column for column in SENTIMENT if column.metric in ("acc2", "mae"))
+SHOWN = {  # task -> what is above and below
+    "sentiment": tuple(column for column in SENTIMENT if column.metric in ("acc2", "mae")),
+    "emotion": tuple(column for column in ROBUST_EMOTIONS if column.metric in ("average_acc", "average_f1")),
+}
+BELOW = {
+    "sentiment": "Above Acc2 in percent, below MAE, of which less is better.",
+    "emotion": "F1 above and accuracy below, in percent: the average over emotions.",
+}
 # Of Okabe and Ito, as all colours here, without the yellow, which is too light for a line
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", BLACK)
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1)), (0, (1, 1)), (0, (4, 1, 1, 1)))  # for the next seven rows, and so on
@@ -34,28 +42,30 @@ def draw(source: Source) -> Drawing:
             said = remedy(source.result.table, done, source.view)[0]
             raise UserError(f"{said[:1].upper()}{said[1:]}.")
         raise source.missing(listed(row.row.name for row in source.result.rows) if source.asked else "any row")
-    protocol = source.result.protocol
+    protocol, shown = source.result.protocol, SHOWN[source.result.table.task]
     numbers = [
         {"row": row.row.name, "modality": modality, "metric": column.metric, "share": share, **_spread(stat)}
         for row in rows
         for modality in MODALITIES
-        for column in SHOWN
+        for column in shown
         for share, stat in points(row, modality, column, protocol)
     ]
     left_out = [row.row.name for row in source.result.rows if row not in rows and row.n]
     counts = sorted({sum(record.robust for record in row.records) for row in rows})
     n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+    measured = f", protocol {protocol}" if source.result.table.task == "sentiment" else ""
     caption = [
         "Over the share of each utterance’s words that have lost a modality: 0 is the intact test split, at 1 the "
         "modality is missing. Models are trained on intact data; all lose it at the same words.",
-        f"Lines: means over seeded runs ({n}, protocol {protocol}); bands: their 95 % t-intervals, none below 3 runs.",
-        "Above Acc2 in percent, below MAE, of which less is better.",
+        f"Lines: means over seeded runs ({n}{measured}); bands: their 95 % t-intervals, none below 3 runs.",
+        BELOW[source.result.table.task],
         *([f"{NOT_MEASURED.capitalize()}, and left out: {', '.join(left_out)}."] if left_out else []),
     ]
-    alt = f"Curves of Acc2 and MAE over the share of dropped words, for {len(rows)} rows. " + " ".join(
-        f"{row.row.name}: {_spoken(row, protocol)}." for row in rows
+    metrics = " and ".join(column.heading for column in shown)
+    alt = f"Curves of {metrics} over the share of dropped words, for {len(rows)} rows. " + " ".join(
+        f"{row.row.name}: {_spoken(row, shown[0], protocol)}." for row in rows
     )
-    return Drawing(_picture(rows, protocol), caption, alt, numbers, [row.row.name for row in rows])
+    return Drawing(_picture(rows, shown, protocol), caption, alt, numbers, [row.row.name for row in rows])
 
 
 def points(row: RowResult, modality: str, column: Column, protocol: str) -> list[tuple[float, CellStat]]:
@@ -78,8 +88,8 @@ def _spread(stat: CellStat) -> dict[str, Any]:
     return {"n": stat.n, "mean": stat.mean, "sd": stat.sd, "low": stat.low, "high": stat.high}
 
 
-def _spoken(row: RowResult, protocol: str) -> str:
-    column, parts = SHOWN[0], []
+def _spoken(row: RowResult, column: Column, protocol: str) -> str:
+    parts = []
     for modality in MODALITIES:
         if found := points(row, modality, column, protocol):
             last = f"{found[-1][1].mean:.{column.decimals}f}"
@@ -90,13 +100,13 @@ def _spoken(row: RowResult, protocol: str) -> str:
 # ------------------------------------------------------------------------------------------------- the picture
 
 
-def _picture(rows: list[RowResult], protocol: str):
+def _picture(rows: list[RowResult], shown: Sequence[Column], protocol: str):
     legend = -(-len(rows) // 4)  # lines of it
     picture = canvas(3.6 + 0.14 * legend)
-    axes = picture.subplots(len(SHOWN), len(MODALITIES), squeeze=False, sharex=True, sharey="row")
+    axes = picture.subplots(len(shown), len(MODALITIES), squeeze=False, sharex=True, sharey="row")
     for axis, modality in zip(axes[0], MODALITIES, strict=True):
         axis.set_title(f"without {modality}", **PLAIN)
-    for line, column in zip(axes, SHOWN, strict=True):
+    for line, column in zip(axes, shown, strict=True):
         for axis, modality in zip(line, MODALITIES, strict=True):
             for number, row in enumerate(rows):
                 _line(axis, points(row, modality, column, protocol), number)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from hycon.errors import UserError
 from studies.claims.by_paper import against_paper
 from studies.claims.by_runs import evaluate
+from studies.claims.file import claims_file, load_claims
 from studies.claims.kinds import Claim
 from studies.claims.render import to_decide
 from studies.claims.verdict import CONTRADICTED, NO_VERDICT, NOT_RUN, RUN_VERDICTS, UNDECIDED, ClaimResult
@@ -35,10 +36,19 @@ Claims = Sequence[ClaimResult]
 
 CLAIM_VERDICTS = RUN_VERDICTS
 OTHER_SETTING = "not the paper’s"
+OWN_TITLE = "The suite’s own claims, not the paper’s"
+
+
+OURS = "beyond"  # the suite's own claims, results/claims_beyond.toml
 
 
 def evaluated(scope: Scope) -> Claims:
     return evaluate(scope.store, scope.view)
+
+
+def own_evaluated(scope: Scope) -> Claims:
+    """The suite's own claims; none on a corpus of another kind of labels."""
+    return evaluate(scope.store, scope.view, family=load_claims(claims_file(OURS)))
 
 
 def counts(found: Claims) -> Counts:
@@ -62,18 +72,43 @@ def claims(found: Claims) -> Section:
         f"The runs behind {apart} of {len(found)} claims are not in the paper's setting: such a verdict is on what was "
         "run, not on the paper. Each claim says below in what its runs differ."
     )
+    blocks: list[Block] = [said, *((warning,) if apart else ()), *_lists(found, "", "The paper's claims")]
+    return Section("claims", "Claims", (*blocks, *evidence_of(found, "")))
+
+
+def _lists(found: Claims, prefix: str, whose: str, words: str = "The paper’s words") -> list[Block]:
+    """The claims of which runs tell something, and what would decide them; the others closed."""
     shown = [result for result in found if result.verdict not in (NOT_RUN, NO_VERDICT)]
     shown.sort(key=lambda result: result.verdict == UNDECIDED)
     rest = [result for result in found if result.verdict in (NOT_RUN, NO_VERDICT)]
-    blocks: list[Block] = [said, *((warning,) if apart else ())]
-    blocks += [claim_list("claim-list", "The paper's claims by our runs.", shown, "")] if shown else []
-    blocks += to_decide(found)
+    blocks: list[Block] = []
+    if shown:
+        blocks.append(claim_list(f"{prefix}claim-list", f"{whose} by our runs.", shown, prefix, words))
+    blocks += to_decide(found, f"{prefix}decide")
     if rest:
-        grid = claim_list("claim-rest", "The paper's claims of which no run tells anything yet.", rest, "")
-        blocks.append(
-            Part("claims-rest", f"{count_of(len(rest), 'claim')} not run, or without a verdict", (grid,), True)
-        )
-    return Section("claims", "Claims", (*blocks, *evidence_of(found, "")))
+        said = f"{whose} of which no run tells anything yet."
+        grid = claim_list(f"{prefix}claim-rest", said, rest, prefix, words)
+        title = f"{count_of(len(rest), 'claim')} not run, or without a verdict"
+        blocks.append(Part(f"{prefix}claims-rest", title, (grid,), True))
+    return blocks
+
+
+def own_claims(found: Claims) -> Section:
+    """What the suite asks beyond the paper: a list where runs tell something, else one sentence."""
+    said = Text(
+        "These are questions of this suite, not claims of the paper, and count in no number above. They are about the "
+        f"table {OURS}: controls, HyCon and what came after it, judged by the same tests as the paper's claims."
+    )
+    if all(part.verdict == NOT_RUN for result in found for part in result.parts):
+        none = Text(f"No run tells anything of the {count_of(len(found), 'claim')} yet: `bench run {OURS}`.")
+        return Section("own-claims", OWN_TITLE, (said, none))
+    counted = Counter(result.verdict for result in found)
+    counts = Counts(
+        f"Of the suite's own {count_of(len(found), 'claim')}",
+        tuple((verdict, counted[verdict]) for verdict in CLAIM_VERDICTS),
+    )
+    lists = _lists(found, "own-", "The suite's own claims", "Our words")
+    return Section("own-claims", OWN_TITLE, (said, counts, *lists, *evidence_of(found, "own-")))
 
 
 def paper_against_itself() -> Section:
@@ -92,10 +127,10 @@ def paper_against_itself() -> Section:
     return Section("paper", "The paper against itself", (said, grid, part, *evidence_of(found, "paper-")))
 
 
-def claim_list(id: str, caption: str, found: Claims, prefix: str) -> Grid:
+def claim_list(id: str, caption: str, found: Claims, prefix: str, words: str = "The paper’s words") -> Grid:
     """A line for each claim. There is a column for the setting where the runs of any claim are not in the paper's."""
     setting = any(result.caution for result in found)
-    heads = (*headings("Claim", "Verdict"), *wide("The paper’s words", "Why"), *headings(*["Setting"] * setting))
+    heads = (*headings("Claim", "Verdict"), *wide(words, "Why"), *headings(*["Setting"] * setting))
     rows = []
     for r in found:
         name = Cell(r.claim.id, link=_fold_id(r, prefix) if r.parts else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from studies.aggregate.cells import Entry, TableResult
+from studies.aggregate.published import published_grid
 from studies.aggregate.render import grid
 from studies.claims.verdict import CONTRADICTED, SUPPORTED, UNDECIDED
 from studies.document.blocks import (
@@ -12,6 +13,7 @@ from studies.document.blocks import (
     Bullets,
     Counts,
     Document,
+    Fold,
     Grid,
     Notice,
     Part,
@@ -39,11 +41,12 @@ MOST_REMARKS = 8  # chosen here: a banner of more is not read
 
 def document(scope: Scope) -> Document:
     """Everything that a results folder says about the paper."""
-    claims = evidence.evaluated(scope)
+    claims, own = evidence.evaluated(scope), evidence.own_evaluated(scope)
     sections = (
         summary(scope, claims),
         tables(scope),
         evidence.claims(claims),
+        *([evidence.own_claims(own)] if own else []),
         evidence.paper_against_itself(),
         evidence.figures(scope),
         searches(scope),
@@ -176,12 +179,18 @@ def _without(result: TableResult) -> str:
     return "" if any(row.status == "measured" for row in result.rows) else " (no row is measured here)"
 
 
+def _published(result: TableResult) -> list[Fold]:
+    """Closed: what others published of the table's models."""
+    grids = published_grid(result)
+    return [Fold(f"fold-{one.id}", "Published numbers of these models: quoted, not measured", (one,)) for one in grids]
+
+
 def tables(scope: Scope) -> Section:
     parts = [
         Part(
             f"part-{name}",
             f"{label(name)}: {result.table.title}{_without(result)}",
-            (grid(result, runs_id),),
+            (grid(result, runs_id), *_published(result)),
             bool(_without(result)),
         )
         for name, result in scope.results.items()

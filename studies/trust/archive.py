@@ -2,8 +2,10 @@
 
 An export holds the records, predictions, failures and studies that were chosen, and the manifests of their corpora. It
 never holds data of a corpus; but predictions hold the labels of its validation and test split, so make an archive that
-you publish without them. An import checks the whole archive before it writes anything. Then it adds what is missing,
-run by run, record last: killed at any point, it can be issued again. It never replaces a finished run.
+you publish without them. Nor does it hold weights, which are large, or the files of models outside the repository,
+which are code. An import checks the whole archive before it writes anything. Then it adds what is missing, run by run,
+record last: killed at any point, it can be issued again. It never replaces a finished run; to one without robustness it
+adds what the same run in the archive has measured.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ NAMES = re.compile(
     r"|studies/(?P<study>[0-9a-f]{16})\.(?P<kind>json|journal)"
     r"|corpora/(?P<corpus>[a-z0-9][a-z0-9_-]{0,63})/manifest\.json"
 )
-WHAT = ("runs", "studies", "corpora", "failures")
+WHAT = ("runs", "studies", "corpora", "failures", "robustness")
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,14 @@ class Exported:
     studies: int
     size: int  # bytes of the archive
     weights: int = 0  # runs whose kept weights are left out
+    models: tuple[str, ...] = ()  # models outside the repository, whose files are left out
 
 
 @dataclass
 class Imported:
-    """How many were added and were there already; `conflicts`: what is there and differs, one sentence each."""
+    """How many were added and were there already; `conflicts`: what is there and differs, one sentence each.
+
+    robustness: of runs that were there already."""
 
     added: dict[str, int] = field(default_factory=lambda: dict.fromkeys(WHAT, 0))
     present: dict[str, int] = field(default_factory=lambda: dict.fromkeys(WHAT, 0))
@@ -98,7 +103,8 @@ def export(
     }
     size = pack(Path(file), files, {"corpora": corpora, "runs": len(done), "predictions": bool(kept)})
     weights = sum((store.folder(record.id) / WEIGHTS).exists() for record in done)
-    return Exported(len(done), len(kept), len(studies), size, weights)
+    models = tuple(sorted({record.spec.model for record in done if record.spec.source}))
+    return Exported(len(done), len(kept), len(studies), size, weights, models)
 
 
 def _bytes(root: Path, path: Path) -> bytes:
@@ -191,9 +197,19 @@ def _add_run(store: RunStore, run_id: str, content: bytes, predictions: bytes | 
         report.added["runs"] += 1
     elif outcome(kept) == outcome(new):
         report.present["runs"] += 1
+        _add_robustness(store, kept, new, report)
     else:
         differs = ", ".join(k for k, v in outcome(new).items() if outcome(kept)[k] != v)
         report.conflicts.append(f"run {run_id} is there with other {differs}: the present one is kept")
+
+
+def _add_robustness(store: RunStore, kept: RunRecord, new: RunRecord, report: Imported) -> None:
+    if kept.robust and new.robust and kept.robustness != new.robustness:
+        report.conflicts.append(f"run {new.id} is there with other robustness: the present one is kept")
+    elif kept.robust:
+        report.present["robustness"] += new.robust
+    elif new.robust and not store.add_robustness(new):
+        report.added["robustness"] += 1
 
 
 def outcome(record: RunRecord) -> dict[str, Any]:

@@ -91,6 +91,8 @@ def _reads(model: Description) -> list[str]:
         found.append("An utterance has one row of each modality per word, as its training data had.")
     longest = max(model.lengths.values())
     found.append(f"Of longer utterances it reads the first {longest} steps.")
+    if permuted := str(model.spec["training"].get("permuted", "")):
+        found.append(f"A control: it was trained with other utterances' {permuted.replace(',', ' and ')}.")
     if model.emotions:
         found.append(f"Gives two logits, no and yes, for each of {', '.join(model.emotions)}.")
     else:

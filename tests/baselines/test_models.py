@@ -146,6 +146,11 @@ def test_bfloat16_autocast_is_finite(model, text, batches):
 # three a tiny random BERT does not learn words from 160 utterances.
 OTHER_FORMS = {("hycon", "bert"): MODALITIES, ("mag", "xlnet"): MODALITIES}
 OTHER_FORMS |= dict.fromkeys([("tfn", "bert"), ("lmf", "bert")], ("audio", "vision"))
+# MISA needs a lower rate than the others to learn words: at 3e-3, seeds 0 to 4 had 0.64, 0.67, 0.49, 0.03 and 0.16; at
+# 1e-3 they have 0.59, 0.66, 0.66, 0.68 and 0.68. Weak: that is with the task's loss alone, d = 48 and no dropout
+# (SMALLER). As its source has it, at 1e-3, three seeds had 0.42, 0.12 and 0.04: nothing is shown of its other losses.
+RATE = {("misa", "text"): 1e-3}
+SEEDS = {("misa", "text"): (0, 1, 2)}  # each of them must pass
 INFORMATIVE = {**{(model, entry.text[0]): MODALITIES for model, entry in MODELS.items()}, **OTHER_FORMS}
 
 
@@ -153,11 +158,13 @@ INFORMATIVE = {**{(model, entry.text[0]): MODALITIES for model, entry in MODELS.
 def test_reads_every_modality(modality, model, text, batches):
     """The label shows in one modality only; chance would correlate below 0.25 (64 utterances, 95 %)."""
     split = batches(modality, text)
-    seed_everything(0)
-    net = build(model, text, split["train"], **SMALLER.get(model, {}))
-    fit(net, split["train"], split["valid"], Training(lr=3e-3, batch_size=16, epochs=8), seed=0)
-    corr = np.corrcoef(predict(net, split["test"]), split["test"].label)[0, 1]
-    assert corr > (0.35 if modality == "text" else 0.7)
+    found, training = [], Training(lr=RATE.get((model, modality), 3e-3), batch_size=16, epochs=8)
+    for seed in SEEDS.get((model, modality), (0,)):
+        seed_everything(seed)
+        net = build(model, text, split["train"], seed=seed, **SMALLER.get(model, {}))
+        fit(net, split["train"], split["valid"], training, seed=seed)
+        found.append(np.corrcoef(predict(net, split["test"]), split["test"].label)[0, 1])
+    assert min(found) > (0.35 if modality == "text" else 0.7)
 
 
 @pytest.mark.parametrize("model", WITH_GLOVE)

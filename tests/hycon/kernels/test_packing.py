@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pretended_gpu import PretendedGPU
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from hycon.data.ragged import Both, Ragged
@@ -41,3 +42,20 @@ def test_rows_of_ragged_and_of_padded_sequences(lengths):
     sequences = Ragged.from_list([torch.randn(n, 4) for n in lengths])
     packing = pack(sequences.both)
     assert torch.equal(packing.rows(sequences), packing.rows(sequences.padded()))
+
+
+@pytest.mark.parametrize("lengths", [[3, 1, 5], [2, 2], [1], [4, 4, 1]], ids=str)
+def test_the_last_rows_on_a_gpu_and_their_gradient(lengths):
+    """What PyTorch's own gives, to the bit: each row is picked at most once."""
+    packing = pack(Both.of(torch.tensor(lengths)))
+    x = torch.randn(sum(lengths), 4, requires_grad=True)
+    expected = packing.last_rows(x)
+    assert torch.equal(expected, x[packing.last])
+    weights = torch.randn_like(expected)
+    (expected * weights).sum().backward()
+    with PretendedGPU():
+        there = x.detach().to("cuda").requires_grad_()
+        found = pack(Both.of(torch.tensor(lengths), "cuda")).last_rows(there)
+        (found * weights.to("cuda")).sum().backward()
+    assert torch.equal(found, expected)
+    assert torch.equal(there.grad, x.grad)

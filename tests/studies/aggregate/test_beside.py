@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from builders import fill, fill_table
+from builders import fill, fill_table, manifest
 from commands import bench
 
 from studies.aggregate.beside import none_beside
@@ -12,6 +12,7 @@ from studies.aggregate.table import table_result
 from studies.claims import evaluate
 from studies.lookup import view_for
 from studies.store.run_store import RunStore
+from studies.store.study import remember_corpus
 from studies.tables import TABLES
 from studies.trust.diff import diff
 
@@ -102,6 +103,22 @@ def test_a_folder_of_another_corpus_is_told_and_not_mixed_in(both, tmp_path):
     said = none_beside(store, view, [TABLES["table1"]])
     assert said.startswith(f"nothing is taken from {elsewhere.root}: it has no runs on mosi; it holds corpus mosi_res")
     assert row(table_result(TABLES["table1"], store, view), "TFN-GloVe").n == 0
+
+
+def test_a_corpus_that_only_the_folder_beside_knows_can_be_named(both, tmp_path, capsys):
+    elsewhere = RunStore(tmp_path / "elsewhere")
+    fill(elsewhere, [0.1], "TFN-GloVe", spec_corpus="resampled")
+    remember_corpus(elsewhere, manifest("resampled"))
+    where = ["--results", both[0].root, "--data", tmp_path / "data", "--corpus", "resampled", "--format", "json"]
+    code, out, err = bench(capsys, "table", "table1", "--with", elsewhere.root, *where)
+    assert code == 0
+    assert "holds no runs on resampled; it holds corpus mosi" in err  # of its own
+    found = {r["row"]: r for r in json.loads(out)["rows"]}
+    assert found["TFN-GloVe"]["taken_from"] == str(elsewhere.root)
+    assert found["EF-LSTM-GloVe"]["n"] == 0
+    code, _, err = bench(capsys, "table", "table1", *where)
+    assert code == 2
+    assert "No corpus 'resampled'" in err
 
 
 def test_the_command(both, tmp_path, capsys):

@@ -132,14 +132,12 @@ def test_one_at_a_time_each_run_has_a_process_of_its_own(kept, tmp_path, devices
     assert len(set(pids(tmp_path))) == 3
 
 
-def test_a_worker_stays_on_its_device(kept, tmp_path):
-    devices = ("cuda:0", "cuda:1")
+def test_a_worker_stays_on_its_device(go, runs, tmp_path):
     specs = [dataclasses.replace(spec(n, sleep=0.05), device="cuda") for n in range(8)]
-    local.KEEPING = frozenset({"cuda"})
-    assert len(kept(specs, devices=devices).done) == 8
-    places = dict.fromkeys(zip(pids(tmp_path), (e.device for e in kept.events if e.kind == "start"), strict=True))
-    assert len(set(pids(tmp_path))) == 2
-    assert len(places) == 2
+    assert len(go(specs, devices=("cuda:0", "cuda:1")).done) == 8
+    places = {(pid, runs.get(run).device) for run, pid in zip(executed(tmp_path), pids(tmp_path), strict=True)}
+    assert {device for _, device in places} == {"cuda:0", "cuda:1"}
+    assert len(places) == len(set(pids(tmp_path))) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """MPS for the time of a command, by a daemon of our own that ends with it; the daemon here is a script."""
 
+import argparse
 import dataclasses
 import os
 import signal
@@ -11,8 +12,11 @@ import pytest
 from fake_execute import pids, spec
 from waiting import wait_for
 
+from studies.cli.shared import gpus_shared
 from studies.engines import mps
 from studies.engines.mps import Unavailable, daemon, shared, sharing
+from studies.engines.options import How
+from studies.engines.workers import kill_forkserver
 
 ROOT = Path(__file__).resolve().parents[3]
 # Notes its arguments, its input and its folder of pipes; with -d it "runs" as long as that folder has a file `running`
@@ -28,6 +32,7 @@ esac
 """
 COMMAND = """
 import sys, time
+from studies.cli.shared import gpus_shared
 from studies.engines import mps
 mps.PROBE = "raise SystemExit(0)"
 with mps.sharing(["cuda:0"], 4, 4) as why:
@@ -88,15 +93,31 @@ def test_a_daemon_of_our_own_for_the_time_of_a_block(control):
         assert Path(folder, "running").exists()
     assert mps.PIPES not in os.environ
     assert ended(control) == folder
-    assert [what for what, _ in control()] == ["get_server_list", "-d", "quit"]
+    assert [what for what, _ in control()] == ["-d", "quit"]
 
 
-def test_one_that_runs_already_is_left_alone(control, tmp_path):
+def test_a_daemon_that_has_ended_is_replaced_by_one_of_our_own(control, tmp_path, monkeypatch):
     (tmp_path / "default").mkdir()
-    (tmp_path / "default/running").touch()
+    (tmp_path / "default/control").touch()
+    monkeypatch.setenv(mps.PIPES, str(tmp_path / "default"))
+    with sharing(["cuda:0"], 4, 4):
+        assert os.environ[mps.PIPES] != str(tmp_path / "default")
+    assert os.environ[mps.PIPES] == str(tmp_path / "default")
+
+
+@pytest.mark.parametrize("default", [True, False])
+def test_one_that_runs_already_is_left_alone(control, tmp_path, monkeypatch, default):
+    theirs = tmp_path / "default"
+    theirs.mkdir()
+    (theirs / "running").touch()
+    (theirs / "control").touch()
+    if default:
+        monkeypatch.setattr(mps, "DEFAULT", str(theirs))
+    else:
+        monkeypatch.setenv(mps.PIPES, str(theirs))
     with sharing(["cuda:0"], 4, 4) as why:
         assert why is None
-        assert mps.PIPES not in os.environ
+        assert os.environ.get(mps.PIPES) == (None if default else str(theirs))
     assert [what for what, _ in control()] == ["get_server_list"]
 
 
@@ -111,6 +132,16 @@ def test_a_daemon_that_does_not_start_is_told_and_done_without(control, tmp_path
     with sharing(["cuda:0"], 4, 4) as why:
         assert why == "its daemon ended with exit code 1"
         assert mps.PIPES not in os.environ
+
+
+@pytest.mark.parametrize("executor, told", [("local", True), ("slurm", False), ("inline", False)])
+def test_a_command_says_once_why_it_does_without(control, tmp_path, capsys, executor, told):
+    (tmp_path / "broken").touch()
+    options = argparse.Namespace(mps="auto", quiet=False)
+    with gpus_shared(options, How(executor=executor, workers=4, devices=("cuda:0",), slots=4)):
+        pass
+    note = "bench: without MPS, which lets runs share a GPU better: its daemon ended with exit code 1\n"
+    assert capsys.readouterr().err == (note if told else "")
 
 
 def test_where_cuda_refuses_it_no_run_uses_it(control, monkeypatch):
@@ -158,9 +189,19 @@ def test_a_run_over_its_time_is_ended_by_mps_first(control, go, tmp_path):
     assert f"terminate_client 1234 {pid} " in asked
 
 
-def test_workers_are_told_of_it(control, go, runs):
-    specs = [dataclasses.replace(spec(n, asks=mps.PIPES), device="cuda") for n in range(4)]
-    go(specs[:1], devices=("cuda:0",))  # starts the fork server, before there is a daemon
+@pytest.mark.parametrize("first", [True, False])
+def test_workers_are_told_of_it_and_of_its_end(control, go, runs, first):
+    """Whether the fork server was started before, or under a daemon that has ended since."""
+    specs = [dataclasses.replace(spec(n + 10 * first, asks=mps.PIPES), device="cuda") for n in range(6)]
+
+    def told(*chosen):
+        go(chosen, devices=("cuda:0",), slots=2)
+        return {(runs.folder(s.id) / "log.txt").read_text().split()[0] for s in chosen}
+
+    if first:
+        assert told(specs[0]) == {"None"}
+    else:
+        kill_forkserver()
     with sharing(["cuda:0"], 2, 2):
-        go(specs[1:], devices=("cuda:0",), slots=2)
-        assert {(runs.folder(s.id) / "log.txt").read_text().split()[0] for s in specs[1:]} == {os.environ[mps.PIPES]}
+        assert told(*specs[1:4]) == {os.environ[mps.PIPES]}
+    assert told(*specs[4:]) == {"None"}

@@ -12,12 +12,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from builders import run_spec
 from fake_execute import executed, pids, spec
 from queued import ARRAYS, EXECUTE, left, record, want
 from waiting import alive
 from waiting import wait_for as wait
 
 from hycon.errors import UserError
+from hycon.saved import WEIGHTS, digest_in
 from studies.cli import main
 from studies.engines import queue_worker
 from studies.engines.queue_worker import Limits, work
@@ -122,6 +124,20 @@ def test_an_encoder_that_is_not_there_is_no_failure_of_the_runs(pull, runs, tmp_
     assert [why[:36] for why in done.refused.values()] == ["There is no text encoder 'tiny' with"]
     assert (runs.failed(wanted.id), len(left(runs))) == (None, 1)
     assert all(options["local_files_only"] for options in asked)
+
+
+def test_a_worker_measures_robustness_and_keeps_weights_for_the_runs_that_want_it(pull, runs, corpora):
+    plain, wanted = (run_spec(corpora, "ef_lstm", epochs=1, seed=seed) for seed in (1, 2))
+    want(runs, [plain], execute=queue_worker.EXECUTE, data=corpora)
+    want(runs, [wanted], execute=queue_worker.ROBUST, keep_weights=True, data=corpora)
+    done = pull(execute=queue_worker.EXECUTE, data_root=None)
+    assert (len(done.done), done.failed, done.refused) == (2, [], {})
+    assert [runs.get(s.id).robust for s in (plain, wanted)] == [False, True]
+    kept = [
+        digest_in(runs.folder(s.id) / WEIGHTS) if (runs.folder(s.id) / WEIGHTS).exists() else None
+        for s in (plain, wanted)
+    ]
+    assert kept == [None, runs.get(wanted.id).weights_sha256]
 
 
 def test_once(pull, runs):

@@ -73,7 +73,7 @@ def test_the_page_can_be_read_aloud(hostile):
     assert len(page.all("img")) == 1
     assert page.all("html")[0]["lang"] == "en"
     assert [len(page.all(tag)) for tag in ("main", "nav", "header")] == [1] * 3
-    assert all(f'id="{name}"' in hostile for name in TABLES if name != "robustness")  # not measured here
+    assert all(f'id="{name}"' in hostile for name in TABLES if not name.startswith("robustness"))  # not measured here
 
 
 def test_the_same_folder_gives_the_same_bytes_in_every_format(tmp_path):

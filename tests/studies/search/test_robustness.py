@@ -10,6 +10,7 @@ from commands import bench, places
 
 import studies.engines.one_run
 from hycon.data.conditions import CONDITIONS, DRAWS, dropping
+from studies.aggregate.cells import measures
 from studies.engines.options import How
 from studies.engines.robustness import EXECUTE, execute
 from studies.search import again
@@ -187,3 +188,47 @@ def test_columns_are_of_the_conditions_and_share_0_is_the_intact_split(tmp_path,
         assert row[metric]["mean"] == pytest.approx(intact, abs=1e-6)
     missing = 100 * np.mean([record.robustness["missing_vision"]["paper"]["acc2"] for record in records])
     assert row["missing_vision_acc2"]["mean"] == pytest.approx(missing, abs=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------- emotions
+
+
+def test_a_run_on_emotions_is_measured_too(corpora):
+    spec = run_spec(corpora, "ef_lstm", corpus="emotional", epochs=1)
+    record, _ = execute(spec, data_root=str(corpora))
+    assert record.robust
+    assert set(record.robustness["missing_text"]["emotions"]) == {"happy", "sad", "angry", "neutral", "average"}
+    found = measures(record, "paper")
+    shares = [record.metrics["test"]["emotions"]["average"]["f1"]]
+    shares += [record.robustness[name]["emotions"]["average"]["f1"] for name in dropping("audio").values()]
+    assert found["auc_audio_average_f1"] == pytest.approx(np.trapezoid(shares, np.linspace(0, 1, 11)))
+    assert found["missing_text_happy_acc"] == record.robustness["missing_text"]["emotions"]["happy"]["acc"]
+
+
+def test_the_table_and_the_figure_of_emotions(tmp_path, capsys):
+    asked = ["--profile", "demo", "--rows", "MFN", "--trials", "1", "--seeds", "2", "--epochs", "1"]
+    code, out, err = bench(
+        capsys, "run", "robustness_emotions", *asked, "--quiet", "--executor", "inline", *places(tmp_path)
+    )
+    assert (code, err) == (0, "")
+    assert "F1 AUC audio" in " ".join(out.split())
+    _, out, _ = bench(
+        capsys, "table", "robustness_emotions", "--profile", "demo", "--format", "json", *places(tmp_path)
+    )
+    row = json.loads(out)["rows"][0]["metrics"]
+    store = RunStore(tmp_path / "results")
+    records = [record for record in store.records() if record.robust]
+    intact = 100 * np.mean([record.metrics["test"]["emotions"]["average"]["f1"] for record in records])
+    assert row["average_f1"]["mean"] == pytest.approx(intact, abs=1e-6)
+    assert row["missing_text_average_f1"]["n"] == 2
+    where = ["--table", "robustness_emotions", "--profile", "demo", *places(tmp_path)]
+    _, out, _ = bench(capsys, "figure", "robustness", "--json", *where)
+    assert {n["metric"] for n in json.loads(out)["numbers"]} == {"average_f1", "average_acc"}
+
+
+def test_a_table_of_another_kind_of_labels_is_refused(tmp_path, capsys):
+    said = "robustness is about sentiments; the labels of corpus synthetic_emotions are emotions"
+    asked = ["robustness", "--corpus", "synthetic_emotions", "--profile", "demo"]
+    code, out, err = bench(capsys, "run", *asked, *places(tmp_path))
+    assert (code, out) == (2, "")
+    assert said in err

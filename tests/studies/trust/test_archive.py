@@ -1,5 +1,6 @@
 """`bench export` and `bench import-results`: there and back, the same bytes each time, and nothing hostile gets in."""
 
+import dataclasses
 import gzip
 import hashlib
 import io
@@ -17,12 +18,14 @@ from builders import fill, manifest, put, spec
 
 import studies.trust.archive
 import studies.trust.tarball
+from hycon.data.conditions import CONDITIONS, DRAWS
 from hycon.errors import UserError
+from hycon.saved import WEIGHTS
 from studies.aggregate.table import table_result
 from studies.cli import main
 from studies.lookup import View, manifest_of
 from studies.store.run_store import PREDICTIONS, RunStore
-from studies.store.study import load_studies, remember_corpus, save_study
+from studies.store.study import load_studies, remember_corpus, save_study, write_result
 from studies.tables import TABLES
 from studies.trust.archive import export, import_results
 
@@ -75,7 +78,7 @@ def written(target, members, **header):
 def test_there_and_back(store, archive, tmp_path):
     new = RunStore(tmp_path / "new")
     report = import_results(archive, new)
-    assert report.added == {"runs": 5, "studies": 1, "corpora": 1, "failures": 1}
+    assert report.added == {"runs": 5, "studies": 1, "corpora": 1, "failures": 1, "robustness": 0}
     assert report.conflicts == []
     assert files(new.root) == files(store.root)
     table = TABLES["table1"]
@@ -155,6 +158,47 @@ def test_the_same_numbers_from_another_machine_are_no_conflict(store, archive, t
     assert report.present["runs"] == 1
     assert report.conflicts == []
     assert new.get(mine.id).seconds == 99.0
+
+
+def test_robustness_is_added_to_a_run_that_has_none(tmp_path):
+    measured = {c.name: {"paper": {"acc2": 0.5}} for c in CONDITIONS}
+    robust = {"robustness": measured, "robustness_draws": DRAWS, "weights_sha256": "a" * 64}
+    there, here = RunStore(tmp_path / "there"), RunStore(tmp_path / "here")
+    run = put(there, spec(0), **robust).id
+    first = put(here, spec(0), weights_sha256="a" * 64)
+    export(there, tmp_path / "a.tar.gz")
+    report = import_results(tmp_path / "a.tar.gz", here)
+    assert (report.added["robustness"], report.present["runs"], report.conflicts) == (1, 1, [])
+    assert here.get(run) == dataclasses.replace(first, robustness=measured, robustness_draws=DRAWS)
+    report = import_results(tmp_path / "a.tar.gz", here)
+    assert (report.added["robustness"], report.present["robustness"], report.conflicts) == (0, 1, [])
+    other = RunStore(tmp_path / "other")
+    put(other, spec(0), **robust | {"robustness": {**measured, "missing_text": {"paper": {"acc2": 0.6}}}})
+    report = import_results(tmp_path / "a.tar.gz", other)
+    assert report.conflicts == [f"run {run} is there with other robustness: the present one is kept"]
+
+
+def test_robustness_of_other_weights_is_not_added(tmp_path):
+    measured = {c.name: {"paper": {"acc2": 0.5}} for c in CONDITIONS}
+    there, here = RunStore(tmp_path / "there"), RunStore(tmp_path / "here")
+    put(there, spec(0), robustness=measured, robustness_draws=DRAWS, weights_sha256="a" * 64)
+    first = put(here, spec(0), weights_sha256="b" * 64)
+    export(there, tmp_path / "a.tar.gz")
+    assert "with other weights" in import_results(tmp_path / "a.tar.gz", here).conflicts[0]
+    assert here.get(first.id) == first
+
+
+def test_weights_and_models_outside_the_repository_are_left_out_and_said(tmp_path, capsys):
+    store = RunStore(tmp_path / "results")
+    run = put(store, spec(0, model="mine", source="c" * 64)).id
+    (store.folder(run) / WEIGHTS).write_bytes(b"large")
+    write_result(store, "models/cccccccccccccccc/mine.py", b"code")
+    assert main(["export", str(tmp_path / "a.tar.gz"), "--results", str(store.root), "--without-predictions"]) == 0
+    err = capsys.readouterr().err
+    assert "the weights of 1 runs are left out" in err
+    assert "files of models outside the repository are left out: mine." in err
+    with tarfile.open(tmp_path / "a.tar.gz") as archive:
+        assert not [name for name in archive.getnames() if "models" in name or WEIGHTS in name]
 
 
 def test_damaged_and_killed_runs_are_filled_in(store, archive, tmp_path):

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from commands import bench
@@ -56,6 +57,7 @@ def done(corpora, encoder, tmp_path_factory):
         "text": spec_of(corpora, "hycon", "bert", "small", identify("bert", "demo"), modalities="text"),
         "emotions": spec_of(corpora, "ef_lstm", "glove", "emotional"),
         "own": spec_of(corpora, "ef_lstm", "features", "vectors", scale="maxabs"),
+        "permuted": spec_of(corpora, "tfn", "glove", "small", permuted="audio,vision"),
     }
     run(specs.values(), store, executor="inline", data_root=corpora, keep_weights=True)
     if before is None:
@@ -354,6 +356,80 @@ def test_parquet_goes_to_a_file(folders, tmp_path, capsys):
     code, _, err = bench(capsys, "predict", folders["text"], tmp_path, "--format", "parquet")
     assert code == 2
     assert "--output" in err
+
+
+def test_parquet_is_read_back_by_pandas(folders, tmp_path, capsys):
+    pytest.importorskip("pyarrow", reason="needs the extra 'parquet'")
+    (tmp_path / "utterances.csv").write_text("id,text,label\na,what a good film,1.5\nb,bad,\n")
+    assert bench(capsys, "predict", folders["text"], tmp_path, "--output", tmp_path / "x.parquet")[0] == 0
+    found = pandas.read_parquet(tmp_path / "x.parquet")
+    assert list(found.columns) == ["id", "prediction", "label"]
+    assert list(found["id"]) == ["a", "b"]
+    assert found["prediction"].dtype == np.float32
+    expected = hycon.load_model(folders["text"])([{"text": "what a good film"}, {"text": "bad"}])
+    assert found["prediction"].to_numpy().tobytes() == expected.tobytes()
+    np.testing.assert_array_equal(found["label"], [1.5, np.nan])
+
+
+# ------------------------------------------------------------------------------------------------- labels and controls
+
+
+@pytest.fixture
+def narrow(folders, tmp_path) -> Path:
+    """A model of labels in [-1, 1]."""
+    folder = Path(shutil.copytree(folders["text"], tmp_path / "narrow"))
+    raw = json.loads((folder / DESCRIPTION).read_text())
+    (folder / DESCRIPTION).write_text(json.dumps({**raw, "labels": [-1.0, 0.8]}))
+    return folder
+
+
+def test_a_corpus_of_another_range_is_predicted_with_a_caution(folders, narrow, corpora, capsys):
+    code, out, err = bench(capsys, "predict", narrow, "small", "--data", corpora)
+    assert code == 0
+    assert out.startswith("id,prediction,label\n")
+    assert "corpus 'small' has labels in [-3, 3], the model was trained on [-1, 1]" in err
+    assert "Compute no metrics of them against these labels." in err
+    code, _, err = bench(capsys, "predict", folders["text"], "small", "--data", corpora)
+    assert code == 0
+    assert "model's scale" not in err
+
+
+@pytest.mark.parametrize(
+    ("model", "labels", "said"),
+    [
+        ("narrow", ["2"], "the utterances have labels up to 2,"),
+        ("narrow", ["1"], ""),
+        ("narrow", [""], ""),
+        ("wide", ["0.2"] * 20, "all labels lie in [-1, 1],"),
+        ("wide", ["0.2"] * 19, ""),
+        ("wide", ["good"] * 20, ""),
+    ],
+)
+def test_labels_that_are_handed_on_are_compared_with_the_models(folders, narrow, tmp_path, capsys, model, labels, said):
+    lines = "".join(f"{i},a good film,{label}\n" for i, label in enumerate(labels))
+    (tmp_path / "utterances.csv").write_text(f"id,text,label\n{lines}")
+    code, _, err = bench(capsys, "predict", narrow if model == "narrow" else folders["text"], tmp_path)
+    assert code == 0
+    assert said in err
+    assert ("model's scale" in err) == bool(said)
+
+
+def test_a_model_of_permuted_modalities_reads_each_utterances_own_and_says_so(done, folders, corpora, capsys):
+    store, records = done
+    corpus = load("small", corpora)
+    split = corpus.splits["test"]
+    model = hycon.load_model(folders["permuted"])
+    assert model.permuted == ["audio", "vision"]
+    assert hycon.load_model(folders["glove"]).permuted == []
+    found = model.of_corpus(corpus, "test")
+    assert not np.array_equal(found, store.predictions(records["permuted"].id)["test_prediction"])
+    first = {m: getattr(split, m) for m in ("audio", "vision")}
+    given = {m: own.rows[own.starts[0] : own.starts[0] + own.lengths[0]].numpy() for m, own in first.items()}
+    np.testing.assert_allclose(model([{"words": split.words[0], **given}])[0], found[0], rtol=1e-5)
+    code, _, err = bench(capsys, "predict", folders["permuted"], "small", "--data", corpora)
+    assert code == 0
+    assert "trained with audio and vision of other utterances; here it reads each utterance's own" in err
+    assert "trained with other utterances' audio and vision" in (folders["permuted"] / CARD).read_text()
 
 
 def test_a_row_without_runs_cannot_be_trained(tmp_path, capsys):
