@@ -310,12 +310,17 @@ class PretrainedText(nn.Module):
         return (hidden * real[:, :, None])[:, : text.longest], queried
 
 
+def _picked(utterances: Both) -> Picks:
+    return lambda sequences: sequences.take(utterances)
+
+
 def _inject_rows(inject: Injection, words: Ragged, order: Both) -> Tensor:
     """(R, D): what `inject` makes of the words' rows; it sees a few sentences at a time, padded."""
     changed = []
     for start in range(0, len(words), CHUNK["cpu"]):
-        some, chosen = (x.slice(start, start + CHUNK["cpu"]) for x in (words, order))
-        hidden = inject(some.padded(), lambda sequences, chosen=chosen: sequences.take(chosen))
+        stop = start + CHUNK["cpu"]
+        some, pick = words.slice(start, stop), _picked(order.slice(start, stop))
+        hidden = inject(some.padded(), pick)
         changed.append(hidden[torch.arange(hidden.shape[1]) < some.device_lengths()[:, None]])
     return torch.cat(changed)
 
