@@ -196,14 +196,15 @@ def load_model(kind: str, encoder: dict[str, str] | Shell | None, pooler: bool =
         family = family_of(model_type)
         options: dict[str, Any] = {"add_pooling_layer": pooler} if family.pooler else {}
         architecture: Any = MODEL_MAPPING[type(AutoConfig.from_pretrained(folder, trust_remote_code=False))]
-        model, found = architecture.from_pretrained(
-            folder,
-            output_loading_info=True,
-            local_files_only=True,
-            use_safetensors=".safetensors" in weights(folder)[0],
-            attn_implementation=family.attention,
-            **options,
-        )
+        with _quiet():
+            model, found = architecture.from_pretrained(
+                folder,
+                output_loading_info=True,
+                local_files_only=True,
+                use_safetensors=".safetensors" in weights(folder)[0],
+                attn_implementation=family.attention,
+                **options,
+            )
         missing = sorted(key for key in found["missing_keys"] if not key.startswith(HEADS))
         if missing:
             raise UserError(
@@ -211,6 +212,23 @@ def load_model(kind: str, encoder: dict[str, str] | Shell | None, pooler: bool =
                 f"not those of a {model_type} model as transformers writes it."
             )
     return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar, which would fill a run's log and take a semaphore that a stopped command leaves behind, and no
+    report of a head or a pooler that is left out: what is missing is checked here."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _untrained(folder: Path, pooler: bool) -> nn.Module:

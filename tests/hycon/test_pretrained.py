@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, BertModel, XLNetConfig, XLNetModel
+from transformers.utils import logging
 
 from hycon import encoder_files
 from hycon.encoder_files import KEPT, digest
@@ -193,6 +194,16 @@ def test_a_pretraining_head_and_a_missing_pooler_are_no_faults(tmp_path, pooler)
     folder = bert(tmp_path / "tiny")
     BertForMaskedLM(BertConfig(**_demo_sizes("bert"))).save_pretrained(folder)  # keys begin with "bert."
     load_model("bert", identify("bert", str(folder)), pooler)
+
+
+def test_loading_says_nothing_and_leaves_the_library_as_it_was(tmp_path, capfd):
+    folder = bert(tmp_path / "tiny")
+    BertForMaskedLM(BertConfig(**_demo_sizes("bert"))).save_pretrained(folder)  # with a head, which is reported
+    encoder, before = identify("bert", str(folder)), (logging.get_verbosity(), logging.is_progress_bar_enabled())
+    capfd.readouterr()
+    load_model("bert", encoder)
+    assert capfd.readouterr() == ("", "")
+    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
 
 
 def test_xlnet(tmp_path):
