@@ -193,7 +193,8 @@ class PretrainedText(nn.Module):
             positions = torch.where(within, positions + pad + 1, pad)
         inputs = torch.cat([words.rows, queries.flatten(0, 1)])
         model: Any = self.model
-        x = model.embeddings(inputs_embeds=inputs[None], position_ids=positions[None])
+        first = torch.zeros_like(positions)  # said, since transformers 4 has no more of them than positions
+        x = model.embeddings(inputs_embeds=inputs[None], position_ids=positions[None], token_type_ids=first[None])
         if hasattr(model, "embeddings_project"):
             x = model.embeddings_project(x)
 
