@@ -84,8 +84,8 @@ class Experiment:
 
     def command(self, words: str) -> str:
         """A `bench` command that reads this experiment, from the root of the clone."""
-        corpus = f" --corpus {self.corpus}" if self.several else ""
-        return f"bench {words}{corpus} --results {shown(self.folder)}"
+        corpus = ["--corpus", self.corpus] if self.several else []
+        return " ".join(["bench", words, *corpus, "--results", shown(self.folder)])
 
 
 def shown(path: Path) -> str:

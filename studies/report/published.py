@@ -173,7 +173,7 @@ def _runs(e: Experiment) -> Grid:
     )
     if e.scope.unshown:
         others = count_of(len(e.scope.unshown), "other study", "other studies")
-        said += f" Not shown: {others}, which bench list studies names."
+        said += f" Not shown: {others} (`bench list studies`)."
     return Grid("runs", said, heads, tuple(map(_run_line, e.scope.uses)), narrow=True)
 
 
