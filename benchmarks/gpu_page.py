@@ -210,10 +210,12 @@ def projection(rows: Rows, quick: bool) -> str:
     lines += table(columns, cells, left=1)
     lines += [
         "",
-        f"Assumed: {EPOCHS} epochs a run; {TRIALS + SEEDS} runs a row; each run takes as long as with the default "
-        f"configuration; {number(begun or None)} s until a run's first step (without imports, which workers share), "
-        f"{number(again or None)} s where several run at a time, as their workers keep context and kernels; "
-        "several at a time gain in every row what they gain in HyCon-BERT, and start side by side. "
+        f"Assumed: {EPOCHS} epochs a run, and {TRIALS + SEEDS} runs a row. Each run takes as long as with the default "
+        f"configuration. A run's first step comes after {number(begun or None)} s, without imports, which workers "
+        f"share. Where several run at a time it comes after {number(again or None)} s, as their workers keep context "
+        "and kernels. "
+        "Several at a time gain in every row what they gain in HyCon-BERT, and start side by side.",
+        "",
         "Not in it: reading trained weights and corpora, the test split, writing records.",
         "",
         *(f"- Not measured in {' / '.join(variants)}, so taken: {words}." for words, variants in stands.items()),

@@ -3,15 +3,14 @@ hycon.data.conditions. That comes after all else: nothing is chosen by it, and n
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hycon.data.conditions import CONDITIONS, DRAWS
 from studies.engines import one_run
-from studies.store.record import RunRecord, RunSpec
+from studies.store.record import RunSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,21 +19,6 @@ if TYPE_CHECKING:
     from hycon.data.batch import Batch
 
 EXECUTE = "studies.engines.robustness:execute"
-
-
-def execute(
-    spec: RunSpec,
-    *,
-    data_root: str | None,
-    device: str = "cpu",
-    on_epoch: Callable[[dict[str, float]], None] | None = None,
-    folder: Path | None = None,
-    weights: Path | None = None,
-) -> tuple[RunRecord, dict[str, np.ndarray]]:
-    """As `one_run.execute`; the record has `robustness`."""
-    return one_run.execute(
-        spec, data_root=data_root, device=device, on_epoch=on_epoch, folder=folder, weights=weights, more=robustness
-    )
 
 
 def robustness(spec: RunSpec, model: nn.Module, batches: dict[str, Batch], corpus: Corpus) -> dict[str, Any]:
@@ -63,3 +47,6 @@ def robustness(spec: RunSpec, model: nn.Module, batches: dict[str, Batch], corpu
 
 def _undefined(metrics: dict[str, Any]) -> dict[str, Any]:
     return {name: _undefined(value) if isinstance(value, dict) else None for name, value in metrics.items()}
+
+
+execute = partial(one_run.execute, more=robustness)  # the record has `robustness`

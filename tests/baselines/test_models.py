@@ -151,21 +151,23 @@ OTHER_FORMS |= dict.fromkeys([("tfn", "bert"), ("lmf", "bert")], ("audio", "visi
 # (SMALLER). As its source has it, at 1e-3, three seeds had 0.42, 0.12 and 0.04: nothing is shown of its other losses.
 RATE = {("misa", "text"): 1e-3}
 SEEDS = {("misa", "text"): (0, 1, 2)}  # each of them must pass
+# Seeds differ: 0 to 3 had 0.69 to 0.84 for audio and vision (after 8 epochs 0.57 to 0.83). Their mean is asked.
+SPREAD = {("hycon", "bert"), ("tfn", "bert")}
 INFORMATIVE = {**{(model, entry.text[0]): MODALITIES for model, entry in MODELS.items()}, **OTHER_FORMS}
 
 
 @pytest.mark.parametrize(("modality", "model", "text"), [(m, *form) for form, own in INFORMATIVE.items() for m in own])
 def test_reads_every_modality(modality, model, text, batches):
-    """The label shows in one modality only; chance would correlate below 0.25 (64 utterances, 95 %). Seeds 0 to 3 of
-    HyCon and TFN with BERT had 0.57 to 0.83 for audio and vision."""
-    split = batches(modality, text)
-    found, training = [], Training(lr=RATE.get((model, modality), 3e-3), batch_size=16, epochs=8)
-    for seed in SEEDS.get((model, modality), (0,)):
+    """The label shows in one modality only; chance would correlate below 0.25 (64 utterances, 95 %)."""
+    split, spread = batches(modality, text), (model, text) in SPREAD
+    training = Training(lr=RATE.get((model, modality), 3e-3), batch_size=16, epochs=12 if spread else 8)
+    found = []
+    for seed in range(4) if spread else SEEDS.get((model, modality), (0,)):
         seed_everything(seed)
         net = build(model, text, split["train"], seed=seed, **SMALLER.get(model, {}))
         fit(net, split["train"], split["valid"], training, seed=seed)
         found.append(np.corrcoef(predict(net, split["test"]), split["test"].label)[0, 1])
-    assert min(found) > (0.35 if modality == "text" else 0.5)
+    assert (np.mean(found) if spread else min(found)) > (0.35 if modality == "text" else 0.7)
 
 
 @pytest.mark.parametrize("model", WITH_GLOVE)
