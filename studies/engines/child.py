@@ -177,7 +177,7 @@ def worker_main(driver: Connection, store: RunStore, execute: str, data_root: st
             unspoilt = _do(job, driver, store, execute, data_root, keep_weights)
         if job.last or not unspoilt:
             return
-        give_back()
+        give_back(job.device)
         _tell(driver, None)
 
 
