@@ -86,7 +86,7 @@ def run_local(backlog: Backlog, how: How) -> None:
                         with interrupt.raised():  # the first start waits until the fork server has imported torch
                             worker = spawn(backlog.store, how, device)
                     children.append(_begin(backlog, how, worker, spec, deaths))
-                dismissed += _dismiss(idle)
+                dismissed = _ending(dismissed + _dismiss(idle))
                 more = backlog.open()
                 if not more and not children:
                     break
@@ -130,6 +130,17 @@ def _dismiss(idle: list[Worker]) -> list[Worker]:
     for worker in dismissed:
         worker.pipe.close()
     return dismissed
+
+
+def _ending(dismissed: Iterable[Worker]) -> list[Worker]:
+    """Those that have not ended yet. Lets go of the others: a command of days dismisses thousands."""
+    ending = []
+    for worker in dismissed:
+        if worker.alive():
+            ending.append(worker)
+        else:
+            worker.close()
+    return ending
 
 
 def _begin(backlog: Backlog, how: How, worker: Worker, spec: RunSpec, deaths: int) -> _Child:

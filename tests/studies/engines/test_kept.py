@@ -12,12 +12,14 @@ import pytest
 from builders import run_spec
 from fake_driver import leases
 from fake_execute import executed, pids, spec
+from queued import want
 from waiting import alive, wait_for
 
 from studies.engines import local
 from studies.engines.child import Job
 from studies.engines.fresh import put_back
 from studies.engines.options import How
+from studies.engines.queue_worker import Limits
 from studies.engines.workers import spawn, start_forkserver, stop
 from studies.store.run_store import RunStore
 
@@ -215,6 +217,22 @@ def test_a_worker_that_dies_while_it_has_nothing_to_do_fails_no_run(kept, tmp_pa
         local._taken = before
     assert Counter(event.kind for event in kept.events)["retry"] == 0
     assert len(set(pids(tmp_path))) == 6
+
+
+def test_workers_that_were_dismissed_leave_no_handle(pull, runs, tmp_path, monkeypatch):
+    """A pull worker dismisses one whenever its queue is empty for a moment."""
+    monkeypatch.setattr(local, "KEEPING", frozenset({"cpu"}))
+    handles = []
+
+    def publish_the_next(event):
+        handles.append(len(os.listdir("/proc/self/fd")))
+        if event.kind == "done" and len(handles) < 24:
+            want(runs, [spec(len(handles))])
+
+    want(runs, [spec(0)])
+    pull(slots=2, limits=Limits(idle=1.0), on_event=publish_the_next)
+    assert len(set(pids(tmp_path))) == 12
+    assert max(handles[12:]) <= max(handles[:12])
 
 
 def test_no_lease_stays(kept, runs):
