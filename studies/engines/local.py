@@ -35,9 +35,9 @@ KEEPING = frozenset({"cuda"})  # kinds of device whose workers do one run after 
 STRAGGLING = 5.0  # seconds from the first SIGTERM of a job to the last; chosen here
 ORPHANED = 255  # the exit code that multiprocessing gives workers whose fork server has ended
 LONGEST_WAIT = 86400.0  # seconds: the system counts them in milliseconds, of which it takes 25 days
-KNOWN = (  # of this process's environment: what it has read, so that no run reads it again, and whether there is MPS
+KNOWN = (  # of this process's environment: what it has read, so that no run reads it again, which GPUs, and MPS
     *(checksums.KEPT, encoder_files.KEPT),
-    *(mps.PIPES, mps.LOGS),
+    *(mps.VISIBLE, mps.PIPES, mps.LOGS),
 )
 DEATHS = 2  # a worker that is killed is tried once more, the second death is a failure
 

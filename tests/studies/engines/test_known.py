@@ -7,6 +7,7 @@ from fake_execute import spec
 
 from hycon.data.checksums import KEPT, SETTLED, check_corpus
 from hycon.data.importers.synthetic import synthesize
+from studies.engines.mps import VISIBLE
 from studies.engines.run import run
 from studies.store.run_store import RunStore
 
@@ -42,3 +43,15 @@ def test_a_file_that_is_changed_between_runs_is_read_again(did):
     path = did.data / "tiny" / "vectors.safetensors"
     path.write_bytes(path.read_bytes())
     assert [run[1:] for run in did(4)] == [["vectors.safetensors"]]
+
+
+def test_gpus_are_counted_as_this_process_counts_them_now(go, runs, monkeypatch):
+    """Also where the fork server was started under another setting, as in a notebook."""
+    for number, visible in enumerate(("1", "GPU-8f2e", None)):
+        if visible is None:
+            monkeypatch.delenv(VISIBLE)
+        else:
+            monkeypatch.setenv(VISIBLE, visible)
+        asked = spec(number, asks=VISIBLE)
+        go([asked])
+        assert (runs.folder(asked.id) / "log.txt").read_text().split()[0] == str(visible)
