@@ -76,8 +76,8 @@ def run_local(backlog: Backlog, how: How) -> None:
 
     with Interrupt() as interrupt:
         try:
-            start_forkserver(how)  # first: it imports torch while a GPU is asked for its memory
-            with interrupt.raised():
+            start_forkserver(how)
+            with interrupt.raised():  # a GPU is asked for its memory by a process of the fork server
                 slots = slots_for(how, backlog.history, backlog.summary.lowered)
             while not interrupt.caught:
                 for spec, device, deaths in _fill(backlog, slots, again):

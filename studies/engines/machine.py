@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from hycon.errors import UserError
 
-MEMORY_OF = "import sys, torch; print(torch.cuda.mem_get_info(sys.argv[1])[0])"
 PATIENCE = 120.0  # seconds to import torch and start CUDA; chosen here
 
 
@@ -23,23 +22,44 @@ def processors() -> int:
 def free_memory(device: str) -> float:
     """MiB that are free on `device` now. Raises UserError where that cannot be found out.
 
-    A GPU is asked by a process of its own: whoever asks takes some hundred MiB of it until it ends.
+    A GPU is asked by a process of its own: whoever asks takes some hundred MiB of it until it ends. It comes from the
+    server that workers are forked from, since to import PyTorch once more would take longer than to start them.
     """
     if device == "cpu":
         return _host_memory() / 2**20
+    context = multiprocessing.get_context("forkserver")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_tell_memory, args=(there, memory_of, device, dict(os.environ)), daemon=True)
     try:
-        asked = subprocess.run(
-            [sys.executable, "-c", MEMORY_OF, device], capture_output=True, text=True, timeout=PATIENCE
-        )
-    except subprocess.TimeoutExpired as error:
-        raise _unknown(device, f"no answer within {PATIENCE:g} s") from error
-    if asked.returncode != 0 or not asked.stdout.strip().isdecimal():
-        raise _unknown(device, asked.stderr.strip().rpartition("\n")[2] or "no answer")
-    return int(asked.stdout) / 2**20
+        process.start()
+        there.close()
+        told = here.recv() if here.poll(PATIENCE) else f"no answer within {PATIENCE:g} s"
+    except (EOFError, OSError):
+        told = "no answer"
+    finally:
+        if process.pid is not None:
+            process.kill()
+            process.join()
+        here.close()
+    if isinstance(told, str):
+        raise UserError(f"The memory of {device} cannot be read ({told}): give --slots a number.")
+    return told / 2**20
 
 
-def _unknown(device: str, why: str) -> UserError:
-    return UserError(f"The memory of {device} cannot be read ({why}): give --slots a number.")
+def _tell_memory(pipe: Connection, ask: Callable[[str], int], device: str, environment: dict[str, str]) -> None:
+    os.environ.clear()  # the server's, which may have been started under another
+    os.environ.update(environment)
+    try:
+        pipe.send(ask(device))
+    except Exception as error:
+        pipe.send(f"{type(error).__name__}: {error}")
+
+
+def memory_of(device: str) -> int:
+    """Bytes that are free on a GPU."""
+    import torch
+
+    return torch.cuda.mem_get_info(device)[0]
 
 
 def _host_memory(root: Path = Path("/")) -> float:
