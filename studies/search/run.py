@@ -74,10 +74,7 @@ def run_table(
     from studies.store.quarantine import set_aside_damaged
 
     check_table(rows, setting, how)
-    if any(row.measured for row in rows):
-        # what is timed has the machine for itself: one job at a time, and one run at a time in it
-        alone = dataclasses.replace(how.cluster, slots=1)
-        how = dataclasses.replace(how, workers=1, slots=how.slots and 1, cluster=alone)
+    how = timed_alone(rows, how)
     store.leases.check()
     store.sweep()
     summaries: list[Summary] = []
@@ -111,6 +108,13 @@ def run_table(
         done=sum(len(summary.done) for summary in summaries),
         skipped=sum(len(summary.skipped) for summary in summaries),
     )
+
+
+def timed_alone(rows: Sequence[Row], how: How) -> How:
+    """What is timed has the machine for itself: one job at a time, and one run at a time in it."""
+    if not any(row.measured for row in rows):
+        return how
+    return dataclasses.replace(how, workers=1, slots=how.slots and 1, cluster=dataclasses.replace(how.cluster, slots=1))
 
 
 def tell_changed(store: RunStore, specs: Iterable[RunSpec], told: set[str]) -> None:

@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import bench, places
 from fake_execute import pids, spec
 from waiting import wait_for
 
+from hycon.errors import UserError
 from studies.cli.shared import gpus_shared
 from studies.engines import mps
 from studies.engines.mps import Unavailable, daemon, shared, sharing
@@ -146,6 +148,28 @@ def test_a_command_says_once_why_it_does_without(control, tmp_path, capsys, exec
         pass
     note = "bench: without MPS, which lets runs share a GPU better: its daemon ended with exit code 1\n"
     assert capsys.readouterr().err == (note if told else "")
+
+
+@pytest.mark.parametrize(
+    "command, several",
+    [
+        (["run", "table4", "--profile", "demo", "--slots", "4"], True),
+        (["run", "table8", "--profile", "demo", "--slots", "4"], False),  # what is timed has the machine for itself
+        (["worker", "--slots", "4"], True),
+        (["worker", "--slots", "4", "--once"], False),
+    ],
+)
+def test_whether_a_command_does_several_runs_at_a_time(command, several, tmp_path, capsys, monkeypatch):
+    asked = []
+
+    def noted(options, how):
+        asked.append(shared(["cuda:0"], how.slots, how.workers))
+        raise UserError("that is enough")
+
+    (tmp_path / "results").mkdir()
+    monkeypatch.setattr(f"studies.cli.{command[0]}.gpus_shared", noted)
+    assert bench(capsys, *command, *places(tmp_path))[0] == 2
+    assert asked == [several]
 
 
 def test_where_cuda_refuses_it_no_run_uses_it(control, monkeypatch):
