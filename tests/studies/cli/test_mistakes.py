@@ -103,6 +103,8 @@ MISTAKES = [
     ([*RUN, "--time-limit", "-1"], "above 0"),
     ([*RUN, "--time-limit", "10", "--executor", "inline", "--dry-run"], "--executor local"),
     ([*RUN, "--devices", "gpu"], "cuda:0"),
+    ([*RUN, "--mps", "maybe"], "Unknown --mps 'maybe'; nearest: auto, no."),
+    ([*RUN, "--set", "precision=fp8"], "precision is 'fp8'; expected one of fp32, tf32, bf16."),
     ([*RUN, "--devices", ""], "cpu"),
     ([*RUN, "--devices", "cuda:99"], "cuda:99"),
     ([*RUN, "--set", "lrr=1"], "lr"),
