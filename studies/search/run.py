@@ -147,9 +147,13 @@ def _check_kept(store: RunStore, specs: Sequence[RunSpec]) -> None:
 
 def check_table(rows: Sequence[Row], setting: Setting, how: How) -> None:
     """Raises UserError as `check_rows` does, and where executor or devices cannot do what is asked."""
+    from studies.engines.machine import check_bf16
     from studies.engines.run import check
 
-    check(how, here=True)
+    engine = check(how, here=True)
+    asked = {setting.options.get("precision"), *(row.config.get("precision") for row in rows)}
+    if "bf16" in asked and setting.device == "cpu" and not engine.remote:
+        check_bf16()
     check_rows(rows, setting, how.data_root)
 
 

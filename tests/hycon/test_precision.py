@@ -17,6 +17,7 @@ from hycon.errors import NonFiniteLoss, UserError
 from hycon.output import Output
 from hycon.precision import PRECISIONS, products
 from hycon.train import Training, fit, predict
+from studies.engines import machine
 from studies.engines.run import run
 from studies.store.run_store import RunStore
 
@@ -109,6 +110,32 @@ def test_the_command_refuses_it_in_a_sentence(tmp_path, capsys):
     assert err.count("\n") == 1
     assert "precision=tf32 is for GPUs, and these runs are for cpu: take fp32 or bf16, or a GPU." in err
     assert not (tmp_path / "results" / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "executor", "code"),
+    [
+        ("flags\t\t: fpu avx2 avx512f avx512_bf16", "local", 0),
+        ("flags\t\t: fpu avx2", "local", 2),
+        ("flags\t\t: fpu avx2", "inline", 2),
+        ("flags\t\t: fpu avx2", "ray", 0),  # the runs are for other machines
+        ("Features\t: fp asimd", "local", 0),  # no x86: nothing is known
+        (None, "local", 0),
+    ],
+)
+def test_bf16_on_a_processor_without_it_is_refused(tmp_path, capsys, monkeypatch, cpuinfo, executor, code):
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
+    if cpuinfo:
+        (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{cpuinfo}\n")
+    asked = ["run", "table1", "--profile", "demo", "--rows", "EF-LSTM-GloVe", "--set", "precision=bf16", "--dry-run"]
+    found, out, err = bench(capsys, *asked, "--executor", executor, *places(tmp_path))
+    assert found == code
+    if code:
+        assert (out, err.count("\n")) == ("", 1)
+        assert (
+            "precision=bf16 is for processors that multiply bfloat16 (amx_bf16 or avx512_bf16), which this one" in err
+        )
+        assert not (tmp_path / "results").exists()
 
 
 def test_the_precision_is_part_of_a_run_s_identity(corpora):
