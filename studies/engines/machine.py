@@ -117,6 +117,6 @@ def check_bf16() -> None:
     flags = next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), None)
     if flags is not None and not BF16 & set(flags):
         raise UserError(
-            f"precision=bf16 is for processors that multiply bfloat16 ({' or '.join(sorted(BF16))}), which this one does "
-            "not: runs would take longer than in fp32, so leave it out."
+            f"precision=bf16 is for processors that multiply bfloat16 ({' or '.join(sorted(BF16))}), which this one "
+            "does not: runs would take longer than in fp32, so leave it out."
         )
