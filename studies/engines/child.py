@@ -22,7 +22,7 @@ from hycon.errors import NonFiniteLoss, UserError
 from hycon.host import keep_freed_memory
 from hycon.model_file import ModelFile, place
 from hycon.saved import WEIGHTS
-from studies.engines.fresh import put_back
+from studies.engines.fresh import put_back, take_environment
 from studies.engines.memory import give_back, peak
 from studies.registry import MODELS, path_of, register
 from studies.store.curve import writing
@@ -144,7 +144,7 @@ def _memory_missed(error: BaseException) -> bool | None:
 class Job:
     """A run for a worker.
 
-    known: of the driver's environment, where the fork server's may be older; None: it is not set.
+    environment: the driver's; the fork server's may be older.
     models: outside the repository, as the driver has read them.
     last: the worker ends after it.  early: the driver wants to know after an epoch what memory it takes.
     way: `execute` and `keep_weights` of its own driver; None: those of the worker.
@@ -152,7 +152,7 @@ class Job:
 
     spec: RunSpec
     device: str
-    known: Mapping[str, str | None]
+    environment: Mapping[str, str]
     models: Sequence[ModelFile] = ()
     last: bool = True
     early: bool = False
@@ -169,7 +169,6 @@ def worker_main(driver: Connection, store: RunStore, execute: str, data_root: st
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides what to stop
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_the_driver, name="watchdog", daemon=True).start()
-    os.environ.update(ENVIRONMENT)
     keep_freed_memory()
     gc.freeze()  # what is imported: not looked through between runs
     while job := _next(driver):
@@ -196,10 +195,7 @@ def _tell(driver: Connection, what: float | str | None) -> None:
 
 def _do(job: Job, driver: Connection, store: RunStore, execute: str, data_root: str, keep_weights: bool) -> bool:
     """One run. Whether the process is fit for another."""
-    for name, value in job.known.items():
-        os.environ.pop(name, None)
-        if value is not None:
-            os.environ[name] = value
+    take_environment({**job.environment, **ENVIRONMENT})
     execute, keep_weights = job.way or (execute, keep_weights)
     log = store.folder(job.spec.id) / "log.txt"
     _redirect_output(log)

@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
 
-from hycon import encoder_files
-from hycon.data import checksums
 from hycon.errors import UserError
 from studies.engines import mps
 from studies.engines.backlog import Backlog, Event, kind
@@ -35,10 +33,6 @@ KEEPING = frozenset({"cuda"})  # kinds of device whose workers do one run after 
 STRAGGLING = 5.0  # seconds from the first SIGTERM of a job to the last; chosen here
 ORPHANED = 255  # the exit code that multiprocessing gives workers whose fork server has ended
 LONGEST_WAIT = 86400.0  # seconds: the system counts them in milliseconds, of which it takes 25 days
-KNOWN = (  # of this process's environment: what it has read, so that no run reads it again, which GPUs, and MPS
-    *(checksums.KEPT, encoder_files.KEPT),
-    *(mps.VISIBLE, mps.PIPES, mps.LOGS),
-)
 DEATHS = 2  # a worker that is killed is tried once more, the second death is a failure
 
 
@@ -144,13 +138,13 @@ def _ending(dismissed: Iterable[Worker]) -> list[Worker]:
 
 
 def _begin(backlog: Backlog, how: How, worker: Worker, spec: RunSpec, deaths: int) -> _Child:
-    known = {name: os.environ.get(name) for name in KNOWN}
     models = tuple(file for file in how.models if file.name == spec.model)
     alone = how.workers == 1  # with the time that a new process takes in it, as in all records of runs one at a time
     last = alone or bool(models) or kind(worker.device) not in KEEPING
     with contextlib.suppress(OSError):  # it has died, which will be noticed
         way = backlog.ways.get(spec.id)
-        worker.pipe.send(Job(spec, worker.device, known, models, last, early=how.slots == "auto", way=way))
+        early = how.slots == "auto"
+        worker.pipe.send(Job(spec, worker.device, dict(os.environ), models, last, early=early, way=way))
     return _Child(worker, spec, time.monotonic(), backlog.time_limits.get(spec.id, how.time_limit), deaths)
 
 

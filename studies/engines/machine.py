@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from hycon.errors import UserError
+from studies.engines.fresh import take_environment
 
 CPUINFO = Path("/proc/cpuinfo")
 BF16 = {"avx512_bf16", "amx_bf16"}  # flags of the x86 processors that multiply bfloat16
@@ -49,8 +50,7 @@ def free_memory(device: str) -> float:
 
 
 def _tell_memory(pipe: Connection, ask: Callable[[str], int], device: str, environment: dict[str, str]) -> None:
-    os.environ.clear()  # the server's, which may have been started under another
-    os.environ.update(environment)
+    take_environment(environment)  # the server's may be older
     try:
         pipe.send(ask(device))
     except Exception as error:

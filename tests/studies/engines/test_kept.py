@@ -50,7 +50,7 @@ def trained(corpora, tmp_path):
         worker = spawn(store, how, "cpu")
         workers.append(worker)
         for one in specs:
-            worker.pipe.send(Job(one, "cpu", {}, last=False))
+            worker.pipe.send(Job(one, "cpu", dict(os.environ), last=False))
             assert worker.pipe.poll(PATIENCE)
             assert worker.pipe.recv() is None
         return [told(store, one) for one in specs]
