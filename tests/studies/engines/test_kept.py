@@ -3,12 +3,15 @@
 import dataclasses
 import json
 import os
+import random
 import signal
 import time
+import warnings
 from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 from builders import run_spec
 from fake_driver import leases
 from fake_execute import executed, pids, spec
@@ -83,32 +86,63 @@ def test_a_run_after_others_in_one_worker_has_the_bits_of_a_fresh_process(corpor
     assert [third] == trained("c", dataclasses.replace(vectors, seed=9))
 
 
-def test_settings_of_pytorch_and_of_the_process_are_put_back(monkeypatch):
-    torch = pytest.importorskip("torch")
-    from hycon.train import seed_everything
+def settings():
+    """All that a run may change and that moves numbers, what is printed, or how the next run can be stopped."""
+    cuda = torch.backends.cuda
+    return {
+        "dtype": torch.get_default_dtype(),
+        "determinism": torch.get_deterministic_debug_mode(),
+        "fill": torch.utils.deterministic.fill_uninitialized_memory,
+        "threads": torch.get_num_threads(),
+        "grad": torch.is_grad_enabled(),
+        "warn": torch.is_warn_always_enabled(),
+        "tf32": (cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32),
+        "cudnn": (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic),
+        "flash": cuda.flash_sdp_enabled(),
+        "efficient": cuda.mem_efficient_sdp_enabled(),
+        "math": cuda.math_sdp_enabled(),
+        "cudnn attention": cuda.cudnn_sdp_enabled(),
+        "draws": (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()),
+        "environment": dict(os.environ),
+        "signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
+        "warnings": list(warnings.filters),
+    }
 
+
+def change_all():
+    torch.manual_seed(3)
+    torch.set_deterministic_debug_mode("error" if torch.get_deterministic_debug_mode() == 0 else "default")
+    np.random.seed(3)
+    random.seed(3)
+    torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(torch.get_num_threads() + 1)
+    torch.set_grad_enabled(False)
+    torch.set_warn_always(True)
+    torch.utils.deterministic.fill_uninitialized_memory = not torch.utils.deterministic.fill_uninitialized_memory
+    for owner, name in (
+        (torch.backends.cuda.matmul, "allow_tf32"), (torch.backends.cudnn, "allow_tf32"),
+        (torch.backends.cudnn, "benchmark"), (torch.backends.cudnn, "deterministic"),
+    ):  # fmt: skip
+        setattr(owner, name, not getattr(owner, name))
+    for name in ("flash", "mem_efficient", "math", "cudnn"):
+        enabled = getattr(torch.backends.cuda, f"{name}_sdp_enabled")()
+        getattr(torch.backends.cuda, f"enable_{name}_sdp")(not enabled)
+    os.environ["KEPT_AFTER"] = "1"
+    del os.environ["KEPT_BEFORE"]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    warnings.simplefilter("error")
+
+
+def test_settings_of_pytorch_and_of_the_process_are_put_back(monkeypatch):
     monkeypatch.setenv("KEPT_BEFORE", "1")
-    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
-    settings = torch.get_deterministic_debug_mode(), torch.get_num_threads(), torch.backends.cuda.cudnn_sdp_enabled()
+    before = settings()
     with put_back():
-        seed_everything(3)
-        np.random.seed(3)
-        torch.set_default_dtype(torch.float64)
-        torch.set_num_threads(7)
-        torch.backends.cuda.matmul.allow_tf32 = True
-        os.environ["KEPT_AFTER"] = "1"
-        del os.environ["KEPT_BEFORE"]
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    assert torch.equal(torch.get_rng_state(), before[0])
-    assert np.random.get_state()[1].tolist() == before[1]
-    assert torch.get_default_dtype() == torch.float32
-    assert not torch.backends.cuda.matmul.allow_tf32
-    assert settings == (
-        torch.get_deterministic_debug_mode(), torch.get_num_threads(), torch.backends.cuda.cudnn_sdp_enabled()
-    )  # fmt: skip
-    assert os.environ["KEPT_BEFORE"] == "1"
-    assert "KEPT_AFTER" not in os.environ
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        change_all()
+        changed = settings()
+    after = settings()
+    assert [name for name in before if before[name] == changed[name]] == []
+    assert [name for name in before if before[name] != after[name]] == []
 
 
 # ------------------------------------------------------------------------------------------------ processes
