@@ -146,7 +146,7 @@ class Job:
 
     environment: the driver's; the fork server's may be older.
     models: outside the repository, as the driver has read them.
-    last: the worker ends after it.  early: the driver wants to know after an epoch what memory it takes.
+    last: the worker ends after it.
     way: `execute` and `keep_weights` of its own driver; None: those of the worker.
     """
 
@@ -155,7 +155,6 @@ class Job:
     environment: Mapping[str, str]
     models: Sequence[ModelFile] = ()
     last: bool = True
-    early: bool = False
     way: tuple[str, bool] | None = None
 
 
@@ -163,8 +162,8 @@ def worker_main(driver: Connection, store: RunStore, execute: str, data_root: st
     """Entry of a worker process: does a Job after another until `driver` closes its end, or a run spoils the process.
 
     The driver learns a run's outcome from the store. What it is told: None, the run has ended and the next may come;
-    a number, the MiB that the run takes; a text, why the process ends now: it ran out of memory, or the store cannot be
-    written, which ends the command.
+    a number, the MiB that the run took in its first epoch; a text, why the process ends now: it ran out of memory, or
+    the store cannot be written, which ends the command.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides what to stop
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -199,11 +198,12 @@ def _do(job: Job, driver: Connection, store: RunStore, execute: str, data_root: 
     execute, keep_weights = job.way or (execute, keep_weights)
     log = store.folder(job.spec.id) / "log.txt"
     _redirect_output(log)
-    early = (lambda: _tell(driver, peak(job.device))) if job.early else None
     try:
         for file in job.models:
             register(file)
-        return attempt(job.spec, store, execute, data_root, job.device, keep_weights, early)
+        return attempt(
+            job.spec, store, execute, data_root, job.device, keep_weights, lambda: _tell(driver, peak(job.device))
+        )
     except UserError as error:
         _tell(driver, str(error))
         raise SystemExit(UNWRITABLE) from error

@@ -143,8 +143,7 @@ def _begin(backlog: Backlog, how: How, worker: Worker, spec: RunSpec, deaths: in
     last = alone or bool(models) or kind(worker.device) not in KEEPING
     with contextlib.suppress(OSError):  # it has died, which will be noticed
         way = backlog.ways.get(spec.id)
-        early = how.slots == "auto"
-        worker.pipe.send(Job(spec, worker.device, dict(os.environ), models, last, early=early, way=way))
+        worker.pipe.send(Job(spec, worker.device, dict(os.environ), models, last, way))
     return _Child(worker, spec, time.monotonic(), backlog.time_limits.get(spec.id, how.time_limit), deaths)
 
 

@@ -15,15 +15,17 @@ import torch
 from builders import run_spec
 from fake_driver import leases
 from fake_execute import executed, pids, spec
-from queued import want
+from queued import EXECUTE, want
 from waiting import alive, wait_for
 
+from hycon.model_file import ModelFile
 from studies.engines import local
-from studies.engines.child import Job
+from studies.engines.child import Job, attempt
 from studies.engines.fresh import put_back
 from studies.engines.options import How
 from studies.engines.queue_worker import Limits
 from studies.engines.workers import spawn, start_forkserver, stop
+from studies.store.curve import read_curve
 from studies.store.run_store import RunStore
 
 TIMES = ("seconds", "seconds_per_epoch", "test_seconds", "peak_memory_mib", "energy_joules", "started", "curve")
@@ -216,6 +218,53 @@ def test_each_run_has_its_own_log(kept, runs):
     kept(specs)
     logs = [runs.folder(s.id) / "log.txt" for s in specs]
     assert [log.read_text() if log.exists() else "" for log in logs] == ["", "I am 1\n", "", "I am 3\n", "", "I am 5\n"]
+
+
+def test_what_a_run_leaves_is_freed_behind_it_and_not_in_its_log(kept, runs, tmp_path):
+    specs = [spec(n, litters=True, says=f"I am {n}") for n in range(4)]
+    kept(specs)
+    collected = (tmp_path / "collected").read_text().split()
+    assert sorted(collected) == sorted(map(str, pids(tmp_path)))  # each in its own process
+    assert [(runs.folder(s.id) / "log.txt").read_text() for s in specs] == [f"I am {n}\n" for n in range(4)]
+
+
+def test_an_empty_log_is_taken_away(kept, runs):
+    kept([spec(n) for n in range(2)])
+    assert [(runs.folder(spec(n).id) / "log.txt").exists() for n in range(2)] == [False, False]
+
+
+def test_a_model_of_one_s_own_is_its_worker_s_last(kept, tmp_path, monkeypatch):
+    """What its file defines or changes could reach another run."""
+
+    def unread(run, device, environment, models, *rest):
+        return Job(run, device, environment, (), *rest)
+
+    monkeypatch.setattr("studies.engines.run.own_files", lambda: (ModelFile("fake", "fake.py", b""),))
+    monkeypatch.setattr(local, "Job", unread)
+    assert len(kept([spec(n) for n in range(4)]).done) == 4
+    assert len(set(pids(tmp_path))) == 4
+
+
+def test_an_idle_worker_does_runs_on_its_own_device_only():
+    class Idle:
+        def __init__(self, device):
+            self.device = device
+
+        def alive(self):
+            return True
+
+    idle = [Idle("cuda:1"), Idle("cuda:0")]
+    assert local._taken(idle, "cuda:0").device == "cuda:0"
+    assert local._taken(idle, "cuda:0") is None
+    assert [worker.device for worker in idle] == ["cuda:1"]
+
+
+def test_its_first_epoch_is_told_once(runs, tmp_path):
+    told = []
+    asked = spec(0, epoch_at=0.0, takes=1.0)
+    attempt(asked, runs, EXECUTE, str(tmp_path), "cpu", first_epoch=lambda: told.append(asked.id))
+    assert told == [asked.id]
+    assert [epoch["epoch"] for epoch in read_curve(runs, asked.id)] == [1, 2]
 
 
 def test_nothing_is_left_to_the_next_run(kept, runs, tmp_path):
