@@ -46,16 +46,17 @@ def before(request):
 
 
 class Watching(nn.Module):
-    """A line that notes the switches on the way there and back."""
+    """A line that notes the switches on the way there and back, and of what type its products are."""
 
     def __init__(self, factor=1.0):
         super().__init__()
         self.line = nn.Linear(1, 1)
-        self.factor, self.seen = factor, set()
+        self.factor, self.seen, self.made = factor, set(), set()
 
     def forward(self, batch):
         self.seen.add(("training" if self.training else "evaluation", switched()))
         out = self.line(batch.text.padded()[:, 0])[:, 0] * self.factor
+        self.made.add(out.dtype)
         if out.requires_grad:
             out.register_hook(lambda grad: self.seen.add(("backward", switched())))
         return Output(out)
@@ -71,6 +72,17 @@ def test_tf32_is_on_in_a_run_of_that_precision_alone(precision, before):
         predict(model, batch, precision)
     on = (precision == "tf32",) * 2
     assert model.seen == {("training", on), ("backward", on), ("evaluation", on)}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_bf16_is_on_in_a_run_of_that_precision_alone(precision):
+    """There, and not on the way back, whose operations are those of the way there."""
+    model, batch = Watching(), batch_of([1.0, 2.0, 3.0])
+    if precision != "tf32":
+        fit(model, batch, batch, Training(lr=0.1, epochs=2, precision=precision), seed=0)
+    predict(model, batch, precision)
+    assert model.made == {torch.bfloat16 if precision == "bf16" else torch.float32}
+    assert not torch.is_autocast_enabled("cpu")
 
 
 def test_a_run_that_ends_in_an_error_leaves_no_tf32_behind(before):
