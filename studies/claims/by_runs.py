@@ -192,7 +192,7 @@ def _larger(part: Part) -> float | None:
 
 def _result(claim: Claim, parts: Sequence[Part], rows: Rows, families: Mapping[str, int]) -> ClaimResult:
     caution = "; ".join(cautions(claim, parts, rows))
-    if why := refused(parts, rows.corpora):
+    if why := refused(claim, parts, rows.corpora):
         known = tuple(part if part.verdict == NOT_RUN else replace(part, verdict=NO_VERDICT) for part in parts)
         return ClaimResult(claim, NO_VERDICT, known, f"no verdict: {why}", caution, decisive(known, NO_VERDICT))
     if claim.implementation:

@@ -36,6 +36,7 @@ PRECISION = 3  # decimals of a p-value
 DECIDING = "What would decide undecided claims:"
 TO_DECIDE = "What would decide undecided claims, with the same --results and --data:"
 LETTERED = "Verdicts with a letter are not about the paper's own setting:"
+OWN_LETTERED = "What the verdicts with a letter were judged on:"
 
 
 def render_claims(results: Sequence[ClaimResult], format: str, *, detailed: bool = False, width: int = WIDTH) -> str:
@@ -66,7 +67,7 @@ def _short(results: Sequence[ClaimResult], width: int) -> Grid:
     sentences = ("Quotation", "Deciding comparison") if quoted else ("Deciding comparison",)
     notes = () if quoted else (UNQUOTED,)
     heads = (*headings("Verdict", "Claim", "Parts"), *wide(*sentences))
-    return Grid("claims", f"{summary(results)}.", heads, tuple(rows), notes=notes, lettered=LETTERED)
+    return Grid("claims", f"{summary(results)}.", heads, tuple(rows), notes=notes, lettered=_lettered(results))
 
 
 def _quotation(result: ClaimResult) -> str:
@@ -84,7 +85,19 @@ def _whole(results: Sequence[ClaimResult]) -> Grid:
         )
         for r in results
     ]
-    return Grid("claims", f"{summary(results)}.", heads, tuple(rows), name=1, lettered=LETTERED)
+    return Grid("claims", f"{summary(results)}.", heads, tuple(rows), name=1, lettered=_lettered(results))
+
+
+def _lettered(results: Sequence[ClaimResult]) -> str:
+    return OWN_LETTERED if all(result.claim.own for result in results) else LETTERED
+
+
+def caution_of(result: ClaimResult) -> str:
+    """As a sentence; "" where there is none."""
+    said = f"{result.caution}."
+    if not result.caution:
+        return ""
+    return said[:1].upper() + said[1:] if result.claim.own else f"Caution: {said}"
 
 
 def _verdict(result: ClaimResult) -> Cell:
@@ -126,7 +139,7 @@ def _detail(result: ClaimResult, width: int) -> str:
     said.append(wrapped(f'"{claim.quote}"', width))
     said += [wrapped(f"Read as: {claim.note}", width)] if claim.note else []
     said.append(wrapped(f"{result.reason}.", width))
-    said += [wrapped(f"Caution: {result.caution}.", width)] if result.caution else []
+    said += [wrapped(caution_of(result), width)] if result.caution else []
     said += [f"To decide it: {command}" for command in result.decide]
     parts = (f"{part.verdict:18} {part.corpus:10} {effect(part)}{_needs(part)}" for part in result.parts)
     said += [textwrap.fill(part, width, initial_indent="  ", subsequent_indent=" " * 6) for part in parts]

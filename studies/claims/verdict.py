@@ -74,7 +74,7 @@ class Part:
 @dataclass(frozen=True)
 class ClaimResult:
     """verdict: one of RUN_VERDICTS, or of PAPER_VERDICTS.  reason: which parts decide.  caution: "", or why the
-    evidence is not from the paper's setting.  decisive: the part that one line of text shows.  decide: the commands
+    evidence is not from the paper's setting; of our own questions, on what the verdict is.  decisive: the part that one line of text shows.  decide: the commands
     whose runs would decide an undecided claim.
     """
 

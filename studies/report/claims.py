@@ -10,7 +10,7 @@ from studies.claims.by_paper import against_paper
 from studies.claims.by_runs import evaluate
 from studies.claims.file import claims_file, load_claims
 from studies.claims.kinds import Claim
-from studies.claims.render import to_decide
+from studies.claims.render import caution_of, to_decide
 from studies.claims.verdict import CONTRADICTED, NO_VERDICT, NOT_RUN, RUN_VERDICTS, UNDECIDED, ClaimResult
 from studies.claims.verdict import Part as Comparison
 from studies.document.blocks import (
@@ -129,7 +129,7 @@ def paper_against_itself() -> Section:
 
 def claim_list(id: str, caption: str, found: Claims, prefix: str, words: str = "The paper’s words") -> Grid:
     """A line for each claim. There is a column for the setting where the runs of any claim are not in the paper's."""
-    setting = any(result.caution for result in found)
+    setting = any(result.caution and not result.claim.own for result in found)
     heads = (*headings("Claim", "Verdict"), *wide(words, "Why"), *headings(*["Setting"] * setting))
     rows = []
     for r in found:
@@ -169,7 +169,7 @@ def fold(result: ClaimResult, prefix: str) -> Fold:
         tuple(map(_part_line, result.parts)),
     )
     said = [Text(quotation(result.claim)), Text(result.reason)]
-    said += [Text(f"Caution: {result.caution}")] if result.caution else []
+    said += [Text(caution_of(result))] if result.caution else []
     return Fold(_fold_id(result, prefix), result.claim.id, (*said, grid), result.verdict)
 
 

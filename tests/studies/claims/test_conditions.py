@@ -79,6 +79,18 @@ def test_a_corpus_named_after_the_papers_is_held_to_its_sizes(tmp_path, name):
     assert (found.verdict, found.caution) == (YES, f"the corpus is {name}, not mosi")
 
 
+def test_a_corpus_named_after_another_of_the_papers_is_held_to_that_ones_sizes(tmp_path):
+    store = RunStore(tmp_path / "results")
+    for row, wrong in ((FULL, [3, 4] * 4), (IAMCL, [24, 25] * 4)):
+        fill_signs(store, ROWS[row], wrong, corpus="mosei_cut")
+    remember_corpus(store, manifest("mosei_cut", sizes={"train": 7, "valid": 7, "test": 7}))
+    found = verdict(store, tmp_path, BEATS, corpus="mosei_cut")
+    assert found.reason == "no verdict: the corpus has 7/7/7 utterances, the paper's 16265/1869/4643"
+    remember_corpus(store, manifest("mosei_cut", sizes=manifest("mosei").sizes))
+    found = verdict(store, tmp_path, BEATS, corpus="mosei_cut")
+    assert (found.verdict, found.caution) == (YES, "the corpus is mosei_cut, not mosi")
+
+
 # ------------------------------------------------------------------------------------------------- two rows
 
 
