@@ -97,11 +97,18 @@ def refused(claim: Claim, parts: Sequence[Part], corpora: Mapping[str, CorpusInf
         if claim.own:
             continue
         papers = named_after(corpus.name, PAPER)
-        if papers is None:
+        if papers is None or _has_own_table(papers, claim):
             return f"the corpus is {corpus.name}, not {TABLES[table].corpus}"
         if why := other_sizes(papers, corpus):
             return why
     return ""
+
+
+def _has_own_table(corpus: str, claim: Claim) -> bool:
+    """Whether the paper has the claim's rows on `corpus` too, in a table that the claim is not about."""
+    about = [TABLES[table] for table in claim.tables]
+    others = [table for table in TABLES.values() if table.corpus == corpus and not table.beyond]
+    return corpus not in {table.corpus for table in about} and any(o.rows == t.rows for o in others for t in about)
 
 
 def cautions(claim: Claim, parts: Sequence[Part], rows: Rows) -> list[str]:
