@@ -160,8 +160,8 @@ def _part(part: Part, known: Mapping[str, Any]) -> Part:
         if ours is not None and (theirs is None or not math.isclose(ours, theirs, rel_tol=0, abs_tol=SAME)):
             row = part.row_a if name == "a" else part.row_b
             raise ValueError(f"{part.metric} of {row} is {theirs}, by the records {ours:.6f}")
-    names = (*NUMBERS, "verdict", "underpowered", "seeds_needed", "reason", "n_a", "n_b", "a", "b")
-    return dataclasses.replace(part, **{name: known[name] for name in names})
+    names = (*NUMBERS, "verdict", "underpowered", "seeds_needed", "reason", "n_a", "n_b", "paired", "a", "b")
+    return dataclasses.replace(part, seeds_alone=False, **{name: known[name] for name in names})
 
 
 def verdict_of(claim: ClaimResult) -> str:

@@ -79,7 +79,7 @@ def test_they_are_judged_on_any_real_corpus_which_the_verdict_names(tmp_path, ca
     assert "the paper's" not in claim["caution"]
     assert claim["corpus"] == ["any real corpus"]
     out = " ".join(judged(capsys, store, "--corpus", corpus).split())
-    assert f"What the verdicts with a letter were judged on: (a) judged on {corpus} (7/6/5 utterances); " in out
+    assert f"The verdicts with a letter: (a) judged on {corpus} (7/6/5 utterances); " in out
     assert "paper's own setting" not in out
     out = " ".join(judged(capsys, store, "--corpus", corpus, "--id", "hycon-beats-text").split())
     assert f"Judged on {corpus} (7/6/5 utterances); " in out
