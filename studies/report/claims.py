@@ -54,19 +54,19 @@ def own_evaluated(scope: Scope) -> Claims:
 
 def counts(found: Claims) -> Counts:
     counted = Counter(result.verdict for result in found)
-    apart, judged = _apart(found), sum(result.verdict in JUDGED for result in found)
-    setting = (
-        f" ({apart} of {count_of(judged, 'verdict')} by runs that are not in the paper's setting)" if apart else ""
-    )
+    apart = _apart(found)
+    setting = f" ({apart} by runs that are not in the paper's setting)" if apart else ""
     return Counts(
         f"Of the {len(found)} comparative claims of its text{setting}",
         tuple((verdict, counted[verdict]) for verdict in CLAIM_VERDICTS),
     )
 
 
-def _apart(found: Claims) -> int:
-    """How many have a verdict by runs that are not in the paper's setting."""
-    return sum(bool(result.caution) and result.verdict in JUDGED for result in found)
+def _apart(found: Claims) -> str:
+    """ "8 of 8 verdicts": how many are by runs that are not in the paper's setting; "" for none."""
+    judged = [result for result in found if result.verdict in JUDGED]
+    apart = sum(bool(result.caution) for result in judged)
+    return f"{apart} of {count_of(len(judged), 'verdict')}" if apart else ""
 
 
 def claims(found: Claims) -> Section:
@@ -75,10 +75,10 @@ def claims(found: Claims) -> Section:
         "larger of it and of the interval's own p, over the table's comparisons (Benjamini-Hochberg). Underpowered: so "
         "few seeds that no outcome could be significant."
     )
-    apart, judged = _apart(found), sum(result.verdict in JUDGED for result in found)
+    apart = _apart(found)
     warning = Notice(
-        f"The runs behind {apart} of {count_of(judged, 'verdict')} are not in the paper's setting: such a verdict is on "
-        "what was run, not on the paper. Each claim says below in what its runs differ."
+        f"The runs behind {apart} are not in the paper's setting: such a verdict is on what was run, not on the paper. "
+        "Each claim says below in what its runs differ."
     )
     alone = tuple(map(Text, seeds_alone(found)))
     blocks: list[Block] = [said, *alone, *((warning,) if apart else ()), *_lists(found, "", "The paper's claims")]
