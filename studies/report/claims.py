@@ -107,6 +107,7 @@ def own_claims(found: Claims) -> Section:
     said = Text(
         "These are questions of this suite, not claims of the paper, and count in no number above. They are about the "
         f"table {OURS}: controls, HyCon and what came after it, judged by the same tests as the paper's claims."
+        + _judged_on(found)
     )
     if all(part.verdict == NOT_RUN for result in found for part in result.parts):
         none = Text(f"No run tells anything of the {count_of(len(found), 'claim')} yet: `bench run {OURS}`.")
@@ -118,6 +119,12 @@ def own_claims(found: Claims) -> Section:
     )
     lists = [*map(Text, seeds_alone(found)), *_lists(found, "own-", "The suite's own claims", "Our words")]
     return Section("own-claims", OWN_TITLE, (said, counts, *lists, *evidence_of(found, "own-")))
+
+
+def _judged_on(found: Claims) -> str:
+    """ " Corpus: mosi."; "" where nothing was run."""
+    corpora = sorted({part.corpus for result in found for part in result.parts if part.verdict != NOT_RUN})
+    return f" Corpus: {', '.join(corpora)}." if corpora else ""
 
 
 def paper_against_itself() -> Section:

@@ -119,6 +119,7 @@ def test_the_report_has_them_apart_from_the_papers(store, capsys):
     assert papers < own < text.index("\n## The paper against itself\n")
     section = text[own:]
     assert "Judged on mosi (1284/229/686 utterances)" in section
+    assert "as the paper's claims. Corpus: mosi." in section
     assert "not the paper’s |" not in section.partition("\n## The paper against itself\n")[0]
     assert "Of the suite's own 16 claims: 2 supported, " in section
     assert "“HyCon is better than the same encoder and head on the text alone”" in section
