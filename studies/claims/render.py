@@ -27,6 +27,7 @@ from studies.document import formats
 from studies.document.blocks import Block, Bullets, Cell, Grid, Heading, Section, headings, wide
 from studies.document.data import as_json, rounded
 from studies.document.text import WIDTH, wrapped
+from studies.document.words import count_of
 
 FORMATS = (*formats.FORMATS, "json")
 QUOTE = 60  # characters of a quotation on its line
@@ -189,10 +190,15 @@ def effect(part: Part | None) -> str:
     if part.p is not None and part.p_adjusted is not None:
         said += f", p = {part.p:.{PRECISION}f}, adjusted {part.p_adjusted:.{PRECISION}f}"
     if part.n_a:
-        said += f", n = {part.n_a}" + (" pairs" if part.paired else f" + {part.n_b}" if part.n_b else "")
+        said += f", n = {runs_of(part, ' + ')}"
     elif part.a is not None and part.b is not None:
         said += f" ({number(part, part.a)}, {number(part, part.b)})"
     return said
+
+
+def runs_of(part: Part, between: str = " and ") -> str:
+    """ "5 pairs" of equal seeds, "5 and 6", or "5" where a row is set against a number."""
+    return count_of(part.n_a, "pair") if part.paired else between.join(str(n) for n in (part.n_a, part.n_b) if n)
 
 
 def _claimed(part: Part) -> str:

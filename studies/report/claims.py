@@ -10,7 +10,7 @@ from studies.claims.by_paper import against_paper
 from studies.claims.by_runs import evaluate
 from studies.claims.file import claims_file, load_claims
 from studies.claims.kinds import Claim
-from studies.claims.render import caution_of, seeds_alone, to_decide
+from studies.claims.render import caution_of, runs_of, seeds_alone, to_decide
 from studies.claims.verdict import CONTRADICTED, NO_VERDICT, NOT_RUN, RUN_VERDICTS, SUPPORTED, UNDECIDED, ClaimResult
 from studies.claims.verdict import Part as Comparison
 from studies.document.blocks import (
@@ -202,16 +202,10 @@ def _part_line(part: Comparison) -> tuple[str | Cell, ...]:
         between(part.low, part.high, _number),
         p_value(part.p),
         p_value(part.p_adjusted),
-        _runs(part),
+        runs_of(part) or NOTHING,
         Cell("", verdict=part.verdict),
         "; ".join(filter(None, (power, part.reason))),
     )
-
-
-def _runs(part: Comparison) -> str:
-    if part.paired:
-        return f"{part.n_a} pairs"
-    return f"{part.n_a} and {part.n_b}" if part.n_a or part.n_b else NOTHING
 
 
 def _number(value: float) -> str:

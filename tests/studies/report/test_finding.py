@@ -34,9 +34,15 @@ def test_the_sentences_follow_the_records(tmp_path: Path) -> None:
     )
     result = finding.main_table(found)
     assert finding.what_was_found(result) == (
-        "Of 1 row of Table 1 HyCon-BERT has the best mean Acc2, 85.0 ± 7.1 (2); HyCon-BERT is first (85.0 ± 7.1 (2))."
+        "Of 1 row of Table 1 with runs, HyCon-BERT has the best mean Acc2, 85.0 ± 7.1 over 2 seeds. No other row on a "
+        "pretrained text encoder was run."
     )
     assert [line[0].text for line in headline(result).rows] == ["HyCon-BERT"]
+
+
+def test_places_beyond_the_third_are_said_as_one_says_them() -> None:
+    said = [finding.ordinal(place) for place in (1, 3, 4, 11, 12, 13, 21, 22, 23)]
+    assert said == [f"is {x}" for x in ("first", "third", "4th", "11th", "12th", "13th", "21st", "22nd", "23rd")]
 
 
 def made() -> str:

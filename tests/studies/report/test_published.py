@@ -14,7 +14,7 @@ from report_folders import HYCON, fill, manifest
 
 from hycon.errors import UserError
 from studies.claims.render import as_list
-from studies.claims.verdict import SUPPORTED, UNDECIDED
+from studies.claims.verdict import CONTRADICTED, SUPPORTED, UNDECIDED
 from studies.cli import parser
 from studies.cli.campaign import read as read_campaign
 from studies.lookup import pick_rows
@@ -153,7 +153,11 @@ def test_what_was_judged_with_predictions_goes_before(root: Path) -> None:
     assert again.judged == {"paper"}
     assert undecided([changed]) == {"no difference beyond chance": 1}
     assert "Judged by the predictions of the test split" in published.files(root)[root / "README.md"]
-    one["parts"][0]["a"] += 0.1
+    one["parts"][0]["verdict"] = CONTRADICTED  # and its reason says nothing of it
+    file.write_text(json.dumps(held))
+    with pytest.raises(UserError, match="its reason is not that of its comparisons"):
+        experiments(root)
+    one["parts"][0].update(a=one["parts"][0]["a"] + 0.1, verdict=UNDECIDED)
     file.write_text(json.dumps(held))
     with pytest.raises(UserError, match="make it again from the folder with predictions"):
         experiments(root)
@@ -174,11 +178,16 @@ def test_verdicts_of_other_runs_are_refused(root: Path) -> None:
 
 def test_the_finding_names_losses_text_and_the_other_folders(root: Path) -> None:
     said = finding.generated(root)
-    assert said.startswith("27 runs, 1 to 10 seeds a row, on mosi\\_small in place of the paper's mosi: 1284/229/686")
+    start = "**What was run.** 27 runs, 1 to 10 seeds a row, on mosi\\_small in place of the paper's mosi: 1284/229/686"
+    assert said.startswith(start)
     assert "**On the losses** (Tables 4, 6 and 7) the paper makes " in said
     assert "- supported: “removing the whole contrastive learning method" in said
-    assert "- undecided: HyCon is better than the same encoder and head on the text alone. HyCon-BERT against" in said
-    assert "Beside it:\n\n- mosi\\_other: 4 runs" in said
+    table = re.sub(" +", " ", said.partition("**Do audio and vision help?**")[2].partition("Beside it")[0])
+    assert "| HyCon-BERT against Text-BERT | mosi\\_small | 1 pair | +0.0 | +0.000 | +0.000 | undecided |" in table
+    assert "Of the paper's 47 comparative claims on sentiment these runs support 2, " in said
+    assert "of what was run, not of the paper's setting" in said
+    assert "Of the 5 differences between two rows that they ask about, 5 are beyond chance" in said
+    assert "**Beside it.**\n\n- mosi\\_other: 4 runs" in said
     assert "under" not in said
     assert "Table 4: Ablation studies, on mosi" in said
 
