@@ -90,10 +90,27 @@ def test_the_page_has_data_runs_tables_and_claims_of_each_folder(root: Path) -> 
     ):
         assert said in re.sub(" +", " ", first).replace("**", ""), said
     assert "| HyCon-BERT | 2 trials | none yet |" in re.sub(" +", " ", second)
+    assert "Verdicts are on what was run, which is not what the paper ran." in page
+    counted = re.search(r"Of 47 claims \(the paper's\) (\d+) lack runs of a row\. Of the others: (.*?)\. Judged", first)
+    assert counted
+    assert int(counted[1]) + sum(int(n) for n in re.findall(r"\d+", counted[2])) == 47
+    assert "All rows: device cpu; 0 failed runs; set by hand: nothing." in re.sub(r"\s+", " ", first)
     commands = re.findall(r"^bench (.*)$", page, re.MULTILINE)
     assert len(commands) >= 3
     for command in commands:
         parser().parse_args(shlex.split(command))
+
+
+def test_rows_without_a_run_are_named_below_the_table(tmp_path: Path) -> None:
+    store = fill(tmp_path / "mosi_x", HYCON, manifest("mosi_x"))
+    (study,) = load_studies(store)
+    for name in ("HyCon (α = 0.5)", "HyCon (α = 0.7)"):
+        config = dict(row("table6", name).config)
+        winner = {"winner_of": study.id, "trials": study.trials[:1], "draws": study.draws[:1], "selected": 0}
+        save_study(store, dataclasses.replace(study, row=config, runs=["0" * 16], **winner))
+    page = published.files(tmp_path)[tmp_path / "README.md"]
+    assert "Without a finished run: HyCon (α = 0.5), HyCon (α = 0.7)." in page
+    assert "| HyCon (α = 0.5)" not in page
 
 
 def test_the_page_is_checked_against_the_file(root: Path, capsys) -> None:
