@@ -240,14 +240,17 @@ def test_campaign_files_make_the_folders_again(root: Path) -> None:
 def test_a_campaign_file_has_what_was_set_by_hand_and_the_encoder(tmp_path: Path) -> None:
     store = fill(tmp_path / "mosi_x", HYCON, manifest("mosi_x"))
     (study,) = load_studies(store)
-    options = {"modalities": "text,audio", "lr": 0.0001, "epochs": 20, "patience": 5}
+    options = {"modalities": "text,audio", "lr": 0.0001, "clip": None, "log": True, "epochs": 20, "patience": 5}
     encoder = {"name": "small_bert", "sha256": "ab" * 32}
     (store.root / "studies" / f"{study.id}.json").unlink()
     save_study(store, dataclasses.replace(study, options=options, encoder=encoder))
     (found,) = experiments(tmp_path)
     (text,) = campaign_files(found).values()
     assert 'encoder.bert = "encoders/small_bert"\ntrials = 2\nseeds = 2\nepochs = 20\npatience = 5\n' in text
-    assert text.endswith('[set]\nlr = 0.0001\nmodalities = "text,audio"\n')
+    assert text.endswith('[set]\nclip = "None"\nlog = true\nlr = 0.0001\nmodalities = "text,audio"\n')
+    (tmp_path / "made.toml").write_text(text)
+    given = read_campaign(str(tmp_path / "made.toml"))["set"]
+    assert given == ["clip=None", "log=true", "lr=0.0001", "modalities=text,audio"]
 
 
 def test_campaign_files_of_no_record_are_taken_away(root: Path) -> None:
