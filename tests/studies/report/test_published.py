@@ -46,6 +46,16 @@ def test_the_page_of_the_commands_says_what_the_published_records_say() -> None:
     assert inside == machines.generated(), "run `python -m studies.report.machines docs/evidence.md`"
 
 
+def test_the_commands_of_the_page_are_commands_and_their_files_are_there() -> None:
+    page = (ROOT / "docs/evidence.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^bench (.*)$", page, re.MULTILINE)
+    assert len(commands) > 8
+    for command in commands:
+        parser().parse_args(shlex.split(command))
+        for name in re.findall(r"results/published/campaigns/\S+", command):
+            assert (ROOT / name).is_file(), name
+
+
 def publish(folder: Path, row: Row, held, **known) -> None:
     """As `fill`, without predictions; every metric of a run is better where its accuracy is."""
     fill(folder, row, held, **known)
