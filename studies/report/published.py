@@ -34,7 +34,8 @@ from studies.report.searches import hours
 
 PAGE, CAMPAIGNS = "README.md", "campaigns"
 COMMAND = "python -m studies.report.published"
-SAME = {4: "device {}", 7: "{} failed runs", 3: "set by hand: {}"}  # column of the runs -> where all rows have one value
+# Column of the runs -> how it is said where all rows have one value.
+SAME = {4: "device {}", 7: "{} failed runs", 3: "set by hand: {}"}
 WHOSE = {"paper": "the paper's", "beyond": "our questions on table beyond"}
 HEAD = """# Published results
 
