@@ -140,7 +140,7 @@ def _differences(e: Experiment) -> tuple[Notice | Bullets, ...]:
     apart = sum(map(bool, rows.values()))
     if not apart:
         return ()
-    said = f"Not run as in the paper: {apart} of {count_of(len(rows), 'row')}, which get no verdict beside its numbers."
+    said = f"Not run as in the paper: {apart} of {count_of(len(rows), 'row')}, whose numbers get no verdict."
     return Notice(said), Bullets(tuple(f"{reason} ({count_of(n, 'row')})" for reason, n in counts.most_common()))
 
 
