@@ -170,9 +170,10 @@ def _part(part: Part, known: Mapping[str, Any]) -> Part:
 
 
 def verdict_of(claim: ClaimResult) -> str:
-    """ "supported", or "contradicted, a larger difference than claimed"."""
+    """ "supported", or "contradicted on what was run, a larger difference than claimed": not run as in the paper."""
     against = claim.decisive if claim.verdict == CONTRADICTED else None
-    return claim.verdict + (f", {way(against)}" if against else "")
+    where = " on what was run" if claim.caution and not claim.claim.own else ""
+    return f"{claim.verdict}{where}" + (f", {way(against)}" if against else "")
 
 
 def undecided(found: Sequence[ClaimResult]) -> Counter[str]:
