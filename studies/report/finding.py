@@ -17,7 +17,7 @@ from pathlib import Path
 
 from hycon.pretrained import DEFAULT
 from studies.aggregate.cells import RowResult, TableResult
-from studies.aggregate.obstacles import earlier_protocol, in_words
+from studies.aggregate.obstacles import PAPER_ENCODERS, earlier_protocol, in_words, is_paper_encoder
 from studies.claims.by_paper import against_paper
 from studies.claims.kinds import METRICS, row_of
 from studies.claims.render import effect, number, runs_of
@@ -83,14 +83,19 @@ def what_ran(e: Experiment) -> str:
     sizes = result.corpus.sizes
     notes = [f"{in_words(sizes)} utterances"] if sizes else []
     notes += [*result.corpus.notes, *earlier_protocol(e.scope.records)]
-    encoders = sorted({r.spec.encoder["name"] for r in e.scope.records if r.spec.encoder})
-    notes += [f"text encoder {' and '.join(encoders)}"] if encoders else []
+    encoders = sorted({(r.spec.text, r.spec.encoder["name"]) for r in e.scope.records if r.spec.encoder})
+    notes += [f"text encoder {name}{_in_place(text, name)}" for text, name in encoders]
     budgets = {row.budget for table in e.tables.values() for row in measured(table) if not row.row.measured}
     notes += [f"search of {budget}" for budget in budgets if budget] if len(budgets) == 1 else []
     seeds = span({row.n for table in e.tables.values() for row in measured(table)})
     ran, papers = count_of(len(e.scope.records), "run"), result.table.corpus
     place = "" if e.corpus == papers else f" in place of the paper's {papers}"
     return f"{ran}, {seeds} seeds a row, on {e.corpus}{place}" + (f": {'; '.join(notes)}." if notes else ".")
+
+
+def _in_place(text: str, encoder: str) -> str:
+    own = is_paper_encoder(text, encoder) or text not in PAPER_ENCODERS
+    return "" if own else f" in place of {PAPER_ENCODERS[text][0]}"
 
 
 def what_was_found(result: TableResult) -> str:
@@ -102,7 +107,7 @@ def what_was_found(result: TableResult) -> str:
     rows = f"Of {count_of(len(ranked), 'row')} of {label(result.table.name)} with runs"
     ours = [f"{row.row.name} {ordinal(i)}, {_acc2(row)}" for i, row in enumerate(ranked, 1) if i > 1 and _ours(row)]
     first = f"{rows}, {best.row.name} has the best mean Acc2, {_acc2(best)}"
-    return first + (f"; {' and '.join(ours)}." if ours else ".") + _alone(result)
+    return first + (f"; {'; '.join(ours)}." if ours else ".") + _alone(result)
 
 
 def _alone(result: TableResult) -> str:
@@ -122,13 +127,13 @@ def what_was_decided(e: Experiment) -> str:
     asked = {claim.claim.id for claim in found}
     paper = Counter(claim.verdict for claim in against_paper() if claim.claim.id in asked)
     task = " and ".join(sorted({claim.claim.task for claim in found}))
-    tested = differences(found)
+    tested, not_run = differences(found), sum(claim.verdict == NOT_RUN for claim in found)
     beyond = sum(p < LEVEL for p in tested.values())
     return (
-        f"Of the paper's {len(found)} comparative claims on {task} these runs {_counts(found)}. That is said of what "
-        f"was run, not of the paper's setting. Of the {len(tested)} differences between two rows that they ask about, "
-        f"{beyond} are beyond chance (adjusted p below {LEVEL}). The paper's own tables contradict "
-        f"{paper[CONTRADICTED]} of the claims."
+        f"Of the paper's {len(found)} comparative claims on {task} these runs {_counts(found)}; {not_run} are not run. "
+        f"That is said of what was run, not of the paper's setting. Of the {len(tested)} differences between two rows "
+        f"that they ask about, {beyond} are beyond chance (adjusted p below {LEVEL}). The paper's own tables "
+        f"contradict {paper[CONTRADICTED]} of the claims."
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import report_folders
 from report_folders import fill, manifest
 
 from studies.report import finding
@@ -38,6 +39,13 @@ def test_the_sentences_follow_the_records(tmp_path: Path) -> None:
         "pretrained text encoder was run."
     )
     assert [line[0].text for line in headline(result).rows] == ["HyCon-BERT"]
+
+
+def test_another_text_encoder_stands_in_place_of_the_papers(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(report_folders.BERT, "name", "small")
+    fill(tmp_path / "one", trials=1, held=manifest("mosi_x"))
+    (found,) = experiments(tmp_path)
+    assert "; text encoder small in place of bert-base-uncased; " in finding.what_ran(found)
 
 
 def test_places_beyond_the_third_are_said_as_one_says_them() -> None:

@@ -212,7 +212,10 @@ def test_the_finding_names_losses_text_and_the_other_folders(root: Path) -> None
     table = re.sub(" +", " ", said.partition("**Do audio and vision help?**")[2].partition("Beside it")[0])
     assert "| HyCon-BERT against Text-BERT | mosi\\_small | 1 pair | +0.0 | +0.000 | +0.000 | undecided |" in table
     assert "Of the paper's 47 comparative claims on sentiment these runs support 2, " in said
-    assert "of what was run, not of the paper's setting" in said
+    left = re.search(r"these runs support 2, contradict (\d+) and leave (\d+) undecided; (\d+) are not run\.", said)
+    assert left
+    assert 2 + sum(map(int, left.groups())) == 47
+    assert " That is said of what was run, not of the paper's setting" in said
     assert "Of the 5 differences between two rows that they ask about, 5 are beyond chance" in said
     assert "**Beside it.**\n\n- mosi\\_other: 4 runs" in said
     assert "under" not in said
