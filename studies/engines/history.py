@@ -111,8 +111,8 @@ class History:
 
 def kind_of(spec: RunSpec) -> Kind:
     """A run's kind: runs of one kind are expected to take the same time and memory."""
-    encoder, precision = (spec.encoder or {}).get("name"), spec.training.get("precision", "fp32")
-    return spec.model, spec.text, spec.corpus, encoder, spec.device, precision
+    precision = spec.training.get("precision", "fp32")  # of all runs before there was a choice
+    return spec.model, spec.text, spec.corpus, (spec.encoder or {}).get("name"), spec.device, precision
 
 
 def limits_of(spec: RunSpec) -> Limits:

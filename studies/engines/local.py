@@ -1,7 +1,7 @@
 """The local engine: runs in processes of their own, so that a crash takes only its own run.
 
-On a CPU, and where one run is done at a time, each run has a new process. On a GPU that several share a worker does one
-run after another, since a new process would make a CUDA context and load kernels anew; what a run has set is put back
+On a CPU, and where one run is done at a time, each run has a new process. On GPUs that do several, a worker does one
+after another, since a new process would make a CUDA context and load kernels anew; what a run has set is put back
 (studies.engines.fresh), and a run that was not expected to fail takes its worker with it.
 
 A run whose worker is killed is tried once more. One that ran out of memory beside others is tried again beside fewer

@@ -13,7 +13,7 @@ from hycon.errors import UserError
 from studies.cli import main
 from studies.engines import machine, options, slots
 from studies.engines.child import OutOfMemory, attempt
-from studies.engines.history import History, kind_of
+from studies.engines.history import History
 from studies.engines.options import How, parse_slots, read_cluster, workers_for
 from studies.engines.queue import Entry, publish
 from studies.engines.queue_worker import Limits, work
@@ -97,17 +97,6 @@ def test_a_model_that_has_not_been_measured_is_guessed_by_its_front_end_on_a_gpu
     assert budget(like("new", **BERT), history) == MARGIN * GUESS * 4500 + CONTEXT
     assert budget(like("new", device="cuda"), history) == MARGIN * GUESS * 100 + CONTEXT
     assert budget(like("new", device="cuda", encoder={"name": "roberta", "sha256": "1"}), history) is None
-
-
-def test_what_bf16_takes_says_nothing_of_fp32():
-    """In memory, nor in time."""
-    half = dataclasses.replace(like(**BERT), training={"precision": "bf16", "epochs": 2})
-    single = dataclasses.replace(half, training={"precision": "fp32", "epochs": 2})
-    history = History([RunRecord(half, "done", seconds=8.0, curve=[{}, {}], peak_memory_mib=2000.0)])
-    assert budget(half, history) == MARGIN * 2000 + CONTEXT
-    assert budget(single, history) is None
-    assert (history.expected(half), history.expected(single)) == (8.0, None)
-    assert kind_of(single) == kind_of(like(**BERT))  # the default of specifications from before there was a choice
 
 
 def test_free_devices_are_the_least_busy_ones_first():
