@@ -76,6 +76,16 @@ for line in sys.argv[1].splitlines():
     subprocess.run([sys.executable, "-c", code, "\n".join(commands)], check=True, stdout=subprocess.DEVNULL)
 
 
+def test_a_command_ends_without_a_search_for_garbage():
+    """Which takes a second where PyTorch is loaded, and Ctrl-C is to be over in two."""
+    code = (
+        "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 0)); "
+        "from studies.cli import main; main(['list', 'claims', '--json'])"
+    )
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert told.rstrip().endswith("True")
+
+
 # ------------------------------------------------------------------------------------------------- mistakes
 
 
