@@ -29,7 +29,7 @@ from hycon.encoder_families import FAMILIES, Family, family_of
 from hycon.kernels.cast_weights import Place, cast_at_once, factors
 from hycon.kernels.dropout import replace_dropout
 from hycon.kernels.joined_linears import join_linears
-from hycon.text_rows import Places, encode
+from hycon.text_rows import encode
 
 Picks = Callable[[Ragged], Ragged]  # from sequences of the batch, those of some of its utterances
 Injection = Callable[[Tensor, Picks], Tensor]  # (b, t, D) hidden states, how to pick their utterances' -> (b, t, D)
@@ -203,7 +203,7 @@ class PretrainedText(nn.Module):
                 return x
             return torch.cat([_inject_rows(inject, replace(words, rows=x), order), x[lengths.total :]])
 
-        x = encode(model.get_submodule(self.family.layers), x[0], Places.of(lengths, queried), change, only)
+        x = encode(model.get_submodule(self.family.layers), x[0], lengths, queried, change, only)
         hidden = x[:0] if only else replace(words, rows=x).padded()
         return hidden, x[len(x) - extra.numel() :].unflatten(0, extra.shape)
 
