@@ -145,7 +145,7 @@ class _Attention(torch.autograd.Function):
     @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx: Any, grad: Tensor):  # type: ignore[override]
         plan, (own, keys, values, mixed, weights, dropped) = ctx.plan, ctx.saved_tensors
-        grad = plan.queries.pad(grad, plan.heads).mul_(plan.queries.inside).mul_(ctx.kept)
+        grad = plan.queries.pad(grad, plan.heads).mul_(plan.queries.inside * ctx.kept)
         # the sum over keys of weight * d(weight), which the softmax subtracts, is that of output * d(output)
         common = (grad * mixed).sum(1, keepdim=True)
         d_scores, d_own = torch.empty_like(weights), torch.empty_like(own)
