@@ -1,9 +1,8 @@
 """BERT's layers over rows without padding: every linear layer and norm sees real tokens alone, as many as a batch has.
 
-Padding is inside attention only, a few sentences of like length at a time (hycon/kernels/padding.py). The layers are
-those of the library transformers, called part by part, so that weights, names and dropout are theirs. On one core of an
-AMD EPYC a training step of HyCon-BERT on CMU-MOSI's lengths takes a quarter less than with padded chunks
-(benchmarks/README.md).
+Padding is inside attention only, a few sentences of like length at a time. The layers are those of the library
+transformers, called part by part, so that weights, names and dropout are theirs. On one core of an AMD EPYC a training
+step of HyCon-BERT on CMU-MOSI's lengths takes a quarter less than with padded chunks (benchmarks/README.md).
 """
 
 from __future__ import annotations
@@ -16,10 +15,8 @@ from torch import Tensor
 
 from hycon.data.ragged import Both
 from hycon.kernels.attention import attention
-from hycon.kernels.gathered_attention import gathered_attention
-from hycon.kernels.gathered_attention import make_plan as make_joint_plan
+from hycon.kernels.gathered_attention import gathered_attention, gathered_plan
 from hycon.kernels.padding import make_plan
-
 
 Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]  # queries (R', D), keys, values (R, D), dropout -> (R', D)
 
@@ -34,7 +31,7 @@ def encode(
     lengths: (B,) of real tokens.  change: (layer, its input) -> its input.
     """
     heads = layers[0].attention.self.num_attention_heads
-    attend = (_at_once if torch.is_autocast_enabled("cpu") else _apart)(lengths, queries, heads)
+    attend = (_joint if torch.is_autocast_enabled("cpu") else _apart)(lengths, queries, heads)
     for number, layer in enumerate(layers):
         x = change(number, x)
         last = queried_only and number == len(layers) - 1
@@ -53,7 +50,7 @@ def _layer(layer: Any, x: Tensor, real: int, first: int, attend: Attend) -> Tens
 
 
 def _apart(lengths: Both, queries: int, heads: int) -> Attend:
-    """fp32's: real tokens and the others one after the other, which draw their dropout in this order."""
+    """fp32's: the real tokens' attention, then the others', by hycon/kernels/attention.py."""
     plan, extra = make_plan(lengths, lengths, False), None
     if queries:
         extra = make_plan(lengths.map(lambda x: torch.full_like(x, queries)), lengths, False)
@@ -70,10 +67,11 @@ def _apart(lengths: Both, queries: int, heads: int) -> Attend:
     return attend
 
 
-def _at_once(lengths: Both, queries: int, heads: int) -> Attend:
-    """bf16's, in half the time."""
-    every = make_joint_plan(lengths.host, queries, heads, False)
-    extra = make_joint_plan(lengths.host, queries, heads, True) if queries else every
+def _joint(lengths: Both, queries: int, heads: int) -> Attend:
+    """bf16's: both together, in half the time (hycon/kernels/gathered_attention.py). Dropout is drawn in another order,
+    so records tell the two apart (studies/engines/one_run.py)."""
+    every = gathered_plan(lengths.host, queries, heads, False)
+    extra = gathered_plan(lengths.host, queries, heads, True) if queries else every
 
     def attend(q: Tensor, k: Tensor, v: Tensor, p: float) -> Tensor:
         return gathered_attention(q, k, v, every if len(q) > len(lengths) * queries else extra, p)

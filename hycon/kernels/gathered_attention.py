@@ -7,7 +7,6 @@ heads and few rows costs more than its products.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +53,18 @@ class Block:
     shape: tuple[int, int, int]
     bias: Tensor
 
+    def of_queries(self, x: Tensor) -> Tensor:
+        """(N, w) -> (b * heads, T, w)."""
+        return x[self.queries].view(*self.shape[:2], -1)
+
+    def of_keys(self, x: Tensor) -> Tensor:
+        """(N, w) -> (b * heads, S, w)."""
+        return x[self.keys].view(self.shape[0], self.shape[2], -1)
+
+    def of_weights(self, x: Tensor) -> Tensor:
+        """(n,) -> (b * heads, T, S)."""
+        return x[self.weights].view(self.shape)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -63,7 +74,7 @@ class Plan:
     blocks: tuple[Block, ...]
 
 
-def make_plan(lengths: Tensor, extra: int, heads: int, extra_only: bool) -> Plan:
+def gathered_plan(lengths: Tensor, extra: int, heads: int, extra_only: bool) -> Plan:
     """lengths: (B,) of sentences, longest first, on the CPU; their R rows lie one sentence after the other.
 
     Queries: these rows and then `extra` of each sentence, or, `extra_only`, the latter alone. All of a sentence see its
@@ -87,7 +98,8 @@ def make_plan(lengths: Tensor, extra: int, heads: int, extra_only: bool) -> Plan
         count, t, s = len(some) * heads, own[-1][0].shape[1], len(step)
         ends = [a + n for a, n in zip(at, (count * t, count * s, count * t * s), strict=True)]
         bias = torch.zeros(inside.shape).masked_fill_(~inside, float("-inf"))[:, None, None]
-        blocks.append(Block(*map(slice, at, ends), (count, t, s), bias))
+        lies = [slice(*both) for both in zip(at, ends, strict=True)]
+        blocks.append(Block(lies[0], lies[1], lies[2], (count, t, s), bias))
         at = ends
     return Plan(heads, _gather(own, heads), _gather(seen, heads), tuple(blocks))
 
@@ -111,10 +123,10 @@ def plain_gathered_attention(q: Tensor, k: Tensor, v: Tensor, plan: Plan, p: flo
     own, keys, values = plan.queries.pad(q, plan.heads), plan.keys.pad(k, plan.heads), plan.keys.pad(v, plan.heads)
     mixed = []
     for block in plan.blocks:
-        sizes = len(block.bias), plan.heads
-        padded = (x.view(*sizes, -1, x.shape[1]) for x in (own[block.queries], keys[block.keys], values[block.keys]))
-        found = F.scaled_dot_product_attention(*padded, attn_mask=block.bias.to(q.dtype), dropout_p=p)
-        mixed.append(found.flatten(0, 2))
+        parts = block.of_queries(own), block.of_keys(keys), block.of_keys(values)
+        heads_apart = (x.unflatten(0, (len(block.bias), -1)) for x in parts)
+        bias = block.bias.to(q.dtype)
+        mixed.append(F.scaled_dot_product_attention(*heads_apart, attn_mask=bias, dropout_p=p).flatten(0, 2))  # type: ignore[misc,arg-type]
     return plan.queries.unpad(torch.cat(mixed), plan.heads)
 
 
@@ -128,16 +140,16 @@ class _Attention(torch.autograd.Function):
         own, keys, values = plan.queries.pad(q, plan.heads), plan.keys.pad(k, plan.heads), plan.keys.pad(v, plan.heads)
         own *= ctx.scale
         dropped = weights = own.new_empty(plan.blocks[-1].weights.stop)
-        for block, w, x, key in _blocks(plan, weights, own, keys):
-            scores = torch.bmm(x, key.transpose(1, 2))
-            scores.view(len(block.bias), -1, *scores.shape[1:]).add_(block.bias)
-            torch.softmax(scores, -1, out=w)
+        for block in plan.blocks:
+            scores = torch.bmm(block.of_queries(own), block.of_keys(keys).transpose(1, 2))
+            scores.view(len(block.bias), -1, *block.shape[1:]).add_(block.bias)
+            torch.softmax(scores, -1, out=block.of_weights(weights))
         if p > 0:
             kept, ctx.kept = keep_mask(weights.shape, p)
             dropped = weights * kept
         mixed = torch.empty_like(own)
-        for _, w, y, value in _blocks(plan, dropped, mixed, values):
-            torch.bmm(w, value, out=y)
+        for block in plan.blocks:
+            torch.bmm(block.of_weights(dropped), block.of_keys(values), out=block.of_queries(mixed))
         ctx.save_for_backward(own, keys, values, mixed, weights, dropped)
         return plan.queries.unpad(mixed, plan.heads).mul_(ctx.kept)
 
@@ -147,32 +159,14 @@ class _Attention(torch.autograd.Function):
         plan, (own, keys, values, mixed, weights, dropped) = ctx.plan, ctx.saved_tensors
         grad = plan.queries.pad(grad, plan.heads).mul_(plan.queries.inside * ctx.kept)
         # the sum over keys of weight * d(weight), which the softmax subtracts, is that of output * d(output)
-        common = (grad * mixed).sum(1, keepdim=True)
-        d_scores, d_own = torch.empty_like(weights), torch.empty_like(own)
-        d_keys, d_values = torch.empty_like(keys), torch.empty_like(values)
-        for _, d, g, value in _blocks(plan, d_scores, grad, values):
-            torch.bmm(g, value.transpose(1, 2), out=d)
-        d_scores.mul_(dropped)
-        for block, d, x, key in _blocks(plan, d_scores, own, keys):
-            (n, t, s), of_keys = block.shape, (block.shape[0], block.shape[2], -1)
-            w, lost = weights[block.weights].view(n, t, s), common[block.queries].view(n, t, 1)
-            d.addcmul_(w, lost, value=-1)
-            g = grad[block.queries].view(n, t, -1)
-            torch.bmm(d, key, out=d_own[block.queries].view(n, t, -1))
-            torch.bmm(d.transpose(1, 2), x, out=d_keys[block.keys].view(of_keys))
-            w = dropped[block.weights].view(n, t, s)
-            torch.bmm(w.transpose(1, 2), g, out=d_values[block.keys].view(of_keys))
+        common = (grad * mixed).sum(1)
+        d_scores, d_own, d_keys, d_values = map(torch.empty_like, (weights, own, keys, values))
+        for block in plan.blocks:
+            g, d = block.of_queries(grad), block.of_weights(d_scores)
+            torch.bmm(block.of_weights(dropped).transpose(1, 2), g, out=block.of_keys(d_values))
+            torch.bmm(g, block.of_keys(values).transpose(1, 2), out=d)
+            d.mul_(block.of_weights(dropped)).addcmul_(block.of_weights(weights), block.of_queries(common), value=-1)
+            torch.bmm(d, block.of_keys(keys), out=block.of_queries(d_own))
+            torch.bmm(d.transpose(1, 2), block.of_queries(own), out=block.of_keys(d_keys))
         dq = plan.queries.unpad(d_own, plan.heads).mul_(ctx.scale)
         return dq, plan.keys.unpad(d_keys, plan.heads), plan.keys.unpad(d_values, plan.heads), None, None
-
-
-def _blocks(plan: Plan, weights: Tensor, own: Tensor, seen: Tensor) -> Iterator[tuple[Block, Tensor, Tensor, Tensor]]:
-    """Of each block: it, its weights (n, T, S), its part (n, T, w) of `own`, its part (n, S, w) of `seen`."""
-    for block in plan.blocks:
-        n, t, s = block.shape
-        yield (
-            block,
-            weights[block.weights].view(n, t, s),
-            own[block.queries].view(n, t, -1),
-            seen[block.keys].view(n, s, -1),
-        )

@@ -4,7 +4,7 @@ import pytest
 import torch
 from kernel_checks import check_alike, check_derivative, randn, seeded
 
-from hycon.kernels.gathered_attention import gathered_attention, make_plan, plain_gathered_attention
+from hycon.kernels.gathered_attention import gathered_attention, gathered_plan, plain_gathered_attention
 
 HEADS = 2
 CASES = [  # lengths of the sentences, positions beside them, whether these alone ask
@@ -20,7 +20,7 @@ def case(lengths, extra, only, width=6):
     torch.manual_seed(0)
     rows = sum(lengths)
     asked = len(lengths) * extra + (0 if only else rows)
-    return [randn(n, width) for n in (asked, rows, rows)], make_plan(torch.tensor(lengths), extra, HEADS, only)
+    return [randn(n, width) for n in (asked, rows, rows)], gathered_plan(torch.tensor(lengths), extra, HEADS, only)
 
 
 def by(kernel, plan, p):
@@ -71,7 +71,7 @@ def test_under_autocast_it_rounds_no_more_than_its_inputs_and_outputs():
     """Against float64 on the same bfloat16 inputs, by the norm of the error: once rounded is 2**-9 at most, 0.0017 on
     average over all significands. PyTorch's own attention in bfloat16 has 0.002 to 0.003 here."""
     torch.manual_seed(0)
-    plan = make_plan(torch.tensor([20, 12, 12, 7, 3]), 2, 12, False)
+    plan = gathered_plan(torch.tensor([20, 12, 12, 7, 3]), 2, 12, False)
     q, k, v, goal = (torch.randn(n, 768).bfloat16() for n in (64, 54, 54, 64))
 
     def run(kernel, dtype):
