@@ -68,8 +68,8 @@ def _apart(lengths: Both, queries: int, heads: int) -> Attend:
 
 
 def _joint(lengths: Both, queries: int, heads: int) -> Attend:
-    """bf16's: both together, in half the time (hycon/kernels/gathered_attention.py). Dropout is drawn in another order,
-    so records tell the two apart (studies/engines/one_run.py)."""
+    """bf16's: both together, in half the time (hycon/kernels/gathered_attention.py). Its dropout is drawn in another
+    order and it rounds otherwise, so records tell the two apart (studies/engines/one_run.py)."""
     every = gathered_plan(lengths.host, queries, heads, False)
     extra = gathered_plan(lengths.host, queries, heads, True) if queries else every
 
