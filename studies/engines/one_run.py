@@ -121,7 +121,7 @@ def _encoder_layers(model: nn.Module, device: str, precision: str) -> dict[str, 
     rows = device == "cpu" and any(isinstance(part, PretrainedText) and part.by_rows for part in model.modules())
     if not rows:
         return {}
-    return {ENCODER_LAYERS: "rows, joint attention" if precision == "bf16" else "rows"}
+    return {ENCODER_LAYERS: "rows with joint attention" if precision == "bf16" else "rows"}
 
 
 def batches_of(spec: RunSpec, corpus: Corpus, device: str) -> dict[str, Batch]:

@@ -16,7 +16,7 @@ from hycon.data.conditions import CONDITIONS, DRAWS
 from hycon.errors import UserError
 
 RECORD_VERSION = 1
-# In `environment`, of runs with BERT on a CPU: "rows", with precision bf16 "rows, joint attention"; before 2026-11-27
+# In `environment`, of runs with BERT on a CPU: "rows", with precision bf16 "rows with joint attention"; before 2026-11-27
 # padded, and of bf16 "rows" on that day.
 ENCODER_LAYERS = "encoder layers"
 # What a finished run's record must hold, and what a second record of the same run is compared in.

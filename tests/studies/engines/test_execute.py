@@ -97,7 +97,7 @@ def test_record_is_complete(done, corpora):
     ("model", "text", "precision", "said"),
     [
         ("hycon", "bert", "fp32", "rows"),
-        ("hycon", "bert", "bf16", "rows, joint attention"),
+        ("hycon", "bert", "bf16", "rows with joint attention"),
         ("hycon", "xlnet", "fp32", None),
         ("tfn", "glove", "fp32", None),
     ],
