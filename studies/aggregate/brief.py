@@ -52,8 +52,9 @@ def _search(result: TableResult) -> list[str]:
     budgets = {row.budget for row in searched}
     if len(budgets) == 1:
         return [f"Search: {short[0].budget} (the paper: {PAPER_BUDGET})."]
-    rows = f"{len(short)} of {len(searched)} rows" if len(short) < len(searched) else "all rows"
-    return [f"Search: not the paper's {PAPER_BUDGET} in {rows}."]
+    if len(short) == len(searched):
+        return [f"Search: no row as in the paper ({PAPER_BUDGET})."]
+    return [f"Search: {len(short)} of {len(searched)} rows not as in the paper ({PAPER_BUDGET})."]
 
 
 def _encoders(result: TableResult) -> list[str]:
