@@ -173,7 +173,9 @@ MISTAKES = [
     (["data", "lsit"], "list"),
     (["data", "check", "nosuch"], "No corpus 'nosuch'"),
     (["data", "synthesize", "Bad Name"], "lower-case"),
+    (["data", "check", "mosi"], "`bench data import mosi FILE` makes it"),
     (["data", "import", "mine", "nofile.pkl"], "does not exist"),
+    (["predict", "my-model", "nofile.csv"], "nofile.csv is no file, no folder, and no corpus"),
     (["data", "download", "mosy"], "mosi"),
 ]
 
