@@ -191,6 +191,10 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     )
     if options.dry_run:
         print(forecast_text(forecast(rows, setting, store, how, table.robust), setting, how.workers, columns()))
+        if how.executor == "slurm":
+            from studies.engines.slurm import asked_of_slurm
+
+            print(f"\n{asked_of_slurm(store, how)}")
         return 0
     for sentence in () if options.quiet else padded_encoders(setting.encoders):
         print(f"bench: {sentence}", file=sys.stderr)
