@@ -35,5 +35,5 @@ def nearest(word: str, choices) -> str:
     close = get_close_matches(word.lower(), by_lower, n=3, cutoff=0.5)
     close = close or [name for name in by_lower if word and word.lower() in name][:3]  # "1": table1
     if close or len(choices) <= MOST_OFFERED:
-        return ", ".join([by_lower[name] for name in close] or choices)
+        return ", ".join([by_lower[name] for name in close] or choices) or "none"
     return f"{', '.join(choices[:MOST_OFFERED])} and {len(choices) - MOST_OFFERED} more"

@@ -8,6 +8,7 @@ def test_the_nearest_of_many():
     assert nearest("tabel3", tables).split(", ")[0] == "table3"
     assert nearest("3", tables) == "table3"
     assert nearest("x", ["b", "a"]) == "a, b"
+    assert nearest("x", []) == "none"
 
 
 def test_where_none_is_near_a_few_are_named():
