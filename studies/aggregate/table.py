@@ -81,6 +81,9 @@ def table_result(
                 winners[row.name] = loss
     given = {name: why for name, why in status.items() if why[0]}
     info = corpus_info(manifest, constant=_constant(manifest, view) if "acc2" in _metrics(shown) else None)
+    measured = [record for own in records.values() for record in own]
+    if measured and all(OTHER_DATA in record.notes for record in measured):  # their labels are not at hand
+        info = dataclasses.replace(info, constant=None)
     filled = assemble(shown, records, given, corpus=info, protocol=view.protocol, budgets=budgets, winners=winners)
     beside = across({row.row.name: row.records for row in filled.rows})
     return dataclasses.replace(

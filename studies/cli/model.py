@@ -264,6 +264,8 @@ def _labels(label, emotions) -> dict[str, Any]:
 
 
 def _of_folder(model, options, given) -> dict[str, Any]:
+    from studies.document.words import count_of
+
     if options.split is not None:
         given = [one for one in given if one.get("split") == options.split]
         if not given:
@@ -273,7 +275,7 @@ def _of_folder(model, options, given) -> dict[str, Any]:
     unknown = model.unknown(given)
     if unknown:
         shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
-        said = f"{len(unknown)} words have no vector, and count as nothing: {shown}"
+        said = f"no vector for {count_of(len(unknown), 'word')}, which the model then does not see: {shown}"
         print(f"bench: {said} (--text-vectors FILE looks them up).", file=sys.stderr)
     found = model(given, missing=options.missing)
     _tell_scale_of_folder(model, given)
