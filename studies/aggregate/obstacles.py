@@ -65,10 +65,7 @@ def obstacles(
     budget: of the search, in words; "" where it is not known.
     """
     found = ["synthetic data"] if corpus.synthetic else []
-    if corpus.name != table.corpus:
-        found.append(f"the corpus is {corpus.name}, not {table.corpus}")
-    if named_after(corpus.name, [table.corpus]) and (sizes := other_sizes(table.corpus, corpus)):
-        found.append(sizes)
+    found += other_corpus(table, corpus)
     encoder = encoder_of(row, records, corpus)
     if not is_paper_encoder(row.text, encoder):
         wanted = PAPER_ENCODERS[row.text][0] if row.text in PAPER_ENCODERS else "one of the paper's"
@@ -80,6 +77,13 @@ def obstacles(
     if budget not in ("", PAPER_BUDGET):
         found.append(f"run {budget}" if row.measured else f"a search of {budget}, not {PAPER_BUDGET}")
     return tuple(found)
+
+
+def other_corpus(table: TableSpec, corpus: CorpusInfo) -> list[str]:
+    """In what the corpus is not the table's: its name, and the sizes of one that is named after it."""
+    found = [] if corpus.name == table.corpus else [f"the corpus is {corpus.name}, not {table.corpus}"]
+    sizes = other_sizes(table.corpus, corpus) if named_after(corpus.name, [table.corpus]) else ""
+    return [*found, sizes] if sizes else found
 
 
 def other_sizes(papers: str, corpus: CorpusInfo) -> str:

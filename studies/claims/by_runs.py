@@ -21,7 +21,7 @@ from studies.claims.conditions import TIMES, cautions, off_the_number, refused, 
 from studies.claims.decide import commands, family_sizes, question
 from studies.claims.evidence import Evidence
 from studies.claims.file import load_claims
-from studies.claims.kinds import METRICS, Claim, Contest, contests
+from studies.claims.kinds import METRICS, SEPARATION, Claim, Contest, contests
 from studies.claims.rows import COUNTED, Rows, read_rows
 from studies.claims.verdict import (
     CONTRADICTED,
@@ -43,7 +43,9 @@ from studies.paper import paper_value
 from studies.statistics.cell import FEWEST, CellStat, tolerance_of
 from studies.statistics.comparison import benjamini_hochberg
 from studies.store.run_store import RunStore
-from studies.tables import TABLES
+from studies.tables import COST, TABLES
+
+NO_PREDICTIONS = {column.metric for column in (*COST, SEPARATION)}  # one number a run is all there is of them
 
 
 def evaluate(
@@ -147,6 +149,8 @@ def _compared(part: Part, a: RowResult, b: RowResult, evidence: Evidence) -> Par
         n_b=found.n_b,
         underpowered=found.underpowered,
         seeds_needed=found.seeds_needed,
+        paired=found.paired,
+        seeds_alone=found.utterances == 0 and part.metric not in NO_PREDICTIONS,
     )
 
 
@@ -192,7 +196,7 @@ def _larger(part: Part) -> float | None:
 
 def _result(claim: Claim, parts: Sequence[Part], rows: Rows, families: Mapping[str, int]) -> ClaimResult:
     caution = "; ".join(cautions(claim, parts, rows))
-    if why := refused(parts, rows.corpora):
+    if why := refused(claim, parts, rows.corpora):
         known = tuple(part if part.verdict == NOT_RUN else replace(part, verdict=NO_VERDICT) for part in parts)
         return ClaimResult(claim, NO_VERDICT, known, f"no verdict: {why}", caution, decisive(known, NO_VERDICT))
     if claim.implementation:

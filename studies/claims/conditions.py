@@ -1,8 +1,9 @@
 """Whether runs can answer what a claim asks: of each other, of the paper's numbers, of the paper at all.
 
 `unlike`: two rows that were not run under the same conditions are not compared. `off_the_number`: a number of the
-paper's is set only against rows that were run as in the paper. `refused`: some data says nothing of the paper.
-`cautions`: what is compared all the same, and has to be said beside the verdict.
+paper's is set only against rows that were run as in the paper. `refused`: some data says nothing of the claim: of the
+paper's, all that is not its corpus; of our own questions, synthetic data alone. `cautions`: what is compared all the
+same, and has to be said beside the verdict.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from hycon.data.manifest import PAPER, named_after
 from studies.aggregate.cells import RowResult
-from studies.aggregate.obstacles import CorpusInfo, other_sizes
+from studies.aggregate.obstacles import CorpusInfo, in_words, other_corpus, other_sizes
 from studies.aggregate.table import OTHER_DATA, OTHER_WINNER
 from studies.claims.kinds import Claim, Contest
 from studies.claims.rows import COUNTED, Rows
@@ -20,6 +21,7 @@ from studies.claims.verdict import NOT_RUN, Part
 from studies.store.record import RunRecord
 from studies.tables import TABLES
 
+OFF = "not run as in the paper"  # why a number of the paper's is not asked of rows
 PAPER_DEVICE = "GTX 1080 Ti"  # sec. 4.4(3)
 TRAINING = ("train_seconds", "seconds_per_epoch")  # depend on batch size and epochs, which sec. 4.5.8 holds equal
 TIMES = (*TRAINING, "test_seconds")
@@ -43,9 +45,6 @@ def _differences(metric: str, rows: Sequence[RowResult]) -> Iterator[str]:
             yield f"{row.row.name} is {OTHER_WINNER}"
     if len({_data(record) for record in records}) > 1:
         yield "the rows were run on different data"
-    for row in rows:
-        if OTHER_WINNER in row.obstacles:
-            yield f"{row.row.name} is {OTHER_WINNER}"
     encoders = [(record.spec.text, record.spec.encoder) for record in records if record.spec.encoder]
     for (text, one), (other_text, other) in itertools.combinations(encoders, 2):
         if text == other_text and _differ(one, other):
@@ -84,30 +83,46 @@ def off_the_number(contest: Contest, rows: Sequence[RowResult]) -> str:
     if contest.metric in TIMES and not all(PAPER_DEVICE in (r.device or "") for row in rows for r in row.records):
         return f"timed on another machine than the paper's {PAPER_DEVICE}"
     against = [obstacle for row in rows for obstacle in row.obstacles]
-    return f"not run as in the paper: {against[0]}" if against else ""
+    return f"{OFF}: {against[0]}" if against else ""
 
 
 # ------------------------------------------------------------------------------------------------- the paper
 
 
-def refused(parts: Sequence[Part], corpora: Mapping[str, CorpusInfo]) -> str:
-    """Why the runs say nothing of the paper; "" where they may, or where nothing was run."""
-    for part in parts:
-        corpus, papers = corpora[part.table], TABLES[part.table].corpus
-        if part.verdict != NOT_RUN and corpus.synthetic:
+def refused(claim: Claim, parts: Sequence[Part], corpora: Mapping[str, CorpusInfo]) -> str:
+    """Why the runs say nothing of the claim; "" where they may, or where nothing was run."""
+    for table in dict.fromkeys(part.table for part in parts if part.verdict != NOT_RUN):
+        corpus = corpora[table]
+        if corpus.synthetic:
             return "synthetic data"
-        if part.verdict != NOT_RUN and not named_after(corpus.name, PAPER):
-            return f"the corpus is {corpus.name}, not {papers}"
-        if part.verdict != NOT_RUN and named_after(corpus.name, [papers]) and (why := other_sizes(papers, corpus)):
+        if claim.own:
+            continue
+        papers = named_after(corpus.name, PAPER)
+        if papers is None or _has_own_table(papers, claim):
+            return f"the corpus is {corpus.name}, not {TABLES[table].corpus}"
+        if why := other_sizes(papers, corpus):
             return why
     return ""
 
 
+def _has_own_table(corpus: str, claim: Claim) -> bool:
+    """Whether the paper has the claim's rows on `corpus` too, in a table that the claim is not about."""
+    about = [TABLES[table] for table in claim.tables]
+    others = [table for table in TABLES.values() if table.corpus == corpus and not table.beyond]
+    return corpus not in {table.corpus for table in about} and any(o.rows == t.rows for o in others for t in about)
+
+
 def cautions(claim: Claim, parts: Sequence[Part], rows: Rows) -> list[str]:
-    """Why the runs answer another question than the claim's, each said once; nothing where nothing was run."""
+    """Why the runs answer another question than the claim's, each said once; nothing where nothing was run.
+
+    Of our own questions: on what the verdict is. They ask for no corpus, so none is another than theirs.
+    """
     run = [part for part in parts if part.verdict != NOT_RUN]
     compared = [(part.metric, rows.row(side, part.metric)) for part in run for side in part.contest.sides]
-    said = [obstacle for _, row in compared for obstacle in row.obstacles]
+    tables = list(dict.fromkeys(part.table for part in run)) if claim.own else []
+    asked = {reason for table in tables for reason in other_corpus(TABLES[table], rows.corpora[table])}
+    said = [f"judged on {_named(rows.corpora[table])}" for table in tables]
+    said += [obstacle for _, row in compared for obstacle in row.obstacles if obstacle not in asked]
     said += [f"{row.row.name} was not run here, but taken from {row.origin}" for _, row in compared if row.origin]
     told = {rows.corpora[table].name for table in claim.tables}
     if run and len(told) < len(claim.tables):
@@ -116,3 +131,8 @@ def cautions(claim: Claim, parts: Sequence[Part], rows: Rows) -> list[str]:
     if any(PAPER_DEVICE not in device for device in timed):
         said.append(f"times are of another machine than the paper's {PAPER_DEVICE}, and of our implementations")
     return list(dict.fromkeys(said))
+
+
+def _named(corpus: CorpusInfo) -> str:
+    """ "mosi_cut (7/7/7 utterances)"."""
+    return corpus.name + (f" ({in_words(corpus.sizes)} utterances)" if corpus.sizes else "")

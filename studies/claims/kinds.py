@@ -17,6 +17,7 @@ from studies.paper import paper_table, paper_value
 from studies.tables import COST, EMOTION, SENTIMENT, TABLES, Column, Row
 
 SEPARATION = Column("separation", "Class separation", 1, 3, True)  # studies.statistics.separation
+ANY_CORPUS = "any real corpus"
 METRICS = {column.metric: column for column in (*SENTIMENT, *EMOTION, *COST, SEPARATION)}
 
 Names = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
@@ -77,8 +78,14 @@ class Claim:
         return " and ".join(self.tables)
 
     @property
+    def own(self) -> bool:
+        """Whether it is a question of ours, on tables that the paper does not have, and so about no corpus of its."""
+        return all(TABLES[table].beyond for table in self.tables)
+
+    @property
     def corpus(self) -> str:
-        return " and ".join(dict.fromkeys(TABLES[table].corpus for table in self.tables))
+        """What it is about."""
+        return ANY_CORPUS if self.own else " and ".join(dict.fromkeys(TABLES[table].corpus for table in self.tables))
 
     @property
     def task(self) -> str:

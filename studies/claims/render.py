@@ -27,6 +27,7 @@ from studies.document import formats
 from studies.document.blocks import Block, Bullets, Cell, Grid, Heading, Section, headings, wide
 from studies.document.data import as_json, rounded
 from studies.document.text import WIDTH, wrapped
+from studies.document.words import count_of
 
 FORMATS = (*formats.FORMATS, "json")
 QUOTE = 60  # characters of a quotation on its line
@@ -36,6 +37,12 @@ PRECISION = 3  # decimals of a p-value
 DECIDING = "What would decide undecided claims:"
 TO_DECIDE = "What would decide undecided claims, with the same --results and --data:"
 LETTERED = "Verdicts with a letter are not about the paper's own setting:"
+OWN_LETTERED = "The verdicts with a letter:"
+SEEDS_ALONE = (
+    "The predictions of some runs are not in this folder (published results come without them): those intervals are "
+    "over seeds alone, and leave out the choice of the test utterances."
+)
+NUMBERED = ("gain", "slight", "great", "about", "at_most")  # tests against a number
 
 
 def render_claims(results: Sequence[ClaimResult], format: str, *, detailed: bool = False, width: int = WIDTH) -> str:
@@ -64,9 +71,9 @@ def _short(results: Sequence[ClaimResult], width: int) -> Grid:
     quoted = width >= QUOTED_FROM
     rows = [(_verdict(r), r.claim.id, held(r), *((_quotation(r),) if quoted else ()), _line(r)) for r in results]
     sentences = ("Quotation", "Deciding comparison") if quoted else ("Deciding comparison",)
-    notes = () if quoted else (UNQUOTED,)
+    notes = (*(() if quoted else (UNQUOTED,)), *seeds_alone(results))
     heads = (*headings("Verdict", "Claim", "Parts"), *wide(*sentences))
-    return Grid("claims", f"{summary(results)}.", heads, tuple(rows), notes=notes, lettered=LETTERED)
+    return Grid("claims", f"{summary(results)}.", heads, tuple(rows), notes=notes, lettered=_lettered(results))
 
 
 def _quotation(result: ClaimResult) -> str:
@@ -84,7 +91,25 @@ def _whole(results: Sequence[ClaimResult]) -> Grid:
         )
         for r in results
     ]
-    return Grid("claims", f"{summary(results)}.", heads, tuple(rows), name=1, lettered=LETTERED)
+    notes = seeds_alone(results)
+    return Grid("claims", f"{summary(results)}.", heads, tuple(rows), name=1, notes=notes, lettered=_lettered(results))
+
+
+def _lettered(results: Sequence[ClaimResult]) -> str:
+    return OWN_LETTERED if all(result.claim.own for result in results) else LETTERED
+
+
+def seeds_alone(results: Sequence[ClaimResult]) -> tuple[str, ...]:
+    """A sentence where intervals leave out the choice of the utterances."""
+    return (SEEDS_ALONE,) if any(part.seeds_alone for result in results for part in result.parts) else ()
+
+
+def caution_of(result: ClaimResult) -> str:
+    """As a sentence; "" where there is none."""
+    said = f"{result.caution}."
+    if not result.caution:
+        return ""
+    return said[:1].upper() + said[1:] if result.claim.own else f"Caution: {said}"
 
 
 def _verdict(result: ClaimResult) -> Cell:
@@ -126,7 +151,8 @@ def _detail(result: ClaimResult, width: int) -> str:
     said.append(wrapped(f'"{claim.quote}"', width))
     said += [wrapped(f"Read as: {claim.note}", width)] if claim.note else []
     said.append(wrapped(f"{result.reason}.", width))
-    said += [wrapped(f"Caution: {result.caution}.", width)] if result.caution else []
+    said += [wrapped(caution_of(result), width)] if result.caution else []
+    said += [wrapped(sentence, width) for sentence in seeds_alone([result])]
     said += [f"To decide it: {command}" for command in result.decide]
     parts = (f"{part.verdict:18} {part.corpus:10} {effect(part)}{_needs(part)}" for part in result.parts)
     said += [textwrap.fill(part, width, initial_indent="  ", subsequent_indent=" " * 6) for part in parts]
@@ -146,7 +172,9 @@ def _needs(part: Part) -> str:
 
 
 def effect(part: Part | None) -> str:
-    """ "HyCon against HyCon-v2, Acc2: +1.4 [0.2, 2.6], p = 0.012, adjusted 0.030, n = 5 + 5"; or printed numbers."""
+    """ "HyCon against HyCon-v2, Acc2: +1.4 [0.2, 2.6], p = 0.012, adjusted 0.030, n = 5 + 5"; or printed numbers.
+
+    Runs that are paired by seed: "n = 5 pairs"."""
     if part is None:
         return ""
     column = METRICS[part.metric]
@@ -158,13 +186,26 @@ def effect(part: Part | None) -> str:
     said = f"{part.row_a}{against}, {column.heading}: {number(part, part.difference, '+')}"
     if part.low is not None and part.high is not None and part.metric != "parameters":
         said += f" [{number(part, part.low)}, {number(part, part.high)}]"
+    said += _claimed(part)
     if part.p is not None and part.p_adjusted is not None:
         said += f", p = {part.p:.{PRECISION}f}, adjusted {part.p_adjusted:.{PRECISION}f}"
     if part.n_a:
-        said += f", n = {part.n_a}" + (f" + {part.n_b}" if part.n_b else "")
+        said += f", n = {runs_of(part, ' + ')}"
     elif part.a is not None and part.b is not None:
         said += f" ({number(part, part.a)}, {number(part, part.b)})"
     return said
+
+
+def runs_of(part: Part, between: str = " and ") -> str:
+    """ "5 pairs" of equal seeds, "5 and 6", or "5" where a row is set against a number."""
+    return count_of(part.n_a, "pair") if part.paired else between.join(str(n) for n in (part.n_a, part.n_b) if n)
+
+
+def _claimed(part: Part) -> str:
+    """ " (claimed: a gain of at least 1.0)", where the words name a size."""
+    words = {"great": "at least ", "slight": "at most ", "gain": ""}.get(part.contest.test)
+    size = number(part, part.contest.value)
+    return f" (claimed: a gain of {words}{size})" if words is not None and part.contest.value else ""
 
 
 def number(part: Part, value: float, sign: str = "") -> str:
@@ -213,7 +254,8 @@ def _part(part: Part) -> dict[str, Any]:
         "row_b": part.row_b or None,
         "metric": part.metric,
         "test": part.contest.test,
-        "claimed": part.contest.value if part.contest.test in ("gain", "about", "at_most") else None,
+        "claimed": part.contest.value if part.contest.test in NUMBERED else None,
         **{name: rounded(getattr(part, name)) for name in numbers},
-        **{name: getattr(part, name) for name in ("n_a", "n_b", "verdict", "underpowered", "seeds_needed", "reason")},
+        **{name: getattr(part, name) for name in ("n_a", "n_b", "paired", "verdict", "underpowered")},
+        **{name: getattr(part, name) for name in ("seeds_needed", "reason")},
     }

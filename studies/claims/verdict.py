@@ -25,9 +25,11 @@ class Part:
     """One comparison of a claim, judged.
 
     table, corpus: where it was made.  row_b: "" where a row is set against a number.  metric, test, value, within: as
-    in studies.claims.kinds.Contest.  a, b: the means of our runs, or the printed numbers; difference: a - b; low, high:
-    its 95 % interval; all five in the printed unit.  p: of the permutation test.  p_interval: of the interval.
-    p_adjusted: the larger of them after Benjamini-Hochberg over the table's family.  n_a, n_b: runs.
+    in studies.claims.kinds.Contest.  a, b: the means of all runs of the rows, or the printed numbers.  difference: of
+    a and b, by the pairs alone where runs are paired by seed.  low, high: its 95 % interval.  All five are in the
+    printed unit.  p: of the permutation test.  p_interval: of the interval.
+    p_adjusted: the larger of them after Benjamini-Hochberg over the table's family.  n_a, n_b: runs compared.
+    paired: by seed.  seeds_alone: without predictions, so that the interval leaves out the choice of utterances.
     reason: why not run, or why undecided whatever the numbers.  more_runs: whether more of our runs could decide it.
     """
 
@@ -48,6 +50,8 @@ class Part:
     reason: str = ""
     p_interval: float | None = None
     more_runs: bool = True
+    paired: bool = False
+    seeds_alone: bool = False
 
     @property
     def table(self) -> str:
@@ -74,8 +78,8 @@ class Part:
 @dataclass(frozen=True)
 class ClaimResult:
     """verdict: one of RUN_VERDICTS, or of PAPER_VERDICTS.  reason: which parts decide.  caution: "", or why the
-    evidence is not from the paper's setting.  decisive: the part that one line of text shows.  decide: the commands
-    whose runs would decide an undecided claim.
+    evidence is not from the paper's setting; of our own questions, what was run.  decisive: the part that one line of
+    text shows.  decide: the commands whose runs would decide an undecided claim.
     """
 
     claim: Claim

@@ -117,6 +117,6 @@ def _total(forecasts: Sequence[Forecast], device: str, workers: int) -> str:
     else:
         said = f"{count_of(runs, 'run')}: {time}."
     return (
-        f"{said} An estimate from finished runs of the same model and data: those with the same most epochs, or else "
-        "seconds an epoch times the most epochs, which early stopping may cut short."
+        f"{said} An estimate from finished runs of the same model, data, device and precision: those with the same "
+        "most epochs, or else seconds an epoch times the most epochs, which early stopping may cut short."
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from studies.store.record import RunRecord, RunSpec
 
-Kind = tuple[str, str, str, str | None, str]  # model, text front-end, corpus, encoder, device
+Kind = tuple[str, str, str, str | None, str, str]  # model, text front-end, corpus, encoder, device, precision
 Limits = tuple[int | None, int | None]  # most epochs, patience
 
 
@@ -111,7 +111,8 @@ class History:
 
 def kind_of(spec: RunSpec) -> Kind:
     """A run's kind: runs of one kind are expected to take the same time and memory."""
-    return spec.model, spec.text, spec.corpus, (spec.encoder or {}).get("name"), spec.device
+    precision = spec.training.get("precision", "fp32")  # of all runs before there was a choice
+    return spec.model, spec.text, spec.corpus, (spec.encoder or {}).get("name"), spec.device, precision
 
 
 def limits_of(spec: RunSpec) -> Limits:

@@ -1,9 +1,9 @@
 """How many runs may share a device.
 
 `--slots N` is a fixed limit. `--slots auto` packs by memory: each run is budgeted MARGIN times the largest peak
-measured for the same model, text front-end, corpus, encoder and device type, and runs share a device while the sum
-stays under SHARE of its free memory. What a run takes after its first epoch is known to its driver, so that the first
-one of a kind is alone for an epoch. After an out-of-memory error beside other runs, one fewer run is allowed.
+measured for the same model, text front-end, corpus, encoder, device type and precision, and runs share a device while
+the sum stays under SHARE of its free memory. What a run takes after its first epoch is known to its driver, so that the
+first one of a kind is alone for an epoch. After an out-of-memory error beside other runs, one fewer run is allowed.
 """
 
 from __future__ import annotations

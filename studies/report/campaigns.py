@@ -45,13 +45,14 @@ def _alike(e: Experiment) -> dict[Alike, set[str]]:
 
 def _given(study: Study, e: Experiment) -> Alike:
     searched = find_study(e.scope.store, study.winner_of) if study.winner_of else study
-    options = {key: value for key, value in study.options.items() if value is not None}
+    options = {key: "None" if value is None else value for key, value in study.options.items()}  # TOML has no null
     given: dict[str, Any] = {"profile": study.profile} if study.profile != "paper" else {}
     if study.encoder and study.encoder["name"] != DEFAULT.get(study.text):
         given[f"encoder.{study.text}"] = _encoder(study.encoder["name"])
     if searched and not study.measured:
         given["trials"] = len(searched.trials)
-    given |= {"seeds": len(study.runs), **{key: options.pop(key) for key in LIMITS if key in options}}
+    given |= {"seeds": len(study.runs), **{key: options.pop(key) for key in LIMITS if study.options.get(key)}}
+    options = {key: value for key, value in options.items() if key not in LIMITS}
     return (*((key, json.dumps(value)) for key, value in given.items()), ("set", json.dumps(options, sort_keys=True)))
 
 

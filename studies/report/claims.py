@@ -10,8 +10,8 @@ from studies.claims.by_paper import against_paper
 from studies.claims.by_runs import evaluate
 from studies.claims.file import claims_file, load_claims
 from studies.claims.kinds import Claim
-from studies.claims.render import to_decide
-from studies.claims.verdict import CONTRADICTED, NO_VERDICT, NOT_RUN, RUN_VERDICTS, UNDECIDED, ClaimResult
+from studies.claims.render import caution_of, runs_of, seeds_alone, to_decide
+from studies.claims.verdict import CONTRADICTED, NO_VERDICT, NOT_RUN, RUN_VERDICTS, SUPPORTED, UNDECIDED, ClaimResult
 from studies.claims.verdict import Part as Comparison
 from studies.document.blocks import (
     Block,
@@ -35,6 +35,7 @@ from studies.report.scope import Scope
 Claims = Sequence[ClaimResult]
 
 CLAIM_VERDICTS = RUN_VERDICTS
+JUDGED = (SUPPORTED, CONTRADICTED, UNDECIDED)
 OTHER_SETTING = "not the paper’s"
 OWN_TITLE = "The suite’s own claims, not the paper’s"
 
@@ -53,12 +54,19 @@ def own_evaluated(scope: Scope) -> Claims:
 
 def counts(found: Claims) -> Counts:
     counted = Counter(result.verdict for result in found)
-    apart = sum(bool(result.caution) for result in found)
-    setting = f", {apart} of them judged by runs that are not in the paper's setting" if apart else ""
+    apart = _apart(found)
+    setting = f" ({apart} by runs that are not in the paper's setting)" if apart else ""
     return Counts(
         f"Of the {len(found)} comparative claims of its text{setting}",
         tuple((verdict, counted[verdict]) for verdict in CLAIM_VERDICTS),
     )
+
+
+def _apart(found: Claims) -> str:
+    """ "8 of 8 verdicts": how many are by runs that are not in the paper's setting; "" for none."""
+    judged = [result for result in found if result.verdict in JUDGED]
+    apart = sum(bool(result.caution) for result in judged)
+    return f"{apart} of {count_of(len(judged), 'verdict')}" if apart else ""
 
 
 def claims(found: Claims) -> Section:
@@ -67,12 +75,13 @@ def claims(found: Claims) -> Section:
         "larger of it and of the interval's own p, over the table's comparisons (Benjamini-Hochberg). Underpowered: so "
         "few seeds that no outcome could be significant."
     )
-    apart = sum(bool(result.caution) for result in found)
+    apart = _apart(found)
     warning = Notice(
-        f"The runs behind {apart} of {len(found)} claims are not in the paper's setting: such a verdict is on what was "
-        "run, not on the paper. Each claim says below in what its runs differ."
+        f"The runs behind {apart} are not in the paper's setting: such a verdict is on what was run, not on the paper. "
+        "Each claim says below in what its runs differ."
     )
-    blocks: list[Block] = [said, *((warning,) if apart else ()), *_lists(found, "", "The paper's claims")]
+    alone = tuple(map(Text, seeds_alone(found)))
+    blocks: list[Block] = [said, *alone, *((warning,) if apart else ()), *_lists(found, "", "The paper's claims")]
     return Section("claims", "Claims", (*blocks, *evidence_of(found, "")))
 
 
@@ -98,6 +107,7 @@ def own_claims(found: Claims) -> Section:
     said = Text(
         "These are questions of this suite, not claims of the paper, and count in no number above. They are about the "
         f"table {OURS}: controls, HyCon and what came after it, judged by the same tests as the paper's claims."
+        + _judged_on(found)
     )
     if all(part.verdict == NOT_RUN for result in found for part in result.parts):
         none = Text(f"No run tells anything of the {count_of(len(found), 'claim')} yet: `bench run {OURS}`.")
@@ -107,15 +117,21 @@ def own_claims(found: Claims) -> Section:
         f"Of the suite's own {count_of(len(found), 'claim')}",
         tuple((verdict, counted[verdict]) for verdict in CLAIM_VERDICTS),
     )
-    lists = _lists(found, "own-", "The suite's own claims", "Our words")
+    lists = [*map(Text, seeds_alone(found)), *_lists(found, "own-", "The suite's own claims", "Our words")]
     return Section("own-claims", OWN_TITLE, (said, counts, *lists, *evidence_of(found, "own-")))
+
+
+def _judged_on(found: Claims) -> str:
+    """ " Corpus: mosi."; "" where nothing was run."""
+    corpora = sorted({part.corpus for result in found for part in result.parts if part.verdict != NOT_RUN})
+    return f" Corpus: {', '.join(corpora)}." if corpora else ""
 
 
 def paper_against_itself() -> Section:
     found = against_paper()
     counted = Counter(result.verdict for result in found)
     said = Counts(
-        f"The same {len(found)} claims held against the numbers that the paper itself prints, which needs no run",
+        f"All {len(found)} claims held against the numbers that the paper itself prints, which needs no run",
         tuple(sorted(counted.items(), key=lambda item: item[0] == "contradicted", reverse=True)),
     )
     against = [result for result in found if result.verdict == CONTRADICTED]
@@ -129,7 +145,7 @@ def paper_against_itself() -> Section:
 
 def claim_list(id: str, caption: str, found: Claims, prefix: str, words: str = "The paper’s words") -> Grid:
     """A line for each claim. There is a column for the setting where the runs of any claim are not in the paper's."""
-    setting = any(result.caution for result in found)
+    setting = any(result.caution and not result.claim.own for result in found)
     heads = (*headings("Claim", "Verdict"), *wide(words, "Why"), *headings(*["Setting"] * setting))
     rows = []
     for r in found:
@@ -169,7 +185,7 @@ def fold(result: ClaimResult, prefix: str) -> Fold:
         tuple(map(_part_line, result.parts)),
     )
     said = [Text(quotation(result.claim)), Text(result.reason)]
-    said += [Text(f"Caution: {result.caution}")] if result.caution else []
+    said += [Text(caution_of(result))] if result.caution else []
     return Fold(_fold_id(result, prefix), result.claim.id, (*said, grid), result.verdict)
 
 
@@ -186,7 +202,7 @@ def _part_line(part: Comparison) -> tuple[str | Cell, ...]:
         between(part.low, part.high, _number),
         p_value(part.p),
         p_value(part.p_adjusted),
-        f"{part.n_a} and {part.n_b}" if part.n_a or part.n_b else NOTHING,
+        runs_of(part) or NOTHING,
         Cell("", verdict=part.verdict),
         "; ".join(filter(None, (power, part.reason))),
     )

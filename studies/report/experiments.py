@@ -24,8 +24,9 @@ from typing import Any
 from hycon.errors import UserError
 from studies.aggregate.cells import TableResult
 from studies.claims.by_runs import evaluate
+from studies.claims.conditions import OFF
 from studies.claims.file import claims_file, load_claims
-from studies.claims.verdict import CONTRADICTED, NOT_RUN, UNDECIDED, ClaimResult, Part, way
+from studies.claims.verdict import CONTRADICTED, NO_VERDICT, NOT_RUN, UNDECIDED, ClaimResult, Part, called, way, ways
 from studies.lookup import View
 from studies.report.scope import Scope, read_scope
 from studies.store.run_store import RunStore
@@ -38,11 +39,12 @@ SAME = 2e-6  # two means that are printed with six decimals
 NUMBER = re.compile(r"(?<![\w.-])\d[\d.,]*(?![\w-])")  # a number that is not part of a name, such as 3D-CNN
 NO_SEEDS = "too few seeds for any p below 0.05"
 NO_DIFFERENCE = "no difference beyond chance"
+NUMBERS_ASKED = "it names a number, which is asked only of rows that were run as in the paper"
 SEEDS_ALONE = (
     "Judged by one number a run: the intervals are over seeds alone. The predictions, which would add the choice of "
     "the test utterances, are not published."
 )
-WITH_PREDICTIONS = "Judged by the predictions of the test split, which are not published."
+WITH_PREDICTIONS = "Judged by the predictions of the test split, which are not published: they hold the labels."
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,9 @@ def with_predictions(found: Sequence[ClaimResult], file: Path) -> list[ClaimResu
 def _judged(result: ClaimResult, item: Mapping[str, Any]) -> ClaimResult:
     parts = tuple(_part(part, known) for part, known in zip(result.parts, item["parts"], strict=True))
     decisive = None if item["decisive"] is None else parts[item["decisive"]]
+    against = [part for part in parts if part.verdict == CONTRADICTED]
+    if item["verdict"] != NO_VERDICT and not all(said in item["reason"] for said in ways(against, called)):
+        raise ValueError(f"of {item['id']} its reason is not that of its comparisons")
     return dataclasses.replace(
         result, verdict=item["verdict"], parts=parts, reason=item["reason"], decisive=decisive, decide=()
     )
@@ -160,14 +165,15 @@ def _part(part: Part, known: Mapping[str, Any]) -> Part:
         if ours is not None and (theirs is None or not math.isclose(ours, theirs, rel_tol=0, abs_tol=SAME)):
             row = part.row_a if name == "a" else part.row_b
             raise ValueError(f"{part.metric} of {row} is {theirs}, by the records {ours:.6f}")
-    names = (*NUMBERS, "verdict", "underpowered", "seeds_needed", "reason", "n_a", "n_b", "a", "b")
-    return dataclasses.replace(part, **{name: known[name] for name in names})
+    names = (*NUMBERS, "verdict", "underpowered", "seeds_needed", "reason", "n_a", "n_b", "paired", "a", "b")
+    return dataclasses.replace(part, seeds_alone=False, **{name: known[name] for name in names})
 
 
 def verdict_of(claim: ClaimResult) -> str:
-    """ "supported", or "contradicted, a larger difference than claimed"."""
+    """ "supported", or "contradicted on what was run, a larger difference than claimed": not run as in the paper."""
     against = claim.decisive if claim.verdict == CONTRADICTED else None
-    return claim.verdict + (f", {way(against)}" if against else "")
+    where = " on what was run" if claim.caution and not claim.claim.own else ""
+    return f"{claim.verdict}{where}" + (f", {way(against)}" if against else "")
 
 
 def undecided(found: Sequence[ClaimResult]) -> Counter[str]:
@@ -178,8 +184,14 @@ def undecided(found: Sequence[ClaimResult]) -> Counter[str]:
 def _why(result: ClaimResult) -> str:
     """The reason that most of its undecided comparisons have."""
     open_ = [part for part in result.parts if part.verdict == UNDECIDED]
-    said = [part.reason.split(":")[0] or (NO_SEEDS if part.underpowered else NO_DIFFERENCE) for part in open_]
+    said = [_open(part) for part in open_]
     return Counter(said).most_common(1)[0][0] if said else result.reason
+
+
+def _open(part: Part) -> str:
+    if part.reason.startswith(OFF):
+        return NUMBERS_ASKED
+    return part.reason.split(":")[0] or (NO_SEEDS if part.underpowered else NO_DIFFERENCE)
 
 
 # ------------------------------------------------------------------------------------------------- words by hand

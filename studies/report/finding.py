@@ -15,14 +15,16 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from hycon.pretrained import DEFAULT
 from studies.aggregate.cells import RowResult, TableResult
-from studies.aggregate.obstacles import earlier_protocol, in_words
+from studies.aggregate.obstacles import PAPER_ENCODERS, earlier_protocol, in_words, is_paper_encoder
 from studies.claims.by_paper import against_paper
-from studies.claims.render import effect
-from studies.claims.verdict import CONTRADICTED, NO_VERDICT, NOT_RUN, SUPPORTED, UNDECIDED, ClaimResult
-from studies.document.blocks import Bullets
+from studies.claims.kinds import METRICS, row_of
+from studies.claims.render import effect, number, runs_of
+from studies.claims.verdict import CONTRADICTED, LEVEL, NO_VERDICT, NOT_RUN, SUPPORTED, UNDECIDED, ClaimResult, Part
+from studies.document.blocks import Bullets, Grid, headings, wide
 from studies.document.markdown import escape, fragment
-from studies.document.words import count_of, mean_sd, span
+from studies.document.words import NOTHING, count_of, mean_sd, p_value, span
 from studies.report.experiments import ROOT, Experiment, experiments, read, shown, verdict_of
 from studies.report.headline import headline, measured, tables_in_words
 from studies.report.marked import main
@@ -34,6 +36,7 @@ FIGURE = "docs/finding.svg"
 OURS = ("HyCon-BERT", "HyCon-v2-BERT", "HyCon", "HyCon-v2")
 LOSSES = ("table4", "table6", "table7")  # what the paper's claims on its losses are about
 ASKED = ("hycon-beats-text", "hycon-v2-beats-text", "audio-and-vision-help")  # of our own questions
+SHOWN = ("acc2", "mae", "corr")  # the metrics of ASKED
 DECIDED = (SUPPORTED, CONTRADICTED)
 
 
@@ -41,13 +44,17 @@ def generated(root: Path = PUBLISHED, earlier: Path = EARLIER) -> str:
     """In Markdown, without the marks around it."""
     first, others = chosen(root, earlier)
     result = main_table(first)
-    said = filter(None, (what_ran(first), what_was_found(result), what_was_decided(first)))
-    more = f"More: [results/published]({shown(root)}/README.md), and `{first.command('report')}`."
-    blocks = [escape(" ".join(said)) + " " + more, *on_losses(first), *on_text(first)]
+    said = [
+        f"**What was run.** {escape(what_ran(first))}",
+        f"**What came out.** {escape(what_was_found(result))}",
+        f"**What the paper claims.** {escape(what_was_decided(first))}",
+    ]
+    blocks = [*said, *on_losses(first), *on_text([first, *others])]
     if others:
-        blocks += ["Beside it:", fragment([Bullets(tuple(map(in_a_line, others)))]).strip()]
+        blocks += ["**Beside it.**", fragment([Bullets(tuple(map(in_a_line, others)))]).strip()]
     picture = f"![{label(result.table.name)} as dots: our means with intervals beside the paper's numbers]({FIGURE})"
-    return "\n\n".join([*blocks, fragment([headline(result)]).strip(), picture])
+    more = f"More: [results/published]({shown(root)}/README.md), and `{first.command('report')}`."
+    return "\n\n".join([*blocks, fragment([headline(result)]).strip(), picture, more])
 
 
 def chosen(root: Path, earlier: Path) -> tuple[Experiment, list[Experiment]]:
@@ -76,8 +83,8 @@ def what_ran(e: Experiment) -> str:
     sizes = result.corpus.sizes
     notes = [f"{in_words(sizes)} utterances"] if sizes else []
     notes += [*result.corpus.notes, *earlier_protocol(e.scope.records)]
-    encoders = sorted({r.spec.encoder["name"] for r in e.scope.records if r.spec.encoder})
-    notes += [f"text encoder {' and '.join(encoders)}"] if encoders else []
+    encoders = sorted({(r.spec.text, r.spec.encoder["name"]) for r in e.scope.records if r.spec.encoder})
+    notes += [f"text encoder {name}{_in_place(text, name)}" for text, name in encoders]
     budgets = {row.budget for table in e.tables.values() for row in measured(table) if not row.row.measured}
     notes += [f"search of {budget}" for budget in budgets if budget] if len(budgets) == 1 else []
     seeds = span({row.n for table in e.tables.values() for row in measured(table)})
@@ -86,31 +93,65 @@ def what_ran(e: Experiment) -> str:
     return f"{ran}, {seeds} seeds a row, on {e.corpus}{place}" + (f": {'; '.join(notes)}." if notes else ".")
 
 
+def _in_place(text: str, encoder: str) -> str:
+    own = is_paper_encoder(text, encoder) or text not in PAPER_ENCODERS
+    return "" if own else f" in place of {PAPER_ENCODERS[text][0]}"
+
+
 def what_was_found(result: TableResult) -> str:
     """The best row by Acc2, and where HyCon's stand."""
     ranked = sorted((row for row in measured(result) if "acc2" in row.cells), key=lambda row: -_mean(row))
     if not ranked:
-        return ""
+        return "No row has an Acc2."
     best, *_ = ranked
-    ours = [f"{row.row.name} {ordinal(i)} ({_acc2(row)})" for i, row in enumerate(ranked, 1) if row.row.name in OURS]
-    first = f"Of {count_of(len(ranked), 'row')} of {label(result.table.name)} {best.row.name} has the best mean Acc2"
-    return f"{first}, {_acc2(best)}" + (f"; {' and '.join(ours)}." if ours else ".")
+    rows = f"Of {count_of(len(ranked), 'row')} of {label(result.table.name)} with runs"
+    ours = [f"{row.row.name} {ordinal(i)}, {_acc2(row)}" for i, row in enumerate(ranked, 1) if i > 1 and _ours(row)]
+    first = f"{rows}, {best.row.name} has the best mean Acc2, {_acc2(best)}"
+    return first + (f"; {'; '.join(ours)}." if ours else ".") + _alone(result)
+
+
+def _alone(result: TableResult) -> str:
+    """A sentence where HyCon was run against word vectors only, whose rows lack what a pretrained encoder knows."""
+    others = [row for row in result.rows if row.row.text in DEFAULT and not _ours(row)]
+    ours = [row for row in measured(result) if _ours(row)]
+    alone = ours and others and not any(row.n for row in others)
+    return " No other row on a pretrained text encoder was run." if alone else ""
+
+
+def _ours(row: RowResult) -> bool:
+    return row.row.name in OURS
 
 
 def what_was_decided(e: Experiment) -> str:
     found = e.claims["paper"]
-    paper = Counter(claim.verdict for claim in against_paper())
+    asked = {claim.claim.id for claim in found}
+    paper = Counter(claim.verdict for claim in against_paper() if claim.claim.id in asked)
+    task = " and ".join(sorted({claim.claim.task for claim in found}))
+    tested, not_run = differences(found), sum(claim.verdict == NOT_RUN for claim in found)
+    beyond = sum(p < LEVEL for p in tested.values())
     return (
-        f"Of the paper's {len(found)} comparative claims these runs {_counts(found)}; the paper's own tables "
-        f"contradict {paper[CONTRADICTED]} of them."
+        f"Of the paper's {len(found)} comparative claims on {task} these runs {_counts(found)}; {not_run} are not run. "
+        f"That is said of what was run, not of the paper's setting. Of the {len(tested)} differences between two rows "
+        f"that they ask about, {beyond} are beyond chance (adjusted p below {LEVEL}). The paper's own tables "
+        f"contradict {paper[CONTRADICTED]} of the claims."
     )
+
+
+def differences(found: Sequence[ClaimResult]) -> dict[tuple, float]:
+    """Two rows and a metric -> the adjusted p of their difference, the smallest where several tables show it."""
+    tested: dict[tuple, float] = {}
+    for part in (part for claim in found for part in claim.parts if part.p_adjusted is not None):
+        key = frozenset(row_of(side).key for side in part.contest.sides), part.metric
+        tested[key] = min(part.p_adjusted or 0.0, tested.get(key, 1.0))
+    return tested
 
 
 def _counts(found: Sequence[ClaimResult]) -> str:
     """ "support 2, contradict 1 and leave 9 undecided"."""
     counts = Counter(claim.verdict for claim in found)
     said = f"support {counts[SUPPORTED]}, contradict {counts[CONTRADICTED]} and leave {counts[UNDECIDED]} undecided"
-    return said + (f"; {counts[NO_VERDICT]} get no verdict on such data" if counts[NO_VERDICT] else "")
+    none = counts[NO_VERDICT]
+    return said + (f"; {none} {'gets' if none == 1 else 'get'} no verdict on such data" if none else "")
 
 
 def losses(e: Experiment) -> list[ClaimResult]:
@@ -123,33 +164,51 @@ def on_losses(e: Experiment) -> list[str]:
     run = [claim for claim in found if claim.verdict not in (NOT_RUN, NO_VERDICT)]
     if not run or not set(LOSSES) & set(e.tables):
         return []
-    lead = f"**On the losses** ({tables_in_words(LOSSES)}) the paper makes {count_of(len(found), 'claim')}. "
-    lead += (
-        f"These runs judge {len(run)} of them: they {_counts(run)}. That is said of what was run, not of the paper's "
+    lead = (
+        f"**On the losses** ({tables_in_words(LOSSES)}) the paper makes {count_of(len(found), 'claim')}. Of {len(run)} "
+        f"these runs tell something: they {_counts(run)}. {e.judged_by('paper')}"
     )
-    lead += f"setting. {e.judged_by('paper')}"
     told = [claim for verdict in DECIDED for claim in run if claim.verdict == verdict]
     lines = [f"{verdict_of(c)}: “{c.claim.quote}” ({c.claim.place}). {effect(c.decisive) or c.reason}." for c in told]
     return [lead, *([fragment([Bullets(tuple(lines))]).strip()] if lines else [])]
 
 
-def on_text(e: Experiment) -> list[str]:
+def on_text(found: Sequence[Experiment]) -> list[str]:
     """Whether audio and vision help at all: HyCon against the text alone, and against permuted audio and vision."""
-    asked = [claim for claim in e.claims["beyond"] if claim.claim.id in ASKED and claim.verdict != NOT_RUN]
-    if not asked:
+    lines = [
+        _asked(e, claim)
+        for e in found
+        for claim in e.claims["beyond"]
+        if claim.claim.id in ASKED and claim.verdict not in (NOT_RUN, NO_VERDICT)
+    ]
+    if not lines:
         return []
-    lines = [f"{verdict_of(claim)}: {claim.claim.quote}. {_effects(claim)}." for claim in asked]
-    return ["**Do audio and vision help?** Our own questions:", fragment([Bullets(tuple(lines))]).strip()]
+    heads = (*wide("Rows", "Corpus"), *headings("Runs", *(METRICS[name].heading for name in SHOWN), "Verdict"))
+    said = (
+        "Difference of the means, its 95 % interval, and the adjusted p; the lower the MAE, the better. Supported: the "
+        "first row is better on all three."
+    )
+    lead = "**Do audio and vision help?** Our own questions, not the paper's."
+    return [lead, fragment([Grid("asked", said, heads, tuple(lines))]).strip()]
 
 
-def _effects(claim: ClaimResult) -> str:
-    """Of all its comparisons; rows are named where they are others than before."""
-    said, before = [], ""
-    for part in claim.parts:
-        rows = f"{part.row_a} against {part.row_b}, "
-        said.append(effect(part).removeprefix(rows if rows == before else ""))
-        before = rows
-    return "; ".join(said)
+def _asked(e: Experiment, claim: ClaimResult) -> tuple[str, ...]:
+    """A line of `on_text`. What was read of the corpus stands beside it where that was set by hand."""
+    of = {part.metric: part for part in claim.parts}
+    one = of[SHOWN[0]]
+    read = {use.study.options["modalities"] for use in e.scope.uses if "modalities" in use.study.options}
+    corpus = e.corpus + (f" ({' and '.join(sorted(read)).replace(',', ' and ')} alone)" if read else "")
+    shown = (_difference(of[name]) for name in SHOWN)
+    return f"{one.row_a} against {one.row_b}", corpus, runs_of(one), *shown, claim.verdict
+
+
+def _difference(part: Part) -> str:
+    if part.difference is None:
+        return part.reason or NOTHING
+    said = number(part, part.difference, "+")
+    if part.low is not None and part.high is not None:
+        said += f" [{number(part, part.low)}, {number(part, part.high)}]"
+    return said + (f", p {p_value(part.p_adjusted)}" if part.p_adjusted is not None else "")
 
 
 def in_a_line(e: Experiment) -> str:
@@ -158,7 +217,9 @@ def in_a_line(e: Experiment) -> str:
 
 
 def ordinal(place: int) -> str:
-    return {1: "is first", 2: "is second", 3: "is third"}.get(place, f"is {place}th")
+    """ "is first", "is 4th", "is 21st"."""
+    ending = "th" if place % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(place % 10, "th")
+    return f"is { {1: 'first', 2: 'second', 3: 'third'}.get(place, f'{place}{ending}') }"
 
 
 def _mean(row: RowResult) -> float:
@@ -168,7 +229,7 @@ def _mean(row: RowResult) -> float:
 
 def _acc2(row: RowResult) -> str:
     stat = row.cells["acc2"].stat
-    return mean_sd(stat.mean, stat.sd, stat.n, 1) if stat else "–"
+    return f"{mean_sd(stat.mean, stat.sd, 0, 1)} over {count_of(stat.n, 'seed')}" if stat else NOTHING
 
 
 def draw() -> None:

@@ -34,6 +34,8 @@ from studies.report.searches import hours
 
 PAGE, CAMPAIGNS = "README.md", "campaigns"
 COMMAND = "python -m studies.report.published"
+# Column of the runs -> how it is said where all rows have one value.
+SAME = {4: "device {}", 7: "{} failed runs", 3: "set by hand: {}"}
 WHOSE = {"paper": "the paper's", "beyond": "our questions on table beyond"}
 HEAD = """# Published results
 
@@ -94,6 +96,8 @@ def _overview(found: Sequence[Experiment]) -> list[str]:
         )
         lines.append((*line, *(str(counts[verdict]) for verdict in RUN_VERDICTS)))
     said = "The folders, and how many of the paper's claims the runs of each support, contradict or leave open."
+    if any(claim.caution for e in found for claim in e.claims["paper"] if claim.verdict in (SUPPORTED, CONTRADICTED)):
+        said += " Verdicts are on what was run, which is not what the paper ran."
     return [fragment([Grid("overview", said, heads, tuple(lines), narrow=True)]).strip()]
 
 
@@ -136,7 +140,7 @@ def _differences(e: Experiment) -> tuple[Notice | Bullets, ...]:
     apart = sum(map(bool, rows.values()))
     if not apart:
         return ()
-    said = f"Not run as in the paper: {apart} of {count_of(len(rows), 'row')}, which get no verdict beside its numbers."
+    said = f"Not run as in the paper: {apart} of {count_of(len(rows), 'row')}, whose numbers get no verdict."
     return Notice(said), Bullets(tuple(f"{reason} ({count_of(n, 'row')})" for reason, n in counts.most_common()))
 
 
@@ -161,20 +165,30 @@ def _manifest(m: Manifest) -> list[str]:
 
 
 def _runs(e: Experiment) -> Grid:
+    """A line a row with runs. A column of SAME that is alike in all of them is said above the table."""
+    uses = [use for use in e.scope.uses if use.done or use.failures]
+    lines = [_run_line(use) for use in uses]
+    alike = [i for i in SAME if len({line[i] for line in lines}) == 1]
+    said = (
+        "One line for each row; a variant takes the winning configuration of its intact row. Run-hours: the sum of the "
+        "runs' training times, however many ran side by side."
+    )
+    if alike:
+        said += f" All rows: {'; '.join(SAME[i].format(lines[0][i]) for i in alike)}."
+    if empty := [use.row.name for use in e.scope.uses if use not in uses]:
+        said += f" Without a finished run: {', '.join(empty)}."
+    if e.scope.unshown:
+        others = count_of(len(e.scope.unshown), "other study", "other studies")
+        said += f" Not shown: {others} (`bench list studies`)."
     heads = (
         *headings("Row", "Search", "Seeds"),
         *wide("Set by hand"),
         *headings("Device"),
         *numbers("Run-hours", "Runs", "Failed"),
     )
-    said = (
-        "One line for each row; a variant takes the winning configuration of its intact row. Run-hours: the sum of the "
-        "runs' training times, however many ran side by side."
-    )
-    if e.scope.unshown:
-        others = count_of(len(e.scope.unshown), "other study", "other studies")
-        said += f" Not shown: {others} (`bench list studies`)."
-    return Grid("runs", said, heads, tuple(map(_run_line, e.scope.uses)), narrow=True)
+    kept = [i for i in range(len(heads)) if i not in alike]
+    rows = tuple(tuple(line[i] for i in kept) for line in lines)
+    return Grid("runs", said, tuple(heads[i] for i in kept), rows, narrow=True)
 
 
 def _run_line(use: Use) -> tuple[str, ...]:
@@ -190,7 +204,7 @@ def _run_line(use: Use) -> tuple[str, ...]:
         use.row.name,
         search,
         _seeds(len(use.runs), len(study.runs)),
-        settings(study.options) if study.options else NOTHING,
+        settings(study.options),
         ", ".join(sorted({record.spec.device for record in use.done})) or study.device,
         f"{hours(use.done):.2f}",
         str(len(use.done)),
@@ -232,7 +246,8 @@ def _claims(e: Experiment, whose: str) -> list[str]:
         return []
     counts = Counter(claim.verdict for claim in run)
     said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in RUN_VERDICTS if counts[verdict])
-    of = f"Of {count_of(len(found), 'claim')} ({WHOSE[whose]}) these runs judge {len(run)}: {said}."
+    lacking = len(found) - len(run)
+    of = f"Of {count_of(len(found), 'claim')} ({WHOSE[whose]}) {lacking} lack runs of a row. Of the others: {said}."
     told = [claim for verdict in (SUPPORTED, CONTRADICTED) for claim in run if claim.verdict == verdict]
     open_ = [f"{n} undecided: {why}." for why, n in undecided(run).most_common()]
     open_ += [f"{n} without a verdict: {why}." for why, n in _refused(run).most_common()]
@@ -255,7 +270,10 @@ def _told(claim: ClaimResult) -> tuple[Cell | str, ...]:
 
 
 def _decided(lines: Sequence[tuple[Cell | str, ...]]) -> str:
-    said = "Decided, each with its deciding comparison: effect, 95 % interval, p, p adjusted over the table, and n."
+    said = (
+        "Decided, each with its deciding comparison: difference, 95 % interval, p, p adjusted over the table, and the "
+        "runs, in pairs of equal seeds where the rows share them."
+    )
     grid = Grid("decided", said, (*headings("Verdict"), *wide("Claim", "Deciding comparison")), tuple(lines))
     return fragment([grid]).strip()
 

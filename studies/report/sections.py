@@ -100,7 +100,8 @@ def banner(scope: Scope) -> tuple[Block, ...]:
     counted = Counter(reason for obstacles in rows for reason in obstacles if reason not in known)
     if counted:
         apart = sum(map(bool, rows))
-        said.append(Notice(f"Not run as in the paper: {apart} of {len(rows)} measured rows, which get no verdict."))
+        measured = f"{apart} of {len(rows)} measured rows"
+        said.append(Notice(f"Not run as in the paper: {measured}, whose numbers get no verdict."))
         reasons = [f"{reason} ({count_of(n, 'row')})" for reason, n in counted.most_common()]
         more = len(reasons) - MOST_REMARKS
         said.append(Bullets((*reasons[:MOST_REMARKS], *([f"and {more} more, in the captions"] if more > 0 else []))))

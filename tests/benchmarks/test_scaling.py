@@ -65,6 +65,22 @@ def test_what_has_no_duration_teaches_nothing():
     assert History([took(1.0, of("a")), took(4.0, of("a", 1))]).expected(of("a", 2)) == 2.5
 
 
+def test_runs_of_another_precision_are_of_another_kind():
+    def at(precision, number=0):
+        return dataclasses.replace(of("a", number), training={"precision": precision}, device="cuda")
+
+    told = dataclasses.replace(took(9.0, at("fp32")), peak_memory_mib=800.0)
+    known = History([told, took(3.0, at("bf16"))])
+    assert known.expected(at("fp32", 1)) == 9.0
+    assert known.expected(at("bf16", 1)) == 3.0
+    assert known.expected(at("tf32", 1)) is None
+    assert known.peak(at("fp32", 1)) == 800.0
+    assert known.peak(at("bf16", 1)) is None
+    assert known.peak_of_front_end(at("bf16", 1)) is None
+    earlier = dataclasses.replace(at("fp32"), training={})  # of before there was a choice
+    assert known.expected(earlier) == 9.0
+
+
 def test_every_engine_starts_runs_in_that_order(runs, tmp_path):
     started = []
     specs = [*(of("a", n) for n in range(3)), *(of("b", n) for n in range(3))]

@@ -4,15 +4,17 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from builders import fill_signs
+from builders import fill_signs, manifest
 from commands import bench
 
 from studies.cli.closing import commands
 from studies.store.run_store import RunStore
+from studies.store.study import remember_corpus
 from studies.tables import TABLES
 
 ROWS = {row.name: row for row in TABLES["beyond"].rows}
 TEXT, PERMUTED = "Text-BERT", "HyCon-BERT (audio and vision permuted)"
+TINY = {"name": "tiny", "sha256": "1"}
 
 
 @pytest.fixture
@@ -56,6 +58,41 @@ def test_text_and_one_claim_in_detail(store, capsys):
     assert f"HyCon-BERT against {TEXT}, Acc2: +35.0 [" in out
 
 
+def on(tmp_path, corpus: str, **changes) -> RunStore:
+    """HyCon misses 3 or 4 of 60 signs, text alone 24 or 25, on a corpus of that name."""
+    store = RunStore(tmp_path / corpus)
+    for name, wrong in (("HyCon-BERT", [3, 4]), (TEXT, [24, 25])):
+        fill_signs(store, ROWS[name], wrong * 4, corpus=corpus, encoder=TINY)
+    remember_corpus(store, manifest(corpus, **changes))
+    return store
+
+
+@pytest.mark.parametrize("corpus", ["mosi_cut", "mosei_cut", "own"])
+def test_they_are_judged_on_any_real_corpus_which_the_verdict_names(tmp_path, capsys, corpus):
+    store = on(tmp_path, corpus, sizes={"train": 7, "valid": 6, "test": 5}, notes=["a cut"])
+    found = {claim["id"]: claim for claim in json.loads(judged(capsys, store, "--json", "--corpus", corpus))}
+    claim = found["hycon-beats-text"]
+    assert claim["verdict"] == "supported"
+    assert claim["caution"].startswith(f"judged on {corpus} (7/6/5 utterances); ")
+    assert "; a cut" in claim["caution"]
+    assert "; the text encoder is tiny, not bert-base-uncased" in claim["caution"]
+    assert "the paper's" not in claim["caution"]
+    assert claim["corpus"] == ["any real corpus"]
+    out = " ".join(judged(capsys, store, "--corpus", corpus).split())
+    assert f"The verdicts with a letter: (a) judged on {corpus} (7/6/5 utterances); " in out
+    assert "paper's own setting" not in out
+    out = " ".join(judged(capsys, store, "--corpus", corpus, "--id", "hycon-beats-text").split())
+    assert f"Judged on {corpus} (7/6/5 utterances); " in out
+    assert "Caution" not in out
+
+
+def test_on_synthetic_data_they_get_no_verdict(tmp_path, capsys):
+    store = on(tmp_path, "synthetic", synthetic=True)
+    found = {claim["id"]: claim for claim in json.loads(judged(capsys, store, "--json", "--corpus", "synthetic"))}
+    assert found["hycon-beats-text"]["verdict"] == "no verdict"
+    assert found["hycon-beats-text"]["reason"] == "no verdict: synthetic data"
+
+
 def test_they_are_listed(capsys):
     code, out, _ = bench(capsys, "list", "claims", "--claims", "beyond", "--json")
     assert code == 0
@@ -81,6 +118,9 @@ def test_the_report_has_them_apart_from_the_papers(store, capsys):
     papers, own = text.index("\n## Claims\n"), text.index("\n## The suite’s own claims, not the paper’s\n")
     assert papers < own < text.index("\n## The paper against itself\n")
     section = text[own:]
+    assert "Judged on mosi (1284/229/686 utterances)" in section
+    assert "as the paper's claims. Corpus: mosi." in section
+    assert "not the paper’s |" not in section.partition("\n## The paper against itself\n")[0]
     assert "Of the suite's own 16 claims: 2 supported, " in section
     assert "“HyCon is better than the same encoder and head on the text alone”" in section
     assert "hycon-beats-text" not in text[:own]

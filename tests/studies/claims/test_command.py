@@ -23,8 +23,13 @@ PAPER = {result.claim.id: result for result in against_paper()}
 def test_effects_in_words(store, tmp_path):
     found = verdict(store, tmp_path, BEATS)
     part = dataclasses.replace(found.parts[0], low=30.0, high=40.0, p_adjusted=0.0123)
-    said = f"HyCon against {IAMCL}, Acc2: +35.0 [30.0, 40.0], p = 0.008, adjusted 0.012, n = 8 + 8"
+    said = f"HyCon against {IAMCL}, Acc2: +35.0 [30.0, 40.0], p = 0.008, adjusted 0.012, n = 8 pairs"
     assert effect(part) == said
+    assert effect(dataclasses.replace(part, paired=False)) == said.replace("8 pairs", "8 + 8")
+    sizes = {"great": "at least 1.0", "slight": "at most 1.0", "gain": "1.0"}
+    for test, claimed in sizes.items():
+        of_a_size = dataclasses.replace(part, contest=dataclasses.replace(part.contest, test=test, value=1.0))
+        assert f"[30.0, 40.0] (claimed: a gain of {claimed}), p = " in effect(of_a_size)
     assert effect(None) == ""
     assert effect(PAPER["ablation-any-loss"].decisive) == f"HyCon against {SCL}, Acc7: -0.4 (46.6, 47.0)"
     level = verdict(store, tmp_path, "kind = 'level'\nrows = ['HyCon']\nmetrics = ['acc2']\nabout = 85\nwithin = 1")
@@ -37,6 +42,18 @@ def test_the_deciding_part_is_the_weakest_evidence_or_the_clearest_against():
     assert (weakest.row_b, weakest.metric) == ("MAG-XLNet", "corr")  # 0.805 and 0.804
     assert decisive(PAPER["fusion-ranking"].parts, "contradicted").metric == "corr"  # 0.790 and 0.801: 11 last digits
     assert decisive([], "supported") is None
+
+
+@pytest.mark.parametrize("format", ["text", "md", "html", "latex"])
+def test_without_predictions_it_is_said_that_the_intervals_are_over_seeds_alone(store, format):
+    asked = pick(load_claims(), ["ablation-iamcl-iemcl"])
+    said = "intervals are over seeds alone"
+    assert said not in " ".join(render_claims(evaluate(store, claims=asked), format).split())
+    for file in store.root.glob("runs/*/predictions.npz"):
+        file.unlink()
+    found = evaluate(store, claims=asked)
+    assert said in " ".join(render_claims(found, format).split())
+    assert said in " ".join(render_claims(found, "text", detailed=True).split())
 
 
 @pytest.mark.parametrize("format", FORMATS)

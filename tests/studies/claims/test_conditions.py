@@ -79,6 +79,31 @@ def test_a_corpus_named_after_the_papers_is_held_to_its_sizes(tmp_path, name):
     assert (found.verdict, found.caution) == (YES, f"the corpus is {name}, not mosi")
 
 
+def test_a_corpus_named_after_another_of_the_papers_is_held_to_that_ones_sizes(tmp_path):
+    store = RunStore(tmp_path / "results")
+    for row, wrong in ((FULL, [3, 4] * 4), (IAMCL, [24, 25] * 4)):
+        fill_signs(store, ROWS[row], wrong, corpus="mosei_cut")
+    remember_corpus(store, manifest("mosei_cut", sizes={"train": 7, "valid": 7, "test": 7}))
+    found = verdict(store, tmp_path, BEATS, corpus="mosei_cut")
+    assert found.reason == "no verdict: the corpus has 7/7/7 utterances, the paper's 16265/1869/4643"
+    remember_corpus(store, manifest("mosei_cut", sizes=manifest("mosei").sizes))
+    found = verdict(store, tmp_path, BEATS, corpus="mosei_cut")
+    assert (found.verdict, found.caution) == (YES, "the corpus is mosei_cut, not mosi")
+
+
+def test_a_claim_of_table_2_is_not_judged_on_what_table_1_is_of(tmp_path):
+    """The paper has the same rows on both corpora: a sentence on one says nothing of the other. Table 4 it has once."""
+    store = RunStore(tmp_path / "results")
+    one = {row.name: row for row in TABLES["table2"].rows}
+    for row, wrong in (("HyCon-BERT", [3, 4] * 4), ("TFN-BERT", [24, 25] * 4)):
+        fill_signs(store, one[row], wrong, corpus="mosi")
+    text = beats("HyCon-BERT", "TFN-BERT")
+    for tables, expected in (("['table2']", NONE_DUE), ("['table1']", YES), ("['table1', 'table2']", YES)):
+        found = verdict(store, tmp_path, text, corpus="mosi", changes={"tables": tables})
+        assert found.verdict == expected, tables
+        assert (found.reason == "no verdict: the corpus is mosi, not mosei") == (expected == NONE_DUE)
+
+
 # ------------------------------------------------------------------------------------------------- two rows
 
 

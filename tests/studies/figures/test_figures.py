@@ -266,6 +266,14 @@ def test_runs_without_representation_and_emotions_are_refused_by_fig4(tmp_path):
         figure("fig4", felt, table="table3", rows=["HyCon"])
 
 
+def test_fig4_of_a_published_folder_says_what_is_not_there(store):
+    for file in store.root.glob("runs/*/predictions.npz"):
+        file.unlink()
+    with pytest.raises(UserError, match=r"published results come without them") as said:
+        figure("fig4", store)
+    assert str(store.root) not in str(said.value)
+
+
 def test_fig4_refuses_to_compare_different_utterances(tmp_path):
     store = RunStore(tmp_path)
     fill_table(store, TABLE4, [WITHOUT], seeds=1, points=30)

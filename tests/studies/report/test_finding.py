@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import report_folders
 from report_folders import fill, manifest
 
 from studies.report import finding
@@ -34,9 +35,22 @@ def test_the_sentences_follow_the_records(tmp_path: Path) -> None:
     )
     result = finding.main_table(found)
     assert finding.what_was_found(result) == (
-        "Of 1 row of Table 1 HyCon-BERT has the best mean Acc2, 85.0 ± 7.1 (2); HyCon-BERT is first (85.0 ± 7.1 (2))."
+        "Of 1 row of Table 1 with runs, HyCon-BERT has the best mean Acc2, 85.0 ± 7.1 over 2 seeds. No other row on a "
+        "pretrained text encoder was run."
     )
     assert [line[0].text for line in headline(result).rows] == ["HyCon-BERT"]
+
+
+def test_another_text_encoder_stands_in_place_of_the_papers(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(report_folders.BERT, "name", "small")
+    fill(tmp_path / "one", trials=1, held=manifest("mosi_x"))
+    (found,) = experiments(tmp_path)
+    assert "; text encoder small in place of bert-base-uncased; " in finding.what_ran(found)
+
+
+def test_places_beyond_the_third_are_said_as_one_says_them() -> None:
+    said = [finding.ordinal(place) for place in (1, 3, 4, 11, 12, 13, 21, 22, 23)]
+    assert said == [f"is {x}" for x in ("first", "third", "4th", "11th", "12th", "13th", "21st", "22nd", "23rd")]
 
 
 def made() -> str:

@@ -21,10 +21,10 @@ from studies.tables import TABLES
 def hostile(tmp_path, monkeypatch) -> str:
     """A report on a folder whose every text is an attack."""
     store = fill(tmp_path, held=manifest(notes=[NASTY], source={"file": NASTY}), failed=1, notes=[NASTY], device=NASTY)
-    claim = type("Claim", (), {"id": 'x" onclick="y', "quote": NASTY, "place": NASTY})
+    claim = type("Claim", (), {"id": 'x" onclick="y', "quote": NASTY, "place": NASTY, "own": False})
     part = type("Part", (), {"row_a": NASTY, "row_b": "", "table": NASTY, "metric": NASTY, "reason": NASTY})
     part.low = part.high = part.p = part.p_adjusted = part.difference = part.seeds_needed = None
-    part.n_a = part.n_b = part.underpowered = 0
+    part.n_a = part.n_b = part.underpowered = part.paired = part.seeds_alone = 0
     part.verdict = NASTY
     result = type("Result", (), {"claim": claim, "verdict": NASTY, "reason": NASTY, "caution": NASTY, "parts": (part,)})
     result.decide = (NASTY,)

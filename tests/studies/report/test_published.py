@@ -14,7 +14,7 @@ from report_folders import HYCON, fill, manifest
 
 from hycon.errors import UserError
 from studies.claims.render import as_list
-from studies.claims.verdict import SUPPORTED, UNDECIDED
+from studies.claims.verdict import CONTRADICTED, SUPPORTED, UNDECIDED
 from studies.cli import parser
 from studies.cli.campaign import read as read_campaign
 from studies.lookup import pick_rows
@@ -44,6 +44,16 @@ def test_the_page_says_what_the_published_records_say(capsys) -> None:
 def test_the_page_of_the_commands_says_what_the_published_records_say() -> None:
     inside = split((ROOT / "docs/evidence.md").read_text(encoding="utf-8"), "machines")[1]
     assert inside == machines.generated(), "run `python -m studies.report.machines docs/evidence.md`"
+
+
+def test_the_commands_of_the_page_are_commands_and_their_files_are_there() -> None:
+    page = (ROOT / "docs/evidence.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^bench (.*)$", page, re.MULTILINE)
+    assert len(commands) > 8
+    for command in commands:
+        parser().parse_args(shlex.split(command))
+        for name in re.findall(r"results/published/campaigns/\S+", command):
+            assert (ROOT / name).is_file(), name
 
 
 def publish(folder: Path, row: Row, held, **known) -> None:
@@ -85,15 +95,32 @@ def test_the_page_has_data_runs_tables_and_claims_of_each_folder(root: Path) -> 
         "a search of 2 trials, not 50 trials",
         "Made by `bench run` with [mosi_small-table4.toml](campaigns/mosi_small-table4.toml), [mosi_small-",
         "| HyCon (W/O Contrast Learning) | 70.5 ± 0.3 (10) | 82.7 |",
-        "| supported | “removing the whole contrastive learning method",
+        "| supported on what was run | “removing the whole contrastive learning method",
         "intervals are over seeds alone",
     ):
         assert said in re.sub(" +", " ", first).replace("**", ""), said
     assert "| HyCon-BERT | 2 trials | none yet |" in re.sub(" +", " ", second)
+    assert "Verdicts are on what was run, which is not what the paper ran." in page
+    counted = re.search(r"Of 47 claims \(the paper's\) (\d+) lack runs of a row\. Of the others: (.*?)\. Judged", first)
+    assert counted
+    assert int(counted[1]) + sum(int(n) for n in re.findall(r"\d+", counted[2])) == 47
+    assert "All rows: device cpu; 0 failed runs; set by hand: nothing." in re.sub(r"\s+", " ", first)
     commands = re.findall(r"^bench (.*)$", page, re.MULTILINE)
     assert len(commands) >= 3
     for command in commands:
         parser().parse_args(shlex.split(command))
+
+
+def test_rows_without_a_run_are_named_below_the_table(tmp_path: Path) -> None:
+    store = fill(tmp_path / "mosi_x", HYCON, manifest("mosi_x"))
+    (study,) = load_studies(store)
+    for name in ("HyCon (α = 0.5)", "HyCon (α = 0.7)"):
+        config = dict(row("table6", name).config)
+        winner = {"winner_of": study.id, "trials": study.trials[:1], "draws": study.draws[:1], "selected": 0}
+        save_study(store, dataclasses.replace(study, row=config, runs=["0" * 16], **winner))
+    page = published.files(tmp_path)[tmp_path / "README.md"]
+    assert "Without a finished run: HyCon (α = 0.5), HyCon (α = 0.7)." in page
+    assert "| HyCon (α = 0.5)" not in page
 
 
 def test_the_page_is_checked_against_the_file(root: Path, capsys) -> None:
@@ -153,7 +180,11 @@ def test_what_was_judged_with_predictions_goes_before(root: Path) -> None:
     assert again.judged == {"paper"}
     assert undecided([changed]) == {"no difference beyond chance": 1}
     assert "Judged by the predictions of the test split" in published.files(root)[root / "README.md"]
-    one["parts"][0]["a"] += 0.1
+    one["parts"][0]["verdict"] = CONTRADICTED  # and its reason says nothing of it
+    file.write_text(json.dumps(held))
+    with pytest.raises(UserError, match="its reason is not that of its comparisons"):
+        experiments(root)
+    one["parts"][0].update(a=one["parts"][0]["a"] + 0.1, verdict=UNDECIDED)
     file.write_text(json.dumps(held))
     with pytest.raises(UserError, match="make it again from the folder with predictions"):
         experiments(root)
@@ -174,11 +205,19 @@ def test_verdicts_of_other_runs_are_refused(root: Path) -> None:
 
 def test_the_finding_names_losses_text_and_the_other_folders(root: Path) -> None:
     said = finding.generated(root)
-    assert said.startswith("27 runs, 1 to 10 seeds a row, on mosi\\_small in place of the paper's mosi: 1284/229/686")
+    start = "**What was run.** 27 runs, 1 to 10 seeds a row, on mosi\\_small in place of the paper's mosi: 1284/229/686"
+    assert said.startswith(start)
     assert "**On the losses** (Tables 4, 6 and 7) the paper makes " in said
-    assert "- supported: “removing the whole contrastive learning method" in said
-    assert "- undecided: HyCon is better than the same encoder and head on the text alone. HyCon-BERT against" in said
-    assert "Beside it:\n\n- mosi\\_other: 4 runs" in said
+    assert "- supported on what was run: “removing the whole contrastive learning method" in said
+    table = re.sub(" +", " ", said.partition("**Do audio and vision help?**")[2].partition("Beside it")[0])
+    assert "| HyCon-BERT against Text-BERT | mosi\\_small | 1 pair | +0.0 | +0.000 | +0.000 | undecided |" in table
+    assert "Of the paper's 47 comparative claims on sentiment these runs support 2, " in said
+    left = re.search(r"these runs support 2, contradict (\d+) and leave (\d+) undecided; (\d+) are not run\.", said)
+    assert left
+    assert 2 + sum(map(int, left.groups())) == 47
+    assert " That is said of what was run, not of the paper's setting" in said
+    assert "Of the 5 differences between two rows that they ask about, 5 are beyond chance" in said
+    assert "**Beside it.**\n\n- mosi\\_other: 4 runs" in said
     assert "under" not in said
     assert "Table 4: Ablation studies, on mosi" in said
 
@@ -214,14 +253,17 @@ def test_campaign_files_make_the_folders_again(root: Path) -> None:
 def test_a_campaign_file_has_what_was_set_by_hand_and_the_encoder(tmp_path: Path) -> None:
     store = fill(tmp_path / "mosi_x", HYCON, manifest("mosi_x"))
     (study,) = load_studies(store)
-    options = {"modalities": "text,audio", "lr": 0.0001, "epochs": 20, "patience": 5}
+    options = {"modalities": "text,audio", "lr": 0.0001, "clip": None, "log": True, "epochs": 20, "patience": 5}
     encoder = {"name": "small_bert", "sha256": "ab" * 32}
     (store.root / "studies" / f"{study.id}.json").unlink()
     save_study(store, dataclasses.replace(study, options=options, encoder=encoder))
     (found,) = experiments(tmp_path)
     (text,) = campaign_files(found).values()
     assert 'encoder.bert = "encoders/small_bert"\ntrials = 2\nseeds = 2\nepochs = 20\npatience = 5\n' in text
-    assert text.endswith('[set]\nlr = 0.0001\nmodalities = "text,audio"\n')
+    assert text.endswith('[set]\nclip = "None"\nlog = true\nlr = 0.0001\nmodalities = "text,audio"\n')
+    (tmp_path / "made.toml").write_text(text)
+    given = read_campaign(str(tmp_path / "made.toml"))["set"]
+    assert given == ["clip=None", "log=true", "lr=0.0001", "modalities=text,audio"]
 
 
 def test_campaign_files_of_no_record_are_taken_away(root: Path) -> None:

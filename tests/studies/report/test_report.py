@@ -57,7 +57,7 @@ def test_a_demo_folder_is_shown_as_the_demo(tmp_path):
     notices = [block.text for block in banner(scope) if isinstance(block, Notice)]
     assert notices == [
         "SYNTHETIC DATA (synthetic): these numbers say nothing about the paper.",
-        "Not run as in the paper: 1 of 1 measured rows, which get no verdict.",
+        "Not run as in the paper: 1 of 1 measured rows, whose numbers get no verdict.",
     ]
 
 
@@ -65,7 +65,7 @@ def test_a_row_that_several_tables_show_is_counted_once(tmp_path):
     store = fill(tmp_path, trials=3)
     fill(tmp_path, TFN, trials=3)
     notice, reasons = banner(read_scope(store))
-    assert notice.text == "Not run as in the paper: 2 of 2 measured rows, which get no verdict."
+    assert notice.text == "Not run as in the paper: 2 of 2 measured rows, whose numbers get no verdict."
     assert reasons.items == ("a search of 3 trials, not 50 trials (2 rows)",)
 
 

@@ -6,8 +6,11 @@ import pytest
 from report_folders import TFN, fill
 
 from studies.authors.docstring import parse
-from studies.document.blocks import Grid, Part
+from studies.claims import load_claims
+from studies.claims.verdict import ClaimResult
+from studies.document.blocks import Grid, Notice, Part
 from studies.registry import MODELS, literal, search_space
+from studies.report import claims as evidence
 from studies.report.checklist import items, validation_scores
 from studies.report.deviations import deviations
 from studies.report.runs import runs
@@ -17,6 +20,21 @@ from studies.report.sections import tables
 from studies.store.study import load_studies, save_study
 
 METRICS = ["Acc7", "Acc2", "F1", "MAE", "Corr"]
+
+# ------------------------------------------------------------------------------------------------- claims
+
+
+def test_only_verdicts_count_as_given_by_runs_of_another_setting():
+    """A claim of which a row is missing has a caution too, and no verdict."""
+    one, two, three, *_ = load_claims()
+    given = [ClaimResult(one, "contradicted", (), "", "another corpus"), ClaimResult(two, "undecided", (), "")]
+    found = [*given, ClaimResult(three, "not run", (), "", "another corpus")]
+    assert evidence.counts(found).label == (
+        "Of the 3 comparative claims of its text (1 of 2 verdicts by runs that are not in the paper's setting)"
+    )
+    said = [block.text for block in evidence.claims(found).blocks if isinstance(block, Notice)]
+    assert [sentence.partition(" are")[0] for sentence in said] == ["The runs behind 1 of 2 verdicts"]
+
 
 # ------------------------------------------------------------------------------------------------- searches and costs
 
