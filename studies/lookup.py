@@ -213,10 +213,7 @@ def held_view(view: View, tables: Collection[TableSpec], studies: Sequence[Study
     fitting = [s for s in studies if view.profile is None or s.profile == recorded_profile(view.profile)]
     if not studies or any(study.corpus in corpora for study in fitting):
         return view, ""
-    *others_asked, last = sorted(corpora)
-    asked = " or ".join(filter(None, (", ".join(others_asked), last))) + (
-        f", profile {view.profile}" if view.profile else ""
-    )
+    asked = " or ".join(sorted(corpora)) + (f", profile {view.profile}" if view.profile else "")
     others = [s for s in fitting if any(_serves(s.corpus, table, view, results) for table in tables)]
     found = {study.corpus for study in others}
     if view.corpus or not found:
@@ -299,11 +296,6 @@ def pick_rows(table: TableSpec, names: Sequence[str] | None) -> list[Row]:
             raise UserError(f"{table.name} has no row {name!r}; nearest: {nearest(name, known)}.")
         found |= {row.name: row for row in matching}
     return list(found.values())
-
-
-def has_row(table: TableSpec, name: str) -> bool:
-    """Whether a name or pattern is of one of the table's rows."""
-    return bool(_rows_named(table, name.strip()))
 
 
 def _like(pattern: str, names: Sequence[str]) -> str:

@@ -112,14 +112,14 @@ def expand(root: Parser, arguments: Sequence[str] | None, options: argparse.Name
 def _each_table(file: str, options: argparse.Namespace) -> list[argparse.Namespace]:
     """One set of options a table, with those of `rows` that it has. Each name or pattern must be of one of the tables,
     and each table must have a row: no mistake is found after hours."""
-    from studies.lookup import has_row, pick_rows, table_spec
+    from studies.lookup import pick_rows, table_spec
 
     if len(options.table) > 1 and getattr(options, "output", None):
         raise UserError(f"{file} has {len(options.table)} tables, and --output is one file: name one TABLE.")
     specs = {name: table_spec(name, getattr(options, "studies", None)) for name in options.table}
     rows = getattr(options, "rows", None)
     asked = rows.split(",") if rows else []
-    has = {name: [row for row in asked if has_row(spec, row)] for name, spec in specs.items()}
+    has = {name: [row for row in asked if _has_row(spec, row)] for name, spec in specs.items()}
     found = []
     for name, spec in specs.items():
         one = copy.copy(options)
@@ -130,6 +130,15 @@ def _each_table(file: str, options: argparse.Namespace) -> list[argparse.Namespa
             pick_rows(spec, nowhere or has[name] or asked)  # UserError for what no table has, and a table without a row
         found.append(one)
     return found
+
+
+def _has_row(table: Any, row: str) -> bool:
+    from studies.lookup import pick_rows
+
+    try:
+        return bool(pick_rows(table, [row]))
+    except UserError:
+        return False
 
 
 def _without_table(file: str):

@@ -190,11 +190,7 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
         dry=store if options.dry_run else None,
     )
     if options.dry_run:
-        print(forecast_text(forecast(rows, setting, store, how, table.robust), setting, how.workers, columns()))
-        if how.executor == "slurm":
-            from studies.engines.slurm import asked_of_slurm
-
-            print(f"\n{asked_of_slurm(store, how)}")
+        _print_forecast(forecast(rows, setting, store, how, table.robust), setting, store, how)
         return 0
     for sentence in () if options.quiet else padded_encoders(setting.encoders):
         print(f"bench: {sentence}", file=sys.stderr)
@@ -222,6 +218,15 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
             print(f"bench: {sentence}", file=sys.stderr)
         print("\n" + closing(outcome, options, store.root, time.monotonic() - begun, columns()), file=sys.stderr)
     return 1 if outcome.failed else 0
+
+
+def _print_forecast(forecasts, setting, store, how) -> None:
+    """What a dry run says: the runs and their time, and what jobs Slurm would be asked for."""
+    from studies.engines.slurm import asked_of_slurm
+
+    print(forecast_text(forecasts, setting, how.workers, columns()))
+    if how.executor == "slurm":
+        print(f"\n{asked_of_slurm(store, how)}")
 
 
 def _log(kind: str | None, store, rows):
