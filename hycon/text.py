@@ -29,7 +29,7 @@ from hycon.encoder_families import FAMILIES, Family, family_of
 from hycon.kernels.cast_weights import Place, cast_at_once, factors
 from hycon.kernels.dropout import replace_dropout
 from hycon.kernels.joined_linears import join_linears
-from hycon.text_rows import Places, encode
+from hycon.text_rows import encode
 
 Picks = Callable[[Ragged], Ragged]  # from sequences of the batch, those of some of its utterances
 Injection = Callable[[Tensor, Picks], Tensor]  # (b, t, D) hidden states, how to pick their utterances' -> (b, t, D)
@@ -89,10 +89,10 @@ class PretrainedText(nn.Module):
 
         inject: layer `before` reads what it makes of that layer's input (b, t, D).
         """
-        none = text.starts.new_zeros(len(text), 0)
+        none = text.starts.new_empty(len(text), 0)
         order = _order(text)
         chunks = self._chunks(text, none, order, 0, inject, before)
-        return _in_order([F.pad(hidden, (0, 0, 0, text.longest - hidden.shape[1])) for hidden, *_ in chunks], order)
+        return _in_order([_widened(hidden, text.longest) for hidden, *_ in chunks], order)
 
     def windows(self, text: Ragged, readout: str, nominal: int) -> Tensor:
         """(B, 3, D): what a Conv1d(k=3, padding=1) sees at the read-out step of the sequence padded to `nominal`.
@@ -107,7 +107,7 @@ class PretrainedText(nn.Module):
     def _extra(self, text: Ragged, readout: str, nominal: int) -> Tensor:
         """(B, Q) nominal positions to compute beside the real tokens."""
         if self.kind == "xlnet" or readout == "cls":
-            return text.starts.new_zeros(len(text), 0)
+            return text.starts.new_empty(len(text), 0)
         if readout == "last":
             return torch.arange(nominal - 2, nominal, device=text.rows.device).expand(len(text), 2)
         return text.device_lengths().clamp(max=nominal - 1)[:, None]  # the step after the last real one
@@ -203,13 +203,15 @@ class PretrainedText(nn.Module):
                 return x
             return torch.cat([_inject_rows(inject, replace(words, rows=x), order), x[lengths.total :]])
 
-        x = encode(model.get_submodule(self.family.layers), x[0], Places.of(lengths, queried), change, only)
+        x = encode(model.get_submodule(self.family.layers), x[0], lengths, queried, change, only)
         hidden = x[:0] if only else replace(words, rows=x).padded()
         return hidden, x[len(x) - extra.numel() :].unflatten(0, extra.shape)
 
     def _embedded_ids(self, text: Ragged, extra: Tensor) -> Tensor:
         """(B, t + Q, D): `_embedded` of all sentences as one padded chunk. What a padding gives meets no real token."""
-        ids = torch.cat([text.padded(), _queried(text, extra)], 1)
+        ids = text.padded()
+        if extra.shape[1]:
+            ids = torch.cat([ids, _queried(text, extra)], 1)
         return self.model.get_input_embeddings()(ids)  # type: ignore[operator]
 
     @contextmanager
@@ -257,7 +259,7 @@ class PretrainedText(nn.Module):
             with self._hidden_from_xlnet(real, inputs.dtype), self._cast(inputs):
                 hidden = self.model(inputs_embeds=inputs, token_type_ids=segments, use_mems=False).last_hidden_state
             return hidden * real[:, :, None], hidden[:, :0]
-        positions = torch.cat([step, extra], 1)
+        positions = torch.cat([step, extra], 1) if extra.shape[1] else step
         if self.family.offset:
             pad = self._config.pad_token_id
             positions = torch.where(positions < own, positions + pad + 1, pad)
@@ -309,6 +311,11 @@ class PretrainedText(nn.Module):
         hidden = self.model(input_ids=ids, attention_mask=real.long()).last_hidden_state
         queried = hidden.gather(1, extra[:, :, None].expand(-1, -1, hidden.shape[2]))
         return (hidden * real[:, :, None])[:, : text.longest], queried
+
+
+def _widened(hidden: Tensor, length: int) -> Tensor:
+    """(b, t, D) -> (b, length, D), zeros beyond; no copy where t is that long."""
+    return hidden if hidden.shape[1] == length else F.pad(hidden, (0, 0, 0, length - hidden.shape[1]))
 
 
 def _picked(utterances: Both) -> Picks:

@@ -36,8 +36,8 @@ FREE = {
     "aten::lift_fresh",
 }  # fmt: skip
 SORTED = 9  # sort the indices, then add up rows of like index: deterministic accumulation
+LOOKED_UP = 3072  # indices up to which a table's gradient is zeros and one kernel (ATen/native/cuda/Embedding.cu)
 WEIGHTS = {
-    "aten::embedding_dense_backward": SORTED,
     "aten::index_add": SORTED, "aten::index_add_": SORTED,
     "aten::scatter": 25, "aten::scatter_add": 25,  # deterministic: by index_put, whose indices are made first
     "aten::scatter_": 25, "aten::scatter_add_": 25,
@@ -126,6 +126,8 @@ class _Library(torch.autograd.Function):
 def _launches(name: str, args: tuple[Any, ...]) -> int:
     if name in PUTTING:
         return SORTED if len(args) > 3 and args[3] else 1
+    if name == "aten::embedding_dense_backward":
+        return 2 if args[1].numel() <= LOOKED_UP else SORTED
     if name.startswith(("aten::_foreach", "aten::_fused")):
         return _of_many(args)
     if name == "aten::native_layer_norm_backward":  # args[7]: which gradients are wanted

@@ -9,7 +9,7 @@ to change results and is in every record:
     platform      linux, darwin
     torch         the version with its build, as 2.13.0+cpu
     transformers  of runs with a pretrained encoder only
-    encoder layers   of these, padded or rows (hycon/text_rows.py)
+    encoder layers   of these, padded, rows, or rows with joint attention (hycon/text_rows.py)
     threads       intra-op threads
 
 Python, NumPy, tokenizers and the git commit are not part of it: they prepare the data, whose sha256 is compared, or

@@ -101,7 +101,7 @@ def execute(
         energy_joules=used,
         weights_sha256=weights_sha256(model),
         device=device_name(device),
-        environment={**environment(device), **_encoder_layers(model, device)},
+        environment={**environment(device), **_encoder_layers(model, device, training.precision)},
         commit=commit(),
         code=code,
         notes=[*corpus.manifest.notes, *warned],
@@ -111,7 +111,7 @@ def execute(
     return dataclasses.replace(record, **more(spec, model, batches, corpus)) if more else record, arrays
 
 
-def _encoder_layers(model: nn.Module, device: str) -> dict[str, str]:
+def _encoder_layers(model: nn.Module, device: str, precision: str) -> dict[str, str]:
     """By which computation a CPU has encoded sentences: as with another version of a library, dropout draws otherwise.
 
     Nothing on a GPU, without a pretrained encoder, and in records before 2026-11-27: padded.
@@ -119,7 +119,9 @@ def _encoder_layers(model: nn.Module, device: str) -> dict[str, str]:
     from hycon.text import PretrainedText
 
     rows = device == "cpu" and any(isinstance(part, PretrainedText) and part.by_rows for part in model.modules())
-    return {ENCODER_LAYERS: "rows"} if rows else {}
+    if not rows:
+        return {}
+    return {ENCODER_LAYERS: "rows with joint attention" if precision == "bf16" else "rows"}
 
 
 def batches_of(spec: RunSpec, corpus: Corpus, device: str) -> dict[str, Batch]:

@@ -16,7 +16,9 @@ from hycon.data.conditions import CONDITIONS, DRAWS
 from hycon.errors import UserError
 
 RECORD_VERSION = 1
-ENCODER_LAYERS = "encoder layers"  # in `environment`, of runs with BERT on a CPU: "rows"; before 2026-11-27 padded
+# In `environment`, of runs with BERT on a CPU: "rows", in bf16 "rows with joint attention"; before 2026-11-27 padded,
+# and on that day some in bf16 "rows".
+ENCODER_LAYERS = "encoder layers"
 # What a finished run's record must hold, and what a second record of the same run is compared in.
 RESULT = ("metrics", "valid_loss", "best_epoch", "curve", "parameters", "weights_sha256", "predictions")
 

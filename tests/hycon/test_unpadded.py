@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from hycon import text_rows
 from hycon.data.ragged import Ragged
 from hycon.encoders import READOUTS, TextProjection
 from hycon.pretrained import identify, load_model
@@ -19,10 +20,23 @@ def sentences(kind):
     return Ragged.from_list([torch.randint(5, 100, (n,), generator=generator) for n in lengths], pad=0)
 
 
-@pytest.fixture(params=["bert", "xlnet"])
-def encoder(request):
+def made(kind):
     torch.manual_seed(0)
-    return PretrainedText(load_model(request.param, identify(request.param, "demo")), request.param).eval()
+    return PretrainedText(load_model(kind, identify(kind, "demo")), kind).eval()
+
+
+@pytest.fixture
+def joint(monkeypatch):
+    """BERT's attention as in bf16, in float32."""
+    monkeypatch.setattr(text_rows, "_apart", text_rows._joint)
+
+
+@pytest.fixture(params=["bert", "bert, joint", "xlnet"])
+def encoder(request):
+    kind, _, attention = request.param.partition(", ")
+    if attention:
+        request.getfixturevalue(attention)
+    return made(kind)
 
 
 def padded_states(encoder, text):
@@ -82,10 +96,11 @@ def test_chunks_do_not_change_values(encoder, monkeypatch):
         torch.testing.assert_close(encoder.windows(text, "last", T), many, atol=2e-6, rtol=1e-5)
 
 
-def test_gradients_equal_those_of_the_padded_computation():
-    torch.manual_seed(0)
-    encoder = PretrainedText(load_model("bert", identify("bert", "demo")), "bert").eval()
-    text = sentences("bert")
+@pytest.mark.parametrize("attention", [None, "joint"])
+def test_gradients_equal_those_of_the_padded_computation(request, attention):
+    if attention:
+        request.getfixturevalue(attention)
+    encoder, text = made("bert"), sentences("bert")
     weights = [p for p in encoder.parameters() if p.requires_grad]
     states, _ = padded_states(encoder, text)
     expected = torch.autograd.grad(states[:, T - 2 :].square().sum(), weights, allow_unused=True)
@@ -93,6 +108,20 @@ def test_gradients_equal_those_of_the_padded_computation():
     for a, b in zip(expected, ours, strict=True):
         if a is not None:
             torch.testing.assert_close(b, a, atol=1e-4, rtol=1e-4)
+
+
+def test_attention_is_joint_under_autocast_alone(monkeypatch):
+    encoder, text = made("bert"), sentences("bert")
+    called = []
+    for name in ("_apart", "_joint"):
+        own = getattr(text_rows, name)
+        monkeypatch.setattr(text_rows, name, lambda *x, name=name, own=own: called.append(name) or own(*x))
+    with torch.no_grad():
+        exact = encoder.windows(text, "last", T)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = encoder.windows(text, "last", T)
+    assert called == ["_apart", "_joint"]
+    assert 0 < (rounded - exact).norm() < 0.02 * exact.norm()
 
 
 @pytest.mark.parametrize("pooler", [False, True])  # MAG reads it

@@ -59,6 +59,8 @@ def test_sentences_that_were_encoded_otherwise_are_noticed_with_a_pretrained_enc
     old, new = made(0, encoder=encoder), made(1, encoder=encoder, environment=rows)
     assert mixture([old, new]) == {ENCODER_LAYERS: {"padded": [old.id], "rows": [new.id]}}
     assert mixture([made(0), made(1, environment=rows)]) == {}
+    joint = made(2, encoder=encoder, environment={**rows, ENCODER_LAYERS: "rows with joint attention"})
+    assert mixture([new, joint]) == {ENCODER_LAYERS: {"rows": [new.id], "rows with joint attention": [joint.id]}}
 
 
 @pytest.mark.parametrize(

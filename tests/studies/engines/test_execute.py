@@ -94,10 +94,16 @@ def test_record_is_complete(done, corpora):
 
 
 @pytest.mark.parametrize(
-    ("model", "text", "said"), [("hycon", "bert", "rows"), ("hycon", "xlnet", None), ("tfn", "glove", None)]
+    ("model", "text", "precision", "said"),
+    [
+        ("hycon", "bert", "fp32", "rows"),
+        ("hycon", "bert", "bf16", "rows with joint attention"),
+        ("hycon", "xlnet", "fp32", None),
+        ("tfn", "glove", "fp32", None),
+    ],
 )
-def test_a_record_says_how_a_cpu_has_encoded_sentences(corpora, model, text, said):
-    record, _ = execute(spec_of(corpora, model, text, epochs=1), data_root=str(corpora))
+def test_a_record_says_how_a_cpu_has_encoded_sentences(corpora, model, text, precision, said):
+    record, _ = execute(spec_of(corpora, model, text, epochs=1, precision=precision), data_root=str(corpora))
     assert record.environment.get(ENCODER_LAYERS) == said
 
 
