@@ -12,6 +12,9 @@ class NonFiniteLoss(Exception):
         super().__init__(f"non-finite loss at epoch {epoch}, step {step}")
 
 
+MOST_OFFERED = 20  # names, where none is near; a results folder may have thousands of runs
+
+
 def install(extra: str) -> str:
     """The command that installs an optional part of the suite, for a message. It is on no package index."""
     return f'`pip install -e ".[{extra}]" -c constraints.txt` in the clone'
@@ -30,4 +33,7 @@ def nearest(word: str, choices) -> str:
     choices = sorted(map(str, choices))
     by_lower = {choice.lower(): choice for choice in choices}
     close = get_close_matches(word.lower(), by_lower, n=3, cutoff=0.5)
-    return ", ".join([by_lower[name] for name in close] or choices)
+    close = close or [name for name in by_lower if word and word.lower() in name][:3]  # "1": table1
+    if close or len(choices) <= MOST_OFFERED:
+        return ", ".join([by_lower[name] for name in close] or choices) or "none"
+    return f"{', '.join(choices[:MOST_OFFERED])} and {len(choices) - MOST_OFFERED} more"

@@ -110,9 +110,10 @@ def load(file: ModelFile) -> ModuleType:
     sys.modules[name] = module  # dataclasses look for their fields' types there
     try:
         exec(compile(file.content, file.path, "exec"), module.__dict__)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise UserError(f"{place(error, file.path) or file.path}: {type(error).__name__}: {error}.") from error
+        what = "the file ends the program" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
+        raise UserError(f"{place(error, file.path) or file.path}: {what}.") from error
     return module
 
 

@@ -213,7 +213,7 @@ def held_view(view: View, tables: Collection[TableSpec], studies: Sequence[Study
     fitting = [s for s in studies if view.profile is None or s.profile == recorded_profile(view.profile)]
     if not studies or any(study.corpus in corpora for study in fitting):
         return view, ""
-    asked = " and ".join(sorted(corpora)) + (f", profile {view.profile}" if view.profile else "")
+    asked = " or ".join(sorted(corpora)) + (f", profile {view.profile}" if view.profile else "")
     others = [s for s in fitting if any(_serves(s.corpus, table, view, results) for table in tables)]
     found = {study.corpus for study in others}
     if view.corpus or not found:

@@ -323,6 +323,7 @@ def build_model(
     sentiment, else how many.
     """
     from hycon.data.batch import form_of
+    from hycon.held import hold
     from hycon.pretrained import load_model
     from hycon.text import PretrainedText
 
@@ -333,4 +334,5 @@ def build_model(
         pretrained = PretrainedText(load_model(text, encoder, pooler), text)
         if dims["text"] != pretrained.width:
             raise UserError(f"dims['text'] is {dims['text']}, but the {text} encoder is {pretrained.width} wide.")
-    return model_module(name).Model(config, dims, pretrained, emotions)
+    net = model_module(name).Model(config, dims, pretrained, emotions)
+    return hold(net, path_of(name), emotions) if MODELS[name].file else net

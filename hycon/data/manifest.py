@@ -179,8 +179,8 @@ def read_manifest(name: str, root: str | os.PathLike | None = None) -> Manifest:
             restore(data_root(root))
     if not path.exists():
         names = corpus_names(root)
-        hint = f"nearest: {nearest(name, names)}" if names else "none is imported yet; see `bench data import --help`"
-        raise UserError(f"No corpus {name!r} in {data_root(root)} ({hint}).")
+        hint = f"nearest: {nearest(name, names)}" if names else "none is imported yet"
+        raise UserError(f"No corpus {name!r} in {data_root(root)} ({hint}): `bench data import {name} FILE` makes it.")
     try:
         if not path.is_file() or path.stat().st_size > LARGEST:
             raise ValueError(f"no regular file of at most {LARGEST} bytes")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from studies.aggregate.cells import TableResult
-from studies.aggregate.obstacles import PAPER_ENCODERS, in_words, is_paper_encoder
+from studies.aggregate.obstacles import PAPER_ENCODERS, encoder_in_words, in_words, is_paper_encoder
 from studies.document.blocks import SIGNS
 from studies.document.words import DAGGER, one_line
 from studies.statistics.cell import COMPARED, FEWEST, TOO_FEW
@@ -52,8 +52,9 @@ def _search(result: TableResult) -> list[str]:
     budgets = {row.budget for row in searched}
     if len(budgets) == 1:
         return [f"Search: {short[0].budget} (the paper: {PAPER_BUDGET})."]
-    rows = f"{len(short)} of {len(searched)} rows" if len(short) < len(searched) else "all rows"
-    return [f"Search: not the paper's {PAPER_BUDGET} in {rows}."]
+    if len(short) == len(searched):
+        return [f"Search: no row as in the paper ({PAPER_BUDGET})."]
+    return [f"Search: {len(short)} of {len(searched)} rows not as in the paper ({PAPER_BUDGET})."]
 
 
 def _encoders(result: TableResult) -> list[str]:
@@ -64,9 +65,8 @@ def _encoders(result: TableResult) -> list[str]:
         others = [name for name in used if not is_paper_encoder(text, name)]
         if others:
             papers = "" if len(others) == len(used) else " in some"
-            said.append(
-                _sentence(f"{ROW_NAMES[text]} rows: {', '.join(others)}{papers}, not {PAPER_ENCODERS[text][0]}")
-            )
+            named = ", ".join(map(encoder_in_words, others))
+            said.append(_sentence(f"{ROW_NAMES[text]} rows: {named}{papers}, not {PAPER_ENCODERS[text][0]}"))
     return said
 
 

@@ -9,7 +9,14 @@ from hycon.data.manifest import PAPER
 from hycon.source import said
 from studies.aggregate.brief import ROW_NAMES, brief
 from studies.aggregate.cells import RowResult, TableResult
-from studies.aggregate.obstacles import ALLOWED_SIZES, PAPER_ENCODERS, CorpusInfo, in_words, is_paper_encoder
+from studies.aggregate.obstacles import (
+    ALLOWED_SIZES,
+    PAPER_ENCODERS,
+    CorpusInfo,
+    encoder_in_words,
+    in_words,
+    is_paper_encoder,
+)
 from studies.document.blocks import SIGNS, Caption
 from studies.document.words import DAGGER, one_line
 from studies.statistics.cell import COMPARED, FEWEST, TOO_FEW
@@ -126,11 +133,11 @@ def _encoders(result: TableResult) -> list[str]:
                 rows.setdefault(row.encoder or "unknown", []).append(row.row.name)
         papers = PAPER_ENCODERS[text][0] if text in PAPER_ENCODERS else ""
         if len(rows) > 1:
-            used = ", ".join(f"{name} ({', '.join(names)})" for name, names in rows.items())
+            used = ", ".join(f"{encoder_in_words(name)} ({', '.join(names)})" for name, names in rows.items())
             used += f"; the paper's is {papers}" if papers else ""
         else:
-            used = next(iter(rows))
-            used += "" if is_paper_encoder(text, used) or not papers else f", not {papers}"
+            only = next(iter(rows))
+            used = encoder_in_words(only) + ("" if is_paper_encoder(text, only) or not papers else f", not {papers}")
         if text == "features":
             said.append("Text in the features rows: the vectors that came with the corpus.")
             continue

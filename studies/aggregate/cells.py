@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from hycon.data.manifest import Manifest
 
 NOT_RUN = "not run yet"  # the reason of a row without any study
-UNKNOWN = "known once the corpus is imported"
+UNKNOWN = "not known: the corpus is not imported here, or has changed since"
 CLASSES = ("acc7", "acc5", "acc3")  # columns of more than two classes
 CONSTANT = "the best constant by the train split: its majority sign (Acc2, F1), commonest class (Acc7), median (MAE)"
 

@@ -11,6 +11,7 @@ from hycon.data.manifest import Manifest
 from studies.aggregate.cells import NOT_RUN, RowResult, TableResult, assemble, corpus_info
 from studies.aggregate.choice import Choice, choices, study_of
 from studies.aggregate.comparability import across, described, mixture, refusal
+from studies.aggregate.obstacles import CorpusInfo
 from studies.aggregate.robustness import remedy, unmeasured
 from studies.document.words import count_of
 from studies.lookup import DEFAULT_VIEW, PROFILES, View, in_range, manifest_of
@@ -80,7 +81,7 @@ def table_result(
             if WINNER in table.columns and (loss := _winner_loss(study, store)) is not None:
                 winners[row.name] = loss
     given = {name: why for name, why in status.items() if why[0]}
-    info = corpus_info(manifest, constant=_constant(manifest, view) if "acc2" in _metrics(shown) else None)
+    info = _info(manifest, view, shown, [record for own in records.values() for record in own])
     filled = assemble(shown, records, given, corpus=info, protocol=view.protocol, budgets=budgets, winners=winners)
     beside = across({row.row.name: row.records for row in filled.rows})
     return dataclasses.replace(
@@ -138,6 +139,13 @@ def taken_from(rows: Sequence[RowResult], store: RunStore) -> list[str]:
             versions = " and ".join(map(str, sorted(made)))
             said.append(f"{row.row.name} was made with version {versions} of {row.row.model}, this code has {now}")
     return said
+
+
+def _info(manifest: Manifest, view: View, table: TableSpec, records: Sequence[RunRecord]) -> CorpusInfo:
+    """The corpus; without a constant prediction where all runs are on other data, whose labels are not at hand."""
+    info = corpus_info(manifest, constant=_constant(manifest, view) if "acc2" in _metrics(table) else None)
+    elsewhere = records and all(OTHER_DATA in record.notes for record in records)
+    return dataclasses.replace(info, constant=None) if elsewhere else info
 
 
 def _metrics(table: TableSpec) -> set[str]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from hycon.errors import UserError
 from hycon.model_file import place
-from studies.authors import conformance, contract
+from studies.authors import conformance, contract, reading
 from studies.authors.conformance import Nonconforming
 from studies.registry import MODELS, model_module, path_of
 
@@ -23,6 +24,7 @@ OF_FILE: dict[str, Callable[[str], None]] = {  # what is checked, in words -> th
 }
 OF_BATCH: dict[str, Callable[[str, str, Any], None]] = {  # of a small batch, with each text front-end
     "forward returns what it should": conformance.check_forward,
+    "forward does not read the label": reading.check_label,
     "emotions: two logits each": conformance.check_emotions,
     "a finite loss, and a gradient in every parameter": conformance.check_gradients,
     "a loss of its own passes kind on": conformance.check_loss_kind,
@@ -32,20 +34,24 @@ OF_BATCH: dict[str, Callable[[str, str, Any], None]] = {  # of a small batch, wi
     "eight utterances can be overfitted": conformance.check_overfits,
     "two trainings from one seed are equal": conformance.check_repeats,
 }
+FIRST = tuple(OF_BATCH)[:2]  # without these the others say nothing
 SEARCHED = "the search space fits its options"
 EFFECTS = "every searched option has an effect"
-CODE = "mend the code there"
+READS = "text, audio and vision are read"
 
 
 @dataclass(frozen=True)
 class Finding:
     """Of one check. text: the front-end, "" for the file alone.  said: what is wrong; "" where nothing is.
-    remedy: what to do."""
+    remedy: what to do; "" for an error of the code, which names its line.  as_above: the same was said before.
+    note: what is to be known, and no mistake by itself."""
 
     check: str
     text: str = ""
     said: str = ""
     remedy: str = ""
+    as_above: bool = False
+    note: str = ""
 
     @property
     def passed(self) -> bool:
@@ -63,8 +69,11 @@ def check_model(
     for text in texts or ():
         if text not in MODELS[model].text:
             raise UserError(f"Model {model} has no text front-end {text!r}; it has {', '.join(MODELS[model].text)}.")
-    findings = []
+    findings: list[Finding] = []
+    said: set[str] = set()
     for finding in _findings(model, texts or MODELS[model].text):
+        finding = replace(finding, as_above=finding.said in said)
+        said |= {finding.said} - {""}
         findings.append(finding)
         if on_finding:
             on_finding(finding)
@@ -87,10 +96,24 @@ def _findings(model: str, texts: Sequence[str]) -> Iterator[Finding]:
             space = _finding(path, SEARCHED, text, contract.check_search_space, model, text)
             yield space
             for check, function in OF_BATCH.items():
-                yield _finding(path, check, text, function, model, text, train)
-            if space.passed:
-                splits = _scaled(made_up, text)
-                yield _finding(path, EFFECTS, text, check_effects, model, text, splits)
+                found = _finding(path, check, text, function, model, text, deepcopy(train))  # forward may change it
+                yield found
+                if check in FIRST and not found.passed:
+                    yield Finding("the other checks", text, note="not made, since forward comes first")
+                    break
+            else:
+                yield _reads(model, text, train)
+                if space.passed:
+                    splits = _scaled(made_up, text)
+                    yield _finding(path, EFFECTS, text, check_effects, model, text, splits)
+
+
+def _reads(model: str, text: str, batch: Any) -> Finding:
+    try:
+        unread = " and ".join(reading.unread(model, text, batch))
+    except Exception:  # other checks say what of the code fails
+        return Finding(READS, text, note="could not be seen")
+    return Finding(READS, text, note=unread and f"no prediction depends on {unread}: right if it is meant so")
 
 
 def _scaled(made_up: Any, text: str) -> Callable[[str], Any]:
@@ -101,26 +124,33 @@ def _finding(path: str, check: str, text: str, function: Callable[..., None], *a
     try:
         function(*arguments)
     except UserError as error:
-        return Finding(check, text, str(error).rstrip("."), "as the sentence says")
+        return Finding(check, text, str(error).rstrip("."))
     except Nonconforming as error:
         return Finding(check, text, error.said, error.remedy)
     except Exception as error:  # of the model's code, whatever it does
         where = place(error, path)
         said = f"{type(error).__name__}: {error}"
-        return Finding(check, text, f"{Path(path).name}{where.removeprefix(path)}: {said}" if where else said, CODE)
+        return Finding(check, text, f"{Path(path).name}{where.removeprefix(path)}: {said}" if where else said)
     return Finding(check, text)
 
 
 def line(finding: Finding) -> str:
-    """For the terminal: one line where it passed, and two more where it did not."""
-    form = f" [{finding.text}]" if finding.text else ""
+    """For the terminal: one line where it passed, and two more where something new is wrong."""
+    what = finding.check + (f" [{finding.text}]" if finding.text else "")
+    if finding.note:
+        return f"note  {what}: {finding.note}"
     if finding.passed:
-        return f"ok    {finding.check}{form}"
-    return f"FAIL  {finding.check}{form}\n        {finding.said}.\n        To mend it: {finding.remedy}."
+        return f"ok    {what}"
+    if finding.as_above:
+        return f"FAIL  {what}: as above"
+    remedy = f"\n        To mend it: {finding.remedy}." if finding.remedy else ""
+    return f"FAIL  {what}\n        {finding.said.rstrip('.')}.{remedy}"
 
 
 def summary(model: str, findings: Sequence[Finding]) -> str:
-    failed = sum(not finding.passed for finding in findings)
+    failed, noted = sum(not finding.passed for finding in findings), sum(bool(finding.note) for finding in findings)
+    checked = len(findings) - noted
+    notes = f", {noted} note{'s' * (noted > 1)} above" if noted else ""
     if failed:
-        return f"{path_of(model)}: {failed} of {len(findings)} checks failed."
-    return f"{path_of(model)}: all {len(findings)} checks passed."
+        return f"{path_of(model)}: {failed} of {checked} checks failed{notes}."
+    return f"{path_of(model)}: all {checked} checks passed{notes}."

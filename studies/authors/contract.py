@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import inspect
 from collections.abc import Iterator
 
 from hycon.data.batch import form_of
 from hycon.errors import UserError
 from hycon.model_file import FORMS, PARTS
 from hycon.train import Training
-from studies.authors.conformance import expect
+from studies.authors.conformance import Nonconforming, expect
 from studies.authors.docstring import CITED, parse
 from studies.registry import MODELS, literal, model_module, resolve, source_tree
 
@@ -59,6 +60,8 @@ def check_parts(model: str) -> None:
         if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
     ]
     expect(not required, f"Config has no default for {', '.join(required)}", "give each option its source's value")
+    _check_called(module.Model, "__init__", ("config", "dims", "text", "emotions"))
+    _check_called(module.Model, "forward", ("batch",))
     forms = {form_of(text) for text in MODELS[model].text}
     for name in ("TRAINING", "SEARCH_SPACE"):
         found = set(getattr(module, name))
@@ -67,6 +70,15 @@ def check_parts(model: str) -> None:
             f"{name} has the keys {', '.join(sorted(found)) or 'none'}",
             f"expected {' and '.join(sorted(forms))}: vectors for glove and features, tokens for bert and xlnet",
         )
+
+
+def _check_called(model: type, method: str, given: tuple[str, ...]) -> None:
+    parameters = ", ".join(("self", *given))
+    try:
+        inspect.signature(getattr(model, method)).bind("self", *given)
+    except TypeError as error:
+        said = f"Model.{method} does not take ({parameters}): {error}"
+        raise Nonconforming(said, f"write def {method}({parameters}), with these names") from error
 
 
 def check_budget(model: str) -> None:

@@ -79,6 +79,8 @@ def read_table_file(path: str | Path) -> TableSpec:
     if not holds_table(raw):
         raise UserError(f"{path} has no [table]: expected one with rows = [...] (docs/adding-a-model.md).")
     try:
+        for key in raw["table"]:
+            check_known("key", key, _Table.__struct_fields__, " in [table]")
         found = msgspec.convert(raw, _File).table
         return _table(path, found)
     except msgspec.ValidationError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import math
 from collections.abc import Sequence
@@ -22,7 +23,11 @@ class Parser(argparse.ArgumentParser):
         if "unrecognized arguments: " in message:
             given = message.split(": ", 1)[1].split()[0]
             known = [o for action in self._actions for o in action.option_strings if o.startswith("--")]
-            message = f"unknown option {given}; nearest: {nearest(given, known)}"
+            key = given.removeprefix("--").partition("=")[0].replace("-", "_")
+            if "--set" in known and key in _options_of_runs():
+                message = f"unknown option {given}; an option of a model or its training is given by --set {key}=VALUE"
+            else:
+                message = f"unknown option {given}; nearest: {nearest(given, known)}"
         raise UserError(f"{message[0].upper()}{message[1:]} (see `{self.prog} --help`).")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
@@ -35,6 +40,20 @@ class Parser(argparse.ArgumentParser):
         if rest:
             self.error("unrecognized arguments: " + " ".join(rest))
         return namespace, rest
+
+
+def _options_of_runs() -> set[str]:
+    """The fields of Training and of every Config, as the files write them: no PyTorch is imported for a message."""
+    from hycon.host import source_root
+    from studies.registry import MODELS, source_tree
+
+    training = ast.parse((source_root() / "hycon/train.py").read_text(encoding="utf-8"))
+    trees = [training, *(source_tree(model) for model in MODELS)]
+    classes = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
+    fields = [field for c in classes if c.name in ("Config", "Training") for field in c.body]
+    return {
+        field.target.id for field in fields if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+    }
 
 
 class Version(argparse.Action):

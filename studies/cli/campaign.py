@@ -46,7 +46,7 @@ EXAMPLES = {
     "seeds": "5",
     "epochs": "50",
     "patience": "20",
-    "set": {"lr": "1e-5", "batch_size": "32"},
+    "set": {"lr": "1e-5", "precision": '"tf32"'},
     "own-search": "true",
     "executor": '"local"',
     "workers": "2",
@@ -54,6 +54,7 @@ EXAMPLES = {
     "slots": '"auto"',
     "mps": '"no"',
     "time-limit": "7200",
+    "checkpoint-every": "600",
     "cluster": '"cluster.toml"',
     "cluster-set": {"partition": '"gpu"', "time": "120"},
     "address": '"auto"',
@@ -63,6 +64,7 @@ EXAMPLES = {
     "data": '"data"',
     "studies": "3",
     "format": '"md"',
+    "model": '["my_model.py"]',
 }
 
 
@@ -108,19 +110,35 @@ def expand(root: Parser, arguments: Sequence[str] | None, options: argparse.Name
 
 
 def _each_table(file: str, options: argparse.Namespace) -> list[argparse.Namespace]:
-    """One set of options a table, all of whose rows are there: no mistake is found after hours."""
+    """One set of options a table, with those of `rows` that it has. Each name or pattern must be of one of the tables,
+    and each table must have a row: no mistake is found after hours."""
     from studies.lookup import pick_rows, table_spec
 
     if len(options.table) > 1 and getattr(options, "output", None):
         raise UserError(f"{file} has {len(options.table)} tables, and --output is one file: name one TABLE.")
+    specs = {name: table_spec(name, getattr(options, "studies", None)) for name in options.table}
+    rows = getattr(options, "rows", None)
+    asked = rows.split(",") if rows else []
+    has = {name: [row for row in asked if _has_row(spec, row)] for name, spec in specs.items()}
     found = []
-    for name in options.table:
+    for name, spec in specs.items():
         one = copy.copy(options)
         one.table = name
-        rows = getattr(one, "rows", None)
-        pick_rows(table_spec(name, getattr(one, "studies", None)), rows.split(",") if rows else None)
+        if asked:
+            nowhere = [row for row in asked if not any(row in own for own in has.values())]
+            one.rows = ",".join(has[name])
+            pick_rows(spec, nowhere or has[name] or asked)  # UserError for what no table has, and a table without a row
         found.append(one)
     return found
+
+
+def _has_row(table: Any, row: str) -> bool:
+    from studies.lookup import pick_rows
+
+    try:
+        return bool(pick_rows(table, [row]))
+    except UserError:
+        return False
 
 
 def _without_table(file: str):
@@ -192,9 +210,11 @@ def _value(name: str, value: Any, action: argparse.Action) -> Any:
             return value
         expected = "a whole number" if action.type is int else "a number"
     else:
-        if isinstance(value, str) or (action.metavar == "N" and type(value) is int):
+        numbers: tuple[type, ...] = {"N": (int,), "SECONDS": (int, float)}.get(str(action.metavar), ())
+        if isinstance(value, str) or type(value) in numbers:
             return str(value)
-        expected = "a whole number, or a text" if action.metavar == "N" else "a text"
+        kind = {"N": "a whole number, or ", "SECONDS": "a number, or "}.get(str(action.metavar), "")
+        expected = f"{kind}a text"
     raise UserError(f"{name} is {_shown(value)}; expected {expected}.")
 
 

@@ -9,6 +9,7 @@ from studies.cli.shared import (
     check_format,
     choosing,
     command,
+    format_by_name,
     layout,
     measuring,
     picking,
@@ -27,7 +28,7 @@ def add(commands) -> None:
     added.add_argument("--claims", default="paper", metavar="WHOSE", help="the paper's, or beyond: of our table beyond")
     added.add_argument("--paper", action="store_true", help="judge by the paper's printed numbers, not by runs")
     added.add_argument("--id", metavar="A,B", help="only these claims, with every comparison (see `bench list claims`)")
-    added.add_argument("--format", metavar="FORMAT", help=f"{', '.join(FORMATS)} (default: text)")
+    added.add_argument("--format", metavar="FORMAT", help=f"{', '.join(FORMATS)} (default: text, or by --output)")
     added.add_argument("--json", action="store_true", help="the same as --format json")
     measuring(added)
     added.add_argument("--output", metavar="FILE", help="write there instead of printing")
@@ -57,7 +58,7 @@ def do_claims(options) -> None:
 def _format(options) -> str:
     if options.json and options.format not in (None, "json"):
         raise UserError(f"Both --json and --format {options.format}: give one of them.")
-    format = "json" if options.json else options.format or "text"
+    format = "json" if options.json else options.format or format_by_name(options.output)
     check_format(format, FORMATS)
     return format
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from typing import Any
+
 from hycon.busy import busy
 from studies.cli.arguments import Parser
 from studies.cli.listing import do_list
@@ -51,6 +54,22 @@ def do_import(options) -> None:
         )
         report = check(options.name, options.data)
     print(render(report))
+    print(next_step(report, options.data))
+
+
+def next_step(report: dict[str, Any], data: str | None) -> str:
+    """Where an imported corpus is, and what to do with it."""
+    from hycon.data.manifest import corpus_folder
+
+    name, place = report["name"], corpus_folder(report["name"], data)
+    words_alone = "words" in report["lengths"]["train"] and not report["vectors"]
+    if words_alone and report["task"] == "emotion":  # table3 has no other rows
+        return f"It is in {place}. The rows of table3 read word vectors: import it with --text-vectors FILE, too."
+    table = "table1" if report["task"] == "sentiment" else "table3"
+    rows = " --rows '*-BERT'" if words_alone else ""
+    there = f" --data {shlex.quote(data)}" if data else ""
+    command = f"bench run {table} --corpus {name}{rows}{there}"
+    return f"It is in {place}. Next:\n  {command} --dry-run\n  {command}"
 
 
 def do_download(options) -> None:

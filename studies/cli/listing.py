@@ -103,6 +103,7 @@ def ablations(options) -> list[dict[str, Any]]:
             "table4": next((row for of, config, row in rows if (of, config) == (model, changes)), None),
         }
         for model in MODELS
+        if getattr(options, "model", None) in (None, model)
         for name, changes in (literal(model, "ABLATIONS") or {}).items()
     ]
 

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import math
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,9 @@ def _run_of(options, store, words: list[str]):
     result = table_of(options)
     table, row = result.table, next((row for row in result.rows if row.status != "reference"), None)
     if row is None or not row.records:
-        raise UserError(f"Row {words[1]!r} has no finished seeded run here: {row.reason if row else 'not run'}.")
+        why = row.reason if row else "not run"
+        how = f"`bench run {options.table} --rows {shlex.quote(words[1])}` with the same options makes some"
+        raise UserError(f"Row {words[1]!r} has no finished seeded run here ({why}): {how}.")
     record = median_run(row.records)
     loss = math.nan if record.valid_loss is None else record.valid_loss
     n = len(row.records)
@@ -149,6 +152,8 @@ def do_predict(options) -> None:
 
     check_devices((options.device,))
     path = Path(options.utterances)
+    if not path.exists() and not _may_be_corpus(options.utterances, options.data):
+        raise UserError(f"{path} is no file, no folder, and no corpus of `bench data list`.")
     given = plain.read_unlabelled(path) if path.exists() else None
     seed_everything(0, options.device)  # only operations with repeatable bits
     model = load_model(options.folder, device=options.device)
@@ -165,6 +170,12 @@ def do_predict(options) -> None:
         print(f"{options.output}: {len(columns['id'])} predictions", file=sys.stderr)
     else:
         print(content.decode(), end="")
+
+
+def _may_be_corpus(name: str, data: str | None) -> bool:
+    from hycon.data.manifest import corpus_names
+
+    return name in corpus_names(data)
 
 
 def _format(options) -> str:
@@ -253,6 +264,8 @@ def _labels(label, emotions) -> dict[str, Any]:
 
 
 def _of_folder(model, options, given) -> dict[str, Any]:
+    from studies.document.words import count_of
+
     if options.split is not None:
         given = [one for one in given if one.get("split") == options.split]
         if not given:
@@ -262,7 +275,7 @@ def _of_folder(model, options, given) -> dict[str, Any]:
     unknown = model.unknown(given)
     if unknown:
         shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
-        said = f"{len(unknown)} words have no vector, and count as nothing: {shown}"
+        said = f"no vector for {count_of(len(unknown), 'word')}, which the model then does not see: {shown}"
         print(f"bench: {said} (--text-vectors FILE looks them up).", file=sys.stderr)
     found = model(given, missing=options.missing)
     _tell_scale_of_folder(model, given)

@@ -9,6 +9,7 @@ from studies.cli.shared import (
     check_format,
     choosing,
     command,
+    format_by_name,
     known_models,
     measuring,
     modelling,
@@ -23,7 +24,7 @@ def add(commands) -> None:
     modelling(added, "a model of your own, for a table of its rows")
     choosing(added, rows=False)
     picking(added)
-    added.add_argument("--format", default="html", metavar="FORMAT", help="html (default), md or latex")
+    added.add_argument("--format", metavar="FORMAT", help="html (default), md or latex; or by the ending of --output")
     measuring(added)
     added.add_argument("--output", metavar="FILE", help="where to (default: report.html in the results folder)")
 
@@ -32,12 +33,14 @@ def do_report(options) -> None:
     from studies.report.write import FORMATS, report
     from studies.tables import TABLES
 
-    check_format(options.format, FORMATS)
+    named = format_by_name(options.output)
+    format = options.format or (named if named in FORMATS else "html")
+    check_format(format, FORMATS)
     known_models(options)
     store, view = reading(options, TABLES.values())
     view = replace(view, given=())  # read elsewhere: its commands name no folder of this machine
     with busy("writing the report"):
-        text = report(store, view, format=options.format)
-    file = options.output or str(store.root / f"report.{FORMATS[options.format][0]}")
+        text = report(store, view, format=format)
+    file = options.output or str(store.root / f"report.{FORMATS[format][0]}")
     write_output(text, file)
     print(file)

@@ -58,7 +58,7 @@ def add_ablate(commands) -> None:
     added.add_argument("--list", action="store_true", help="list the parts that models name, and run nothing")
     added.set_defaults(what="ablations")  # for --list
     added.add_argument("--json", action="store_true", help="with --list: as JSON")
-    added.add_argument("--model", default="hycon", metavar="NAME", help="the model, or its file (default: hycon)")
+    added.add_argument("--model", metavar="NAME", help="the model, or its file (default: hycon; --list: all)")
     added.add_argument("--text", default="bert", metavar="NAME", help="its text front-end (default: bert)")
     choosing(added, rows=False, campaign=False)  # whose --set has another meaning
     running(added)
@@ -129,15 +129,18 @@ def do_run(options) -> int:
 
 
 def do_ablate(options) -> int:
+    from studies.authors.rows import known_model
+
+    model = options.model and known_model(options.model)
     if options.list:
+        options.model = model
         do_list(options)
         return 0
     from studies.aggregate.ablation import ablation_table, differences, render_ablation
-    from studies.authors.rows import known_model
     from studies.lookup import manifest_of
 
     task = manifest_of(options.corpus, options.data).task if options.corpus else "sentiment"
-    table = ablation_table(known_model(options.model), options.text, options.remove, parse_values(options.set), task)
+    table = ablation_table(model or "hycon", options.text, options.remove, parse_values(options.set), task)
 
     def show(result, store) -> str:
         return render_ablation(result, differences(result, store), options.format, **layout(options))
@@ -187,7 +190,7 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
         dry=store if options.dry_run else None,
     )
     if options.dry_run:
-        print(forecast_text(forecast(rows, setting, store, how, table.robust), setting, how.workers, columns()))
+        _print_forecast(forecast(rows, setting, store, how, table.robust), setting, store, how)
         return 0
     for sentence in () if options.quiet else padded_encoders(setting.encoders):
         print(f"bench: {sentence}", file=sys.stderr)
@@ -215,6 +218,15 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
             print(f"bench: {sentence}", file=sys.stderr)
         print("\n" + closing(outcome, options, store.root, time.monotonic() - begun, columns()), file=sys.stderr)
     return 1 if outcome.failed else 0
+
+
+def _print_forecast(forecasts, setting, store, how) -> None:
+    """What a dry run says: the runs and their time, and what jobs Slurm would be asked for."""
+    from studies.engines.slurm import asked_of_slurm
+
+    print(forecast_text(forecasts, setting, how.workers, columns()))
+    if how.executor == "slurm":
+        print(f"\n{asked_of_slurm(store, how)}")
 
 
 def _log(kind: str | None, store, rows):

@@ -17,6 +17,7 @@ from hycon.errors import UserError, check_known
 from studies.cli.arguments import parse_encoders, parse_values
 from studies.cli.terminal import columns, terminal_columns
 
+ENDINGS = {".md": "md", ".tex": "latex", ".csv": "csv", ".html": "html", ".json": "json"}  # of a file -> its format
 TABLE_OF_MODELS = "table1"  # whose rows and columns a model is shown with where no TABLE is named
 
 
@@ -201,6 +202,11 @@ def layout(options) -> dict[str, Any]:
 
     width = WIDTH if getattr(options, "output", None) else columns()
     return {"width": width, "notes": getattr(options, "notes", False)}
+
+
+def format_by_name(file: str | None) -> str:
+    """The format of a table that a file's ending names; text for any other."""
+    return ENDINGS.get(Path(file or "").suffix.lower(), "text")
 
 
 def write_output(text: str, file: str | None) -> None:

@@ -13,6 +13,7 @@ from studies.cli.shared import (
     check_format,
     choosing,
     command,
+    format_by_name,
     layout,
     measuring,
     mixing,
@@ -42,7 +43,8 @@ def add_table(commands) -> None:
     mixing(added)
     beside(added)
     captioning(added)
-    added.add_argument("--format", default="text", metavar="FORMAT", help="text, md, latex, csv, html or json")
+    said = "text (default), md, latex, csv, html or json; or by the ending of --output (.md, .tex ...)"
+    added.add_argument("--format", metavar="FORMAT", help=said)
     measuring(added)
     added.add_argument("--output", metavar="FILE", help="write there instead of printing")
 
@@ -61,8 +63,9 @@ def add_status(commands) -> None:
 def do_table(options) -> None:
     from studies.aggregate.render import FORMATS, render
 
-    check_format(options.format, FORMATS)
-    write_output(render(table_of(options), options.format, **layout(options)), options.output)
+    format = options.format or format_by_name(options.output)
+    check_format(format, FORMATS)
+    write_output(render(table_of(options), format, **layout(options)), options.output)
 
 
 def do_status(options) -> None:

@@ -51,7 +51,7 @@ def _grid(grid: Grid, width: int, notes: bool) -> str:
 
 def _caption(caption: Caption, width: int, blocks: int, notes: bool) -> tuple[str, list[str]]:
     """What stands above a table, and the paragraphs below it."""
-    split = [f"Its columns stand in {blocks} blocks, to fit {width} characters."] if blocks > 1 else []
+    split = [f"The columns stand in {blocks} blocks, to fit {width} characters."] if blocks > 1 else []
     if caption.brief and not notes:
         heading, *paragraphs = caption.brief
         paragraphs[-1:] = [" ".join([*paragraphs[-1:], *split, MORE])]

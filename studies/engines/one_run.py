@@ -272,8 +272,13 @@ def commit() -> str | None:
     root = source_root()
     if not (root / ".git").exists():
         return None
-    command = ["git", "-C", os.fspath(root), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    git = ["git", "--no-optional-locks", "-C", os.fspath(root)]  # a run that is killed leaves no lock in the checkout
+    asked = ["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        head, changed = (
+            subprocess.run([*git, *words], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+            for words in asked
+        )
+        return f"{head}+" if changed else head
     except (OSError, subprocess.SubprocessError):
         return None

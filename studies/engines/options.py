@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -119,6 +120,9 @@ def workers_for(workers: int | None, slots: Asked | None, devices: Sequence[str]
     return processors() if slots == "auto" else slots * len(devices)
 
 
+KINDS = {"int": "a whole number", "float": "a number", "str": "a text", "array": "a list", "object": "a table"}
+
+
 def read_cluster(file: str | None = None, given: Mapping[str, Any] | None = None) -> Cluster:
     """The keys of a TOML file, and over them the given ones. Raises UserError for an unknown key or a wrong value."""
     raw: dict[str, Any] = {}
@@ -143,4 +147,5 @@ def _checked(where: str, key: str, value: Any) -> Any:
     try:
         return msgspec.convert(value, kinds[key])
     except msgspec.ValidationError as error:
-        raise UserError(f"{where}{key} is {value!r}; {str(error).lower().replace('`', '')}.") from error
+        said = re.sub(r"\w+", lambda word: KINDS.get(word[0], word[0]), str(error).lower().replace("`", ""))
+        raise UserError(f"{where}{key} is {value!r}; {said}.") from error

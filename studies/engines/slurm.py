@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hycon.errors import UserError, install
+from studies.document.words import count_of
 from studies.engines.backlog import Backlog
 from studies.engines.options import CHECKPOINT_EVERY, Cluster, How
 from studies.engines.queue import entries_of, publish, waiting
@@ -35,6 +36,16 @@ POLL = 10.0  # seconds between looks at store and squeue; sites ask not to call 
 MARGIN = 30.0  # seconds before a job's end at which its worker ends: Slurm looks at limits every 30 s or so
 PATIENCE = 600.0  # seconds without an answer of squeue after which the driver gives up; chosen here
 PARTS = 4  # a job keeps a checkpoint at least so often, if its epochs are short enough; chosen here
+SBATCH = {  # parameter of submitit -> option of sbatch
+    "name": "job-name",
+    "timeout_min": "time",
+    "cpus_per_task": "cpus-per-task",
+    "gpus_per_node": "gpus-per-node",
+    "mem_gb": "mem",
+    "slurm_partition": "partition",
+    "slurm_account": "account",
+    "slurm_qos": "qos",
+}
 FUTILE = 3  # times in a row that workers may end without having ended a run; chosen here
 
 
@@ -176,6 +187,18 @@ def parameters(cluster: Cluster, name: str) -> dict[str, Any]:
         "slurm_use_srun": False,  # a worker is one process on one node, and sees signals itself
     }
     return {key: value for key, value in known.items() if value is not None}
+
+
+def asked_of_slurm(store: RunStore, how: How) -> str:
+    """What jobs a command would submit, as options of sbatch. Needs neither Slurm nor submitit."""
+    found = parameters(how.cluster, job_name(store))
+    named = {option: found[key] for key, option in SBATCH.items() if key in found}
+    named |= {"mem": f"{named['mem']:g}G"} if "mem" in named else {}
+    options = {**named, **found["slurm_additional_parameters"]}
+    given = " ".join(f"--{key}" if value is True else f"--{key}={value}" for key, value in options.items())
+    setup = ["Before a worker starts:", *(f"  {line}" for line in how.cluster.setup)] if how.cluster.setup else []
+    most = f"Slurm: up to {count_of(how.workers, 'job')} at a time, each a worker, submitted with"
+    return "\n".join([most, f"  {given}", *setup, f"Their logs are in {store.root / 'slurm'}."])
 
 
 def _submit(executor: Any, count: int, store: RunStore, how: How) -> None:

@@ -119,7 +119,7 @@ def _measured(record: RunRecord, manifest: Manifest, changed: Sequence[str]) -> 
     sizes = {split: manifest.sizes.get(split, 0) for split in found}
     heads = (*headings("Metric"), *numbers(*(f"{split} (n = {sizes[split]})" for split in found)))
     said: list[Block] = [Grid("metrics", f"This one run, by protocol {protocol}, as fractions.", heads, rows)]
-    said.append(Text("One run is one draw: `bench table` has the mean and the spread over seeds."))
+    said.append(Text("One run is one draw: the table of its row has the mean and the spread over seeds."))
     if changed:
         said.append(Text(f"Code has changed since the run, under the same version: {', '.join(changed)}."))
     return said

@@ -74,7 +74,7 @@ def _cell(found: Mapping[str, Any]) -> str:
                 ("short of", found["reason"]),
                 ("encoder", found["encoder"]),
                 ("no verdict", "; ".join(found["not_comparable_because"])),
-                ("notes", "; ".join(found["notes"])),
+                ("notes", "; ".join(note for note in found["notes"] if note not in found["not_comparable_because"])),
                 ("code", _changed(found["changed_code"])),
             ]
         ),

@@ -166,7 +166,7 @@ def test_status_of_rows_without_runs():
         ("missing", "not built yet", 0),
         ("missing", "not run yet", 0),
         ("quoted", "", 0),
-        ("reference", f"{CONSTANT}, known once the corpus is imported", 0),
+        ("reference", f"{CONSTANT}, not known: the corpus is not imported here, or has changed since", 0),
     ]
     rows, _ = filled({}, {"A-BERT": ("failed", "out of memory"), "C-GloVe": ("missing", "not built yet")})
     assert (rows["A-BERT"].status, rows["A-BERT"].reason) == ("failed", "out of memory")

@@ -35,7 +35,8 @@ def check(name: str, root: str | os.PathLike | None = None) -> dict[str, Any]:
 
     "labels": split -> seven counts, labels clipped to [-3, 3] and rounded half to even as in Acc7 (facts of the
     metric), or five as in Acc5 for labels in [-1, 1], and how many are exactly zero; for emotions, how many utterances
-    have each.  "paper": the corpus of the paper that this one is named after (mosi for mosi_resampled), if any.
+    have each.  "same_label": splits all of whose labels are the same.  "paper": the corpus of the paper that this one
+    is named after (mosi for mosi_resampled), if any.
     "differences": sentences.
     """
     manifest, arrays = read_arrays(name, root)
@@ -64,6 +65,7 @@ def _report(name: str, manifest: Manifest, arrays: dict[str, np.ndarray], repeat
         "version": manifest.version,
         "label_range": manifest.label_range or [-3.0, 3.0],
         "labels": {split: _labels(arrays[f"{split}.label"], manifest) for split in SPLITS},
+        "same_label": [split for split in SPLITS if len(np.unique(arrays[f"{split}.label"], axis=0)) == 1],
         "nonfinite": manifest.nonfinite,
         "lengths": {split: _lengths(arrays, split) for split in SPLITS},
         "repeats": repeats,
@@ -134,20 +136,28 @@ def render(report: dict[str, Any]) -> str:
     paper, source, dims = report["paper"] or {}, report["source"], report["dims"]
     sizes = paper.get("sizes") or {}
     choices = {m: " or ".join(map(str, paper["dims"][m])) if paper else "-" for m in MODALITIES}
+    same = report["same_label"]
     zeroed = {split: report["nonfinite"].get(split, {}).get("audio", 0) for split in SPLITS}
-    by_split = {split: [size, sizes.get(split, "-"), zeroed[split]] for split, size in report["sizes"].items()}
+    by_split = {s: [n, *([sizes.get(s, "-")] if paper else []), zeroed[s]] for s, n in report["sizes"].items()}
     by_modality = {
-        m: [dims.get(m, "words only"), choices[m], report["nominal_lengths"].get(m, "-")] for m in MODALITIES
+        m: [dims.get(m, "words only"), *([choices[m]] if paper else []), report["nominal_lengths"].get(m, "-")]
+        for m in MODALITIES
     }
+    beside = ["paper"] if paper else []
     lengths = {f"{split} {what}": row for split, rows in report["lengths"].items() for what, row in rows.items()}
     differences = report["differences"] or ["Sizes and feature dimensions are the paper's."]
     lines = [
         f"Corpus {report['name']} ({report['task']}), from {source.get('file')} ({source.get('format', 'no')} format)",
         "",
         *(f"Note: {note}" for note in report["notes"]),
-        *_table(["split", "utterances", "paper", "zeroed audio values"], by_split),
-        *_table(["modality", "features", "paper", "nominal length"], by_modality),
+        *_table(["split", "utterances", *beside, "zeroed audio values"], by_split),
+        *_table(["modality", "features", *beside, "nominal length"], by_modality),
         *_table(["labels", *report["labels"]["train"]], {s: list(n.values()) for s, n in report["labels"].items()}),
+        *(
+            [f"All labels of {', '.join(same)} are the same: nothing can be learned or measured by them.", ""]
+            if same
+            else []
+        ),
         *_table(["rows per utterance", *(f"{p} %" if p < 100 else "longest" for p in PERCENTILES)], lengths),
         *length_lines(report["cropped"], report["nominal_lengths"]),
         *_repeat_lines(report["repeats"]),

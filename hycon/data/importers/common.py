@@ -96,7 +96,8 @@ def numbers(value: Any, what: str, dimensions: int) -> np.ndarray:
     """`value` as a float32 array with `dimensions` axes; UserError naming `what` where it is not one."""
     array = np.asarray(value)
     if array.dtype.kind not in "biuf" or array.ndim != dimensions:
-        raise UserError(f"{what} is {describe(array)} of {array.dtype}; expected numbers in {dimensions} dimension(s).")
+        form = {1: "in one dimension", 2: "in two dimensions, (rows, features)"}.get(dimensions, f"in {dimensions}")
+        raise UserError(f"{what} is {describe(array)} of {array.dtype}; expected numbers {form}.")
     with np.errstate(over="ignore"):  # what is too large for float32 becomes inf, which convert() refuses by name
         return array.astype(np.float32)
 

@@ -78,6 +78,8 @@ def read_unlabelled(path: Path) -> list[dict[str, Any]]:
     rows, columns = _table(table, needs={"id"})
     if not rows:
         raise UserError(f"{table} holds no utterance.")
+    if not path.is_dir() and "text" not in columns:
+        raise UserError(f"{table} has no column text; it has {', '.join(columns)}.")
     handed_on = [c for c in columns if c in ("split", "label") or c.startswith(EMOTION)]
     found, seen = [], set()
     with contextlib.ExitStack() as stack:
@@ -109,16 +111,22 @@ def _table(path: Path, needs: Collection[str] = ("id", "split")) -> tuple[list[t
             columns = list(reader.fieldnames or [])
             rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path.name} is not a readable UTF-8 comma-separated table ({error}).") from error
+        open_quote = isinstance(error, csv.Error) and "unexpected end" in str(error)
+        why = "a quotation mark is not closed" if open_quote else error
+        raise UserError(f"{path.name} is not a readable UTF-8 comma-separated table ({why}).") from error
     twice = [column for column, n in Counter(columns).items() if n > 1]
     if twice:
         raise UserError(f"{path.name} has the column {twice[0]!r} more than once; keep one of them.")
     if not set(needs) <= set(columns):
         which = "columns" if len(needs) > 1 else "column"
-        raise UserError(f"{path.name} needs the {which} {' and '.join(needs)}; it has {', '.join(columns) or 'none'}.")
+        other = next((f": put commas in place of {sign!r}" for sign in ";\t" if sign in "".join(columns)), "")
+        has = f"{', '.join(columns) or 'none'}{other}"
+        raise UserError(f"{path.name} needs the {which} {' and '.join(needs)}; it has {has}.")
     for line, row in rows:
         if None in row or None in row.values():
-            raise UserError(f"{path.name}, line {line} does not have the header's {len(columns)} columns.")
+            found = sum(value is not None for key, value in row.items() if key is not None) + len(row.get(None) or ())
+            hint = ": put a text with commas between quotation marks" if found > len(columns) else ""
+            raise UserError(f"{path.name}, line {line} has {found} columns, the header has {len(columns)}{hint}.")
     return rows, columns
 
 

@@ -54,7 +54,19 @@ def test_a_corpus_of_ones_own(root: Path, write_pickle) -> None:
         "The paper has no corpus called own, and it is not named after one (mosi_...); "
         "the paper's are mosi, mosei, iemocap."
     ]
-    assert "Word vectors: none" in render(report)
+    text = render(report)
+    assert "Word vectors: none" in text
+    assert ["split", "utterances", "zeroed", "audio", "values"] in [line.split() for line in text.splitlines()]
+    assert "are the same" not in text
+
+
+def test_labels_that_are_all_the_same_are_said(root: Path, write_pickle) -> None:
+    content = mag_content()
+    for _, label, _ in content["test"]:
+        label[:] = 1.0
+    import_corpus("own", write_pickle(content), root=root)
+    assert check("own", root)["same_label"] == ["test"]
+    assert "All labels of test are the same: nothing can be learned or measured by them." in render(check("own", root))
 
 
 @pytest.mark.parametrize(

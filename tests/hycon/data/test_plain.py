@@ -124,6 +124,31 @@ def test_plain_arrays_missing_damaged_or_pickled(root: Path, tmp_path: Path) -> 
     with pytest.raises(UserError, match="UTF-8"):
         import_corpus("own", folder, root=root)
     (folder / "utterances.csv").write_text("id,split,label,text\na,train,1\n")
-    with pytest.raises(UserError, match="line 2 does not have the header's 4 columns"):
+    with pytest.raises(UserError, match="line 2 has 3 columns, the header has 4"):
         import_corpus("own", folder, root=root)
     assert not root.exists()
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("id;split;label;text\na;train;1;fine\n", "it has id;split;label;text: put commas in place of ';'"),
+        ('id,split,label,text\na,train,1,"oops\n', "a quotation mark is not closed"),
+        (
+            "id,split,label,text\na,train,1,well, fine\n",
+            "line 2 has 5 columns, the header has 4: put a text with commas",
+        ),
+    ],
+)
+def test_what_spreadsheets_write_is_told(root: Path, tmp_path: Path, table, said) -> None:
+    folder = plain_folder(tmp_path / "in")
+    (folder / "utterances.csv").write_text(table)
+    with pytest.raises(UserError, match=said):
+        import_corpus("own", folder, root=root)
+
+
+def test_an_array_of_another_form_is_told_what_is_expected(root: Path, tmp_path: Path) -> None:
+    folder = plain_folder(tmp_path / "in", packed=False)
+    np.save(folder / "audio" / "train_0.npy", np.zeros(5))
+    with pytest.raises(UserError, match=r"expected numbers in two dimensions, \(rows, features\)"):
+        import_corpus("own", folder, root=root)

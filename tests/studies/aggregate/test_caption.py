@@ -78,7 +78,7 @@ def test_the_short_caption_names_every_stand_in_and_no_row():
         dataclasses.replace(ROWS[1], encoder="glove.txt (150-d)", budget="50 trials"),
     )
     _, data, reading = caption(dataclasses.replace(RESULT, rows=rows, protocol="mmsa")).brief
-    assert "Search: not the paper's 50 trials in 2 of 3 rows." in data
+    assert "Search: 2 of 3 rows not as in the paper (50 trials)." in data
     assert "GloVe rows: glove.txt (150-d), not 300-d GloVe." in data
     assert "BERT rows: all-MiniLM-L6-v2 in some, not bert-base-uncased." in data
     assert not re.search("HyCon|LMF", data)

@@ -63,6 +63,6 @@ def test_labels_of_other_data_than_the_results_are_not_taken(tmp_path, data):
     (corpus_folder("synthetic", data) / "corpus.safetensors").write_bytes(b"damaged")
     row = last_of(store, data)
     assert row.cells["mae"].stat is None
-    assert row.reason.endswith("known once the corpus is imported")
+    assert row.reason.endswith("not known: the corpus is not imported here, or has changed since")
     row = last_of(store, tmp_path / "nowhere")
     assert row.cells["mae"].stat is None

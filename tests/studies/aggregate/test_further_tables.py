@@ -225,7 +225,7 @@ HyCon-BERT: sd tuning: between, less what seeds explain
 
 Not in the paper. Every study is a search with draws and seeds of its own, and its winner’s runs;
 the sd of so few studies is a rough number. Corpus: mosi, 1284/229/686 utterances. Search: 2 trials
-(the paper: 50 trials). BERT rows: demo, not bert-base-uncased.
+(the paper: 50 trials). BERT rows: demo (tiny, random weights), not bert-base-uncased.
 Cells: mean ± sd (n) of seeded runs on the test split, n = 2. Lower is better: Winner’s valid. loss,
 MAE. --notes prints the whole caption.
 """

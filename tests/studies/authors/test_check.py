@@ -12,6 +12,8 @@ MEANS = "[sequences.mean() for sequences in (batch.text, batch.audio, batch.visi
 OVER_BATCH = "[s.mean() - s.mean().mean(0) for s in (batch.text, batch.audio, batch.vision)]"
 LONGEST = "[s.padded().mean(1) for s in (batch.text, batch.audio, batch.vision)]"
 NOMINAL = "[s.padded(batch.layout.lengths['text']).mean(1) for s in (batch.text, batch.audio, batch.vision)]"
+LEAKED = "means[0] + batch.label.view(len(batch), -1).float().mean(1, keepdim=True)"
+TAKEN = "dims: Mapping[str, int], text=None, emotions: int = 0):"
 LOSS = """
     def loss(self, output, batch, kind="l1"):
         return (output.prediction - batch.label).abs().mean()
@@ -46,8 +48,12 @@ BROKEN = {  # what the check says -> (the check, what is changed)
         (MEANS, f"{MEANS}\n        means[0] = means[0] + torch.tensor(__import__('os').urandom(1)[0] / 255)"),
     ),
     "does not pass kind on": ("a loss of its own", ("    def forward", f"{LOSS}\n    def forward")),
+    "depends on its label": ("forward does not read", (MEANS, f"{MEANS}\n        means[0] = {LEAKED}")),
+    "forward changes batch.label": ("forward does not read", (MEANS, f"{MEANS}\n        batch.label.zero_()")),
+    "Model.__init__ does not take (self, config, dims, text, emotions)": ("the file defines", (TAKEN, "emotions=0):")),
     "mean_pool.py, line 36: ZeroDivisionError": ("forward returns", (MEANS, "1 / 0")),
 }
+NO_REMEDY = ("DEMO in ", "mean_pool.py, line 36: ZeroDivisionError")  # what is said is enough
 
 
 def test_a_model_that_does_what_every_model_must(written, capsys):
@@ -55,7 +61,7 @@ def test_a_model_that_does_what_every_model_must(written, capsys):
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert all(line.startswith("ok") for line in lines[:-1])
-    assert len(lines) == len(OF_FILE) + len(OF_BATCH) + 3
+    assert len(lines) == len(OF_FILE) + len(OF_BATCH) + 4
     assert lines[-1].endswith(f"mean_pool.py: all {len(lines) - 1} checks passed.")
 
 
@@ -68,7 +74,7 @@ def test_each_check_finds_what_breaks_it(written, capsys, said):
     assert [f["check"].startswith(check) for f in failed].count(True) == 1
     [found] = [f for f in failed if f["check"].startswith(check)]
     assert said in found["said"]
-    assert found["remedy"]
+    assert bool(found["remedy"]) == (said not in NO_REMEDY)
 
 
 def test_what_fails_is_said_with_file_and_remedy(written, capsys):
@@ -79,6 +85,29 @@ def test_what_fails_is_said_with_file_and_remedy(written, capsys):
     )
     assert 'To mend it: name authors, venue and year, or say "unpublished".' in out
     assert "mean_pool.py: 1 of " in out
+
+
+def test_an_error_is_told_once(written, capsys):
+    own_loss = ("    def forward", f"{LOSS.replace('output.prediction', 'output.predictions')}\n    def forward")
+    code, out, _ = bench(capsys, "check-model", written(own_loss), "--text", "glove")
+    assert code == 1
+    assert out.count("AttributeError: 'Output' object has no attribute 'predictions'") == 1
+    assert "FAIL  a batch of one trains [glove]: as above" in out
+
+
+def test_where_forward_fails_nothing_else_is_tried(written, capsys):
+    code, out, _ = bench(capsys, "check-model", written((MEANS, "1 / 0")), "--text", "glove")
+    assert code == 1
+    assert out.count("FAIL") == 1
+    assert "note  the other checks [glove]: not made" in out
+    assert "1 of 7 checks failed, 1 note above" in out
+
+
+def test_a_modality_that_is_not_read_is_a_note(written, capsys):
+    blind = "torch.cat(means, 1)", "torch.cat([*means[:2], 0 * means[2]], 1)"
+    code, out, _ = bench(capsys, "check-model", written(blind), "--text", "glove")
+    assert code == 0
+    assert "note  text, audio and vision are read [glove]: no prediction depends on vision" in out
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_a_table_file(written, tmp_path, capsys):
         (('variant_of = "Mean"', 'variant_of = "Man"'), "Unknown row 'Man' above"),
         (('"acc2", "mae"', '"acc3"'), "Unknown column 'acc3'"),
         (('"mean_pool.py"', '"gone.py"'), "Cannot read the model file"),
-        (("title", "tittle"), "unknown field tittle"),
+        (("title", "tittle"), r"Unknown key 'tittle' in \[table\]; nearest: title"),
         (('"Wide"', '"Mean"'), "'Mean' is there twice"),
         (("hidden = 128 }, variant", "}, variant"), "is no TOML file|same model with the same options"),
     ],

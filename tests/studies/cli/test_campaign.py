@@ -98,6 +98,23 @@ def test_several_tables_are_several_commands(campaign):
     assert [options.table for options in options_of("run", file)] == ["table1", "table4"]
 
 
+def test_each_table_takes_the_rows_that_it_has(campaign):
+    file = campaign('table = ["table1", "table4"]\nrows = ["HyCon*", "*-GloVe"]')
+    assert [(one.table, one.rows) for one in options_of("run", file)] == [
+        ("table1", "HyCon*,*-GloVe"),
+        ("table4", "HyCon*"),
+    ]
+    with pytest.raises(UserError, match=r"table1 has no row that matches '\*-GLVe'"):
+        options_of("run", campaign('table = ["table1", "table4"]\nrows = ["HyCon*", "*-GLVe"]'))
+    with pytest.raises(UserError, match="table4 has no row 'TFN-BERT'"):
+        options_of("run", campaign('table = ["table1", "table4"]\nrows = ["TFN-BERT"]'))
+
+
+def test_seconds_are_a_number(campaign):
+    [one] = options_of("run", campaign('table = "table1"\ncheckpoint-every = 0.5'))
+    assert one.checkpoint_every == "0.5"
+
+
 def test_a_campaign_is_run_and_read(capsys, tmp_path, campaign):
     file = campaign(
         'table = ["table1", "table4"]\nprofile = "demo"\nrows = ["EF-LSTM-GloVe"]\ntrials = 1\nseeds = 1\nepochs = 1\n'

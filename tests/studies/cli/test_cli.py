@@ -134,7 +134,9 @@ def test_emotions_of_ones_own_from_import_to_table(capsys, tmp_path):
     (tmp_path / "vectors.txt").write_text("a 1 2\ngood 3 4\nday 5 6\n")
     where = places(tmp_path)
     given = ["data", "import", "own", source, "--text-vectors", tmp_path / "vectors.txt", *where[:2]]
-    assert bench(capsys, *given)[0] == 0
+    code, out, _ = bench(capsys, *given)
+    assert code == 0
+    assert f"It is in {tmp_path / 'data' / 'own'}. Next:\n  bench run table3 --corpus own --data" in out
     small = ["--profile", "demo", "--trials", "1", "--seeds", "2", "--epochs", "1", "--executor", "inline", "--quiet"]
     own = ["--rows", "LMF", "--corpus", "own"]
     code, out, err = bench(capsys, "run", "table3", *small, *own, *where, "--format", "json")
@@ -271,6 +273,8 @@ def test_ablate_list_is_the_list_of_ablations(capsys):
     assert found["hycon", "iemcl"]["table4"] == "HyCon (W/O L_IEMCL)"
     assert found["hycon", "iemcl"]["sets"] == ["iemcl=0.0"]
     assert all(item["removes"] for item in found.values())
+    of_one = json.loads(bench(capsys, "ablate", "--list", "--json", "--model", "mfn")[1])
+    assert [(item["model"], item["name"]) for item in of_one] == [("mfn", "attention"), ("mfn", "memory")]
 
 
 def test_killed_and_issued_again_gives_the_same_table(capsys, copy, tmp_path):

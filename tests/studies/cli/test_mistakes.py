@@ -99,6 +99,9 @@ MISTAKES = [
     (["run", "table1", "--rows", "HyCon-BRET"], "HyCon-BERT"),
     (["run", "table1", "--rows", "EF-LSTM-GloVe,tfn"], "TFN-BERT"),
     (["run", "table1", "--wrokers", "2"], "--workers"),
+    (["run", "table1", "--precision", "bf16"], "given by --set precision=VALUE"),
+    (["ablate", "--batch-size=4"], "given by --set batch_size=VALUE"),
+    (["table", "1"], "nearest: table1."),
     (["run", "table1", "--workers", "two"], "--workers"),
     (["run", "table1", "--workers", "0", "--dry-run"], "at least 1"),
     (["run", "table1", "--trials", "0"], "at least 1"),
@@ -182,7 +185,9 @@ MISTAKES = [
     (["data", "lsit"], "list"),
     (["data", "check", "nosuch"], "No corpus 'nosuch'"),
     (["data", "synthesize", "Bad Name"], "lower-case"),
+    (["data", "check", "mosi"], "`bench data import mosi FILE` makes it"),
     (["data", "import", "mine", "nofile.pkl"], "does not exist"),
+    (["predict", "my-model", "nofile.csv"], "nofile.csv is no file, no folder, and no corpus"),
     (["data", "download", "mosy"], "mosi"),
 ]
 

@@ -101,6 +101,24 @@ def test_table_to_a_file_and_of_some_rows(capsys, finished, tmp_path):
     assert "TFN" not in printed
 
 
+def test_the_name_of_a_file_says_its_format(capsys, finished, tmp_path):
+    begins = {
+        "a.tex": "% needs",
+        "a.md": "Comparison",
+        "a.csv": "table,corpus",
+        "a.html": "<",
+        "a.json": "{",
+        "a": "Com",
+    }
+    for name, begin in begins.items():
+        code, *_ = bench(capsys, "table", "table1", "--profile", "demo", *places(finished), "--output", tmp_path / name)
+        assert code == 0
+        assert (tmp_path / name).read_text().startswith(begin), name
+    assert "| HyCon-BERT" in (tmp_path / "a.md").read_text()
+    code, *_ = bench(capsys, "claims", "--paper", "--output", tmp_path / "claims.md")
+    assert "| Verdict |" in (tmp_path / "claims.md").read_text()
+
+
 def test_status(capsys, finished):
     code, out, _ = bench(capsys, "status", "--profile", "demo", "--json", *places(finished))
     found = {item["row"]: item for item in json.loads(out)}

@@ -214,7 +214,7 @@ def test_a_table_of_numbers_stands_in_blocks_of_columns_that_fit():
         "Four columns.\n\n"
         "Model      A  paper\n-------  ---  -------\nx        1.0  2.0\n\n"
         "Model       B  paper\n-------  ----  -------\nx        30.0  4.0\n\n"
-        "Its columns stand in 2 blocks,\nto fit 30 characters.\n"
+        "The columns stand in 2 blocks,\nto fit 30 characters.\n"
     )
     assert "blocks" not in text.write([wide_table], 36)
 

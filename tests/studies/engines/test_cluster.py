@@ -35,6 +35,22 @@ def how(**cluster):
 # ------------------------------------------------------------------------------------------------ options
 
 
+def test_a_dry_run_shows_what_slurm_is_asked_for(tmp_path, capsys):
+    (tmp_path / "lab.toml").write_text(FILE)
+    where = ["--data", str(tmp_path / "data"), "--results", str(tmp_path / "results")]
+    command = ["run", "table1", "--profile", "demo", "--rows", "EF-LSTM-GloVe", *where, "--dry-run"]
+    asked = ["--executor", "slurm", "--workers", "16", "--cluster", str(tmp_path / "lab.toml")]
+    assert main([*command, *asked]) == 0
+    out = capsys.readouterr().out
+    assert "Slurm: up to 16 jobs at a time" in out
+    given = "--time=120 --cpus-per-task=1 --gpus-per-node=2 --partition=gpu --reservation=night --requeue"
+    assert given in out
+    assert "Before a worker starts:\n  module load cuda\n" in out
+    assert not (tmp_path / "results" / "slurm").exists()
+    assert main(command) == 0
+    assert "Slurm" not in capsys.readouterr().out
+
+
 def test_the_file_and_what_is_given_over_it(tmp_path):
     (tmp_path / "lab.toml").write_text(FILE)
     found = read_cluster(str(tmp_path / "lab.toml"), {"time": 30, "account": "abc"})
@@ -47,13 +63,13 @@ def test_the_file_and_what_is_given_over_it(tmp_path):
     "text, sentence",
     [
         ("partion = 'gpu'", "Unknown key 'partion' in .*lab.toml; nearest: partition"),
-        ("time = '2h'", "time is '2h'; expected int"),
-        ("time = 0", "time is 0; expected int >= 1"),
+        ("time = '2h'", "time is '2h'; expected a whole number"),
+        ("time = 0", "time is 0; expected a whole number >= 1"),
         ("cpus = true", "cpus is True"),
-        ("gpus = -1", "gpus is -1; expected float >= 0"),
+        ("gpus = -1", "gpus is -1; expected a number >= 0"),
         ("slots = 0", "slots is 0; expected a number of at least 1, or auto"),
         ("slots = true", "slots is True; expected a number"),
-        ("setup = [1]", "setup is .*expected str, got int"),
+        ("setup = [1]", "setup is .*expected a text, got a whole number"),
         ("time = ", "no TOML file"),
     ],
 )

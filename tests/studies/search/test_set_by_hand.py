@@ -87,9 +87,12 @@ def test_runs_on_other_data_of_the_same_name_say_so(tmp_path):
     fill(store, [0.1, 0.2])
     rows = [row for row in TABLES["table1"].rows if row.name == "EF-LSTM-GloVe"]
     [same, *_] = table_result(TABLES["table1"], store, rows=rows, manifest=manifest()).rows
-    [other, *_] = table_result(TABLES["table1"], store, rows=rows, manifest=manifest(content="7")).rows
+    labels = {"paper": {"acc2": 0.6, "f1": 0.5, "acc7": 0.2, "mae": 1.0, "corr": 0.0}}
+    now = dataclasses.replace(manifest(content="7"), constant=labels)
+    [other, constant] = table_result(TABLES["table1"], store, rows=rows, manifest=now).rows
     assert OTHER_DATA not in same.obstacles
     assert OTHER_DATA in other.obstacles
+    assert constant.cells["acc2"].stat is None  # that of the labels now is not beside runs on others
 
 
 @pytest.mark.parametrize(("patience", "options"), [(3, {}), (None, {"patience": 3})])

@@ -184,7 +184,7 @@ def test_the_median_run_is_the_middle_one_by_validation_loss(done):
         ("glove", {"text": " ", "audio": np.zeros((1, 8)), "vision": np.zeros((1, 6))}, "has no words"),
         ("glove", {"text": "a b", "audio": np.zeros((1, 8)), "vision": np.zeros((2, 6))}, "one row per word"),
         ("glove", {"text": "a", "audio": np.zeros((1, 8)), "vision": np.full((1, 6), np.nan)}, "holds nan"),
-        ("glove", {"text": "a", "audio": np.zeros(8), "vision": np.zeros((1, 6))}, "expected numbers in 2 dim"),
+        ("glove", {"text": "a", "audio": np.zeros(8), "vision": np.zeros((1, 6))}, "expected numbers in two dim"),
         ("own", {"text": "a", "audio": np.zeros((1, 8)), "vision": np.zeros((1, 6))}, "has no text"),
         ("text", {"text": ""}, "has no words"),
     ],
@@ -329,6 +329,11 @@ def test_predict_a_table_of_sentences(folders, tmp_path, capsys):
     code, _, err = bench(capsys, "predict", folders["glove"], table)
     assert code == 2
     assert "has no audio" in err
+    other = tmp_path / "other.csv"
+    other.write_text("id,sentence\na,good\n")
+    code, _, err = bench(capsys, "predict", folders["text"], other)
+    assert code == 2
+    assert "other.csv has no column text; it has id, sentence" in err
     target = tmp_path / "out.csv"
     code, out, err = bench(capsys, "predict", folders["glove"], table, "--missing", "zeros", "--output", target)
     assert (code, out) == (0, "")

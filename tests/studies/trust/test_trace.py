@@ -63,6 +63,16 @@ def test_a_cell_leads_to_its_runs(store):
     assert fits(shown)
 
 
+def test_what_keeps_a_verdict_away_is_said_once(store):
+    found = {
+        **cell(store, "TFN-GloVe", "acc2"),
+        "notes": ["resampled", "more"],
+        "not_comparable_because": ["resampled"],
+    }
+    assert text(found).count("resampled") == 1
+    assert "notes       more" in text(found)
+
+
 def test_a_row_is_all_its_cells(store):
     assert list(cell(store, "TFN-GloVe")["metrics"]) == [column.metric for column in TABLE.columns]
 
