@@ -3,6 +3,7 @@
 Every execution appends "<run id> <pid>" to the file `executed` in data_root, so that tests can count them.
 """
 
+import gc
 import os
 import random
 import signal
@@ -35,6 +36,17 @@ def _lines(data_root) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
+class Litter:
+    def __init__(self, notes: Path):
+        self.itself, self.notes = self, notes
+
+    def __del__(self):
+        print("late", flush=True)
+        print("late", file=sys.stderr, flush=True)
+        with open(self.notes, "a") as handle:
+            handle.write(f"{os.getpid()}\n")
+
+
 class OutOfMemoryError(RuntimeError):
     """As torch.OutOfMemoryError is, of a GPU."""
 
@@ -45,6 +57,7 @@ def execute(
     """fits: with more runs than that on the device, there is no memory for this one.
 
     unsettles: changes what another run tells that `asks` for a variable.
+    litters: leaves what only a collection of garbage frees, which prints then, and notes its process in `collected`.
     epoch_at: seconds after which an epoch has ended, with `takes` MiB.
     """
     here = Path(data_root) / f"running-{device}-{os.getpid()}"
@@ -70,6 +83,10 @@ def _execute(spec: RunSpec, data_root: str, device: str, on_epoch=None) -> tuple
         time.sleep(config["epoch_at"])
         child.peak = lambda device: config["takes"]
         on_epoch({"epoch": 1})
+        on_epoch({"epoch": 2})
+    if config.get("litters"):
+        gc.disable()
+        Litter(Path(data_root) / "collected")
     while time.monotonic() < deadline:
         time.sleep(0.01)
         if len(list(Path(data_root).glob(f"running-{device}-*"))) > config.get("fits", 99):

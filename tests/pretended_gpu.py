@@ -122,6 +122,7 @@ class PretendedGPU(contextlib.AbstractContextManager):
             "get_device_name": lambda *_: "pretended",
             "get_device_capability": lambda *_: (8, 0),
             "get_device_properties": lambda *_: type("Properties", (), {"uuid": "0"})(),
+            "device": lambda *_: contextlib.nullcontext(),
             "reset_peak_memory_stats": lambda *_: None,
             "max_memory_reserved": lambda *_: 0,
         }.items():

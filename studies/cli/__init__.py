@@ -6,7 +6,9 @@ Nothing here imports torch. A new command: `add(commands)` in a module of its ow
 from __future__ import annotations
 
 import argparse
+import atexit
 import errno
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -39,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Where nobody reads what is printed any more, the command goes on, and its exit code tells what it did.
     """
+    atexit.register(gc.freeze)  # else Python looks through all of PyTorch for garbage as it ends, which takes a second
     with guarded() as (out, err):
         code = _main(arguments)
         out.flush()

@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
-            what = action.metavar or action.dest
+            what = action.option_strings[-1] if action.option_strings else action.metavar or action.dest
             raise UserError(f"Unknown {what} {value!r}; nearest: {nearest(str(value), action.choices)}.")
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]

@@ -197,6 +197,10 @@ def _value(name: str, value: Any, action: argparse.Action) -> Any:
         if isinstance(value, str) or texts:
             return value
         expected = "a text, or a list of texts"
+    elif action.choices:
+        if value in action.choices:
+            return value
+        expected = " or ".join(action.choices)
     elif action.metavar in LISTS:
         if isinstance(value, str) or texts:
             return value if isinstance(value, str) else ",".join(value)

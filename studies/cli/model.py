@@ -246,14 +246,14 @@ def _tell_scale_of_folder(model, given) -> None:
     from hycon.metrics import NARROW, WIDE
 
     try:
-        largest = max((abs(float(one["label"])) for one in given if one.get("label") not in (None, "")), default=None)
+        labels = [abs(float(one["label"])) for one in given if one.get("label") not in (None, "")]
     except ValueError:
         return  # no numbers: nothing to compare with
-    if largest is None or model.emotions:
+    if not labels or model.emotions:
         return
-    if largest > model.label_bound:
+    if (largest := max(labels)) > model.label_bound:
         _tell_scale(model, f"the utterances have labels up to {largest:g}")
-    elif model.label_bound == WIDE and largest <= NARROW and len(given) >= ENOUGH:
+    elif model.label_bound == WIDE and largest <= NARROW and len(labels) >= ENOUGH:
         _tell_scale(model, f"all labels lie in {_within(NARROW)}")
 
 

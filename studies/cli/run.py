@@ -159,7 +159,7 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     from studies.engines.tensorboard import check_log
     from studies.lookup import View, profile_of
     from studies.search.plan import setting_for
-    from studies.search.run import forecast, run_table
+    from studies.search.run import forecast, run_table, timed_alone
     from studies.store.curve import read_curve
 
     check_format(options.format, FORMATS)
@@ -174,7 +174,7 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
         epochs=options.epochs,
         patience=options.patience,
     )
-    how, store = how_of(options), store_of(options)
+    how, store = timed_alone(rows, how_of(options)), store_of(options)
     if store.storage and not options.dry_run:
         store.storage.check()
     setting = setting_for(

@@ -146,7 +146,8 @@ def sharing_gpus(added: argparse.ArgumentParser) -> None:
         "--mps",
         choices=("auto", "no"),
         default="auto",
-        help="auto: where several runs share a GPU and NVIDIA's Multi-Process Service is installed, use it",
+        help="auto: where several runs share a GPU of this machine and NVIDIA's Multi-Process Service is installed, "
+        "use it",
     )
 
 

@@ -67,7 +67,8 @@ def do_worker(options) -> int:
     known_models(options)
     devices = options.devices.split(",")
     check_devices(devices)
-    with gpus_shared(options, How(workers=workers_for(None, slots or 1, devices), devices=tuple(devices), slots=slots)):
+    workers = 1 if options.once else workers_for(None, slots or 1, devices)
+    with gpus_shared(options, How(workers=workers, devices=tuple(devices), slots=slots)):
         pull = work(
             store,
             devices=devices,

@@ -22,7 +22,7 @@ from hycon.errors import NonFiniteLoss, UserError
 from hycon.host import keep_freed_memory
 from hycon.model_file import ModelFile, place
 from hycon.saved import WEIGHTS
-from studies.engines.fresh import put_back
+from studies.engines.fresh import put_back, take_environment
 from studies.engines.memory import give_back, peak
 from studies.registry import MODELS, path_of, register
 from studies.store.curve import writing
@@ -144,18 +144,17 @@ def _memory_missed(error: BaseException) -> bool | None:
 class Job:
     """A run for a worker.
 
-    known: of the driver's environment, where the fork server's may be older; None: it is not set.
+    environment: the driver's; the fork server's may be older.
     models: outside the repository, as the driver has read them.
-    last: the worker ends after it.  early: the driver wants to know after an epoch what memory it takes.
+    last: the worker ends after it.
     way: `execute` and `keep_weights` of its own driver; None: those of the worker.
     """
 
     spec: RunSpec
     device: str
-    known: Mapping[str, str | None]
+    environment: Mapping[str, str]
     models: Sequence[ModelFile] = ()
     last: bool = True
-    early: bool = False
     way: tuple[str, bool] | None = None
 
 
@@ -163,13 +162,12 @@ def worker_main(driver: Connection, store: RunStore, execute: str, data_root: st
     """Entry of a worker process: does a Job after another until `driver` closes its end, or a run spoils the process.
 
     The driver learns a run's outcome from the store. What it is told: None, the run has ended and the next may come;
-    a number, the MiB that the run takes; a text, why the process ends now: it ran out of memory, or the store cannot be
-    written, which ends the command.
+    a number, the MiB that the run took in its first epoch; a text, why the process ends now: it ran out of memory, or
+    the store cannot be written, which ends the command.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides what to stop
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_the_driver, name="watchdog", daemon=True).start()
-    os.environ.update(ENVIRONMENT)
     keep_freed_memory()
     gc.freeze()  # what is imported: not looked through between runs
     while job := _next(driver):
@@ -177,7 +175,7 @@ def worker_main(driver: Connection, store: RunStore, execute: str, data_root: st
             unspoilt = _do(job, driver, store, execute, data_root, keep_weights)
         if job.last or not unspoilt:
             return
-        give_back()
+        give_back(job.device)
         _tell(driver, None)
 
 
@@ -196,18 +194,16 @@ def _tell(driver: Connection, what: float | str | None) -> None:
 
 def _do(job: Job, driver: Connection, store: RunStore, execute: str, data_root: str, keep_weights: bool) -> bool:
     """One run. Whether the process is fit for another."""
-    for name, value in job.known.items():
-        os.environ.pop(name, None)
-        if value is not None:
-            os.environ[name] = value
+    take_environment({**job.environment, **ENVIRONMENT})
     execute, keep_weights = job.way or (execute, keep_weights)
     log = store.folder(job.spec.id) / "log.txt"
     _redirect_output(log)
-    early = (lambda: _tell(driver, peak(job.device))) if job.early else None
     try:
         for file in job.models:
             register(file)
-        return attempt(job.spec, store, execute, data_root, job.device, keep_weights, early)
+        return attempt(
+            job.spec, store, execute, data_root, job.device, keep_weights, lambda: _tell(driver, peak(job.device))
+        )
     except UserError as error:
         _tell(driver, str(error))
         raise SystemExit(UNWRITABLE) from error

@@ -8,7 +8,7 @@ import random
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -48,13 +48,18 @@ def put_back() -> Iterator[None]:
         yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
-    for name in os.environ.keys() - environment.keys():
-        del os.environ[name]
-    os.environ.update(environment)
+    take_environment(environment)
     random.setstate(python)
     np.random.set_state(numpy)
     for call in restore:
         call()
+
+
+def take_environment(environment: Mapping[str, str]) -> None:
+    """Make it this process's own."""
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    os.environ.update(environment)
 
 
 def _pytorch() -> list[Callable[[], Any]]:

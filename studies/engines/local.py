@@ -1,7 +1,7 @@
 """The local engine: runs in processes of their own, so that a crash takes only its own run.
 
-On a CPU, and where one run is done at a time, each run has a new process. On a GPU that several share a worker does one
-run after another, since a new process would make a CUDA context and load kernels anew; what a run has set is put back
+On a CPU, and where one run is done at a time, each run has a new process. On GPUs that do several, a worker does one
+after another, since a new process would make a CUDA context and load kernels anew; what a run has set is put back
 (studies.engines.fresh), and a run that was not expected to fail takes its worker with it.
 
 A run whose worker is killed is tried once more. One that ran out of memory beside others is tried again beside fewer
@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
 
-from hycon import encoder_files
-from hycon.data import checksums
 from hycon.errors import UserError
 from studies.engines import mps
 from studies.engines.backlog import Backlog, Event, kind
@@ -35,10 +33,6 @@ KEEPING = frozenset({"cuda"})  # kinds of device whose workers do one run after 
 STRAGGLING = 5.0  # seconds from the first SIGTERM of a job to the last; chosen here
 ORPHANED = 255  # the exit code that multiprocessing gives workers whose fork server has ended
 LONGEST_WAIT = 86400.0  # seconds: the system counts them in milliseconds, of which it takes 25 days
-KNOWN = (  # of this process's environment: what it has read, so that no run reads it again, and whether there is MPS
-    *(checksums.KEPT, encoder_files.KEPT),
-    *(mps.PIPES, mps.LOGS),
-)
 DEATHS = 2  # a worker that is killed is tried once more, the second death is a failure
 
 
@@ -76,8 +70,8 @@ def run_local(backlog: Backlog, how: How) -> None:
 
     with Interrupt() as interrupt:
         try:
-            start_forkserver(how)  # first: it imports torch while a GPU is asked for its memory
-            with interrupt.raised():
+            start_forkserver(how)
+            with interrupt.raised():  # a GPU is asked for its memory by a process of the fork server
                 slots = slots_for(how, backlog.history, backlog.summary.lowered)
             while not interrupt.caught:
                 for spec, device, deaths in _fill(backlog, slots, again):
@@ -86,7 +80,7 @@ def run_local(backlog: Backlog, how: How) -> None:
                         with interrupt.raised():  # the first start waits until the fork server has imported torch
                             worker = spawn(backlog.store, how, device)
                     children.append(_begin(backlog, how, worker, spec, deaths))
-                dismissed += _dismiss(idle)
+                dismissed = _ending(dismissed + _dismiss(idle))
                 more = backlog.open()
                 if not more and not children:
                     break
@@ -132,14 +126,24 @@ def _dismiss(idle: list[Worker]) -> list[Worker]:
     return dismissed
 
 
+def _ending(dismissed: Iterable[Worker]) -> list[Worker]:
+    """Those that have not ended yet. Lets go of the others: a command of days dismisses thousands."""
+    ending = []
+    for worker in dismissed:
+        if worker.alive():
+            ending.append(worker)
+        else:
+            worker.close()
+    return ending
+
+
 def _begin(backlog: Backlog, how: How, worker: Worker, spec: RunSpec, deaths: int) -> _Child:
-    known = {name: os.environ.get(name) for name in KNOWN}
     models = tuple(file for file in how.models if file.name == spec.model)
     alone = how.workers == 1  # with the time that a new process takes in it, as in all records of runs one at a time
     last = alone or bool(models) or kind(worker.device) not in KEEPING
     with contextlib.suppress(OSError):  # it has died, which will be noticed
         way = backlog.ways.get(spec.id)
-        worker.pipe.send(Job(spec, worker.device, known, models, last, early=how.slots == "auto", way=way))
+        worker.pipe.send(Job(spec, worker.device, dict(os.environ), models, last, way))
     return _Child(worker, spec, time.monotonic(), backlog.time_limits.get(spec.id, how.time_limit), deaths)
 
 

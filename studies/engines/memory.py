@@ -22,7 +22,7 @@ def forget_peak(device: str) -> None:
     if torch.device(device).type == "cuda":
         torch.cuda.init()  # which resetting the peak needs, and does not do
         gc.collect()
-        torch.cuda.empty_cache()
+        _empty_cache(device)
         torch.cuda.reset_peak_memory_stats(device)
     else:
         with contextlib.suppress(OSError):
@@ -46,10 +46,18 @@ def peak(device: str) -> float:
     return largest / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def give_back() -> None:
-    """Free what a run has left, here and on the GPU, so that runs of other processes can have it."""
+def give_back(device: str) -> None:
+    """Free what a run has left, here and on its GPU, so that runs of other processes can have it."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+        _empty_cache(device)
     return_freed_memory()
+
+
+def _empty_cache(device: str) -> None:
+    """As that GPU is the present one: PyTorch makes a context on the present one, of some hundred MiB of its memory."""
+    import torch
+
+    with torch.cuda.device(device):
+        torch.cuda.empty_cache()

@@ -1,7 +1,7 @@
 """NVIDIA's Multi-Process Service: kernels of several processes run on one GPU at the same time, instead of in turn.
 
 A daemon of our own, whose pipes are in a temporary folder of ours; nothing of the card is changed. Another process, the
-guard, ends the daemon as soon as this one has ended, whatever ends it.
+guard, starts the daemon, and ends it as soon as this one has ended, whatever ends it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing.connection import wait
 from pathlib import Path
+from typing import IO
 
 from studies.engines.options import Asked
-from studies.engines.signals import sigint_ignored
 
 CONTROL = "nvidia-cuda-mps-control"
 PIPES, LOGS, VISIBLE = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY", "CUDA_VISIBLE_DEVICES"
@@ -30,9 +31,12 @@ import ctypes
 cuda, context = ctypes.CDLL("libcuda.so.1"), ctypes.c_void_p()
 raise SystemExit(int(bool(cuda.cuInit(0) or cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0))))
 """
-# Reads until the write end closes, which the system does for a killed process too. "quit" waits for clients, which end
-# with their driver as well.
-GUARD = f'cat >/dev/null; echo quit | {CONTROL} >/dev/null 2>&1; rm -rf -- "${PIPES}"'
+# Starts the daemon and tells its exit code, be it to nobody. Then reads until the write end closes, which the system
+# does for a killed process too. "quit" waits for clients, which end with their driver as well.
+GUARD = (
+    f'{CONTROL} -d </dev/null >/dev/null 2>&1; code=$?; trap "" PIPE; echo $code; '
+    f'cat >/dev/null; echo quit | {CONTROL} >/dev/null 2>&1; rm -rf -- "${PIPES}"'
+)
 
 
 class Unavailable(Exception):
@@ -44,13 +48,20 @@ def installed() -> bool:
 
 
 def running() -> bool:
-    """Whether a daemon that is not ours serves the processes that this one starts."""
+    """Whether a daemon serves the processes that this one starts."""
+    return servers() is not None
+
+
+def servers() -> list[str] | None:
+    """The process numbers of its servers, one a user; None where there is no daemon."""
     pipes = Path(os.environ.get(PIPES, DEFAULT))
-    return (pipes / "control").exists() and ask("get_server_list", {}) is not None
+    told = ask("get_server_list") if (pipes / "control").exists() else None
+    return None if told is None else told.split()
 
 
-def ask(command: str, own: Mapping[str, str]) -> str | None:
-    """What the daemon of these pipes answers; None where there is none."""
+def ask(command: str, own: Mapping[str, str] | None = None) -> str | None:
+    """What the daemon of these pipes answers; None where there is none.  own: in place of this process's pipes."""
+    own = own or {}
     try:
         told = subprocess.run(
             [CONTROL], input=command + "\n", env={**os.environ, **own}, capture_output=True, text=True, timeout=10
@@ -103,21 +114,21 @@ def _restore(before: Mapping[str, str | None]) -> None:
 def daemon() -> Iterator[dict[str, str]]:
     """Start one; the environment that processes need to use it. Raises Unavailable where it cannot be used."""
     _check_visible(os.environ.get(VISIBLE, ""))
-    pipes = Path(tempfile.mkdtemp(prefix="mps-", dir=_short()))  # a socket's path has 107 characters at most
-    own = {PIPES: str(pipes), LOGS: str(pipes)}
     try:
-        _start(own)
+        pipes = tempfile.mkdtemp(prefix="mps-", dir=_short())  # a socket's path has 107 characters at most
+        own = {PIPES: pipes, LOGS: pipes}
         guard = _guard(own)
-    except BaseException:
-        ask("quit", own)
-        shutil.rmtree(pipes, ignore_errors=True)
-        raise
+    except OSError as error:
+        raise Unavailable(f"its daemon does not start: {error}") from error
+    assert guard.stdin is not None
+    assert guard.stdout is not None
     try:
+        _check_started(guard.stdout)
         _probe(own)
         yield own
     finally:
-        assert guard.stdin is not None
         guard.stdin.close()
+        guard.stdout.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             guard.wait(ENDING)
 
@@ -133,26 +144,19 @@ def _check_visible(names: str) -> None:
         raise Unavailable(f"{VISIBLE}={names} names GPUs by numbers, which MPS counts anew: name them by UUID")
 
 
-def _start(own: Mapping[str, str]) -> None:
-    nowhere = subprocess.DEVNULL  # a pipe would stay open as long as the daemon lives
-    try:
-        with sigint_ignored():
-            started = subprocess.run(
-                [CONTROL, "-d"], env={**os.environ, **own}, stdin=nowhere, stdout=nowhere, stderr=nowhere,
-                timeout=START, start_new_session=True,
-            )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise Unavailable(f"its daemon does not start: {error}") from error
-    if started.returncode:
-        raise Unavailable(f"its daemon ended with exit code {started.returncode}")
-
-
-def _guard(own: Mapping[str, str]) -> subprocess.Popen:
-    nowhere = subprocess.DEVNULL
+def _guard(own: Mapping[str, str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        ["sh", "-c", GUARD], env={**os.environ, **own}, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere,
-        start_new_session=True,
+        ["sh", "-c", GUARD], env={**os.environ, **own}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
+
+
+def _check_started(told: IO[bytes]) -> None:
+    if not wait([told.fileno()], START):
+        raise Unavailable(f"its daemon does not start in {START:g} s")
+    code = told.readline().decode().strip()
+    if code != "0":
+        raise Unavailable(f"its daemon ended with exit code {code}")
 
 
 def _probe(own: Mapping[str, str]) -> None:
@@ -169,12 +173,10 @@ def _probe(own: Mapping[str, str]) -> None:
 def end_client(pid: int) -> None:
     """Before a process is killed: one that is killed under MPS in the middle of its kernels may harm its neighbours.
 
-    Does nothing where there is no daemon of ours, or it does not know this command.
+    Does nothing where there is no daemon, or it does not know this command.
     """
-    own = {name: os.environ[name] for name in (PIPES, LOGS) if name in os.environ}
-    if PIPES in own:
-        for server in (ask("get_server_list", own) or "").split():
-            ask(f"terminate_client {server} {pid}", own)
+    for server in servers() or ():
+        ask(f"terminate_client {server} {pid}")
 
 
 def log(own: Mapping[str, str]) -> str:

@@ -74,10 +74,7 @@ def run_table(
     from studies.store.quarantine import set_aside_damaged
 
     check_table(rows, setting, how)
-    if any(row.measured for row in rows):
-        # what is timed has the machine for itself: one job at a time, and one run at a time in it
-        alone = dataclasses.replace(how.cluster, slots=1)
-        how = dataclasses.replace(how, workers=1, slots=how.slots and 1, cluster=alone)
+    how = timed_alone(rows, how)
     store.leases.check()
     store.sweep()
     summaries: list[Summary] = []
@@ -113,6 +110,13 @@ def run_table(
     )
 
 
+def timed_alone(rows: Sequence[Row], how: How) -> How:
+    """What is timed has the machine for itself: one job at a time, and one run at a time in it."""
+    if not any(row.measured for row in rows):
+        return how
+    return dataclasses.replace(how, workers=1, slots=how.slots and 1, cluster=dataclasses.replace(how.cluster, slots=1))
+
+
 def tell_changed(store: RunStore, specs: Iterable[RunSpec], told: set[str]) -> None:
     """Warn, once in a command, of runs that are done already and were made by other code under the same VERSION."""
     done = [record for spec in specs if (record := store.get(spec.id))]
@@ -143,9 +147,13 @@ def _check_kept(store: RunStore, specs: Sequence[RunSpec]) -> None:
 
 def check_table(rows: Sequence[Row], setting: Setting, how: How) -> None:
     """Raises UserError as `check_rows` does, and where executor or devices cannot do what is asked."""
+    from studies.engines.machine import check_bf16
     from studies.engines.run import check
 
-    check(how, here=True)
+    engine = check(how, here=True)
+    asked = {setting.options.get("precision"), *(row.config.get("precision") for row in rows)}
+    if "bf16" in asked and setting.device == "cpu" and not engine.remote:
+        check_bf16()
     check_rows(rows, setting, how.data_root)
 
 

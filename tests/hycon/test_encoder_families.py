@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
+from pretended_gpu import PretendedGPU
 
 from hycon.data import load
 from hycon.data.ragged import Ragged
@@ -148,6 +150,16 @@ def test_no_padding_is_computed_but_where_a_family_needs_it(name, monkeypatch):
     assert seen[2:] == ([T, T] if whole else [11, 5])
 
 
+@pytest.mark.parametrize(
+    ("changed", "by_rows"),
+    [({}, True), ({"is_decoder": True}, False), ({"position_embedding_type": "relative_key"}, False)],
+)
+def test_layers_that_see_more_than_tokens_are_not_read_by_rows(changed, by_rows):
+    """hycon/text_rows.py has no causal mask and no relative positions, which BERT has in transformers 4."""
+    config = transformers.BertConfig(**SIZES, **changed)
+    assert PretrainedText(transformers.AutoModel.from_config(config), "bert").by_rows is by_rows
+
+
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name in FAMILIES and FAMILIES[name].rows])
 def test_linear_layers_see_real_tokens_alone(name):
     """Rows that each layer's feed-forward part is given, of sentences of 3 and 9 tokens; the read-out `last` needs two
@@ -230,3 +242,18 @@ def test_a_model_that_generates_is_refused(tmp_path):
     (folder / "config.json").write_text(json.dumps({"model_type": "t5", "is_encoder_decoder": True}))
     with pytest.raises(UserError, match="'t5' model that generates text: give an encoder"):
         identify("bert", str(folder))
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "deberta"])  # which fails under autocast
+def test_under_autocast_on_a_gpu_the_states_are_autocasts(name, monkeypatch):
+    """Weights are cast at once where products alone read them (hycon/kernels/cast_weights.py)."""
+    encoder = made(name)
+    text = sentences(encoder)
+
+    def states():
+        with PretendedGPU(), torch.no_grad(), torch.autocast("cuda", torch.bfloat16):
+            return encoder.to("cuda").states(text.to("cuda"))
+
+    found = states()
+    monkeypatch.setattr(PretrainedText, "_cast", lambda *_: contextlib.nullcontext())
+    assert torch.equal(found, states())

@@ -17,6 +17,7 @@ from hycon.errors import NonFiniteLoss, UserError
 from hycon.output import Output
 from hycon.precision import PRECISIONS, products
 from hycon.train import Training, fit, predict
+from studies.engines import machine
 from studies.engines.run import run
 from studies.store.run_store import RunStore
 
@@ -45,16 +46,17 @@ def before(request):
 
 
 class Watching(nn.Module):
-    """A line that notes the switches on the way there and back."""
+    """A line that notes the switches on the way there and back, and of what type its products are."""
 
     def __init__(self, factor=1.0):
         super().__init__()
         self.line = nn.Linear(1, 1)
-        self.factor, self.seen = factor, set()
+        self.factor, self.seen, self.made = factor, set(), set()
 
     def forward(self, batch):
         self.seen.add(("training" if self.training else "evaluation", switched()))
         out = self.line(batch.text.padded()[:, 0])[:, 0] * self.factor
+        self.made.add(out.dtype)
         if out.requires_grad:
             out.register_hook(lambda grad: self.seen.add(("backward", switched())))
         return Output(out)
@@ -70,6 +72,17 @@ def test_tf32_is_on_in_a_run_of_that_precision_alone(precision, before):
         predict(model, batch, precision)
     on = (precision == "tf32",) * 2
     assert model.seen == {("training", on), ("backward", on), ("evaluation", on)}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_bf16_is_on_in_a_run_of_that_precision_alone(precision):
+    """There, and not on the way back, whose operations are those of the way there."""
+    model, batch = Watching(), batch_of([1.0, 2.0, 3.0])
+    if precision != "tf32":
+        fit(model, batch, batch, Training(lr=0.1, epochs=2, precision=precision), seed=0)
+    predict(model, batch, precision)
+    assert model.made == {torch.bfloat16 if precision == "bf16" else torch.float32}
+    assert not torch.is_autocast_enabled("cpu")
 
 
 def test_a_run_that_ends_in_an_error_leaves_no_tf32_behind(before):
@@ -109,6 +122,32 @@ def test_the_command_refuses_it_in_a_sentence(tmp_path, capsys):
     assert err.count("\n") == 1
     assert "precision=tf32 is for GPUs, and these runs are for cpu: take fp32 or bf16, or a GPU." in err
     assert not (tmp_path / "results" / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "executor", "code"),
+    [
+        ("flags\t\t: fpu avx2 avx512f avx512_bf16", "local", 0),
+        ("flags\t\t: fpu avx2", "local", 2),
+        ("flags\t\t: fpu avx2", "inline", 2),
+        ("flags\t\t: fpu avx2", "ray", 0),  # the runs are for other machines
+        ("Features\t: fp asimd", "local", 0),  # no x86: nothing is known
+        (None, "local", 0),
+    ],
+)
+def test_bf16_on_a_processor_without_it_is_refused(tmp_path, capsys, monkeypatch, cpuinfo, executor, code):
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
+    if cpuinfo:
+        (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{cpuinfo}\n")
+    asked = ["run", "table1", "--profile", "demo", "--rows", "EF-LSTM-GloVe", "--set", "precision=bf16", "--dry-run"]
+    found, out, err = bench(capsys, *asked, "--executor", executor, *places(tmp_path))
+    assert found == code
+    if code:
+        assert (out, err.count("\n")) == ("", 1)
+        assert (
+            "precision=bf16 is for processors that multiply bfloat16 (amx_bf16 or avx512_bf16), which this one" in err
+        )
+        assert not (tmp_path / "results").exists()
 
 
 def test_the_precision_is_part_of_a_run_s_identity(corpora):

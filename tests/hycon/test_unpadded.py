@@ -128,3 +128,17 @@ def test_attention_is_joint_under_autocast_alone(monkeypatch):
 def test_bert_attends_by_scaled_dot_product_attention(pooler):
     model = load_model("bert", identify("bert", "demo"), pooler)
     assert model.config._attn_implementation == "sdpa"
+
+
+def test_what_hides_padding_from_xlnet_is_gone_afterwards(monkeypatch):
+    """A mask that stayed would be the next batch's, too."""
+    xlnet = PretrainedText(load_model("xlnet", identify("xlnet", "demo")), "xlnet").eval()
+    layers = xlnet.model.layer
+    text = sentences("xlnet")
+    with torch.no_grad():
+        xlnet.states(text)
+        assert [len(layer._forward_pre_hooks) for layer in layers] == [0] * len(layers)
+        monkeypatch.setattr(layers[-1].ff, "forward", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            xlnet.states(text)
+    assert [len(layer._forward_pre_hooks) for layer in layers] == [0] * len(layers)

@@ -149,6 +149,8 @@ MISTAKES = [
     ("corpus = 3", "corpus is 3", "expected a text"),
     ('corpus = ["mosi", "mosei"]', "corpus is ['mosi', 'mosei']", "expected a text"),
     ("slots = 1.5", "slots is 1.5", "expected a whole number, or a text"),
+    ('mps = "maybe"', "mps is 'maybe'", "expected auto or no"),
+    ("mps = false", "mps is False", "expected auto or no"),
     ('set = "lr=1"', "set is 'lr=1'", 'expected a table, such as {key = "value"}'),
     ("[set.lr]\nx = 1", "set.lr is a table", "expected a number, a text, true or false"),
     ("set = {lr = 2026-11-27}", "set.lr is datetime.date", "expected a number, a text, true or false"),

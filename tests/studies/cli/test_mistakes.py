@@ -76,6 +76,16 @@ for line in sys.argv[1].splitlines():
     subprocess.run([sys.executable, "-c", code, "\n".join(commands)], check=True, stdout=subprocess.DEVNULL)
 
 
+def test_a_command_ends_without_a_search_for_garbage():
+    """Which takes a second where PyTorch is loaded, and Ctrl-C is to be over in two."""
+    code = (
+        "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 0)); "
+        "from studies.cli import main; main(['list', 'claims', '--json'])"
+    )
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert told.rstrip().endswith("True")
+
+
 # ------------------------------------------------------------------------------------------------- mistakes
 
 
@@ -106,6 +116,8 @@ MISTAKES = [
     ([*RUN, "--time-limit", "-1"], "above 0"),
     ([*RUN, "--time-limit", "10", "--executor", "inline", "--dry-run"], "--executor local"),
     ([*RUN, "--devices", "gpu"], "cuda:0"),
+    ([*RUN, "--mps", "maybe"], "Unknown --mps 'maybe'; nearest: auto, no."),
+    ([*RUN, "--set", "precision=fp8"], "precision is 'fp8'; expected one of fp32, tf32, bf16."),
     ([*RUN, "--devices", ""], "cpu"),
     ([*RUN, "--devices", "cuda:99"], "cuda:99"),
     ([*RUN, "--set", "lrr=1"], "lr"),

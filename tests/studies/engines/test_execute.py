@@ -5,6 +5,8 @@ import json
 import math
 import time
 import warnings
+from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from hycon.errors import NonFiniteLoss, UserError
 from hycon.metrics import sentiment_metrics
 from hycon.source import sources
 from studies.engines.determinism import warnings_noted
-from studies.engines.memory import forget_peak, peak
+from studies.engines.memory import forget_peak, give_back, peak
 from studies.engines.one_run import (
     UNSURE,
     _driver,
@@ -201,16 +203,29 @@ def test_pytorch_repeats_its_warnings_in_runs_on_a_gpu_only():
     assert not torch.is_warn_always_enabled()
 
 
+@contextmanager
+def _present(called, device):
+    called.append(("present", device))
+    yield
+    called.append(("present", None))
+
+
 def test_peak_memory_of_a_gpu_is_what_the_run_itself_reserved(monkeypatch):
     called = []
     for name in ("init", "empty_cache", "reset_peak_memory_stats"):
         monkeypatch.setattr(torch.cuda, name, lambda *device, name=name: called.append((name, *device)))
+    monkeypatch.setattr(torch.cuda, "device", partial(_present, called))
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: {"cuda:1": 3 * 2**20}[device])
     forget_peak("cpu")
     assert called == []
+    emptied = [("present", "cuda:1"), ("empty_cache",), ("present", None)]  # else it takes memory of the first GPU
     forget_peak("cuda:1")
-    assert called == [("init",), ("empty_cache",), ("reset_peak_memory_stats", "cuda:1")]
+    assert called == [("init",), *emptied, ("reset_peak_memory_stats", "cuda:1")]
     assert peak("cuda:1") == 3.0
+    called.clear()
+    give_back("cuda:1")
+    assert called == emptied
 
 
 def test_the_environment_of_a_gpu_s_run_tells_cuda_s_versions(monkeypatch):

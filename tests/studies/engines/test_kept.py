@@ -3,22 +3,29 @@
 import dataclasses
 import json
 import os
+import random
 import signal
 import time
+import warnings
 from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 from builders import run_spec
 from fake_driver import leases
 from fake_execute import executed, pids, spec
+from queued import EXECUTE, want
 from waiting import alive, wait_for
 
+from hycon.model_file import ModelFile
 from studies.engines import local
-from studies.engines.child import Job
+from studies.engines.child import Job, attempt
 from studies.engines.fresh import put_back
 from studies.engines.options import How
+from studies.engines.queue_worker import Limits
 from studies.engines.workers import spawn, start_forkserver, stop
+from studies.store.curve import read_curve
 from studies.store.run_store import RunStore
 
 TIMES = ("seconds", "seconds_per_epoch", "test_seconds", "peak_memory_mib", "energy_joules", "started", "curve")
@@ -48,9 +55,11 @@ def trained(corpora, tmp_path):
         worker = spawn(store, how, "cpu")
         workers.append(worker)
         for one in specs:
-            worker.pipe.send(Job(one, "cpu", {}, last=False))
-            assert worker.pipe.poll(PATIENCE)
-            assert worker.pipe.recv() is None
+            worker.pipe.send(Job(one, "cpu", dict(os.environ), last=False))
+            told_last: float | None = 0.0
+            while told_last is not None:  # before its end, what it took
+                assert worker.pipe.poll(PATIENCE)
+                told_last = worker.pipe.recv()
         return [told(store, one) for one in specs]
 
     yield trained
@@ -81,32 +90,63 @@ def test_a_run_after_others_in_one_worker_has_the_bits_of_a_fresh_process(corpor
     assert [third] == trained("c", dataclasses.replace(vectors, seed=9))
 
 
-def test_settings_of_pytorch_and_of_the_process_are_put_back(monkeypatch):
-    torch = pytest.importorskip("torch")
-    from hycon.train import seed_everything
+def settings():
+    """All that a run may change and that moves numbers, what is printed, or how the next run can be stopped."""
+    cuda = torch.backends.cuda
+    return {
+        "dtype": torch.get_default_dtype(),
+        "determinism": torch.get_deterministic_debug_mode(),
+        "fill": torch.utils.deterministic.fill_uninitialized_memory,
+        "threads": torch.get_num_threads(),
+        "grad": torch.is_grad_enabled(),
+        "warn": torch.is_warn_always_enabled(),
+        "tf32": (cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32),
+        "cudnn": (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic),
+        "flash": cuda.flash_sdp_enabled(),
+        "efficient": cuda.mem_efficient_sdp_enabled(),
+        "math": cuda.math_sdp_enabled(),
+        "cudnn attention": cuda.cudnn_sdp_enabled(),
+        "draws": (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()),
+        "environment": dict(os.environ),
+        "signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
+        "warnings": list(warnings.filters),
+    }
 
+
+def change_all():
+    torch.manual_seed(3)
+    torch.set_deterministic_debug_mode("error" if torch.get_deterministic_debug_mode() == 0 else "default")
+    np.random.seed(3)
+    random.seed(3)
+    torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(torch.get_num_threads() + 1)
+    torch.set_grad_enabled(False)
+    torch.set_warn_always(True)
+    torch.utils.deterministic.fill_uninitialized_memory = not torch.utils.deterministic.fill_uninitialized_memory
+    for owner, name in (
+        (torch.backends.cuda.matmul, "allow_tf32"), (torch.backends.cudnn, "allow_tf32"),
+        (torch.backends.cudnn, "benchmark"), (torch.backends.cudnn, "deterministic"),
+    ):  # fmt: skip
+        setattr(owner, name, not getattr(owner, name))
+    for name in ("flash", "mem_efficient", "math", "cudnn"):
+        enabled = getattr(torch.backends.cuda, f"{name}_sdp_enabled")()
+        getattr(torch.backends.cuda, f"enable_{name}_sdp")(not enabled)
+    os.environ["KEPT_AFTER"] = "1"
+    del os.environ["KEPT_BEFORE"]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    warnings.simplefilter("error")
+
+
+def test_settings_of_pytorch_and_of_the_process_are_put_back(monkeypatch):
     monkeypatch.setenv("KEPT_BEFORE", "1")
-    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
-    settings = torch.get_deterministic_debug_mode(), torch.get_num_threads(), torch.backends.cuda.cudnn_sdp_enabled()
+    before = settings()
     with put_back():
-        seed_everything(3)
-        np.random.seed(3)
-        torch.set_default_dtype(torch.float64)
-        torch.set_num_threads(7)
-        torch.backends.cuda.matmul.allow_tf32 = True
-        os.environ["KEPT_AFTER"] = "1"
-        del os.environ["KEPT_BEFORE"]
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    assert torch.equal(torch.get_rng_state(), before[0])
-    assert np.random.get_state()[1].tolist() == before[1]
-    assert torch.get_default_dtype() == torch.float32
-    assert not torch.backends.cuda.matmul.allow_tf32
-    assert settings == (
-        torch.get_deterministic_debug_mode(), torch.get_num_threads(), torch.backends.cuda.cudnn_sdp_enabled()
-    )  # fmt: skip
-    assert os.environ["KEPT_BEFORE"] == "1"
-    assert "KEPT_AFTER" not in os.environ
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        change_all()
+        changed = settings()
+    after = settings()
+    assert [name for name in before if before[name] == changed[name]] == []
+    assert [name for name in before if before[name] != after[name]] == []
 
 
 # ------------------------------------------------------------------------------------------------ processes
@@ -182,6 +222,53 @@ def test_each_run_has_its_own_log(kept, runs):
     assert [log.read_text() if log.exists() else "" for log in logs] == ["", "I am 1\n", "", "I am 3\n", "", "I am 5\n"]
 
 
+def test_what_a_run_leaves_is_freed_behind_it_and_not_in_its_log(kept, runs, tmp_path):
+    specs = [spec(n, litters=True, says=f"I am {n}") for n in range(4)]
+    kept(specs)
+    collected = (tmp_path / "collected").read_text().split()
+    assert sorted(collected) == sorted(map(str, pids(tmp_path)))  # each in its own process
+    assert [(runs.folder(s.id) / "log.txt").read_text() for s in specs] == [f"I am {n}\n" for n in range(4)]
+
+
+def test_an_empty_log_is_taken_away(kept, runs):
+    kept([spec(n) for n in range(2)])
+    assert [(runs.folder(spec(n).id) / "log.txt").exists() for n in range(2)] == [False, False]
+
+
+def test_a_model_of_one_s_own_is_its_worker_s_last(kept, tmp_path, monkeypatch):
+    """What its file defines or changes could reach another run."""
+
+    def unread(run, device, environment, models, *rest):
+        return Job(run, device, environment, (), *rest)
+
+    monkeypatch.setattr("studies.engines.run.own_files", lambda: (ModelFile("fake", "fake.py", b""),))
+    monkeypatch.setattr(local, "Job", unread)
+    assert len(kept([spec(n) for n in range(4)]).done) == 4
+    assert len(set(pids(tmp_path))) == 4
+
+
+def test_an_idle_worker_does_runs_on_its_own_device_only():
+    class Idle:
+        def __init__(self, device):
+            self.device = device
+
+        def alive(self):
+            return True
+
+    idle = [Idle("cuda:1"), Idle("cuda:0")]
+    assert local._taken(idle, "cuda:0").device == "cuda:0"
+    assert local._taken(idle, "cuda:0") is None
+    assert [worker.device for worker in idle] == ["cuda:1"]
+
+
+def test_its_first_epoch_is_told_once(runs, tmp_path):
+    told = []
+    asked = spec(0, epoch_at=0.0, takes=1.0)
+    attempt(asked, runs, EXECUTE, str(tmp_path), "cpu", first_epoch=lambda: told.append(asked.id))
+    assert told == [asked.id]
+    assert [epoch["epoch"] for epoch in read_curve(runs, asked.id)] == [1, 2]
+
+
 def test_nothing_is_left_to_the_next_run(kept, runs, tmp_path):
     specs = [spec(n, unsettles=1, asks="UNSETTLED") for n in range(6)]
     kept(specs)
@@ -215,6 +302,22 @@ def test_a_worker_that_dies_while_it_has_nothing_to_do_fails_no_run(kept, tmp_pa
         local._taken = before
     assert Counter(event.kind for event in kept.events)["retry"] == 0
     assert len(set(pids(tmp_path))) == 6
+
+
+def test_workers_that_were_dismissed_leave_no_handle(pull, runs, tmp_path, monkeypatch):
+    """A pull worker dismisses one whenever its queue is empty for a moment."""
+    monkeypatch.setattr(local, "KEEPING", frozenset({"cpu"}))
+    handles = []
+
+    def publish_the_next(event):
+        handles.append(len(os.listdir("/proc/self/fd")))
+        if event.kind == "done" and len(handles) < 24:
+            want(runs, [spec(len(handles))])
+
+    want(runs, [spec(0)])
+    pull(slots=2, limits=Limits(idle=1.0), on_event=publish_the_next)
+    assert len(set(pids(tmp_path))) == 12
+    assert max(handles[12:]) <= max(handles[:12])
 
 
 def test_no_lease_stays(kept, runs):

@@ -7,6 +7,8 @@ from fake_execute import spec
 
 from hycon.data.checksums import KEPT, SETTLED, check_corpus
 from hycon.data.importers.synthetic import synthesize
+from hycon.pretrained import ENCODERS
+from studies.engines.options import CHECKPOINT_EVERY
 from studies.engines.run import run
 from studies.store.run_store import RunStore
 
@@ -42,3 +44,23 @@ def test_a_file_that_is_changed_between_runs_is_read_again(did):
     path = did.data / "tiny" / "vectors.safetensors"
     path.write_bytes(path.read_bytes())
     assert [run[1:] for run in did(4)] == [["vectors.safetensors"]]
+
+
+@pytest.mark.parametrize("name", ["CUDA_VISIBLE_DEVICES", CHECKPOINT_EVERY, ENCODERS])
+def test_a_run_has_the_environment_that_its_driver_has_now(go, runs, monkeypatch, name):
+    """Also where the fork server was started under another, as in a notebook and in a worker of Ray."""
+    for number, value in enumerate(("1", "2", None)):
+        if value is None:
+            monkeypatch.delenv(name)
+        else:
+            monkeypatch.setenv(name, value)
+        asked = spec(number, asks=name)
+        go([asked])
+        assert (runs.folder(asked.id) / "log.txt").read_text().split()[0] == str(value)
+
+
+def test_its_libraries_have_one_thread_whatever_the_driver_has(go, runs, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    asked = spec(0, asks="OMP_NUM_THREADS")
+    go([asked])
+    assert (runs.folder(asked.id) / "log.txt").read_text().split()[0] == "1"

@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import bench, places
 from fake_execute import pids, spec
 from waiting import wait_for
 
+from hycon.errors import UserError
 from studies.cli.shared import gpus_shared
 from studies.engines import mps
 from studies.engines.mps import Unavailable, daemon, shared, sharing
@@ -25,7 +27,10 @@ folder="${CUDA_MPS_PIPE_DIRECTORY:-@HERE@/default}"
 if [ "$1" = -d ]; then said=-d; else said=$(cat); fi
 echo "$said $folder" >> @HERE@/told
 case "$said" in
--d) [ -e @HERE@/broken ] && exit 1; touch "$folder/running" ;;
+-d)
+    sleep $(cat @HERE@/slow 2>/dev/null || echo 0)
+    [ -e @HERE@/broken ] && exit 1
+    touch "$folder/control" "$folder/running" ;;
 quit) rm -f "$folder/running" ;;
 *) [ -e "$folder/running" ] || exit 1; echo 1234 ;;
 esac
@@ -132,6 +137,7 @@ def test_a_daemon_that_does_not_start_is_told_and_done_without(control, tmp_path
     with sharing(["cuda:0"], 4, 4) as why:
         assert why == "its daemon ended with exit code 1"
         assert mps.PIPES not in os.environ
+    ended(control)  # the folder too
 
 
 @pytest.mark.parametrize("executor, told", [("local", True), ("slurm", False), ("inline", False)])
@@ -142,6 +148,28 @@ def test_a_command_says_once_why_it_does_without(control, tmp_path, capsys, exec
         pass
     note = "bench: without MPS, which lets runs share a GPU better: its daemon ended with exit code 1\n"
     assert capsys.readouterr().err == (note if told else "")
+
+
+@pytest.mark.parametrize(
+    "command, several",
+    [
+        (["run", "table4", "--profile", "demo", "--slots", "4"], True),
+        (["run", "table8", "--profile", "demo", "--slots", "4"], False),  # what is timed has the machine for itself
+        (["worker", "--slots", "4"], True),
+        (["worker", "--slots", "4", "--once"], False),
+    ],
+)
+def test_whether_a_command_does_several_runs_at_a_time(command, several, tmp_path, capsys, monkeypatch):
+    asked = []
+
+    def noted(options, how):
+        asked.append(shared(["cuda:0"], how.slots, how.workers))
+        raise UserError("that is enough")
+
+    (tmp_path / "results").mkdir()
+    monkeypatch.setattr(f"studies.cli.{command[0]}.gpus_shared", noted)
+    assert bench(capsys, *command, *places(tmp_path))[0] == 2
+    assert asked == [several]
 
 
 def test_where_cuda_refuses_it_no_run_uses_it(control, monkeypatch):
@@ -167,22 +195,65 @@ def test_numbers_that_mps_would_count_anew(control, monkeypatch, names, serve):
         assert control() == []
 
 
+@pytest.fixture
+def command():
+    """Starts COMMAND in a group of its own, as a terminal does."""
+    started = []
+
+    def command():
+        process = subprocess.Popen(
+            [sys.executable, "-c", COMMAND], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            start_new_session=True, cwd=ROOT,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield command
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_it_ends_however_the_command_ends(control, number):
-    command = subprocess.Popen(
-        [sys.executable, "-c", COMMAND], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        start_new_session=True, cwd=ROOT,
-    )  # fmt: skip
-    assert command.stdout.readline() == "None\n"
+def test_it_ends_however_the_command_ends(control, command, number):
+    process = command()
+    assert process.stdout.readline() == "None\n"
     assert Path(control()[-1][1], "running").exists()
-    os.killpg(command.pid, number)  # as a terminal does
-    command.communicate(timeout=10)
+    os.killpg(process.pid, number)
+    process.communicate(timeout=10)
     ended(control)
 
 
-def test_a_run_over_its_time_is_ended_by_mps_first(control, go, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_daemon_that_was_starting_when_the_command_ended_ends_too(control, command, number, tmp_path):
+    (tmp_path / "slow").write_text("1")
+    process = command()
+    wait_for(control)
+    os.killpg(process.pid, number)
+    process.communicate(timeout=10)
+    ended(control)
+
+
+def test_a_daemon_that_takes_too_long_to_start_is_done_without(control, tmp_path, monkeypatch):
+    monkeypatch.setattr(mps, "START", 0.2)
+    (tmp_path / "slow").write_text("2")
+    with sharing(["cuda:0"], 4, 4) as why:
+        assert why == "its daemon does not start in 0.2 s"
+    ended(control)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_run_over_its_time_is_ended_by_mps_first(control, go, tmp_path, monkeypatch, ours):
+    """Also by a daemon of the machine's, which no variable names."""
+    theirs = tmp_path / "default"
+    monkeypatch.setattr(mps, "DEFAULT", str(theirs))
+    if not ours:
+        theirs.mkdir()
+        (theirs / "control").touch()
+        (theirs / "running").touch()
     stuck = dataclasses.replace(spec(0, hangs=1), device="cuda")
     with sharing(["cuda:0"], 2, 2):
+        assert (mps.PIPES in os.environ) is ours
         assert len(go([stuck], devices=("cuda:0",), slots=2, time_limit=1.0).failed) == 1
     (pid,) = pids(tmp_path)
     asked = (tmp_path / "told").read_text()

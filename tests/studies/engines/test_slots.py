@@ -1,11 +1,12 @@
 """Which runs share a device, and what happens when their memory runs out; no GPU is needed."""
 
 import dataclasses
-import subprocess
+import os
 import time
 from collections import Counter
 
 import pytest
+import torch
 from fake_execute import executed, spec
 
 from hycon.errors import UserError
@@ -201,14 +202,36 @@ def test_a_jobs_own_limit_counts(tmp_path, groups, files, mib):
     assert machine._host_memory(tmp_path) == mib * 2**20
 
 
+def own_memory(device):
+    return {"cuda:1": 3 * 2**30}[device] + 2**20 * int(os.environ["ASKED"])
+
+
+def dies(device):
+    os._exit(1)
+
+
 def test_a_gpu_is_asked_by_another_process(monkeypatch):
-    answers = iter([(0, f"{3 * 2**30}\n", ""), (1, "", "Traceback\nRuntimeError: No CUDA GPUs are available\n")])
-    monkeypatch.setattr(
-        subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, *next(answers))
-    )  # fmt: skip
-    assert machine.free_memory("cuda:1") == 3072
-    with pytest.raises(UserError, match=r"cuda:1 cannot be read \(RuntimeError: No CUDA GPUs are available\)"):
+    monkeypatch.setattr(machine, "memory_of", own_memory)
+    for number in ("1", "2"):  # with this process's environment as it is now
+        monkeypatch.setenv("ASKED", number)
+        assert machine.free_memory("cuda:1") == 3072 + int(number)
+    with pytest.raises(UserError, match=r"^The memory of cuda:0 cannot be read \(KeyError: 'cuda:0'\): give --slots a"):
+        machine.free_memory("cuda:0")
+    monkeypatch.setattr(machine, "memory_of", dies)
+    with pytest.raises(UserError, match=r"cannot be read \(no answer\)"):
         machine.free_memory("cuda:1")
+    monkeypatch.setattr(machine, "memory_of", time.sleep)
+    monkeypatch.setattr(machine, "PATIENCE", 0.1)
+    with pytest.raises(UserError, match=r"cannot be read \(no answer within 0.1 s\)"):
+        machine.free_memory(60)
+
+
+def test_a_machine_without_a_gpu_says_so():
+    """In the words of PyTorch, which has no CUDA, or finds no GPU."""
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(UserError, match=r"The memory of cuda:0 cannot be read \(\w+Error: .+\): give --slots a number"):
+        machine.free_memory("cuda:0")
 
 
 # ------------------------------------------------------------------------------------------------ with processes

@@ -407,6 +407,7 @@ def test_a_corpus_of_another_range_is_predicted_with_a_caution(folders, narrow, 
         ("narrow", [""], ""),
         ("wide", ["0.2"] * 20, "all labels lie in [-1, 1],"),
         ("wide", ["0.2"] * 19, ""),
+        ("wide", ["0.2"] + [""] * 19, ""),  # one label tells nothing
         ("wide", ["good"] * 20, ""),
     ],
 )
