@@ -7,7 +7,7 @@ signs wrong, `fill_table` whole tables, with curves and representations, for wha
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -179,9 +179,11 @@ def fill_signs(
     suite: int = RunSpec.suite,
     data: str = "",
     version: int = 1,
+    options: Mapping[str, Any] | None = None,
     **known,
 ) -> None:
-    """A finished run per entry of `wrong`: seed i has so many of the 60 signs of SIGNED wrong, the rest exact."""
+    """A finished run per entry of `wrong`: seed i has so many of the 60 signs of SIGNED wrong, the rest exact.
+    options: what was set by hand."""
     _remember(store, corpus)
     rng = np.random.default_rng([len(row.name), *wrong])
     records = []
@@ -196,7 +198,8 @@ def fill_signs(
         arrays = {"test_prediction": prediction, "test_label": SIGNED, "test_id": ids, "test_multimodal": points}
         records.append(store.put(made, arrays))
     runs = [made.id for made in records]
-    save_study(store, study_of(row, spec_of(row, corpus, data, encoder), [{}] * 50, [f"t{i}" for i in range(50)], runs))
+    trials, given = [f"t{i}" for i in range(50)], spec_of(row, corpus, data, encoder)
+    save_study(store, study_of(row, given, [{}] * 50, trials, runs, options=dict(options or {})))
 
 
 def _remember(store: RunStore, corpus: str) -> None:

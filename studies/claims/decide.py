@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from studies.aggregate.obstacles import is_paper_encoder
 from studies.claims.kinds import Contest, row_of
@@ -69,9 +70,15 @@ def _command(table: str, seeds: int, rows: Rows) -> str:
     words += rows.view.given
     if "--encoder" not in rows.view.given:
         words += [word for text, name in encoders(rows, table).items() for word in ("--encoder", f"{text}={name}")]
-    for key, value in rows.view.options.items():
+    for key, value in {**set_by_hand(rows, table), **rows.view.options}.items():
         words += [f"--{key}", str(value)] if key in ("epochs", "patience") else ["--set", f"{key}={value}"]
     return shlex.join(words)
+
+
+def set_by_hand(rows: Rows, table: str) -> Mapping[str, Any]:
+    """What was set by hand for all rows of the table that have runs; nothing where it was not the same for all."""
+    found = [options for side, options in rows.by_hand.items() if side.table == table]
+    return found[0] if found and all(options == found[0] for options in found) else {}
 
 
 def encoders(rows: Rows, table: str) -> dict[str, str]:

@@ -9,7 +9,8 @@ the table.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from studies.aggregate.cells import RowResult
 from studies.aggregate.obstacles import CorpusInfo
@@ -26,12 +27,14 @@ COUNTED = ("parameters",)  # metrics that are compared, not tested
 @dataclass(frozen=True)
 class Rows:
     """of: every row of the tables that are compared.  corpora: table -> the one that it is read on.  counted: rows
-    that were not run -> where the same model was, to be asked for its parameters only.  view: how they were read."""
+    that were not run -> where the same model was, to be asked for its parameters only.  view: how they were read.
+    by_hand: a row with runs -> the options that its study has beside the searched ones."""
 
     of: Mapping[Side, RowResult]
     corpora: Mapping[str, CorpusInfo]
     counted: Mapping[Side, Side]
     view: View = DEFAULT_VIEW
+    by_hand: Mapping[Side, Mapping[str, Any]] = field(default_factory=dict)
 
     def row(self, side: Side, metric: str) -> RowResult:
         return self.of[self.counted.get(side, side) if metric in COUNTED else side]
@@ -60,7 +63,10 @@ def read_rows(found: Sequence[Contest], store: RunStore, view: View) -> Rows:
             if as_in_the_paper:
                 counted[side] = as_in_the_paper[0]
     of = {Side(table, name): row for table, named in results.items() for name, row in named.items()}
-    return Rows(of, corpora, counted, view)
+    options = {study.id: study.options for study in studies}
+    return Rows(
+        of, corpora, counted, view, {side: options[row.study] for side, row in of.items() if row.study in options}
+    )
 
 
 def same_model(side: Side) -> Iterable[Side]:

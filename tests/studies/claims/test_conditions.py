@@ -181,6 +181,17 @@ def test_where_runs_have_two_encoders_the_command_has_the_default(tmp_path):
     assert found.decide == ("bench run table4 --profile decisive --seeds 12",)  # however many runs there are
 
 
+def test_the_command_sets_what_was_set_by_hand_for_all_rows(tmp_path):
+    given = {"epochs": 20, "precision": "tf32", "clip": None, "lr": 1e-4}
+    for same, expected in ((True, " --epochs 20 --set precision=tf32 --set clip=None --set lr=0.0001"), (False, "")):
+        store = RunStore(tmp_path / f"results{same}")
+        for row in (FULL, IAMCL):
+            fill_signs(store, ROWS[row], [3, 4], options=given if same or row == FULL else {})
+        (command,) = verdict(store, tmp_path, BEATS).decide
+        assert command == f"bench run table4 --profile decisive --seeds 12{expected}"
+        parser().parse_args(shlex.split(command)[1:])
+
+
 # ------------------------------------------------------------------------------------------------- sizes in words
 
 
