@@ -221,12 +221,12 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
 
 
 def _print_forecast(forecasts, setting, store, how) -> None:
-    """What a dry run says: the runs and their time, and what jobs Slurm would be asked for."""
-    from studies.engines.slurm import asked_of_slurm
+    """What a dry run says: the runs and their time, and what the executor would ask others for."""
+    from studies.engines.executors import engine_of
 
     print(forecast_text(forecasts, setting, how.workers, columns()))
-    if how.executor == "slurm":
-        print(f"\n{asked_of_slurm(store, how)}")
+    if asked := engine_of(how.executor).previewed(store, how):
+        print(f"\n{asked}")
 
 
 def _log(kind: str | None, store, rows):

@@ -11,6 +11,7 @@ from hycon.errors import check_known
 if TYPE_CHECKING:
     from studies.engines.backlog import Backlog
     from studies.engines.options import How
+    from studies.store.run_store import RunStore
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Engine:
     studies.engines.child, and settles it when it has ended. Imported only when it is used.
     remote: runs may be done on other machines, so the devices are not looked for on this one.
     no_slots: why it takes no --slots; empty: it takes them.
+    preview: "module:function" of preview(store, how), the text that a dry run adds: what is asked of others.
     """
 
     name: str
@@ -29,11 +31,17 @@ class Engine:
     no_slots: str = ""
     takes_time_limit: bool = True
     takes_cluster: bool = False
+    preview: str = ""
 
     def function(self) -> Callable[[Backlog, How], None]:
         from studies.engines.child import load_function
 
         return load_function(self.run)
+
+    def previewed(self, store: RunStore, how: How) -> str:
+        from studies.engines.child import load_function
+
+        return load_function(self.preview)(store, how) if self.preview else ""
 
 
 ENGINES = {
@@ -53,7 +61,13 @@ ENGINES = {
             no_slots="lower what each run gets (gpus, memory)",
             takes_cluster=True,
         ),
-        Engine("slurm", "studies.engines.slurm:run_slurm", remote=True, takes_cluster=True),
+        Engine(
+            "slurm",
+            "studies.engines.slurm:run_slurm",
+            remote=True,
+            takes_cluster=True,
+            preview="studies.engines.slurm:asked_of_slurm",
+        ),
     )
 }
 DEFAULT = next(iter(ENGINES))

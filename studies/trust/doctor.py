@@ -31,7 +31,7 @@ from studies.store.record import RunRecord
 from studies.store.run_store import CURVE, FOLDERS, PREDICTIONS, RunStore, checkpoint_epochs
 from studies.store.soundness import unsound
 from studies.store.study import Study, load_studies, read_study
-from studies.trust.recompute import other_metrics
+from studies.trust.recompute import other_choice, other_metrics
 
 RUN_FILES = ("record.json", PREDICTIONS, WEIGHTS, "failed.json", "log.txt", CURVE)
 CHECKPOINT_FILES = re.compile(r"checkpoint\.json|checkpoint-\d+\.safetensors")
@@ -61,8 +61,7 @@ class Finding:
 
 def examine(store: RunStore) -> list[Finding]:
     """All findings, in a fixed order. Reads every record and every file of predictions, of which it computes the
-    metrics again. Raises UserError where the
-    folder is not there or cannot be read."""
+    metrics again. Raises UserError where the folder is not there or cannot be read."""
     if not store.root.is_dir():
         raise UserError(f"{store.root} is not there: give a results folder with --results.")
     live, stale = store.leases.survey()
@@ -77,7 +76,7 @@ def examine(store: RunStore) -> list[Finding]:
     for run_id in store.ids():
         if run_id not in live:
             findings += _run(store, run_id, records, held)
-    findings += _predictions(store, records)
+    findings += _numbers(store, records)
     findings += _studies(store, records, held, bool(live))
     findings += _corpora(store)
     findings += _queue(store)
@@ -189,9 +188,12 @@ def _run(store: RunStore, run_id: str, records: dict[str, RunRecord], held: set[
             yield Finding("stray", f"{name}/{other}", "no file of the suite: move it elsewhere")
 
 
-def _predictions(store: RunStore, records: dict[str, RunRecord]) -> Iterator[Finding]:
-    """A published folder keeps none at all, which is no damage; a single file that is missing is."""
-    named = [run_id for run_id, record in records.items() if record.predictions is not None]
+def _numbers(store: RunStore, records: dict[str, RunRecord]) -> Iterator[Finding]:
+    """A published folder keeps no predictions at all, which is no damage; a single file that is missing is."""
+    wrong = {run_id: said for run_id, record in records.items() if (said := other_choice(record))}
+    for run_id, said in wrong.items():
+        yield Finding("metrics", f"runs/{run_id}", said, "quarantine")
+    named = [run_id for run_id, record in records.items() if record.predictions is not None and run_id not in wrong]
     kept = set(filter(store.has_predictions, named))
     for run_id in named:
         if kept and run_id not in kept:

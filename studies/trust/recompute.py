@@ -1,4 +1,5 @@
-"""Whether the metrics in a record are those of the predictions beside it, computed again."""
+"""Whether the numbers in a record follow from what else it has: metrics from the predictions beside it, computed again,
+validation loss and best epoch from the learning curve."""
 
 from __future__ import annotations
 
@@ -38,6 +39,18 @@ def other_metrics(record: RunRecord, arrays: Mapping[str, np.ndarray]) -> str | 
             if name not in found or not _same(value, found[name]):
                 return f"{split} {name} is {value}, its predictions give {found.get(name, 'no such metric')}"
     return None
+
+
+def other_choice(record: RunRecord) -> str | None:
+    """How the best epoch and its loss, by which a search ranks, are not those of the curve; None where they are."""
+    known = [entry for entry in record.curve if entry.get("valid_loss") is not None]
+    if not known or record.valid_loss is None:
+        return None
+    best = min(known, key=lambda entry: entry["valid_loss"])
+    said = f"validation loss {record.valid_loss:g} in epoch {record.best_epoch}"
+    if (record.best_epoch, record.valid_loss) == (best.get("epoch"), best["valid_loss"]):
+        return None
+    return f"{said}, its curve has the lowest, {best['valid_loss']:g}, in epoch {best.get('epoch')}"
 
 
 def _computed(prediction: np.ndarray, label: np.ndarray, stored: Mapping[str, Any]) -> dict[str, Any]:

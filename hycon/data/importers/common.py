@@ -96,8 +96,9 @@ def numbers(value: Any, what: str, dimensions: int) -> np.ndarray:
     """`value` as a float32 array with `dimensions` axes; UserError naming `what` where it is not one."""
     array = np.asarray(value)
     if array.dtype.kind not in "biuf" or array.ndim != dimensions:
-        form = {1: "in one dimension", 2: "in two dimensions, (rows, features)"}.get(dimensions, f"in {dimensions}")
-        raise UserError(f"{what} is {describe(array)} of {array.dtype}; expected numbers {form}.")
+        form = f"{dimensions} {'dimension' if dimensions == 1 else 'dimensions'}"
+        form += ", (rows, features)" if dimensions == 2 else ""
+        raise UserError(f"{what} is {describe(array)} of {array.dtype}; expected numbers in {form}.")
     with np.errstate(over="ignore"):  # what is too large for float32 becomes inf, which convert() refuses by name
         return array.astype(np.float32)
 

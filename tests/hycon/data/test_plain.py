@@ -150,5 +150,5 @@ def test_what_spreadsheets_write_is_told(root: Path, tmp_path: Path, table, said
 def test_an_array_of_another_form_is_told_what_is_expected(root: Path, tmp_path: Path) -> None:
     folder = plain_folder(tmp_path / "in", packed=False)
     np.save(folder / "audio" / "train_0.npy", np.zeros(5))
-    with pytest.raises(UserError, match=r"expected numbers in two dimensions, \(rows, features\)"):
+    with pytest.raises(UserError, match=r"expected numbers in 2 dimensions, \(rows, features\)"):
         import_corpus("own", folder, root=root)

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from builders import LABEL, fill, record, spec
+from builders import LABEL, fill, put, record, spec
 
 from hycon.errors import UserError
 from hycon.metrics import emotion_metrics, majority_metrics
@@ -56,6 +56,29 @@ def test_doctor_finds_metrics_that_are_not_those_of_the_predictions(store, old, 
     assert found.path == f"runs/{run_id}"
     repair(store, [found])
     assert store.get(run_id) is None
+
+
+CURVE = [{"epoch": n, "train_loss": 1.0, "valid_loss": loss} for n, loss in ((1, 0.7), (2, 0.5), (3, 0.5))]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, None),
+        ({"valid_loss": 0.0}, "validation loss 0 in epoch 2, its curve has the lowest, 0.5, in epoch 2"),
+        ({"best_epoch": 3}, "validation loss 0.5 in epoch 3, its curve has the lowest, 0.5, in epoch 2"),
+        ({"curve": [*CURVE, {**CURVE[0], "epoch": 4, "valid_loss": 0.1}]}, "its curve has the lowest, 0.1, in epoch 4"),
+        ({"curve": []}, None),  # nothing to compare with
+    ],
+)
+def test_doctor_finds_a_loss_that_the_search_ranks_by_and_that_is_not_the_curve_s(tmp_path, changes, said):
+    store = RunStore(tmp_path / "results")
+    made = put(store, spec(), **{"valid_loss": 0.5, "best_epoch": 2, "curve": CURVE, **changes})
+    found = [finding for finding in examine(store) if finding.kind == "metrics"]
+    assert [finding.path for finding in found] == [f"runs/{made.id}"] * (said is not None)
+    assert all(finding.said.endswith(said) for finding in found)
+    repair(store, found)
+    assert (store.get(made.id) is None) == (said is not None)
 
 
 def test_emotions_undefined_numbers_and_older_suites():
