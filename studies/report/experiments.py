@@ -69,12 +69,13 @@ class Experiment:
     @property
     def tables(self) -> dict[str, TableResult]:
         """The tables that these runs were made for, in their order. HyCon's runs alone stand in nearly all of them:
-        a table counts that shows a study which none with more of them does, and one with columns of its own."""
+        a table counts that shows a study which none with more of them does, and one with columns of its own, which
+        shows nothing in place of others."""
         filled = self.scope.results
         measured = {name: {row.study for row in filled[name].rows if row.n and row.study} for name in filled}
         seen: set[str | None] = set()
         found = set()
-        for name in sorted(measured, key=lambda name: -len(measured[name])):
+        for name in sorted(measured, key=lambda name: (filled[name].table.robust, -len(measured[name]))):
             if not measured[name] <= seen or (filled[name].table.robust and measured[name]):
                 found.add(name)
                 seen |= measured[name]

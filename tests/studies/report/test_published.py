@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from report_folders import HYCON, fill, manifest
 
+from hycon.data.conditions import CONDITIONS, DRAWS
 from hycon.errors import UserError
 from studies.claims.render import as_list
 from studies.claims.verdict import CONTRADICTED, SUPPORTED, UNDECIDED
@@ -151,6 +152,17 @@ def test_a_folder_of_several_corpora_has_one_experiment_each(tmp_path: Path) -> 
 
 def test_a_table_counts_that_shows_what_no_fuller_one_does(root: Path) -> None:
     assert list(experiments(root)[1].tables) == ["table4", "beyond"]  # and not Table 1, 5, 6, 7 for HyCon's row alone
+
+
+def test_runs_that_were_tested_without_modalities_still_stand_beside_the_papers_numbers(tmp_path: Path) -> None:
+    """Table robustness shows their studies too, and more of them in one table."""
+    for name in ("table1", "beyond"):
+        publish(tmp_path / "own", TABLES[name].rows[0], manifest("mosi_small"), seeds=TEN)
+    for file in tmp_path.glob("own/runs/*/record.json"):
+        record = json.loads(file.read_text())
+        robust = {condition.name: {"paper": record["metrics"]["test"]["paper"]} for condition in CONDITIONS}
+        file.write_text(json.dumps({**record, "robustness": robust, "robustness_draws": DRAWS}))
+    assert list(experiments(tmp_path)[0].tables) == ["table1", "beyond", "robustness"]
 
 
 def test_words_by_hand_have_no_numbers(root: Path) -> None:
