@@ -184,7 +184,7 @@ def test_the_median_run_is_the_middle_one_by_validation_loss(done):
         ("glove", {"text": " ", "audio": np.zeros((1, 8)), "vision": np.zeros((1, 6))}, "has no words"),
         ("glove", {"text": "a b", "audio": np.zeros((1, 8)), "vision": np.zeros((2, 6))}, "one row per word"),
         ("glove", {"text": "a", "audio": np.zeros((1, 8)), "vision": np.full((1, 6), np.nan)}, "holds nan"),
-        ("glove", {"text": "a", "audio": np.zeros(8), "vision": np.zeros((1, 6))}, "expected numbers in two dim"),
+        ("glove", {"text": "a", "audio": np.zeros(8), "vision": np.zeros((1, 6))}, "expected numbers in 2 dim"),
         ("own", {"text": "a", "audio": np.zeros((1, 8)), "vision": np.zeros((1, 6))}, "has no text"),
         ("text", {"text": ""}, "has no words"),
     ],
