@@ -188,16 +188,16 @@ def projection(rows: Rows, quick: bool) -> str:
     seconds = {key: row["seconds_per_epoch"] for key, row in merged(rows).items()}
     begun, again, hours = start_seconds(rows), start_seconds(rows, kept=True), (TRIALS + SEEDS) / 3600
     cells: list[tuple] = []
-    stands: dict[str, list[str]] = {}  # who stands in for whom -> in which variants
+    stands: dict[str, list[str]] = {}  # which rows are taken as which -> in which variants
     for variant in VARIANTS:
         if not any(key[1] == variant for key in seconds):
             cells.append((variant, NONE, NONE, NONE, NONE))
             continue
         epochs, named = sum_of_epochs(seconds, variant)
         if named:
-            whose = {name: [row for row in named if named[row] == name] for name in named.values()}
-            words = "; ".join(f"{', '.join(rows)} as {name}" for name, rows in whose.items())
-            stands.setdefault(words, []).append(variant)
+            for name in dict.fromkeys(named.values()):
+                words = f"{', '.join(row for row in named if named[row] == name)} as {name}"
+                stands.setdefault(words, []).append(variant)
         one = number(hours * (EPOCHS * epochs + begun * kinds))
         found = best_together(rows, variant)
         if found is None:
@@ -218,7 +218,8 @@ def projection(rows: Rows, quick: bool) -> str:
         "",
         "Not in it: reading trained weights and corpora, the test split, writing records.",
         "",
-        *(f"- Not measured in {' / '.join(variants)}, so taken: {words}." for words, variants in stands.items()),
+        *(["Rows that were not measured are taken as others:", ""] if stands else []),
+        *(f"- {' / '.join(variants)}: {words}." for words, variants in stands.items()),
     ]
     if quick:
         lines += ["", "Tiny sizes: these hours mean nothing."]

@@ -64,9 +64,8 @@ def read_rows(found: Sequence[Contest], store: RunStore, view: View) -> Rows:
                 counted[side] = as_in_the_paper[0]
     of = {Side(table, name): row for table, named in results.items() for name, row in named.items()}
     options = {study.id: study.options for study in studies}
-    return Rows(
-        of, corpora, counted, view, {side: options[row.study] for side, row in of.items() if row.study in options}
-    )
+    by_hand = {side: options[row.study] for side, row in of.items() if row.study in options}
+    return Rows(of, corpora, counted, view, by_hand)
 
 
 def same_model(side: Side) -> Iterable[Side]:

@@ -90,7 +90,8 @@ def what_ran(e: Experiment) -> str:
     seeds = span({row.n for table in e.tables.values() for row in measured(table)})
     ran, papers = count_of(len(e.scope.records), "run"), result.table.corpus
     place = "" if e.corpus == papers else f" in place of the paper's {papers}"
-    return f"{ran}, {seeds} seeds a row, on {e.corpus}{place}" + (f": {'; '.join(notes)}." if notes else ".")
+    sentences = [f"{note[:1].upper()}{note[1:]}." for note in notes]
+    return " ".join([f"{ran}, {seeds} seeds a row, on {e.corpus}{place}.", *sentences])
 
 
 def _in_place(text: str, encoder: str) -> str:

@@ -30,8 +30,8 @@ def test_the_sentences_follow_the_records(tmp_path: Path) -> None:
     fill(tmp_path / "one", trials=1, seeds=(0.8, 0.9), held=manifest("mosi_resampled", notes=["audio is made up"]))
     (found,) = experiments(tmp_path)
     assert finding.what_ran(found) == (
-        "3 runs, 2 seeds a row, on mosi_resampled in place of the paper's mosi: 1284/229/686 utterances; audio is made "
-        "up; text encoder bert-base-uncased; search of 1 trial."
+        "3 runs, 2 seeds a row, on mosi_resampled in place of the paper's mosi. 1284/229/686 utterances. Audio is made "
+        "up. Text encoder bert-base-uncased. Search of 1 trial."
     )
     result = finding.main_table(found)
     assert finding.what_was_found(result) == (
@@ -45,7 +45,7 @@ def test_another_text_encoder_stands_in_place_of_the_papers(tmp_path: Path, monk
     monkeypatch.setitem(report_folders.BERT, "name", "small")
     fill(tmp_path / "one", trials=1, held=manifest("mosi_x"))
     (found,) = experiments(tmp_path)
-    assert "; text encoder small in place of bert-base-uncased; " in finding.what_ran(found)
+    assert ". Text encoder small in place of bert-base-uncased. " in finding.what_ran(found)
 
 
 def test_places_beyond_the_third_are_said_as_one_says_them() -> None:
