@@ -217,7 +217,7 @@ def test_verdicts_of_other_runs_are_refused(root: Path) -> None:
 
 def test_the_finding_names_losses_text_and_the_other_folders(root: Path) -> None:
     said = finding.generated(root)
-    start = "**What was run.** 27 runs, 1 to 10 seeds a row, on mosi\\_small in place of the paper's mosi: 1284/229/686"
+    start = "**What was run.** 27 runs, 1 to 10 seeds a row, on mosi\\_small in place of the paper's mosi. 1284/229/686"
     assert said.startswith(start)
     assert "**On the losses** (Tables 4, 6 and 7) the paper makes " in said
     assert "- supported on what was run: “removing the whole contrastive learning method" in said
