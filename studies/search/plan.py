@@ -149,7 +149,7 @@ def measurement(row: Row, setting: Setting) -> Study:
 
 
 def _study(row: Row, setting: Setting, **found: Any) -> Study:
-    from studies.registry import model_module, source_of
+    from studies.registry import source_of
 
     return Study(
         model=row.model,
@@ -161,7 +161,7 @@ def _study(row: Row, setting: Setting, **found: Any) -> Study:
         encoder=setting.encoders.get(row.text),
         device=setting.device,
         profile=recorded_profile(setting.profile.name),
-        model_version=model_module(row.model).VERSION,
+        model_version=_version(row.model),
         number=row.study,
         source=source_of(row.model),
         **found,
@@ -196,13 +196,13 @@ def _axes(row: Row, setting: Setting) -> tuple[object, ...]:
 def _spec(row: Row, setting: Setting, overrides: Mapping[str, Any], axes: Sequence[object]) -> RunSpec:
     from hycon.config import settings
     from hycon.precision import check_trainable
-    from studies.registry import model_module, resolve, source_of
+    from studies.registry import resolve, source_of
 
     config, training = resolve(row.model, row.text, overrides)
     check_trainable(training.precision, setting.device)
     return RunSpec(
         model=row.model,
-        version=model_module(row.model).VERSION,
+        version=_version(row.model),
         text=row.text,
         corpus=setting.manifest.name,
         data=setting.manifest.sha256,
@@ -213,3 +213,13 @@ def _spec(row: Row, setting: Setting, overrides: Mapping[str, Any], axes: Sequen
         device=setting.device,
         source=source_of(row.model),
     )
+
+
+def _version(model: str) -> int:
+    """A model's VERSION. Raises UserError for anything but a whole number: a record with it could not be read again."""
+    from studies.registry import model_module, path_of
+
+    version = model_module(model).VERSION
+    if type(version) is not int:
+        raise UserError(f"VERSION in {path_of(model)} is {version!r}; expected a whole number, such as VERSION = 1.")
+    return version

@@ -114,6 +114,15 @@ def test_a_failing_model_names_its_line_and_the_log(written, tmp_path, capsys):
     assert "Traceback (most recent call last)" in log.read_text()
 
 
+@pytest.mark.parametrize("version", ["'1'", "1.5", "True", "None"])
+def test_a_version_that_no_record_can_hold_is_refused_before_anything_is_trained(written, tmp_path, capsys, version):
+    file = written(("VERSION = 1", f"VERSION = {version}"))
+    code, _, err = bench(capsys, "run", "--model", file, *SMALL, *places(tmp_path))
+    assert code == 2
+    assert f"VERSION in {file} is {version}; expected a whole number" in err
+    assert not (tmp_path / "results/runs").exists()
+
+
 def test_a_table_file(written, tmp_path, capsys):
     written()
     file = tmp_path / "mine.toml"
