@@ -59,6 +59,9 @@ def _main(arguments: Sequence[str] | None) -> int:
         if getattr(asked[0], "offline", False) or offline():
             go_offline()  # before anything imports Transformers
         codes = []
+        if len(asked) > 1 and hasattr(asked[0], "check"):
+            for options in asked:  # no mistake is found after hours
+                options.check(options)
         for options in asked:
             if len(asked) > 1:
                 print(f"bench: {options.table}", file=sys.stderr)

@@ -5,7 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from hycon.errors import UserError, check_known
-from studies.cli.shared import choosing, command, measuring, picking, print_grid, print_json, reading, write_file
+from studies.cli.shared import (
+    choosing,
+    command,
+    measuring,
+    named_rows,
+    picking,
+    print_grid,
+    print_json,
+    reading,
+    write_file,
+)
 
 
 def add(commands) -> None:
@@ -45,7 +55,7 @@ def do_figure(options) -> None:
         view,
         format=format_of(options),
         table=options.table,
-        rows=options.rows.split(",") if options.rows else None,
+        rows=named_rows(options),
         runs=options.seed_index,
     )
     file = Path(options.output or store.root / "figures" / f"{drawn.stem}.{drawn.format}")

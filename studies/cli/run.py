@@ -33,6 +33,8 @@ from studies.cli.shared import (
 from studies.cli.terminal import columns
 from studies.engines.executors import DEFAULT, engine_of, names
 
+MOST = 10_000  # trials, or seeds; chosen here: more than anybody trains, and all are planned before the first is run
+
 
 def add(commands) -> None:
     add_run(commands)
@@ -48,6 +50,7 @@ def add_run(commands) -> None:
     mixing(added)
     captioning(added)
     added.add_argument("--format", default="text", metavar="FORMAT", help="of the table printed at the end")
+    added.set_defaults(check=check_run)
 
 
 def add_ablate(commands) -> None:
@@ -115,10 +118,7 @@ def running(added: argparse.ArgumentParser) -> None:
 def do_run(options) -> int:
     from studies.aggregate.render import render
 
-    table, rows = asked_rows(options)
-    options.table = options.table or table.name
-    if options.trials is not None and all(row.measured for row in rows):
-        raise UserError(f"--trials is for searches; {table.name} is measured with fixed settings, without a search.")
+    table, rows = _searched(options)
     return _run(
         options,
         table,
@@ -126,6 +126,24 @@ def do_run(options) -> int:
         parse_values(options.set),
         lambda result, _: render(result, options.format, **layout(options)),
     )
+
+
+def check_run(options) -> None:
+    """Raises UserError for what `do_run` would refuse. Of several tables, each is asked before the first is run."""
+    from studies.search.run import check_table, timed_alone
+
+    table, rows = _searched(options)
+    dry = argparse.Namespace(**{**vars(options), "dry_run": True})
+    check_table(rows, _setting(dry, table, rows, parse_values(options.set)), timed_alone(rows, how_of(options)))
+
+
+def _searched(options):
+    """(TableSpec, the rows that are asked for). Raises UserError for --trials where nothing is searched."""
+    table, rows = asked_rows(options)
+    options.table = options.table or table.name
+    if options.trials is not None and all(row.measured for row in rows):
+        raise UserError(f"--trials is for searches; {table.name} is measured with fixed settings, without a search.")
+    return table, rows
 
 
 def do_ablate(options) -> int:
@@ -153,42 +171,16 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
 
     fixed: options of the model or its training.
     """
-    from studies.aggregate.render import FORMATS
     from studies.aggregate.table import table_result
     from studies.engines.progress import Progress
-    from studies.engines.tensorboard import check_log
-    from studies.lookup import View, profile_of
-    from studies.search.plan import setting_for
+    from studies.lookup import View
     from studies.search.run import forecast, run_table, timed_alone
     from studies.store.curve import read_curve
 
-    check_format(options.format, FORMATS)
-    check_log(options.log)
-    for name in ("epochs", "patience"):
-        if getattr(options, name) is not None and name in parse_values(options.set):
-            raise UserError(f"--{name} and --set {name}= both set the {name}: give one of them.")
-    profile = profile_of(
-        options.profile or "paper",
-        trials=options.trials,
-        seeds=options.seeds,
-        epochs=options.epochs,
-        patience=options.patience,
-    )
     how, store = timed_alone(rows, how_of(options)), store_of(options)
     if store.storage and not options.dry_run:
         store.storage.check()
-    setting = setting_for(
-        table,
-        rows,
-        profile,
-        corpus=options.corpus,
-        data=options.data,
-        encoders=parse_encoders(options.encoder),
-        device=how.devices[0],
-        options=fixed,
-        own_search=options.own_search,
-        dry=store if options.dry_run else None,
-    )
+    setting = _setting(options, table, rows, fixed)
     if options.dry_run:
         _print_forecast(forecast(rows, setting, store, how, table.robust), setting, store, how)
         return 0
@@ -214,10 +206,46 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     if how.keep_weights:
         tell_weights(store, [record.id for row in result.rows for record in row.records])
     if not options.quiet:
-        for sentence in () if profile.demo else edges(outcome.studies):
+        for sentence in () if setting.profile.demo else edges(outcome.studies):
             print(f"bench: {sentence}", file=sys.stderr)
         print("\n" + closing(outcome, options, store.root, time.monotonic() - begun, columns()), file=sys.stderr)
     return 1 if outcome.failed else 0
+
+
+def _setting(options, table, rows, fixed: dict[str, Any]):
+    """What the command fixes for all rows. Raises UserError for options that are wrong, or contradict each other."""
+    from studies.aggregate.render import FORMATS
+    from studies.engines.tensorboard import check_log
+    from studies.lookup import profile_of
+    from studies.search.plan import setting_for
+
+    check_format(options.format, FORMATS)
+    check_log(options.log)
+    for name in ("epochs", "patience"):
+        if getattr(options, name) is not None and name in parse_values(options.set):
+            raise UserError(f"--{name} and --set {name}= both set the {name}: give one of them.")
+    for name in ("trials", "seeds"):
+        if (getattr(options, name) or 0) > MOST:
+            raise UserError(f"--{name} is {getattr(options, name)}; expected at most {MOST:,}.")
+    profile = profile_of(
+        options.profile or "paper",
+        trials=options.trials,
+        seeds=options.seeds,
+        epochs=options.epochs,
+        patience=options.patience,
+    )
+    return setting_for(
+        table,
+        rows,
+        profile,
+        corpus=options.corpus,
+        data=options.data,
+        encoders=parse_encoders(options.encoder),
+        device=options.devices.split(",")[0],
+        options=fixed,
+        own_search=options.own_search,
+        dry=store_of(options) if options.dry_run else None,
+    )
 
 
 def _print_forecast(forecasts, setting, store, how) -> None:

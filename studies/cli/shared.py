@@ -287,6 +287,16 @@ def reading(options, tables):
     return store, dataclasses.replace(view, given=tuple(given_options(options)))
 
 
+def named_rows(options) -> list[str] | None:
+    """The names and patterns of --rows; None where it is left out. Raises UserError for an empty one, as a variable of
+    the shell that is not set makes it: that is not all rows."""
+    if options.rows is None:
+        return None
+    if not options.rows.strip(", "):
+        raise UserError("--rows names no row: leave it out for all rows of the table, or name some.")
+    return options.rows.split(",")
+
+
 def asked_rows(options):
     """(TableSpec, its rows that are asked for) of a command's TABLE, --rows and --model.
 
@@ -298,7 +308,7 @@ def asked_rows(options):
     if options.table is None and not models:
         raise UserError("Name a TABLE, such as table1, the path of a table file, or a model with --model FILE.")
     table = table_spec(options.table or TABLE_OF_MODELS, getattr(options, "studies", None))
-    return with_own(table, options.rows.split(",") if options.rows else None, models)
+    return with_own(table, named_rows(options), models)
 
 
 def table_of(options):

@@ -15,6 +15,7 @@ from studies.cli.shared import (
     measuring,
     mixing,
     modelling,
+    named_rows,
     print_json,
     store_of,
     storing,
@@ -134,9 +135,9 @@ def do_diff(options) -> None:
     from studies.trust.diff import as_dicts, diff, text
 
     table = table_spec(options.table) if options.table else None
-    if options.rows and table is None:
+    if options.rows is not None and table is None:
         raise UserError("--rows names rows of one table: name the TABLE too.")
-    rows = pick_rows(table, options.rows.split(",")) if table and options.rows else None
+    rows = pick_rows(table, named_rows(options)) if table and options.rows is not None else None
     other = RunStore(stored_results(options.beside)) if options.beside else None
     a, b = (RunStore(results_root(folder), beside=other) for folder in (options.a, options.b))
     found = diff(a, b, view_of(options), table=table, rows=rows)

@@ -110,6 +110,22 @@ def test_each_table_takes_the_rows_that_it_has(campaign):
         options_of("run", campaign('table = ["table1", "table4"]\nrows = ["TFN-BERT"]'))
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("trials = 3", "--trials is for searches; table8 is measured"),
+        ("patience = 3", "a measurement has none"),
+    ],
+)
+def test_what_a_later_table_refuses_is_said_before_the_first_is_run(campaign, tmp_path, capsys, line, said):
+    file = campaign(f'table = ["table1", "table8"]\nprofile = "demo"\n{line}')
+    code, out, err = bench(capsys, "run", file, *places(tmp_path))
+    assert (code, out) == (2, "")
+    assert said in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "results").exists()
+
+
 def test_seconds_are_a_number(campaign):
     [one] = options_of("run", campaign('table = "table1"\ncheckpoint-every = 0.5'))
     assert one.checkpoint_every == "0.5"
