@@ -58,7 +58,7 @@ def do_claims(options) -> None:
 def _format(options) -> str:
     if options.json and options.format not in (None, "json"):
         raise UserError(f"Both --json and --format {options.format}: give one of them.")
-    format = "json" if options.json else options.format or format_by_name(options.output)
+    format = "json" if options.json else options.format or format_by_name(options.output, FORMATS, "text")
     check_format(format, FORMATS)
     return format
 

@@ -8,6 +8,7 @@ from hycon.errors import UserError, check_known
 from studies.cli.shared import (
     choosing,
     command,
+    format_by_name,
     measuring,
     named_rows,
     picking,
@@ -79,8 +80,7 @@ def list_figures(as_json: bool) -> None:
 
 
 def format_of(options) -> str:
-    """What was asked for, else the ending of the output file where it is one of ours, else svg."""
+    """What was asked for, else what the ending of the output file names, else svg."""
     from studies.figures import FORMATS
 
-    ending = Path(options.output or "").suffix.lstrip(".").lower()
-    return options.format or (ending if ending in FORMATS else FORMATS[0])
+    return options.format or format_by_name(options.output, FORMATS, FORMATS[0])

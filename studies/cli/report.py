@@ -33,8 +33,7 @@ def do_report(options) -> None:
     from studies.report.write import FORMATS, report
     from studies.tables import TABLES
 
-    named = format_by_name(options.output)
-    format = options.format or (named if named in FORMATS else "html")
+    format = options.format or format_by_name(options.output, FORMATS, "html")
     check_format(format, FORMATS)
     known_models(options)
     store, view = reading(options, TABLES.values())

@@ -17,7 +17,10 @@ from hycon.errors import UserError, check_known
 from studies.cli.arguments import parse_encoders, parse_values
 from studies.cli.terminal import columns, terminal_columns
 
-ENDINGS = {".md": "md", ".tex": "latex", ".csv": "csv", ".html": "html", ".json": "json"}  # of a file -> its format
+ENDINGS = {  # of a file -> its format
+    **{".txt": "text", ".md": "md", ".tex": "latex", ".csv": "csv", ".html": "html", ".json": "json"},
+    **{".svg": "svg", ".png": "png", ".pdf": "pdf"},
+}
 TABLE_OF_MODELS = "table1"  # whose rows and columns a model is shown with where no TABLE is named
 
 
@@ -204,9 +207,17 @@ def layout(options) -> dict[str, Any]:
     return {"width": width, "notes": getattr(options, "notes", False)}
 
 
-def format_by_name(file: str | None) -> str:
-    """The format of a table that a file's ending names; text for any other."""
-    return ENDINGS.get(Path(file or "").suffix.lower(), "text")
+def format_by_name(file: str | None, formats: Collection[str], otherwise: str) -> str:
+    """The one of `formats` that a file's ending names; `otherwise` without a file or an ending.
+
+    Raises UserError for any other ending: a file is never of another kind than its name says.
+    """
+    ending = Path(file or "").suffix.lower()
+    found = ENDINGS.get(ending, "") if ending else otherwise
+    if found not in formats:
+        known = ", ".join(end for end, format in ENDINGS.items() if format in formats)
+        raise UserError(f"{file} ends in {ending}; expected one of {known}, or give --format.")
+    return found
 
 
 def write_output(text: str, file: str | None) -> None:

@@ -63,7 +63,7 @@ def add_status(commands) -> None:
 def do_table(options) -> None:
     from studies.aggregate.render import FORMATS, render
 
-    format = options.format or format_by_name(options.output)
+    format = options.format or format_by_name(options.output, FORMATS, "text")
     check_format(format, FORMATS)
     write_output(render(table_of(options), format, **layout(options)), options.output)
 

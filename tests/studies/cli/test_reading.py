@@ -119,6 +119,25 @@ def test_the_name_of_a_file_says_its_format(capsys, finished, tmp_path):
     assert "| Verdict |" in (tmp_path / "claims.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("command", "file", "said"),
+    [
+        (["table", "table1"], "a.pdf", "expected one of .txt, .md, .tex, .csv, .html, .json, or give --format"),
+        (["claims"], "a.docx", "a.docx ends in .docx; expected one of .txt"),
+        (["report"], "a.json", "a.json ends in .json; expected one of .md, .tex, .html"),
+        (["figure", "dots"], "a.gif", "a.gif ends in .gif; expected one of .svg, .png, .pdf"),
+    ],
+)
+def test_a_name_that_says_another_format_is_refused(capsys, finished, tmp_path, command, file, said):
+    code, out, err = bench(capsys, *command, "--profile", "demo", *places(finished), "--output", tmp_path / file)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert not (tmp_path / file).exists()
+    if command == ["table", "table1"]:
+        asked = [*command, "--profile", "demo", *places(finished), "--output", tmp_path / file, "--format", "md"]
+        assert bench(capsys, *asked)[0] == 0
+
+
 def test_status(capsys, finished):
     code, out, _ = bench(capsys, "status", "--profile", "demo", "--json", *places(finished))
     found = {item["row"]: item for item in json.loads(out)}
