@@ -18,7 +18,7 @@ from hycon.metrics import PROTOCOL_NAMES, protocol_for
 from studies.authors.rows import own_rows, with_models
 from studies.authors.table_file import is_table_file, read_table_file
 from studies.registry import MODELS, literal, source_of
-from studies.store.inside import fit
+from studies.store.inside import check_results, fit
 from studies.store.run_store import RunStore
 from studies.store.study import Study, is_beside, load_studies
 from studies.tables import MEASURED_BATCH, MEASURED_EPOCHS, TABLES, Row, TableSpec, with_studies
@@ -116,6 +116,7 @@ def stored_results(root: str | os.PathLike | None = None) -> Path:
     folder = results_root(root)
     if not folder.is_dir():
         raise UserError(f"There is no results folder {folder}: run a table first, or give --results.")
+    check_results(folder)
     return folder
 
 

@@ -12,6 +12,8 @@ import stat
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
+from hycon.errors import UserError
+
 # Bytes of the largest file of each kind, chosen here. Of the published results: a record 13 kB, a study 22 kB; a run
 # of the largest corpus has 10 MB of predictions. JSON takes up to 50 times its size in memory.
 LARGEST = {".json": 8 * 2**20, ".journal": 64 * 2**20, ".npz": 256 * 2**20}
@@ -44,6 +46,16 @@ def fit(root: Path, path: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISDIR(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_size <= largest(path.name))
+
+
+def check_results(folder: Path) -> None:
+    """Raises UserError where a folder holds other things, and nothing that a results folder has."""
+    there = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    if there and not any(path.name in SHARED for path in there):
+        inside = sorted(path.name for path in there if (path / "runs").is_dir())
+        some = ", ".join(inside[:3]) + (" ..." if len(inside) > 3 else "")
+        hint = f"give one of those in it ({some})" if inside else "give another with --results"
+        raise UserError(f"{folder} is no results folder, it has no runs and no studies: {hint}.")
 
 
 def make_folder(root: Path, folder: Path) -> Path:

@@ -258,6 +258,18 @@ def test_results_that_cannot_be_written(capsys, copy, tmp_path, monkeypatch, whe
     assert not list(tmp_path.glob("new/results/runs/*/*"))
 
 
+@pytest.mark.parametrize("command", [["table", "table1"], ["list", "runs"], ["claims"]])
+def test_a_folder_of_other_things_is_no_results_folder(capsys, finished, tmp_path, command):
+    """Nothing in it would be shown as nothing run."""
+    code, out, err = bench(capsys, *command, "--results", finished / "data")
+    assert (code, out) == (2, "")
+    assert "data is no results folder, it has no runs and no studies: give another with --results." in err
+    code, _, err = bench(capsys, *command, "--results", finished)
+    assert code == 2
+    assert "give one of those in it (results)." in err
+    assert bench(capsys, *command, "--results", tmp_path)[0] == 0  # empty: nothing was run
+
+
 def test_a_results_folder_below_a_file(capsys, copy, tmp_path):
     (tmp_path / "file").write_text("")
     code, _, err = bench(capsys, *RUN, "--data", copy / "data", "--results", tmp_path / "file" / "results")
