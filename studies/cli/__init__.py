@@ -25,7 +25,7 @@ FAMILIES = (listing, data, campaign, run, worker, table, show, figure, claims, r
 DESCRIPTION = """Reproduce HyCon (Mai et al., IEEE TAFFC 2022): run a table, judge a claim, check a number.
 
   bench run table1 --profile demo             everything on a synthetic corpus, in minutes, on a laptop
-  bench data import mosi FILE                 a real corpus, from any format the field uses
+  bench data import mosi FILE                 a real corpus, from one of six formats of the field
   bench run table1 --workers 8                the paper's protocol: 50 trials, then 5 seeds a row
   bench init; bench run campaign.toml         the options of a run in one file
   bench table table1 --format latex           what the results folder has so far

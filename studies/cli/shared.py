@@ -36,7 +36,7 @@ def command(commands, name: str, function: Callable[[Any], int | None], text: st
 
 def naming(added: argparse.ArgumentParser, default: str | None = None) -> None:
     """The argument TABLE, and how many searches each row has. default: the table where TABLE is left out."""
-    said = "table1 to table8, sensitivity, modalities or tuning; or the file of a table or of a campaign (FILE.toml)"
+    said = "table1 to table8 or another of `bench list tables`; or the file of a table or of a campaign (FILE.toml)"
     also = f" (default: {default})" if default else f"; with --model: {TABLE_OF_MODELS} if left out"
     added.add_argument("table", nargs="?", default=default, metavar="TABLE", help=said + also)
     added.add_argument("--studies", type=int, metavar="N", help="for table tuning: searches per row (default: 3)")

@@ -210,8 +210,10 @@ def _outcome(
     if kept is not None:
         findings += _predictions(kept, again.predictions(spec.id))
     else:
-        same = before.predictions is not None and before.predictions == now.predictions
-        found = "their sha256 is the same" if same else "weights and metrics are compared, predictions are not"
+        found = "weights, learning curve and metrics are compared, predictions are not"
+        if before.predictions is not None:
+            same = before.predictions == now.predictions
+            found = "their sha256 is the same" if same else "their sha256 is another (newer code may keep more arrays)"
         notes.append(f"the run's predictions are not kept here: {found}")
     if spec.data != before.spec.data:
         notes.append(IMPORTED_AGAIN)

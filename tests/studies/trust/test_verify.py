@@ -156,7 +156,9 @@ def test_without_predictions_weights_and_metrics_are_compared(copy, corpora):
     other = dataclasses.replace(record, predictions={"file": PREDICTIONS, "sha256": "0" * 64}, weights_sha256="0" * 64)
     found = again(store, other, corpora)
     assert found.outcome == "differs"
-    assert "predictions are not" in found.notes[0]
+    assert "not kept here: their sha256 is another" in found.notes[0]
+    found = again(store, dataclasses.replace(record, predictions=None), corpora)
+    assert "metrics are compared, predictions are not" in found.notes[0]
 
 
 def test_bits_count_even_where_numbers_are_equal(copy, corpora):
