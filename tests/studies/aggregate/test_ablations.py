@@ -45,7 +45,7 @@ def test_the_list_names_table_4s_rows():
     assert {item["model"] for item in ablations(None) if item["table4"]} == {"hycon"}
 
 
-OF_BASELINES = [  # hycon's and iccn's change the loss only: tests/baselines/test_models.py, tests/baselines/test_iccn.py
+OF_BASELINES = [  # hycon's and iccn's change the loss only: test_models.py, test_iccn.py in tests/baselines
     (model, part, text)
     for model, part in PARTS
     for text in ("glove", "bert")

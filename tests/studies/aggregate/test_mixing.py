@@ -157,6 +157,22 @@ def test_rows_that_differ_from_each_other_are_said_in_the_caption(tmp_path):
     assert table_result(TABLES["table1"], store, View(data="none")).notes == (said,)
 
 
+@pytest.mark.parametrize(
+    ("aspect", "changes", "value"),
+    [
+        ("data", {"data": "f" * 64}, "f" * 12),
+        ("suite version", {"suite": 1}, "1"),
+        ("threads", {"threads": 4}, "4"),
+        ("device", {"device": "NVIDIA H100"}, "NVIDIA H100"),
+        ("platform", {"environment": {**VERSIONS, "platform": "darwin"}}, "darwin"),
+    ],
+)
+def test_in_what_rows_may_not_differ_unsaid(aspect, changes, value):
+    (said,) = across({"A": [made(0)], "B": [made(1)], "C": [made(2, **changes)]})
+    assert said.startswith(f"rows differ in {aspect}: {value} (C), otherwise ")
+    assert across({"A": [made(0)], "B": [made(1, version=2)]}) == ()  # each model has its own
+
+
 def test_failed_runs_are_no_part_of_a_mixture(tmp_path):
     store = RunStore(tmp_path)
     study = fill(store, ERRORS)

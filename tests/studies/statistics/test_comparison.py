@@ -185,6 +185,16 @@ def test_where_all_runs_of_a_row_agree_only_utterances_remain():
     assert found.p < 0.2  # 2 of 20: between runs there is nothing but a difference
 
 
+def test_few_utterances_are_not_taken_for_more_than_they_are():
+    """Resampling n utterances gives (n - 1)/n of the variance of their mean: of five, four fifths."""
+    label = np.array([1.0, -1.0, 2.0, -2.0, 0.5])
+    a, b = label + np.array([0.3, 0.1, 0.9, 0.2, 0.5]), label + np.array([0.1, 0.4, 0.1, 0.3, 0.1])
+    rows = (Group(np.stack([row] * 3), label, seeds) for row, seeds in ((a, (1, 2, 3)), (b, (4, 5, 6))))
+    found = compare(*rows, "mae", protocol="all", resamples=20_000)
+    low, high = scipy.stats.t.interval(0.95, 4, scale=scipy.stats.sem(np.abs(a - label) - np.abs(b - label)))
+    assert found.high - found.low == pytest.approx(high - low, rel=0.03)  # without it 0.894 of that
+
+
 @pytest.mark.parametrize("paired", [True, False])
 def test_what_each_run_errs_on_by_itself_is_not_counted_twice(paired):
     """Where runs err on utterances independently, their spread between seeds has all of it already."""

@@ -82,6 +82,21 @@ def test_clock_of_this_machine_is_not_used(tmp_path, monkeypatch):
     assert claim(tmp_path, "a") is None
 
 
+def test_a_heartbeat_of_the_future_is_no_life(tmp_path):
+    """Where the file server's clock was set back, a holder that lives beats by the new one soon."""
+    foreign(tmp_path, age=-50)
+    assert claim(tmp_path, "a") is None
+    foreign(tmp_path, age=-70)
+    assert claim(tmp_path, "a") is not None
+
+
+def test_no_lease_asks_for_more_than_a_day(tmp_path):
+    foreign(tmp_path, age=70, ttl=leases.LONGEST_TTL)
+    assert claim(tmp_path, "a") is None
+    foreign(tmp_path, age=70, ttl=leases.LONGEST_TTL + 1)  # nobody sets that: the usual ttl counts
+    assert claim(tmp_path, "a") is not None
+
+
 def test_unreadable_lease_counts_by_its_age(tmp_path):
     path = tmp_path / "a.0.json"
     path.write_text("")

@@ -16,7 +16,7 @@ from fake_execute import spec
 
 from hycon.errors import UserError
 from hycon.files import temporary, write_atomic
-from studies.store.record import RECORD_VERSION, RunRecord
+from studies.store.record import RECORD_VERSION, RESULT, RunRecord
 from studies.store.run_store import FOLDERS, RunStore, npz_bytes
 
 ARRAYS = {"valid_prediction": np.arange(4, dtype=np.float32), "valid_id": np.array(["a", "b", "c", "ä"])}
@@ -127,6 +127,46 @@ def test_record_of_another_run_is_damage(runs):
     edited["spec"]["seed"] = 99
     (runs.folder(one.id) / "record.json").write_text(json.dumps(edited))
     assert not runs.has(one.id)
+
+
+@pytest.mark.parametrize("name", RESULT)
+def test_a_record_without_one_of_its_results_is_damage(runs, name):
+    """A default in its place would be a measurement that was never made."""
+    stored = runs.put(record(), ARRAYS)
+    path = runs.folder(stored.id) / "record.json"
+    raw = json.loads(path.read_text())
+    del raw[name]
+    path.write_text(json.dumps(raw))
+    assert not runs.has(stored.id)
+    assert runs.damage(stored.id).reason == f"it has no {name}"
+
+
+def test_a_failure_in_place_of_a_record_is_damage(runs):
+    stored = runs.put(record(), ARRAYS)
+    path = runs.folder(stored.id) / "record.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "status": "failed"}))
+    assert not runs.has(stored.id)
+    assert runs.damage(stored.id).reason == "it is not the record of this run"
+
+
+def test_predictions_that_are_not_a_record_s_are_not_adopted(runs):
+    stored = runs.put(record(), ARRAYS)
+    folder = runs.folder(stored.id)
+    content, right = (folder / "record.json").read_bytes(), (folder / "predictions.npz").read_bytes()
+    (folder / "predictions.npz").unlink()
+    runs.adopt(stored.id, content, npz_bytes({"valid_prediction": np.ones(4)}))
+    assert not runs.has_predictions(stored.id)
+    runs.adopt(stored.id, content, right)
+    assert (folder / "predictions.npz").read_bytes() == right
+
+
+def test_arrays_of_different_utterances_are_refused(runs):
+    """As long as a reader needs them together."""
+    odd = {"test_prediction": np.zeros(3), "test_label": np.zeros(4), "test_id": np.array(list("abcd"))}
+    stored = runs.put(record(), odd)
+    assert len(runs.predictions(stored.id)["test_label"]) == 4
+    with pytest.raises(UserError, match="the arrays of test are not of the same utterances"):
+        runs.predictions(stored.id, tuple(odd))
 
 
 def test_changed_predictions_are_refused(runs):
