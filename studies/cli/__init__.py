@@ -56,6 +56,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         check_here()
         root = parser()
         asked = campaign.expand(root, arguments, root.parse_args(arguments))
+        check_empty(asked[0])
         if getattr(asked[0], "offline", False) or offline():
             go_offline()  # before anything imports Transformers
         codes = []
@@ -86,6 +87,13 @@ def check_here() -> None:
         os.getcwd()
     except OSError as error:
         raise UserError("The working directory is gone: change into another one.") from error
+
+
+def check_empty(options: argparse.Namespace) -> None:
+    """Raises UserError for an empty value, as a variable of the shell that is not set gives: it is no default."""
+    for name in ("table", "corpus", "profile", "results", "data", "output"):
+        if getattr(options, name, None) == "":
+            raise UserError(f"{'TABLE' if name == 'table' else f'--{name}'} is empty: leave it out, or give a value.")
 
 
 def parser() -> Parser:

@@ -6,6 +6,7 @@ import argparse
 import ast
 import json
 import math
+import re
 from collections.abc import Sequence
 from textwrap import shorten
 from typing import Any
@@ -28,6 +29,8 @@ class Parser(argparse.ArgumentParser):
                 message = f"unknown option {given}; an option of a model or its training is given by --set {key}=VALUE"
             else:
                 message = f"unknown option {given}; nearest: {nearest(given, known)}"
+        for kind, what in (("int", "a whole number"), ("float", "a number")):
+            message = re.sub(f"argument (.*): invalid {kind} value: (.*)", rf"\1 is \2; expected {what}", message)
         raise UserError(f"{message[0].upper()}{message[1:]} (see `{self.prog} --help`).")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:

@@ -25,6 +25,7 @@ from studies.document.blocks import headings
 from studies.document.text import table as aligned
 from studies.lookup import DEFAULT_VIEW, View, manifest_of
 from studies.statistics.comparison import Comparison, Group, benjamini_hochberg
+from studies.store.inside import check_results
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
 from studies.store.soundness import sound_studies
@@ -89,6 +90,7 @@ def diff(
     for store in (a, b):
         if not store.root.is_dir():
             raise UserError(f"{store.root} is not there: give two results folders.")
+        check_results(store.root)
     found = []
     for manifest, spec in _asked(a, b, table, view):
         shown = dataclasses.replace(view, corpus=manifest.name)

@@ -24,7 +24,7 @@ from hycon.saved import WEIGHTS, digest_in
 from studies.aggregate.comparability import described, mixture
 from studies.engines import queue
 from studies.search.draws import select
-from studies.store.inside import fit, read_inside, refuse_links
+from studies.store.inside import check_results, fit, read_inside, refuse_links
 from studies.store.leases import TTL, Held
 from studies.store.quarantine import damage, quarantine
 from studies.store.record import RunRecord
@@ -61,9 +61,10 @@ class Finding:
 
 def examine(store: RunStore) -> list[Finding]:
     """All findings, in a fixed order. Reads every record and every file of predictions, of which it computes the
-    metrics again. Raises UserError where the folder is not there or cannot be read."""
+    metrics again. Raises UserError where the folder is not there, is no results folder, or cannot be read."""
     if not store.root.is_dir():
         raise UserError(f"{store.root} is not there: give a results folder with --results.")
+    check_results(store.root)
     live, stale = store.leases.survey()
     findings = [
         Finding("lease", lease.label, f"of run {run_id}: its holder is dead or silent", "release", lease)

@@ -219,6 +219,26 @@ def test_slight_and_great_are_judged_by_one_rule(low, high, p, slight, great):
     assert (sized("slight", low, high, p), sized("great", low, high, p)) == (slight, great)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "p", "expected"),
+    [
+        (0.1, 2.0, 0.049, YES),
+        (0.1, 2.0, 0.05, OPEN),  # the interval alone does not decide
+        (0.1, 2.0, 0.20, OPEN),
+        (-0.1, 2.0, 0.01, OPEN),  # nor does p alone
+        (0.0, 2.0, 0.01, OPEN),
+        (-2.0, -0.1, 0.049, NO),
+        (-2.0, -0.1, 0.05, OPEN),
+        (-2.0, 0.1, 0.01, OPEN),
+    ],
+)
+def test_better_takes_both_the_interval_and_the_adjusted_p(low, high, p, expected):
+    assert sized("better", low, high, p) == expected
+    contest = Contest("table4", Side("table4", FULL), Side("table4", IAMCL), "mae", "better")  # lower is better
+    part = Part(contest, "mosi", "", difference=-(low + high) / 2, low=-high, high=-low, p=p, p_adjusted=p)
+    assert judged(part, 0.03).verdict == expected
+
+
 def test_large_is_a_size_and_significant_is_none():
     claims = {claim.id: claim for claim in load_claims()}
     assert {c.test for c in contests(claims["large-margin"])} == {"great"}

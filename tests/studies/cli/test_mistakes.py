@@ -107,6 +107,11 @@ MISTAKES = [
     (["run", "table1", "--trials", "0"], "at least 1"),
     ([*RUN, "--seeds", "1000000000", "--dry-run"], "--seeds is 1000000000; expected at most 10,000."),
     (["run", "table1", "--rows", ""], "--rows names no row"),
+    (["run", "table1", "--corpus", ""], "--corpus is empty"),
+    (["table", "", "--profile", "demo"], "TABLE is empty"),
+    (["doctor", "--results", ""], "--results is empty"),
+    (["run", "table1", "--trials", "1.5"], "--trials is '1.5'; expected a whole number (see `bench run --help`)."),
+    ([*RUN, "--time-limit", "1h"], "--time-limit is '1h'; expected a number"),
     (["run", "table1", "--rows", " , "], "--rows names no row"),
     (["run", "table1", "--profile", "dmo"], "demo"),
     (["run", "table1", "--format", "txt"], "text"),
@@ -258,7 +263,7 @@ def test_results_that_cannot_be_written(capsys, copy, tmp_path, monkeypatch, whe
     assert not list(tmp_path.glob("new/results/runs/*/*"))
 
 
-@pytest.mark.parametrize("command", [["table", "table1"], ["list", "runs"], ["claims"]])
+@pytest.mark.parametrize("command", [["table", "table1"], ["list", "runs"], ["claims"], ["doctor"]])
 def test_a_folder_of_other_things_is_no_results_folder(capsys, finished, tmp_path, command):
     """Nothing in it would be shown as nothing run."""
     code, out, err = bench(capsys, *command, "--results", finished / "data")
