@@ -97,6 +97,28 @@ def test_differences_are_told_with_place_and_size(copy, corpora):
     assert "must not differ" in found.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("curve", "learning curve: {less} epochs then, {epochs} now"),
+        ("weights_sha256", "weights: the record has no sha256 of them"),
+        ("parameters", "parameters: {more} then, {parameters} now (by 1)"),
+        ("best_epoch", "best_epoch: None then, {best} now"),
+        ("test_label", "predictions: test_label is not among those kept"),
+    ],
+)
+def test_nothing_that_is_missing_or_short_counts_as_equal(copy, corpora, name, said):
+    store, record = copy
+    changes = {"curve": record.curve[:-1], "parameters": record.parameters + 1}
+    kept = {key: array for key, array in store.predictions(record.id).items() if key != name}
+    changed = tampered(store, record, kept, **({} if name == "test_label" else {name: changes.get(name)}))
+    found = again(store, changed, corpora)
+    assert found.outcome == "differs"
+    epochs, best = len(record.curve), record.best_epoch
+    known = {"less": epochs - 1, "epochs": epochs, "more": record.parameters + 1, "parameters": record.parameters}
+    assert found.findings == (said.format(**known, best=best),)
+
+
 def test_another_environment_is_named_and_no_blame_is_laid(copy, corpora):
     store, record = copy
     environment = {**record.environment, "torch": "1.0", "numpy": "1.0"}
