@@ -15,6 +15,7 @@ from studies.engines.options import How
 from studies.engines.robustness import EXECUTE, execute
 from studies.search import again
 from studies.store.run_store import RunStore
+from studies.trust.verify import verify
 
 BUDGET = ["--profile", "demo", "--rows", "EF-LSTM-GloVe", "--trials", "2", "--seeds", "2", "--epochs", "1"]
 INLINE = [*BUDGET, "--quiet", "--executor", "inline"]
@@ -131,6 +132,20 @@ def test_a_run_whose_weights_come_out_as_others_stays_as_it_is(corpora, measured
     assert "trained again, its weights are others (sha256" in reason
     assert "another machine" in reason
     assert runs.get(spec.id) == stored
+
+
+def test_verify_measures_it_again_and_compares(corpora, measured, runs):
+    _spec, _plain, (record, arrays) = measured
+    stored = runs.put(record, arrays)
+    (found,) = verify([stored], runs, data=corpora, executor="inline")
+    assert (found.outcome, found.findings) == ("identical", ())
+    other = json.loads(json.dumps(record.robustness))
+    other["missing_audio"]["paper"]["mae"] += 0.25
+    (found,) = verify([dataclasses.replace(stored, robustness=other)], runs, data=corpora, executor="inline")
+    assert found.outcome == "differs"
+    (said,) = found.findings
+    assert said.startswith("robustness missing_audio paper mae: ")
+    assert said.endswith("(by 0.25)")
 
 
 def test_other_draws_count_as_not_measured(measured):
