@@ -10,7 +10,7 @@ from builders import fill, spec
 from hycon.errors import UserError
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
-from studies.store.study import Study, load_studies, read_study, save_study
+from studies.store.study import Study, find_study, load_studies, read_study, save_study
 
 PUBLISHED = Path(__file__).parents[3] / "results" / "published"
 
@@ -45,6 +45,18 @@ def test_a_study_from_before_newer_fields_is_read_and_unknown_ones_are_ignored(s
     (found,) = load_studies(store)
     assert found == dataclasses.replace(study, model_version=0)
     assert found.space is None
+
+
+@pytest.mark.parametrize("change", [{"options": {"lr": 0.05}}, {"trials": ["0" * 16]}, {"data": "f" * 64}])
+def test_a_study_that_is_not_the_one_of_its_name_is_none(store, change):
+    """Else a side experiment whose file was edited would stand for a search as in the paper."""
+    study = fill(store, [0.1])
+    path = store.root / "studies" / f"{study.id}.json"
+    raw = json.loads(path.read_text())
+    changed = {**raw, **change, "draws": raw["draws"][:1] if "trials" in change else raw["draws"], "selected": 0}
+    path.write_text(json.dumps(changed))
+    assert find_study(store, study.id) is None
+    assert load_studies(store) == []
 
 
 def test_a_newer_study_is_refused(store):
