@@ -319,5 +319,6 @@ def test_concurrent_writers_of_one_run_leave_a_consistent_pair(runs):
         t.start()
     for t in threads:
         t.join()
+    assert len(list(runs.records())) == 10
     for stored in runs.records():
         assert (runs.predictions(stored.id)["valid_prediction"] == stored.valid_loss).all()
