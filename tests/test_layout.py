@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 
 from studies.cli import parser
+from studies.store.record import RunRecord, RunSpec
+from studies.store.study import Study
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("hycon", "baselines", "studies")  # each may import itself and those to its left
@@ -174,6 +176,12 @@ def test_the_protocol_names_real_options_for_every_ambiguity() -> None:
     options = {field.name for owner in (Config, Training) for field in dataclasses.fields(owner)}
     for number, option in lines:
         assert option == "no option" or set(re.findall(r"`(\w+)`", option)) <= options, f"{number}: {option}"
+
+
+def test_every_field_of_a_record_and_of_a_study_is_explained() -> None:
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    fields = [field.name for kind in (RunRecord, RunSpec, Study) for field in dataclasses.fields(kind)]
+    assert [name for name in fields if f"`{name}`" not in text] == []
 
 
 def test_the_model_in_the_readme_runs(tmp_path: Path) -> None:
