@@ -178,4 +178,5 @@ def _guess(start: bytes) -> str:
     for signature, what in SIGNATURES.items():
         if start.lstrip().startswith(signature):
             return f": it looks like {what}"
-    return ""
+    words = start.decode("ascii", "replace").split()[:4]
+    return f": it begins with {' '.join(words)!r}" if start.isascii() and len(words) > 2 else ""

@@ -243,7 +243,7 @@ def test_loading_changes_nothing_for_the_next_file(tmp_path: Path) -> None:
         (b"PK\x03\x04xxxx", "zip archive"),
         (b"\x1f\x8b\x08", "gzip"),
         (b"\x89HDF\r\n\x1a\n", "HDF5"),
-        (b"hello world, this is text", "not a readable pickle"),
+        (b"hello world, this is text", "not a readable pickle: it begins with 'hello world, this is'"),
         (b"\x80\x04\x8e" + struct.pack("<Q", 1 << 62) + b"x", r"a\.pkl"),  # a string said to have 4 EiB
         (b"\x80\x09N.", "not a readable pickle"),
         (b"P1\n.", "not a readable pickle"),  # a persistent id
