@@ -37,7 +37,7 @@ from studies.tables import TABLES, Row
 Rows = Iterable[dict]
 Item = tuple[str, Callable[[], Rows]]
 ENOUGH = 8.0  # seconds: with less left, an item is not begun; few take longer
-LIMIT = {"prediction": 1e-4, "loss": 1e-4, "gradient": 1e-3}  # fp32 without TF32; tests/baselines/test_models.py has the same
+LIMIT = {"prediction": 1e-4, "loss": 1e-4, "gradient": 1e-3}  # fp32 without TF32, as tests/baselines/test_models.py
 FLOOR = 1e-2  # a gradient is compared with itself, or with this share of the largest where it is nearly zero
 SPEED_ROWS = ("HyCon-BERT", "MAG-BERT", "MULT-BERT", "MFN-BERT", "HyCon-XLNet")
 EMOTIONS = 4  # IEMOCAP's

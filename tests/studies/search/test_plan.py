@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import json
+from types import SimpleNamespace
 
 import pytest
 from builders import ENCODER, Runner, manifest, setting
@@ -16,7 +17,7 @@ from studies.registry import MODELS, model_module, resolve, search_space
 from studies.search.plan import repeat_specs, trial_specs
 from studies.search.run import run_rows
 from studies.store.run_store import RunStore
-from studies.store.study import Study, load_studies, save_study
+from studies.store.study import Study, conditions, goes_on, load_studies, save_study
 from studies.tables import Row
 
 EF, TFN, LMF = Row("EF", "ef_lstm", "glove"), Row("TFN", "tfn", "glove"), Row("LMF-BERT", "lmf", "bert")
@@ -264,6 +265,40 @@ def test_study_of_takes_the_newest_version_of_the_model():
     assert study_of(HYCON, [old, new], "mosi") == new
     begun = dataclasses.replace(new, runs=[])
     assert study_of(HYCON, [old, begun], "mosi") == old  # what has just begun takes no cell
+
+
+def test_study_of_takes_a_whole_search_before_more_seeds():
+    whole, short = made(runs=["a"], trials=["t"] * 50), made(runs=["b", "c"], trials=["t"] * 9)
+    assert study_of(HYCON, [whole, short], "mosi") == whole
+
+
+def test_study_of_takes_the_newest_protocol():
+    new, old = made(runs=["a"], trials=["t"]), made(runs=["b", "c"], trials=["t"] * 50)
+    suites = {"a": 2, "b": 1, "c": 1}
+    held = SimpleNamespace(
+        get=lambda run: SimpleNamespace(spec=SimpleNamespace(suite=suites[run])), failed=lambda run: None, beside=None
+    )
+    assert study_of(HYCON, [old, new], "mosi", store=held) == new
+    suites["a"] = 1
+    assert study_of(HYCON, [old, new], "mosi", store=held) == old
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data": "d" * 64},
+        {"row": {"beta": 0.2}},
+        {"options": {"lr": 0.1}},
+        {"encoder": {"name": "tiny", "sha256": "f" * 64}},
+        {"device": "cuda"},
+        {"number": 1},
+        {"model_version": 99},
+    ],
+)
+def test_studies_under_other_conditions_lend_each_other_no_seeds(change):
+    one, other = made(), made(**change)
+    assert conditions(one) != conditions(other)
+    assert not goes_on(dataclasses.replace(other, trials=[*one.trials, "more"]), one)
 
 
 # ------------------------------------------------------------------------------------------------- options

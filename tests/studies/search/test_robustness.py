@@ -123,6 +123,14 @@ def test_what_another_command_left_beside_the_store_is_used(corpora, measured, r
     assert runs.get(spec.id).robust
 
 
+def test_what_was_left_beside_the_store_unmeasured_is_made_again(corpora, measured, runs):
+    spec, (plain, arrays), _ = measured
+    runs.put(plain, arrays)
+    RunStore(runs.root / again.FOLDER).put(plain, arrays)
+    assert again.measure(runs, [spec], how(corpora)).done == [spec]
+    assert runs.get(spec.id).robust
+
+
 def test_a_run_whose_weights_come_out_as_others_stays_as_it_is(corpora, measured, runs):
     spec, (plain, arrays), _ = measured
     other = dataclasses.replace(plain, weights_sha256="0" * 64, device="another machine")
