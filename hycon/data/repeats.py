@@ -46,7 +46,7 @@ def _largest(repeats: Repeats, kind: str) -> dict[str, str]:
             counts = splits.get(split, {})
             share = max(_share(counts, f"{unit}_{kind}", unit) for unit in ("rows", "utterances"))
             if share > REPEATED:
-                found[modality] = f"{_percent(share)} of the {split} split's"
+                found[modality] = f"{percent(share)} of the {split} split's"
                 break
     return found
 
@@ -68,13 +68,13 @@ def _constant(repeats: Repeats) -> Iterator[tuple[str, str]]:
         utterances = sum(counts.get("utterances", 0) for counts in splits.values())
         share = sum(counts.get("utterances_constant", 0) for counts in splits.values()) / max(1, utterances)
         if share > CONSTANT:
-            yield modality, _percent(share)
+            yield modality, percent(share)
 
 
 def _share(counts: Mapping[str, int], part: str, whole: str) -> float:
     return counts.get(part, 0) / max(1, counts.get(whole, 0))
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """Whole percents; never 100 % of what is not all."""
     return f"{min(round(100 * share), 100 if share >= 1 else 99)} %"

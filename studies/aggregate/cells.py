@@ -100,7 +100,7 @@ def corpus_info(
         encoders = {"glove": f"the corpus's own GloVe ({manifest.dims['text']}-d)"}
     return CorpusInfo(
         manifest.name,
-        distinct((*manifest.notes, *in_words(manifest.repeats), *notes)),
+        distinct((*manifest.notes, *in_words(manifest.repeats), *(manifest.leaks or ()), *notes)),
         manifest.synthetic,
         encoders,
         sizes_of(manifest.sizes),
