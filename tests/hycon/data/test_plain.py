@@ -11,7 +11,7 @@ import pytest
 from samples import assert_aligned_corpus, count, plain_folder, rows_of, sequence
 
 from hycon.data import load
-from hycon.data.importers import import_corpus
+from hycon.data.importers import import_corpus, plain
 from hycon.data.prepare import prepare
 from hycon.errors import UserError
 
@@ -126,6 +126,18 @@ def test_plain_arrays_missing_damaged_or_pickled(root: Path, tmp_path: Path) -> 
     (folder / "utterances.csv").write_text("id,split,label,text\na,train,1\n")
     with pytest.raises(UserError, match="line 2 has 3 columns, the header has 4"):
         import_corpus("own", folder, root=root)
+    assert not root.exists()
+
+
+def test_an_array_beyond_the_memory_is_one_sentence(root: Path, tmp_path: Path, monkeypatch) -> None:
+    """A zip of 4 MB can hold an array of 4 GiB of zeros."""
+
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(plain, "read_npy", full)
+    with pytest.raises(UserError, match="in needs more memory than there is, or is damaged; nothing was imported"):
+        import_corpus("own", plain_folder(tmp_path / "in"), root=root)
     assert not root.exists()
 
 
