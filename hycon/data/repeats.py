@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from hycon.data.manifest import Manifest
+
 COUNTS = (
     "rows",
     "rows_constant",  # all of one value, as where there is no face or no voice; these are not counted as repeats
@@ -24,6 +26,11 @@ REPEATED = 0.01
 CONSTANT = 0.10  # likewise: real features have some utterances without a face or a voice
 
 Repeats = Mapping[str, Mapping[str, Mapping[str, int]]]
+
+
+def remarks(manifest: Manifest) -> list[str]:
+    """What an import has found by itself, a phrase each: what repeats, what leaks (hycon.data.importers.leaks)."""
+    return [*in_words(manifest.repeats), *(manifest.leaks or ())]
 
 
 def in_words(repeats: Repeats | None) -> list[str]:

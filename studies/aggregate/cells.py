@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from hycon.data.repeats import in_words
+from hycon.data.repeats import remarks
 from hycon.metrics import of_protocol
 from studies.aggregate.obstacles import (
     CorpusInfo,
@@ -100,7 +100,7 @@ def corpus_info(
         encoders = {"glove": f"the corpus's own GloVe ({manifest.dims['text']}-d)"}
     return CorpusInfo(
         manifest.name,
-        distinct((*manifest.notes, *in_words(manifest.repeats), *(manifest.leaks or ()), *notes)),
+        distinct((*manifest.notes, *remarks(manifest), *notes)),
         manifest.synthetic,
         encoders,
         sizes_of(manifest.sizes),

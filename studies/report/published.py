@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hycon.data.manifest import PAPER, Manifest, named_after
-from hycon.data.repeats import in_words
+from hycon.data.repeats import remarks
 from hycon.errors import UserError
 from hycon.files import write_atomic
 from studies.aggregate.brief import ROW_NAMES
@@ -135,7 +135,7 @@ def _data(e: Experiment) -> str:
 def _differences(e: Experiment) -> tuple[Notice | Bullets, ...]:
     """In what the rows of the paper's tables were not run as in the paper, beside what is said of the data."""
     rows = {row.study: row.obstacles for r in e.tables.values() if not r.table.beyond for row in r.rows if row.n}
-    known = {note for manifest in e.scope.manifests.values() for note in (*manifest.notes, *in_words(manifest.repeats))}
+    known = {note for manifest in e.scope.manifests.values() for note in (*manifest.notes, *remarks(manifest))}
     counts = Counter(reason for obstacles in rows.values() for reason in obstacles if reason not in known)
     apart = sum(map(bool, rows.values()))
     if not apart:
@@ -156,7 +156,7 @@ def _manifest(m: Manifest) -> list[str]:
     return [
         f"{name}: {sizes} utterances; checksum {m.sha256}.",
         f"Features: {features} numbers a row ({rows}); word vectors: {vectors}.",
-        *(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in (*m.notes, *in_words(m.repeats))),
+        *(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in (*m.notes, *remarks(m))),
         f"Imported from: {source}.",
     ]
 
