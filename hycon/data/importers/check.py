@@ -43,7 +43,7 @@ def check(name: str, root: str | os.PathLike | None = None) -> dict[str, Any]:
     """
     manifest, arrays = read_arrays(name, root)
     try:
-        counted = {"repeats": count_repeats(arrays), "leaks": leaks(arrays)}
+        counted: dict[str, Any] = {"repeats": count_repeats(arrays), "leaks": leaks(arrays)}
         if any(getattr(manifest, key) != found for key, found in counted.items()):
             remember(corpus_folder(name, root), manifest, counted)
         return _report(name, dataclasses.replace(manifest, **counted), arrays)

@@ -39,7 +39,7 @@ def _videos(strings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     named = {split: set(own) - {None} if len(set(own)) > 1 else set() for split, own in videos.items()}
     for split in ("test", "valid"):
         others = set().union(*(named[other] for other in SPLITS if other != split))
-        share = np.mean([video in named[split] & others for video in videos[split]])
+        share = float(np.mean([video in named[split] & others for video in videos[split]]))
         if share > REPEATED:
             yield f"{percent(share)} of the {split} split's utterances are, by their ids, of videos in other splits too"
             return
@@ -58,7 +58,7 @@ def _sentences(strings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     train = {tuple(words) for words in strings["train"]["words"]}
     for split in ("test", "valid"):
         said = strings[split]["words"]
-        share = np.mean([len(words) >= PHRASE and tuple(words) in train for words in said])
+        share = float(np.mean([len(words) >= PHRASE and tuple(words) in train for words in said]))
         if share > REPEATED:
             yield f"{percent(share)} of the {split} split's sentences stand word for word in train"
             return
