@@ -34,21 +34,15 @@ def leaks(arrays: Mapping[str, np.ndarray]) -> list[str]:
 
 
 def _videos(strings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """A split whose ids all begin alike names no videos (hycon.data.videos)."""
-    videos = {split: [_video(id) for id in strings[split]["ids"]] for split in SPLITS}
-    named = {split: set(own) - {None} if len(set(own)) > 1 else set() for split, own in videos.items()}
+    """A split whose ids all begin alike names no videos (hycon.data.videos). An id that names none is of itself alone."""
+    videos = {split: [video_of(id)[0] for id in strings[split]["ids"]] for split in SPLITS}
+    named = {split: set(own) if len(set(own)) > 1 else set() for split, own in videos.items()}
     for split in ("test", "valid"):
         others = set().union(*(named[other] for other in SPLITS if other != split))
         share = float(np.mean([video in named[split] & others for video in videos[split]]))
         if share > REPEATED:
             yield f"{percent(share)} of the {split} split's utterances are, by their ids, of videos in other splits too"
             return
-
-
-def _video(id: str) -> str | None:
-    """None where the id names no video."""
-    video = video_of(id)[0]
-    return None if video == id else video
 
 
 def _sentences(strings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
