@@ -34,7 +34,7 @@ def leaks(arrays: Mapping[str, np.ndarray]) -> list[str]:
 
 
 def _videos(strings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """A split whose ids all begin alike names no videos (hycon.data.videos). An id that names none is of itself alone."""
+    """A split whose ids all begin alike names no videos (hycon.data.videos); an id that names none is its own."""
     videos = {split: [video_of(id)[0] for id in strings[split]["ids"]] for split in SPLITS}
     named = {split: set(own) if len(set(own)) > 1 else set() for split, own in videos.items()}
     for split in ("test", "valid"):
