@@ -141,6 +141,20 @@ def test_an_array_beyond_the_memory_is_one_sentence(root: Path, tmp_path: Path, 
     assert not root.exists()
 
 
+def test_a_zip_that_unpacks_to_far_more_than_it_is(root: Path, tmp_path: Path, monkeypatch) -> None:
+    folder = plain_folder(tmp_path / "in")
+    ids = [line.split(",")[0] for line in (folder / "utterances.csv").read_text().splitlines()[1:]]
+    np.savez_compressed(folder / "audio.npz", **{id: np.zeros((4, 100_000)) for id in ids})
+    import_corpus("own", folder, root=root)  # few in all
+    monkeypatch.setattr(plain, "SPARE", 2**20)
+    with pytest.raises(
+        UserError, match=r"audio\.npz unpacks to over \d+ bytes, more than 200 times its size; not read"
+    ):
+        import_corpus("own", folder, root=root)
+    with pytest.raises(UserError, match=r"audio\.npz unpacks to over"):
+        plain.read_unlabelled(folder)
+
+
 @pytest.mark.parametrize(
     ("table", "said"),
     [
