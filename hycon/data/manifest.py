@@ -201,6 +201,9 @@ class _Source(msgspec.Struct):
     file: str | None = None
     format: str | None = None
     sha256: str | None = None
+    left_out: list[str] | None = None
+    zeroed_vision: dict[str, Count] | None = None
+    counts: dict[str, Count] | None = None
 
 
 class _Vectors(msgspec.Struct):

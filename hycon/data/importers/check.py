@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hycon.data.corpus import read_arrays, strings_of
+from hycon.data.importers.csd import TAKEN
 from hycon.data.importers.leaks import leaks
 from hycon.data.importers.longest import in_words as length_lines
 from hycon.data.importers.repeats import count_repeats, remember
@@ -215,12 +216,15 @@ def _leak_lines(leaks: list[str]) -> list[str]:
 
 def _source_lines(report: dict[str, Any]) -> list[str]:
     """What of the source is not in the corpus, and the labels' range where it is not the usual one."""
-    left_out, zeroed = report["source"].get("left_out") or [], report["source"].get("zeroed_vision") or {}
+    source = report["source"]
+    left_out, zeroed = source.get("left_out") or [], source.get("zeroed_vision") or {}
     low, high = report["label_range"]
     lines = [f"Labels lie in [{low:g}, {high:g}]: tables show Acc5 and Acc3, protocol sims."] if high == NARROW else []
     lines += [f"Left out of the source: {', '.join(map(str, left_out))}."] if left_out else []
     counts = ", ".join(f"{count} in {split}" for split, count in zeroed.items())
-    return [*lines, *([f"Vision held -inf, which became 0: {counts}."] if zeroed else [])]
+    lines += [f"Vision held -inf, which became 0: {counts}."] if zeroed else []
+    missing = [f"{what} ({count:,})" for what, count in (source.get("counts") or {}).items() if what != TAKEN and count]
+    return [*lines, *([f"Left out, or filled with zeros: {', '.join(missing)}."] if missing else [])]
 
 
 def _vector_lines(vectors: dict[str, Any] | None) -> list[str]:
