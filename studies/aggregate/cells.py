@@ -105,7 +105,13 @@ def corpus_info(
         encoders,
         sizes_of(manifest.sizes),
         _commoner_answers(manifest) or manifest.constant or constant,
+        tuple(m for m in ("audio", "vision") if _one_row((manifest.repeats or {}).get(m, {}).get("test", {}))),
     )
+
+
+def _one_row(counts: Mapping[str, int]) -> bool:
+    """Whether a split has one row of a modality an utterance; counts: of hycon.data.repeats."""
+    return 0 < counts.get("utterances", 0) == counts.get("rows")
 
 
 def _commoner_answers(manifest: Manifest) -> dict[str, dict[str, float]] | None:
