@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hycon.data.corpus import strings_of
-from hycon.data.importers.repeats import PHRASE
+from hycon.data.importers.repeats import BLOCK, PHRASE
 from hycon.data.manifest import MODALITIES, SPLITS
 from hycon.data.repeats import REPEATED, percent
 from hycon.data.videos import video_of
@@ -75,11 +75,23 @@ def _features(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
 
 def _correlations(rows: np.ndarray, offsets: np.ndarray, label: np.ndarray) -> np.ndarray:
     """(d,): each feature's largest correlation with a label, without sign. rows: (R, d).  label: (N,) or (N, E)."""
-    lengths = np.diff(offsets)[:, None]
-    means = np.add.reduceat(rows, offsets[:-1], axis=0, dtype=np.float64) / lengths
+    means = _means(rows, offsets)
     labels = label.reshape(len(label), -1).astype(np.float64)
     means, labels = _standardised(means), _standardised(labels)
     return np.abs(means.T @ labels).max(1)
+
+
+def _means(rows: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """(N, d) float64, a few utterances at a time: a copy of all rows may not fit in the memory."""
+    means = np.empty((len(offsets) - 1, rows.shape[1]))
+    start = 0
+    while start < len(means):
+        last = np.searchsorted(offsets, offsets[start] + BLOCK // rows.shape[1], side="right") - 1
+        stop = min(max(start + 1, int(last)), len(means))
+        own = rows[offsets[start] : offsets[stop]].astype(np.float64)
+        means[start:stop] = np.add.reduceat(own, offsets[start:stop] - offsets[start], axis=0)
+        start = stop
+    return means / np.diff(offsets)[:, None]
 
 
 def _standardised(x: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from hycon.data import Utterance, convert, read_manifest
+from hycon.data.importers import leaks
 from hycon.data.importers.check import check, render
 from hycon.data.importers.leaks import FEWEST, TELLING
 from hycon.data.importers.synthetic import synthesize
@@ -103,6 +104,16 @@ def test_a_feature_that_is_an_emotion_is_said(root: Path) -> None:
         utterance.audio[:, 4] = utterance.label[1]
     (phrase,) = put(splits, root, emotions=["calm", "loud"])
     assert phrase.startswith("feature 4 of audio")
+
+
+@pytest.mark.parametrize("block", [1, 7, 50, 10**6])
+def test_blocks_do_not_matter(monkeypatch, block: int) -> None:
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 9, size=40)
+    rows, offsets = rng.normal(size=(lengths.sum(), 3)).astype(np.float32), np.cumsum([0, *lengths])
+    monkeypatch.setattr(leaks, "BLOCK", block)
+    expected = [part.astype(np.float64).mean(0) for part in np.split(rows, offsets[1:-1])]
+    np.testing.assert_allclose(leaks._means(rows, offsets), expected, rtol=1e-12)
 
 
 def test_a_feature_that_only_leans_that_way_is_not(root: Path) -> None:
