@@ -3,6 +3,7 @@ hycon.data.conditions. That comes after all else: nothing is chosen by it, and n
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ def robustness(spec: RunSpec, model: nn.Module, batches: dict[str, Batch], corpu
     from hycon.data.robustness import intact
     from hycon.pretrained import load_tokenizer
     from hycon.train import predict
+    from studies.engines.remembered import Remembered, text_remembered
 
     tokenizer = load_tokenizer(spec.text, spec.encoder) if spec.encoder else None
     test, scale = batches["test"], spec.training["scale"]
@@ -36,8 +38,11 @@ def robustness(spec: RunSpec, model: nn.Module, batches: dict[str, Batch], corpu
     whole = intact(corpus, "test", test, spec.text, tokenizer, scale, permuted)
     label = test.label.cpu().numpy()
     found = {}
+    memory: Remembered = {}
     for condition in CONDITIONS:
-        prediction = predict(model, whole.under(condition), spec.training["precision"]).cpu().numpy()
+        batch = whole.under(condition)
+        with nullcontext() if "text" in condition.modalities else text_remembered(model, memory):
+            prediction = predict(model, batch, spec.training["precision"]).cpu().numpy()
         known = bool(np.isfinite(prediction).all())  # what a model makes of zeros need not be a number
         metrics = one_run.metrics_of(prediction if known else np.zeros_like(prediction), label, corpus.manifest)
         metrics.pop("majority", None)
