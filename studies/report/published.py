@@ -20,7 +20,7 @@ from hycon.data.repeats import remarks
 from hycon.errors import UserError
 from hycon.files import write_atomic
 from studies.aggregate.brief import ROW_NAMES
-from studies.claims.render import effect
+from studies.claims.render import OF_SIZES, effect
 from studies.claims.verdict import CONTRADICTED, NO_VERDICT, NOT_RUN, RUN_VERDICTS, SUPPORTED, ClaimResult
 from studies.document.blocks import Bullets, Cell, Grid, Notice, Text, headings, numbers, wide
 from studies.document.markdown import escape, fragment
@@ -272,7 +272,7 @@ def _told(claim: ClaimResult) -> tuple[Cell | str, ...]:
 def _decided(lines: Sequence[tuple[Cell | str, ...]]) -> str:
     said = (
         "Decided, each with its deciding comparison: difference, 95 % interval, p, p adjusted over the table, and the "
-        "runs, in pairs of equal seeds where the rows share them."
+        f"runs, in pairs of equal seeds where the rows share them. {OF_SIZES}"
     )
     grid = Grid("decided", said, (*headings("Verdict"), *wide("Claim", "Deciding comparison")), tuple(lines))
     return fragment([grid]).strip()
