@@ -80,6 +80,8 @@ class Manifest:
     synthetic: bool = False
     # modality -> split -> counts of rows that repeat (hycon.data.repeats); absent in older manifests
     repeats: dict[str, dict[str, dict[str, Count]]] | None = None
+    # what makes a test say too much (hycon.data.importers.leaks), in words; None in older manifests
+    leaks: list[str] | None = None
     label_range: list[float] | None = None  # of sentiment labels, one of LABEL_RANGES; absent for [-3, 3]
     # split -> modality -> utterances that were cropped at import (hycon.data.importers.longest); None: none
     cropped: dict[str, dict[str, Count]] | None = None
@@ -199,6 +201,9 @@ class _Source(msgspec.Struct):
     file: str | None = None
     format: str | None = None
     sha256: str | None = None
+    left_out: list[str] | None = None
+    zeroed_vision: dict[str, Count] | None = None
+    counts: dict[str, Count] | None = None
 
 
 class _Vectors(msgspec.Struct):

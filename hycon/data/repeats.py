@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from hycon.data.manifest import Manifest
+
 COUNTS = (
     "rows",
     "rows_constant",  # all of one value, as where there is no face or no voice; these are not counted as repeats
@@ -21,9 +23,30 @@ COUNTS = (
 # Share of a split beyond which it is said, chosen here. The real word-aligned rows of CMU-MOSI's validation split,
 # whose segments can overlap in time, have 0.6 % again; rows of other videos should never be equal.
 REPEATED = 0.01
+ZEROED = 0.10  # share of a split's values, chosen here: COVAREP has log(0) in a few of its 74 features
 CONSTANT = 0.10  # likewise: real features have some utterances without a face or a voice
 
 Repeats = Mapping[str, Mapping[str, Mapping[str, int]]]
+
+
+def remarks(manifest: Manifest) -> list[str]:
+    """What an import has found by itself, a phrase each: what repeats, what leaks (hycon.data.importers.leaks), where
+    audio was not finite."""
+    return [*in_words(manifest.repeats), *(manifest.leaks or ()), *_zeroed(manifest)]
+
+
+def _zeroed(manifest: Manifest) -> Iterator[str]:
+    """Of the split where most values of audio became 0, beyond ZEROED; nothing where rows were not counted."""
+    rows = {split: counts.get("rows", 0) for split, counts in (manifest.repeats or {}).get("audio", {}).items()}
+    width = manifest.dims.get("audio", 0)
+    shares = {
+        split: manifest.nonfinite.get(split, {}).get("audio", 0) / (count * width)
+        for split, count in rows.items()
+        if count * width
+    }
+    split = max(shares, key=lambda split: shares[split], default="")
+    if split and shares[split] > ZEROED:
+        yield f"{percent(shares[split])} of the {split} split's audio was -inf or NaN and became 0"
 
 
 def in_words(repeats: Repeats | None) -> list[str]:
@@ -46,7 +69,7 @@ def _largest(repeats: Repeats, kind: str) -> dict[str, str]:
             counts = splits.get(split, {})
             share = max(_share(counts, f"{unit}_{kind}", unit) for unit in ("rows", "utterances"))
             if share > REPEATED:
-                found[modality] = f"{_percent(share)} of the {split} split's"
+                found[modality] = f"{percent(share)} of the {split} split's"
                 break
     return found
 
@@ -68,13 +91,13 @@ def _constant(repeats: Repeats) -> Iterator[tuple[str, str]]:
         utterances = sum(counts.get("utterances", 0) for counts in splits.values())
         share = sum(counts.get("utterances_constant", 0) for counts in splits.values()) / max(1, utterances)
         if share > CONSTANT:
-            yield modality, _percent(share)
+            yield modality, percent(share)
 
 
 def _share(counts: Mapping[str, int], part: str, whole: str) -> float:
     return counts.get(part, 0) / max(1, counts.get(whole, 0))
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """Whole percents; never 100 % of what is not all."""
     return f"{min(round(100 * share), 100 if share >= 1 else 99)} %"

@@ -148,7 +148,7 @@ def comparison(found: Sequence[Difference]) -> Grid:
     caption = Caption(
         f"Ablated less intact: {runs}{tested}.",
         rest=(
-            "Interval: over seeds and utterances.",
+            f"Interval: over seeds {'and utterances' if most.utterances else 'alone: a row keeps no predictions'}.",
             "p: two-sided permutation test over seeds; adjusted over the metrics (Benjamini-Hochberg).",
         ),
     )

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from studies.aggregate.cells import TableResult
 from studies.aggregate.obstacles import PAPER_ENCODERS, encoder_in_words, in_words, is_paper_encoder
+from studies.aggregate.robustness import coarse
 from studies.document.blocks import SIGNS
 from studies.document.words import DAGGER, one_line
 from studies.statistics.cell import COMPARED, FEWEST, TOO_FEW
@@ -34,6 +35,7 @@ def brief(result: TableResult, title: str, warnings: Sequence[str] = ()) -> tupl
         *map(_sentence, result.notes),
         *_search(result),
         *_encoders(result),
+        *coarse(result.table, result.corpus.one_row),
     )
     return first, " ".join(said), " ".join(_reading(result))
 

@@ -17,6 +17,7 @@ from studies.aggregate.obstacles import (
     in_words,
     is_paper_encoder,
 )
+from studies.aggregate.robustness import coarse
 from studies.document.blocks import SIGNS, Caption
 from studies.document.words import DAGGER, one_line
 from studies.statistics.cell import COMPARED, FEWEST, TOO_FEW
@@ -34,7 +35,7 @@ def caption(result: TableResult) -> Caption:
     entries = [entry for row in result.rows for entry in row.cells.values()]
     number = re.fullmatch(r"table(\d+)", table.name)
     title = f"{table.title} (the paper's Table {number[1]})." if number else f"{table.title}."
-    rest = [*_stand_ins(result), _cells(result)]
+    rest = [*_stand_ins(result), _cells(result), *coarse(table, result.corpus.one_row)]
     lower = [column.heading for column in table.columns if not column.higher_is_better]
     if lower:
         rest.append(f"Lower is better: {', '.join(lower)}.")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from hycon.data.repeats import in_words
+from hycon.data.repeats import percent, remarks
 from hycon.metrics import of_protocol
 from studies.aggregate.obstacles import (
     CorpusInfo,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 NOT_RUN = "not run yet"  # the reason of a row without any study
 UNKNOWN = "not known: the corpus is not imported here, or has changed since"
 CLASSES = ("acc7", "acc5", "acc3")  # columns of more than two classes
+WORDLESS = 0.05  # share of the words said, chosen here: GloVe lacks 1 % of CMU-MOSI's
 CONSTANT = "the best constant by the train split: its majority sign (Acc2, F1), commonest class (Acc7), median (MAE)"
 
 
@@ -95,17 +96,30 @@ def corpus_info(
     constant: as in CorpusInfo, where the manifest does not hold it.
     """
     vectors = manifest.vectors
-    encoders = {"glove": f"{vectors.get('file')} ({vectors.get('dim')}-d)"} if vectors else {}
+    encoders = {"glove": f"{vectors.get('file')} ({vectors.get('dim')}-d{_unknown(vectors)})"} if vectors else {}
     if not vectors and manifest.own_glove:
         encoders = {"glove": f"the corpus's own GloVe ({manifest.dims['text']}-d)"}
     return CorpusInfo(
         manifest.name,
-        distinct((*manifest.notes, *in_words(manifest.repeats), *notes)),
+        distinct((*manifest.notes, *remarks(manifest), *notes)),
         manifest.synthetic,
         encoders,
         sizes_of(manifest.sizes),
         _commoner_answers(manifest) or manifest.constant or constant,
+        tuple(m for m in ("audio", "vision") if _one_row((manifest.repeats or {}).get(m, {}).get("test", {}))),
     )
+
+
+def _unknown(vectors: Mapping[str, Any]) -> str:
+    """What stands behind the dimension where more than WORDLESS of the corpus's words have no vector."""
+    tokens = vectors.get("tokens") or {}
+    share = tokens.get("missing", 0) / max(1, sum(tokens.values()))
+    return f", none for {percent(share)} of the words" if share > WORDLESS else ""
+
+
+def _one_row(counts: Mapping[str, int]) -> bool:
+    """Whether a split has one row of a modality an utterance; counts: of hycon.data.repeats."""
+    return 0 < counts.get("utterances", 0) == counts.get("rows")
 
 
 def _commoner_answers(manifest: Manifest) -> dict[str, dict[str, float]] | None:

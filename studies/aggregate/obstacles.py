@@ -39,6 +39,7 @@ class CorpusInfo:
     sizes: utterances for training, validation and test; None where no manifest says so.
     constant: protocol -> metric -> what a prediction that never changes reaches on the test split, as fractions; of an
     emotion corpus the metrics are named as `measures` has them, under "emotions". None where it is not known.
+    one_row: the modalities with one row an utterance.
     """
 
     name: str
@@ -47,6 +48,7 @@ class CorpusInfo:
     encoders: Mapping[str, str] = field(default_factory=dict)
     sizes: tuple[int, ...] | None = None
     constant: Mapping[str, Mapping[str, float]] | None = None
+    one_row: tuple[str, ...] = ()
 
 
 def beside_paper(table: TableSpec, corpus: CorpusInfo) -> bool:

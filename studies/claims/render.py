@@ -27,13 +27,12 @@ from studies.document import formats
 from studies.document.blocks import Block, Bullets, Cell, Grid, Heading, Section, headings, wide
 from studies.document.data import as_json, rounded
 from studies.document.text import WIDTH, wrapped
-from studies.document.words import count_of
+from studies.document.words import count_of, p_value
 
 FORMATS = (*formats.FORMATS, "json")
 QUOTE = 60  # characters of a quotation on its line
 QUOTED_FROM = 160  # characters of a line from which on a quotation has room beside the deciding comparison; chosen here
 UNQUOTED = "The quotations do not fit here: --format md and --id have them."
-PRECISION = 3  # decimals of a p-value
 DECIDING = "What would decide undecided claims:"
 TO_DECIDE = "What would decide undecided claims, with the same --results and --data:"
 LETTERED = "Verdicts with a letter are not about the paper's own setting:"
@@ -43,6 +42,8 @@ SEEDS_ALONE = (
     "over seeds alone, and leave out the choice of the test utterances."
 )
 NUMBERED = ("gain", "slight", "great", "about", "at_most")  # tests against a number
+SIZES = {"great": "read as: a gain of at least", "slight": "read as: a gain of at most", "gain": "claimed: a gain of"}
+OF_SIZES = "p asks whether there is any difference; the interval tells whether it is as large as the words say."
 
 
 def render_claims(results: Sequence[ClaimResult], format: str, *, detailed: bool = False, width: int = WIDTH) -> str:
@@ -188,7 +189,8 @@ def effect(part: Part | None) -> str:
         said += f" [{number(part, part.low)}, {number(part, part.high)}]"
     said += _claimed(part)
     if part.p is not None and part.p_adjusted is not None:
-        said += f", p = {part.p:.{PRECISION}f}, adjusted {part.p_adjusted:.{PRECISION}f}"
+        p = p_value(part.p)
+        said += f", p {'' if p.startswith('<') else '= '}{p}, adjusted {p_value(part.p_adjusted)}"
     if part.n_a:
         said += f", n = {runs_of(part, ' + ')}"
     elif part.a is not None and part.b is not None:
@@ -202,10 +204,10 @@ def runs_of(part: Part, between: str = " and ") -> str:
 
 
 def _claimed(part: Part) -> str:
-    """ " (claimed: a gain of at least 1.0)", where the words name a size."""
-    words = {"great": "at least ", "slight": "at most ", "gain": ""}.get(part.contest.test)
-    size = number(part, part.contest.value)
-    return f" (claimed: a gain of {words}{size})" if words is not None and part.contest.value else ""
+    """ " (claimed: a gain of 1.4)" where the words name a number, " (read as: a gain of at least 1.0)" where the number
+    is ours: "great" names none."""
+    words, size = SIZES.get(part.contest.test), number(part, part.contest.value)
+    return f" ({words} {size})" if words and part.contest.value else ""
 
 
 def number(part: Part, value: float, sign: str = "") -> str:

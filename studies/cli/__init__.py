@@ -67,6 +67,9 @@ def _main(arguments: Sequence[str] | None) -> int:
     except UserError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
+    except MemoryError:
+        print("bench: that needs more memory than there is; what was finished is kept.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("bench: interrupted; finished runs are kept, the same command goes on from here.", file=sys.stderr)
         return 130

@@ -10,7 +10,7 @@ from typing import Any
 
 from hycon.errors import UserError
 from studies.aggregate.cells import RowResult, measures
-from studies.aggregate.robustness import NOT_MEASURED, curve, remedy
+from studies.aggregate.robustness import NOT_MEASURED, coarse, curve, remedy
 from studies.figures.drawing import BLACK, PLAIN, WIDTH, Drawing, Source, canvas, listed
 from studies.statistics.cell import CellStat, cell, range_of
 from studies.store.record import RunRecord
@@ -59,6 +59,7 @@ def draw(source: Source) -> Drawing:
         "modality is missing. Models are trained on intact data; all lose it at the same words.",
         f"Lines: means over seeded runs ({n}{measured}); bands: their 95 % t-intervals, none below 3 runs.",
         BELOW[source.result.table.task],
+        *coarse(source.result.table, source.result.corpus.one_row),
         *([f"{NOT_MEASURED.capitalize()}, and left out: {', '.join(left_out)}."] if left_out else []),
     ]
     metrics = " and ".join(column.heading for column in shown)

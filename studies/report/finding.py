@@ -20,11 +20,11 @@ from studies.aggregate.cells import RowResult, TableResult
 from studies.aggregate.obstacles import PAPER_ENCODERS, earlier_protocol, in_words, is_paper_encoder
 from studies.claims.by_paper import against_paper
 from studies.claims.kinds import METRICS, row_of
-from studies.claims.render import effect, number, runs_of
+from studies.claims.render import OF_SIZES, SIZES, effect, number, runs_of
 from studies.claims.verdict import CONTRADICTED, LEVEL, NO_VERDICT, NOT_RUN, SUPPORTED, UNDECIDED, ClaimResult, Part
 from studies.document.blocks import Bullets, Grid, headings, wide
 from studies.document.markdown import escape, fragment
-from studies.document.words import NOTHING, count_of, mean_sd, p_value, span
+from studies.document.words import NOTHING, count_of, mean_sd, one_line, p_value, span
 from studies.report.experiments import ROOT, Experiment, experiments, read, shown, verdict_of
 from studies.report.headline import headline, measured, tables_in_words
 from studies.report.marked import main
@@ -85,13 +85,22 @@ def what_ran(e: Experiment) -> str:
     notes += [*result.corpus.notes, *earlier_protocol(e.scope.records)]
     encoders = sorted({(r.spec.text, r.spec.encoder["name"]) for r in e.scope.records if r.spec.encoder})
     notes += [f"text encoder {name}{_in_place(text, name)}" for text, name in encoders]
-    budgets = {row.budget for table in e.tables.values() for row in measured(table) if not row.row.measured}
-    notes += [f"search of {budget}" for budget in budgets if budget] if len(budgets) == 1 else []
+    notes += _searches(e)
     seeds = span({row.n for table in e.tables.values() for row in measured(table)})
     ran, papers = count_of(len(e.scope.records), "run"), result.table.corpus
     place = "" if e.corpus == papers else f" in place of the paper's {papers}"
     sentences = [f"{note[:1].upper()}{note[1:]}." for note in notes]
     return " ".join([f"{ran}, {seeds} seeds a row, on {e.corpus}{place}.", *sentences])
+
+
+def _searches(e: Experiment) -> list[str]:
+    """ "search of 3 trials"; with the number of rows that had it where they differ: none is left out."""
+    rows = {row.study: row.budget for t in e.tables.values() for row in measured(t) if not row.row.measured}
+    counts = Counter(budget for budget in rows.values() if budget)
+    if not counts:
+        return []
+    alike = len(counts) == 1
+    return ["search of " + ", of ".join(b if alike else f"{b} ({count_of(n, 'row')})" for b, n in counts.items())]
 
 
 def _in_place(text: str, encoder: str) -> str:
@@ -116,7 +125,7 @@ def _alone(result: TableResult) -> str:
     others = [row for row in result.rows if row.row.text in DEFAULT and not _ours(row)]
     ours = [row for row in measured(result) if _ours(row)]
     alone = ours and others and not any(row.n for row in others)
-    return " No other row on a pretrained text encoder was run." if alone else ""
+    return f" No other row of {label(result.table.name)} on a pretrained text encoder was run." if alone else ""
 
 
 def _ours(row: RowResult) -> bool:
@@ -132,9 +141,9 @@ def what_was_decided(e: Experiment) -> str:
     beyond = sum(p < LEVEL for p in tested.values())
     return (
         f"Of the paper's {len(found)} comparative claims on {task} these runs {_counts(found)}; {not_run} are not run. "
-        f"That is said of what was run, not of the paper's setting. Of the {len(tested)} differences between two rows "
-        f"that they ask about, {beyond} are beyond chance (adjusted p below {LEVEL}). The paper's own tables "
-        f"contradict {paper[CONTRADICTED]} of the claims."
+        f"That is said of what was run, not of the paper's setting. Of the {len(tested)} differences of two rows on "
+        f"one metric that they ask about, {beyond} are beyond chance (adjusted p below {LEVEL}). The paper's own "
+        f"tables contradict {paper[CONTRADICTED]} of the claims."
     )
 
 
@@ -170,18 +179,15 @@ def on_losses(e: Experiment) -> list[str]:
         f"these runs tell something: they {_counts(run)}. {e.judged_by('paper')}"
     )
     told = [claim for verdict in DECIDED for claim in run if claim.verdict == verdict]
+    if any(claim.decisive and claim.decisive.contest.test in SIZES for claim in told):
+        lead += f" {OF_SIZES}"
     lines = [f"{verdict_of(c)}: “{c.claim.quote}” ({c.claim.place}). {effect(c.decisive) or c.reason}." for c in told]
     return [lead, *([fragment([Bullets(tuple(lines))]).strip()] if lines else [])]
 
 
 def on_text(found: Sequence[Experiment]) -> list[str]:
     """Whether audio and vision help at all: HyCon against the text alone, and against permuted audio and vision."""
-    lines = [
-        _asked(e, claim)
-        for e in found
-        for claim in e.claims["beyond"]
-        if claim.claim.id in ASKED and claim.verdict not in (NOT_RUN, NO_VERDICT)
-    ]
+    lines = [_asked(e, claim) for e in found for claim in _questions(e)]
     if not lines:
         return []
     heads = (*wide("Rows", "Corpus"), *headings("Runs", *(METRICS[name].heading for name in SHOWN), "Verdict"))
@@ -189,8 +195,22 @@ def on_text(found: Sequence[Experiment]) -> list[str]:
         "Difference of the means, its 95 % interval, and the adjusted p; the lower the MAE, the better. Supported: the "
         "first row is better on all three."
     )
+    if few := _too_few(found):
+        said += f" A line of {' or '.join(few)} is undecided whatever its numbers: so few give no p below {LEVEL}."
     lead = "**Do audio and vision help?** Our own questions, not the paper's."
     return [lead, fragment([Grid("asked", said, heads, tuple(lines))]).strip()]
+
+
+def _questions(e: Experiment) -> list[ClaimResult]:
+    """Those of ASKED that were run."""
+    known = (claim for claim in e.claims["beyond"] if claim.claim.id in ASKED)
+    return [claim for claim in known if claim.verdict not in (NOT_RUN, NO_VERDICT)]
+
+
+def _too_few(found: Sequence[Experiment]) -> list[str]:
+    """ "5 pairs": numbers of runs with which no outcome could have been significant."""
+    parts = (part for e in found for claim in _questions(e) for part in claim.parts if part.underpowered)
+    return list(dict.fromkeys(map(runs_of, parts)))
 
 
 def _asked(e: Experiment, claim: ClaimResult) -> tuple[str, ...]:
@@ -213,7 +233,8 @@ def _difference(part: Part) -> str:
 
 
 def in_a_line(e: Experiment) -> str:
-    claims = f"Of the paper's claims they {_counts(e.claims['paper'])}."
+    not_run = sum(claim.verdict == NOT_RUN for claim in e.claims["paper"])
+    claims = f"Of the paper's claims they {_counts(e.claims['paper'])}; {not_run} are not run."
     return " ".join(filter(None, (f"{e.title}: {what_ran(e)}", what_was_found(main_table(e)), claims)))
 
 
@@ -230,7 +251,8 @@ def _mean(row: RowResult) -> float:
 
 def _acc2(row: RowResult) -> str:
     stat = row.cells["acc2"].stat
-    return f"{mean_sd(stat.mean, stat.sd, 0, 1)} over {count_of(stat.n, 'seed')}" if stat else NOTHING
+    short = f" ({one_line(row.reason)})" if row.reason else ""
+    return f"{mean_sd(stat.mean, stat.sd, 0, 1)} over {count_of(stat.n, 'seed')}{short}" if stat else NOTHING
 
 
 def draw() -> None:

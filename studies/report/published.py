@@ -16,11 +16,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hycon.data.manifest import PAPER, Manifest, named_after
-from hycon.data.repeats import in_words
+from hycon.data.repeats import remarks
 from hycon.errors import UserError
 from hycon.files import write_atomic
 from studies.aggregate.brief import ROW_NAMES
-from studies.claims.render import effect
+from studies.claims.render import OF_SIZES, effect
 from studies.claims.verdict import CONTRADICTED, NO_VERDICT, NOT_RUN, RUN_VERDICTS, SUPPORTED, ClaimResult
 from studies.document.blocks import Bullets, Cell, Grid, Notice, Text, headings, numbers, wide
 from studies.document.markdown import escape, fragment
@@ -135,7 +135,7 @@ def _data(e: Experiment) -> str:
 def _differences(e: Experiment) -> tuple[Notice | Bullets, ...]:
     """In what the rows of the paper's tables were not run as in the paper, beside what is said of the data."""
     rows = {row.study: row.obstacles for r in e.tables.values() if not r.table.beyond for row in r.rows if row.n}
-    known = {note for manifest in e.scope.manifests.values() for note in (*manifest.notes, *in_words(manifest.repeats))}
+    known = {note for manifest in e.scope.manifests.values() for note in (*manifest.notes, *remarks(manifest))}
     counts = Counter(reason for obstacles in rows.values() for reason in obstacles if reason not in known)
     apart = sum(map(bool, rows.values()))
     if not apart:
@@ -156,7 +156,7 @@ def _manifest(m: Manifest) -> list[str]:
     return [
         f"{name}: {sizes} utterances; checksum {m.sha256}.",
         f"Features: {features} numbers a row ({rows}); word vectors: {vectors}.",
-        *(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in (*m.notes, *in_words(m.repeats))),
+        *(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in (*m.notes, *remarks(m))),
         f"Imported from: {source}.",
     ]
 
@@ -272,7 +272,7 @@ def _told(claim: ClaimResult) -> tuple[Cell | str, ...]:
 def _decided(lines: Sequence[tuple[Cell | str, ...]]) -> str:
     said = (
         "Decided, each with its deciding comparison: difference, 95 % interval, p, p adjusted over the table, and the "
-        "runs, in pairs of equal seeds where the rows share them."
+        f"runs, in pairs of equal seeds where the rows share them. {OF_SIZES}"
     )
     grid = Grid("decided", said, (*headings("Verdict"), *wide("Claim", "Deciding comparison")), tuple(lines))
     return fragment([grid]).strip()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hycon.data.manifest import SPLITS, Manifest
-from hycon.data.repeats import in_words
+from hycon.data.repeats import remarks
 from hycon.saved import Description
 from studies.document import markdown
 from studies.document.blocks import Block, Bullets, Document, Grid, Notice, Section, Text, headings, numbers
@@ -107,7 +107,7 @@ def _data(manifest: Manifest, text: str) -> list[str]:
     found = [f"{manifest.name}: {sizes} utterances for training, validation and test; from {source}."]
     if manifest.vectors and text == "glove":
         found.append(f"Word vectors: {manifest.vectors.get('file')}, {manifest.vectors.get('dim')} dimensions.")
-    return [*found, *in_words(manifest.repeats)]
+    return [*found, *remarks(manifest)]
 
 
 def _measured(record: RunRecord, manifest: Manifest, changed: Sequence[str]) -> list[Block]:

@@ -23,6 +23,7 @@ from studies.aggregate.predictions import compare_records, group_of
 from studies.aggregate.table import table_result
 from studies.document.blocks import headings
 from studies.document.text import table as aligned
+from studies.document.words import p_value
 from studies.lookup import DEFAULT_VIEW, View, manifest_of
 from studies.statistics.comparison import Comparison, Group, benjamini_hochberg
 from studies.store.record import RunRecord
@@ -286,8 +287,7 @@ def _shown(row: RowDiff, cell: CellDiff, column: Column) -> list[str]:
         for mean, n in ((cell.mean_a, row.n_a), (cell.mean_b, row.n_b))
     ]
     interval = "–" if cell.low is None else f"{number(cell.low)} to {number(cell.high)}"
-    p = "–" if cell.p is None else f"{cell.p:.3f}"
+    p = p_value(cell.p)
     if cell.underpowered:
         p += f" (underpowered: {cell.seeds_needed} seeds)"
-    adjusted = "–" if cell.p_adjusted is None else f"{cell.p_adjusted:.3f}"
-    return [*sides, number(cell.difference), interval, p, adjusted]
+    return [*sides, number(cell.difference), interval, p, p_value(cell.p_adjusted)]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hycon.data.manifest import Manifest
+from hycon.data.repeats import remarks
 from hycon.errors import UserError
 from hycon.files import write_atomic
 from hycon.metrics import NARROW_PROTOCOLS, PROTOCOLS
@@ -138,7 +139,8 @@ def _model_details(study: Study, runs: Sequence[RunRecord]) -> dict[str, str]:
 
 
 def _source_data(study: Study, runs: Sequence[RunRecord], manifest: Manifest | None) -> dict[str, Any]:
-    notes = dict.fromkeys([*(manifest.notes if manifest else ()), *(note for run in runs for note in run.notes)])
+    said = (*manifest.notes, *remarks(manifest)) if manifest else ()
+    notes = dict.fromkeys([*said, *(note for run in runs for note in run.notes)])
     details = {
         "sha256": study.data,
         "split": "test",

@@ -257,6 +257,14 @@ def test_word_vectors_of_a_manifest_decide_about_glove_rows():
     assert corpus_info(Manifest("mosi", "sentiment", {}, {}, {}, {}, "word", {}, {})).encoders == {}
 
 
+@pytest.mark.parametrize(("missing", "said"), [(0, ""), (5, ""), (20, ", none for 20 % of the words")])
+def test_word_vectors_that_lack_words_are_not_the_papers(missing, said):
+    vectors = {"file": "glove.txt", "dim": 300, "tokens": {"exact": 90 - missing, "lower": 10, "missing": missing}}
+    found = corpus_info(Manifest("mosi", "sentiment", {}, {}, {}, {}, "word", {}, {}, [], vectors)).encoders["glove"]
+    assert found == f"glove.txt (300-d{said})"
+    assert is_paper_encoder("glove", found) == (not said)
+
+
 def test_importing_tables_and_rendering_loads_nothing_heavy():
     code = (
         "import sys, studies.aggregate.render, studies.statistics.cell; "

@@ -46,7 +46,7 @@ def import_corpus(
     text_vectors: a GloVe text file; the vectors of the corpus's words are kept with it.  notes: go into captions.
     label_range: 1 or 3 where the sentiment labels lie in [-1, 1] or [-3, 3]; by default what the format knows of it,
     else 3.
-    Raises UserError where the file is missing, damaged, dangerous or of no known format, and for all that
+    Raises UserError where the file is missing, damaged, dangerous, too large or of no known format, and for all that
     `hycon.data.convert` refuses; then an earlier corpus of that name is left as it was.
     """
     corpus_folder(name, root)  # refuse a bad name before a long reading
@@ -67,6 +67,8 @@ def import_corpus(
         raise UserError(f"Cannot read {path}: {error.strerror or error}.") from error
     except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:  # a shape that nobody foresaw
         raise UserError(f"{path.name} is not in the {format} format, or is damaged ({error}).") from error
+    except MemoryError as error:
+        raise UserError(f"{path.name} needs more memory than there is, or is damaged; nothing was imported.") from error
     words = _vectors(text_vectors, imported, path)
     at("checking and writing")
     return convert(

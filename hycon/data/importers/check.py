@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import Any
 
 import numpy as np
 
 from hycon.data.corpus import read_arrays, strings_of
+from hycon.data.importers.csd import TAKEN
+from hycon.data.importers.leaks import leaks
 from hycon.data.importers.longest import in_words as length_lines
 from hycon.data.importers.repeats import count_repeats, remember
 from hycon.data.manifest import MODALITIES, PAPER, SPLITS, Manifest, corpus_folder, named_after
@@ -31,7 +34,7 @@ IDENTITIES = {
 def check(name: str, root: str | os.PathLike | None = None) -> dict[str, Any]:
     """Everything `render` prints, as plain JSON. Raises UserError where the corpus is missing or damaged.
 
-    Counts the rows that repeat, and writes the counts into a manifest that does not have them, for captions.
+    Counts the rows that repeat, looks for leaks, and writes both into a manifest that does not have them, for captions.
 
     "labels": split -> seven counts, labels clipped to [-3, 3] and rounded half to even as in Acc7 (facts of the
     metric), or five as in Acc5 for labels in [-1, 1], and how many are exactly zero; for emotions, how many utterances
@@ -41,15 +44,15 @@ def check(name: str, root: str | os.PathLike | None = None) -> dict[str, Any]:
     """
     manifest, arrays = read_arrays(name, root)
     try:
-        repeats = count_repeats(arrays)
-        if manifest.repeats != repeats:
-            remember(corpus_folder(name, root), manifest, repeats)
-        return _report(name, manifest, arrays, repeats)
+        counted: dict[str, Any] = {"repeats": count_repeats(arrays), "leaks": leaks(arrays)}
+        if any(getattr(manifest, key) != found for key, found in counted.items()):
+            remember(corpus_folder(name, root), manifest, counted)
+        return _report(name, dataclasses.replace(manifest, **counted), arrays)
     except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{corpus_folder(name, root)} is damaged ({error}): import the corpus again.") from error
 
 
-def _report(name: str, manifest: Manifest, arrays: dict[str, np.ndarray], repeats: Repeats) -> dict[str, Any]:
+def _report(name: str, manifest: Manifest, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     corpus = named_after(name, PAPER)
     report: dict[str, Any] = {
         "name": name,
@@ -68,7 +71,8 @@ def _report(name: str, manifest: Manifest, arrays: dict[str, np.ndarray], repeat
         "same_label": [split for split in SPLITS if len(np.unique(arrays[f"{split}.label"], axis=0)) == 1],
         "nonfinite": manifest.nonfinite,
         "lengths": {split: _lengths(arrays, split) for split in SPLITS},
-        "repeats": repeats,
+        "repeats": manifest.repeats,
+        "leaks": manifest.leaks,
         "cropped": manifest.cropped,
         "vectors": manifest.vectors,
         "paper": _paper(corpus),
@@ -161,6 +165,7 @@ def render(report: dict[str, Any]) -> str:
         *_table(["rows per utterance", *(f"{p} %" if p < 100 else "longest" for p in PERCENTILES)], lengths),
         *length_lines(report["cropped"], report["nominal_lengths"]),
         *_repeat_lines(report["repeats"]),
+        *_leak_lines(report["leaks"]),
         *_source_lines(report),
         ALIGNMENT.get(report["aligned"], "Not aligned: the modalities have lengths of their own."),
         *_vector_lines(report["vectors"]),
@@ -204,14 +209,22 @@ def _repeat_lines(repeats: Repeats) -> list[str]:
     return [*_table(heads, found)[:-1], *lines, ""]
 
 
+def _leak_lines(leaks: list[str]) -> list[str]:
+    said = [f"A test on this corpus says too much, and captions say why: {phrase}." for phrase in leaks]
+    return [*said, ""] if said else []
+
+
 def _source_lines(report: dict[str, Any]) -> list[str]:
     """What of the source is not in the corpus, and the labels' range where it is not the usual one."""
-    left_out, zeroed = report["source"].get("left_out") or [], report["source"].get("zeroed_vision") or {}
+    source = report["source"]
+    left_out, zeroed = source.get("left_out") or [], source.get("zeroed_vision") or {}
     low, high = report["label_range"]
     lines = [f"Labels lie in [{low:g}, {high:g}]: tables show Acc5 and Acc3, protocol sims."] if high == NARROW else []
     lines += [f"Left out of the source: {', '.join(map(str, left_out))}."] if left_out else []
     counts = ", ".join(f"{count} in {split}" for split, count in zeroed.items())
-    return [*lines, *([f"Vision held -inf, which became 0: {counts}."] if zeroed else [])]
+    lines += [f"Vision held -inf, which became 0: {counts}."] if zeroed else []
+    missing = [f"{what} ({count:,})" for what, count in (source.get("counts") or {}).items() if what != TAKEN and count]
+    return [*lines, *([f"Left out, or filled with zeros: {', '.join(missing)}."] if missing else [])]
 
 
 def _vector_lines(vectors: dict[str, Any] | None) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from hycon.data.importers.common import Utterance
+from hycon.data.importers.leaks import leaks
 from hycon.data.importers.longest import crop, nominal
 from hycon.data.importers.repeats import count_repeats
 from hycon.data.manifest import (
@@ -94,6 +95,7 @@ def convert(
         constant=None if emotions else constant_metrics(arrays["train.label"], arrays["test.label"], bound),
         synthetic=synthetic,
         repeats=count_repeats(arrays),
+        leaks=leaks(arrays),
         label_range=narrow if narrow != LABEL_RANGES[0] else None,
         cropped=short if any(short.values()) else None,
     )

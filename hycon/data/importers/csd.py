@@ -36,6 +36,7 @@ DEEPEST = 4  # groups below each other; a computational sequence has root, data 
 LARGER = 200  # times its file's size that a file's data may be; chosen here: gzip makes features 2 to 10 times smaller
 MEMBER = 64  # bytes that each name and each text of its own length counts; groups within themselves come to an end
 TEXTS = 32  # texts of their own lengths that are read at a time: each may be as large as its file; chosen here
+TAKEN = "segments"  # of the counts in the manifest, the one that is of nothing left out
 CORPORA = ("mosei", "mosi", "pom")  # those for which the SDK has standard folds
 ROLES = {
     "words": (("words",), ("vector", "glove", "bert")),
@@ -203,7 +204,7 @@ def _align(
     """All label segments of the folds' videos as utterances, and counts of what was left out or filled."""
     splits: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
     counts = dict.fromkeys(
-        ("segments", "videos without a fold", "videos without words, audio or vision", "segments without words",
+        (TAKEN, "videos without a fold", "videos without words, audio or vision", "segments without words",
          "words without audio frames", "words without vision frames"), 0
     )  # fmt: skip
     labels = sequences["labels"][0]
@@ -248,7 +249,7 @@ def _video(video: str, data: dict[str, tuple[np.ndarray, np.ndarray]], counts: d
         means[modality], empty[modality] = average(*data[modality], times)
     utterances = []
     for k, (segment, label) in enumerate(zip(*data["labels"], strict=True)):
-        counts["segments"] += 1
+        counts[TAKEN] += 1
         inside = np.flatnonzero(_overlap(times, segment) > EPSILON)
         if len(inside) == 0:
             counts["segments without words"] += 1

@@ -34,6 +34,9 @@ TABLE = "utterances.csv"
 EMOTION = "emotion:"
 SHORTEST = 50  # nominal length at the least: MAG-BERT's, as in hycon.data.importers.convert
 SPLIT_NAMES = {"train": "train", "valid": "valid", "val": "valid", "dev": "valid", "test": "test"}
+# Bytes that a .npz may unpack to, as a multiple of its own and what any may have; chosen here. Features are 1 to 10
+# times their file. Of zeros, for a modality that is not there, 4 MB of zip can hold 4 GiB for every utterance.
+LARGER, SPARE = 200, 2**30
 Getter = Callable[[str], np.ndarray]  # an utterance's id -> its array
 
 
@@ -170,9 +173,15 @@ def _arrays(folder: Path, modality: str) -> Iterator[Getter]:
     except BAD_ZIP as error:
         raise UserError(f"{packed.name} is not a readable .npz file ({error}).") from error
 
+    most, total = SPARE + LARGER * packed.stat().st_size, 0
+
     def get(name: str) -> np.ndarray:
+        nonlocal total
         if name not in known:
             raise UserError(f"{packed.name} has no array for utterance {name!r}.")
+        total += known[name].file_size
+        if total > most:
+            raise UserError(f"{packed.name} unpacks to over {most} bytes, more than {LARGER} times its size; not read.")
         try:
             with archive.open(known[name]) as member:
                 return read_npy(member, known[name].file_size)

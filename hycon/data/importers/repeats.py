@@ -15,12 +15,13 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from hycon.data.corpus import strings_of
 from hycon.data.manifest import MODALITIES, SPLITS, Manifest
-from hycon.data.repeats import COUNTS, Repeats
+from hycon.data.repeats import COUNTS
 from hycon.files import temporary
 
 BLOCK = 2**22  # values that are hashed at a time, chosen here: 32 MiB
@@ -135,8 +136,8 @@ def _other_words(
     return counted & _differ(said, which, len(distinct))
 
 
-def remember(folder: Path, manifest: Manifest, repeats: Repeats) -> None:
-    """Write the counts into the manifest of the corpus in `folder`, unless that is another one by now or read-only.
+def remember(folder: Path, manifest: Manifest, counted: Mapping[str, Any]) -> None:
+    """Write `counted` into the manifest of the corpus in `folder`, unless that is another one by now or read-only.
 
     Everything is done relative to the opened folder: an import may put another one in its place meanwhile.
     """
@@ -148,7 +149,7 @@ def remember(folder: Path, manifest: Manifest, repeats: Repeats) -> None:
                 found = json.load(handle)
             if found.get("files") != manifest.files:
                 return
-            text = json.dumps({**found, "repeats": repeats}, indent=1, ensure_ascii=False)
+            text = json.dumps({**found, **counted}, indent=1, ensure_ascii=False)
             with open(
                 os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=at), "w", encoding="utf-8"
             ) as out:

@@ -32,6 +32,7 @@ from hycon.files import check_regular, sha256_file
 PAPER_MEMBER = "300d"  # of a zip with several files: 300 dimensions are the paper's (section 4.4(2))
 PUNCTUATION = string.punctuation + "“”‘’…–—¿¡«»"
 LONGEST = 1 << 20  # bytes of a line; chosen here: 300 numbers take 3 kB. An archive can unpack to a line without end
+WIDEST = 10_000  # dimensions; chosen here: GloVe has 300. Half a million would take 2 MB of memory a word
 TOLD = 10_000  # lines after which it is said how far the file is read; chosen here
 STEPS = ("exact", "lower", "stripped", "missing")
 
@@ -98,6 +99,8 @@ def _scan(path: Path, wanted: set[str]) -> tuple[dict[str, np.ndarray], int]:
                 if number == 1:
                     line = line.removeprefix(codecs.BOM_UTF8)
                     header, dim = _first(line, path)
+                    if dim > WIDEST:
+                        raise UserError(f"{path.name} has vectors of {dim} dimensions; expected {WIDEST} at most.")
                     if header:
                         continue
                 if not line:

@@ -12,6 +12,7 @@ from csd_folder import SEGMENTS, VIDEOS, folder_of, frames, write_csd
 
 from hycon.data import load
 from hycon.data.importers import import_corpus
+from hycon.data.importers.check import check, render
 from hycon.data.importers.csd import average, import_mmsdk, standard_folds
 from hycon.errors import UserError
 
@@ -111,6 +112,8 @@ def test_what_is_left_out_and_filled_is_counted(root: Path, tmp_path: Path) -> N
     assert counts["words without vision frames"] == 2
     assert counts["words without audio frames"] == 0
     assert manifest.nonfinite["train"] == {"audio": 1, "vision": 0}
+    said = "videos without a fold (1), segments without words (1), words without vision frames (2)"
+    assert f"Left out, or filled with zeros: {said}." in render(check("mosi", root)).splitlines()
     corpus = load("mosi", root)
     assert (rows_of(corpus, "train", "vision", 0) == 0).all()
     assert len(corpus.splits["valid"].ids) == 2

@@ -11,7 +11,7 @@ import pytest
 from samples import assert_aligned_corpus, count, plain_folder, rows_of, sequence
 
 from hycon.data import load
-from hycon.data.importers import import_corpus
+from hycon.data.importers import import_corpus, plain
 from hycon.data.prepare import prepare
 from hycon.errors import UserError
 
@@ -127,6 +127,32 @@ def test_plain_arrays_missing_damaged_or_pickled(root: Path, tmp_path: Path) -> 
     with pytest.raises(UserError, match="line 2 has 3 columns, the header has 4"):
         import_corpus("own", folder, root=root)
     assert not root.exists()
+
+
+def test_an_array_beyond_the_memory_is_one_sentence(root: Path, tmp_path: Path, monkeypatch) -> None:
+    """A zip of 4 MB can hold an array of 4 GiB of zeros."""
+
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(plain, "read_npy", full)
+    with pytest.raises(UserError, match="in needs more memory than there is, or is damaged; nothing was imported"):
+        import_corpus("own", plain_folder(tmp_path / "in"), root=root)
+    assert not root.exists()
+
+
+def test_a_zip_that_unpacks_to_far_more_than_it_is(root: Path, tmp_path: Path, monkeypatch) -> None:
+    folder = plain_folder(tmp_path / "in")
+    ids = [line.split(",")[0] for line in (folder / "utterances.csv").read_text().splitlines()[1:]]
+    np.savez_compressed(folder / "audio.npz", **{id: np.zeros((4, 100_000)) for id in ids})
+    import_corpus("own", folder, root=root)  # few in all
+    monkeypatch.setattr(plain, "SPARE", 2**20)
+    with pytest.raises(
+        UserError, match=r"audio\.npz unpacks to over \d+ bytes, more than 200 times its size; not read"
+    ):
+        import_corpus("own", folder, root=root)
+    with pytest.raises(UserError, match=r"audio\.npz unpacks to over"):
+        plain.read_unlabelled(folder)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hycon.data import Utterance, convert, read_manifest
 from hycon.data.importers.check import check, render
 from hycon.data.importers.repeats import PHRASE, count_repeats
 from hycon.data.importers.synthetic import synthesize
-from hycon.data.repeats import in_words
+from hycon.data.repeats import in_words, remarks
 
 SIZES = {"train": 30, "valid": 10, "test": 20}
 Splits = dict[str, list[Utterance]]
@@ -67,6 +67,16 @@ def test_rows_of_other_splits_are_counted_and_said(root: Path) -> None:
     said = "features repeat: 100 % of the test split's audio also stands in other splits"
     assert in_words(found.repeats) == [said]
     assert f"Captions say: {said}." in render(check("own", root))
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.0, []), (0.08, []), (0.4, ["40 %"]), (1.0, ["100 %"])])
+def test_audio_that_was_not_finite_is_said(root: Path, share: float, said: list[str]) -> None:
+    splits, values = distinct(), SIZES["test"] * 4 * 5
+    audio = np.concatenate([u.audio for u in splits["test"]])
+    audio.reshape(-1)[: round(share * values)] = -np.inf
+    splits["test"] = [replaced(u, audio=rows) for u, rows in zip(splits["test"], np.split(audio, 20), strict=True)]
+    found = [phrase for phrase in remarks(put(splits, root)) if "NaN" in phrase]
+    assert found == [f"{part} of the test split's audio was -inf or NaN and became 0" for part in said]
 
 
 def test_a_copied_utterance_is_counted_as_a_whole(root: Path) -> None:

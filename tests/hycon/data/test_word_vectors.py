@@ -119,6 +119,7 @@ def test_one_dimension_is_no_header(tmp_path: Path) -> None:
         (TEXT.replace("movie -1.5", "movie nan"), "line 2 holds a value that is not finite"),
         ("", "is empty"),
         ("<html>\n", "line 1 is not a word and its numbers"),
+        ("good" + " 0" * 10_001 + "\n", "has vectors of 10001 dimensions; expected 10000 at most"),
         ("other 1 2 3\n", "a vector for none of the corpus's 2 words"),
     ],
 )

@@ -167,6 +167,16 @@ def test_five_seeds_are_underpowered_and_the_text_says_so(tmp_path):
     assert "paper" not in " ".join(heads)
 
 
+def test_without_predictions_the_interval_is_over_seeds_alone(tmp_path):
+    result, store = filled(tmp_path, [EXACT] * 6, [OFF] * 6)
+    assert "Interval: over seeds and utterances." in render_ablation(result, differences(result, store), "md")
+    for file in store.root.glob("runs/*/predictions.npz"):
+        file.unlink()
+    said = render_ablation(result, differences(result, store), "md")
+    assert "Interval: over seeds alone: a row keeps no predictions." in said
+    assert "seeds and utterances" not in said
+
+
 def test_every_format_has_the_comparison(tmp_path):
     result, store = filled(tmp_path, [EXACT] * 2, [OFF] * 2)
     found = differences(result, store)

@@ -82,5 +82,13 @@ def test_features_that_repeat_are_said_in_every_caption(tmp_path, corpus, format
         assert SAID in " ".join(render(result, format).split())
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_leaks_are_said_in_every_caption_and_rule_out_verdicts(tmp_path, format):
+    result = result_on(measured(tmp_path, "mosi", leaks=["a sentence stands in two splits"]), "mosi")
+    assert "sentence stands in two splits" in " ".join(render(result, format).split())
+    (row,) = (row for row in result.rows if row.n)
+    assert "a sentence stands in two splits" in row.obstacles
+
+
 def test_they_are_said_above_a_figure(tmp_path):
     assert SAID in figure("dots", measured(tmp_path, "own", repeats=REPEATS), View("own"), table="table1").caption

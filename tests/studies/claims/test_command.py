@@ -26,10 +26,15 @@ def test_effects_in_words(store, tmp_path):
     said = f"HyCon against {IAMCL}, Acc2: +35.0 [30.0, 40.0], p = 0.008, adjusted 0.012, n = 8 pairs"
     assert effect(part) == said
     assert effect(dataclasses.replace(part, paired=False)) == said.replace("8 pairs", "8 + 8")
-    sizes = {"great": "at least 1.0", "slight": "at most 1.0", "gain": "1.0"}
+    sizes = {
+        "great": "read as: a gain of at least",
+        "slight": "read as: a gain of at most",
+        "gain": "claimed: a gain of",
+    }
     for test, claimed in sizes.items():
         of_a_size = dataclasses.replace(part, contest=dataclasses.replace(part.contest, test=test, value=1.0))
-        assert f"[30.0, 40.0] (claimed: a gain of {claimed}), p = " in effect(of_a_size)
+        assert f"[30.0, 40.0] ({claimed} 1.0), p = " in effect(of_a_size)
+    assert ", p < 0.001, adjusted < 0.001, n = " in effect(dataclasses.replace(part, p=4e-5, p_adjusted=4e-4))
     assert effect(None) == ""
     assert effect(PAPER["ablation-any-loss"].decisive) == f"HyCon against {SCL}, Acc7: -0.4 (46.6, 47.0)"
     level = verdict(store, tmp_path, "kind = 'level'\nrows = ['HyCon']\nmetrics = ['acc2']\nabout = 85\nwithin = 1")

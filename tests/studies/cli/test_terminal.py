@@ -106,6 +106,15 @@ def test_a_deleted_working_directory(tmp_path):
     assert ended.stderr == b"bench: The working directory is gone: change into another one.\n"
 
 
+def test_a_full_memory(tmp_path, monkeypatch, capsys):
+    def full(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("hycon.data.importers.synthetic.synthesize", full)
+    code, _, err = bench(capsys, "data", "synthesize", "--data", tmp_path)
+    assert (code, err) == (2, "bench: that needs more memory than there is; what was finished is kept.\n")
+
+
 def test_a_path_beyond_the_system_s_limit(capsys):
     code, _, err = bench(capsys, "list", "runs", "--results", "x/" * 5000)
     assert (code, err) == (2, "bench: a path is longer than this system allows: give shorter ones.\n")

@@ -17,6 +17,8 @@ from builders import fill, fill_table, manifest
 
 from hycon.data.conditions import CONDITIONS, DRAWS
 from hycon.errors import UserError
+from studies.aggregate.render import render
+from studies.aggregate.robustness import area
 from studies.aggregate.table import table_result
 from studies.cli import main
 from studies.document.words import visible
@@ -390,6 +392,19 @@ def test_robustness_has_a_mean_and_an_interval_at_every_share(measured):
         assert of[-1]["low"] < of[-1]["mean"] < of[-1]["high"]
     assert "Robustness not measured, and left out: TFN-GloVe." in drawn.caption
     assert drawn.stem == "robustness-mosi"
+
+
+def test_shares_of_one_row_are_said_to_be_none_or_all(measured):
+    said = "Audio has one row an utterance here, of which shares below 0.5 drop nothing and all others everything"
+    assert said not in figure("robustness", measured).caption
+    counts = {"audio": {"test": {"rows": 9, "utterances": 9}}, "vision": {"test": {"rows": 10, "utterances": 9}}}
+    remember_corpus(measured, manifest(repeats=counts))
+    assert said in figure("robustness", measured).caption
+    assert said in render(table_result(TABLES["robustness"], measured), "md")
+    assert said in " ".join(render(table_result(TABLES["robustness"], measured), "text").split())
+    assert said not in render(table_result(TABLES["table1"], measured), "md")
+    curve = [0.8] * 5 + [0.6] * 6  # the area that the sentence tells
+    assert area(list(zip(np.linspace(0, 1, 11), curve, strict=True))) == pytest.approx(0.45 * 0.8 + 0.55 * 0.6)
 
 
 def test_robustness_that_was_not_measured_says_how(measured):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import report_folders
-from report_folders import fill, manifest
+from report_folders import TFN, fill, manifest
 
 from studies.report import finding
 from studies.report.experiments import experiments
 from studies.report.headline import headline
 from studies.report.marked import END, begin, main, split
+from studies.store.study import load_studies
 
 PAGE = finding.ROOT / "README.md"
 
@@ -35,10 +37,26 @@ def test_the_sentences_follow_the_records(tmp_path: Path) -> None:
     )
     result = finding.main_table(found)
     assert finding.what_was_found(result) == (
-        "Of 1 row of Table 1 with runs, HyCon-BERT has the best mean Acc2, 85.0 ± 7.1 over 2 seeds. No other row on a "
-        "pretrained text encoder was run."
+        "Of 1 row of Table 1 with runs, HyCon-BERT has the best mean Acc2, 85.0 ± 7.1 over 2 seeds. No other row of "
+        "Table 1 on a pretrained text encoder was run."
     )
     assert [line[0].text for line in headline(result).rows] == ["HyCon-BERT"]
+
+
+def test_searches_that_differ_are_all_said(tmp_path: Path) -> None:
+    fill(tmp_path / "one", trials=1, seeds=(0.8, 0.9))
+    fill(tmp_path / "one", TFN, trials=2, seeds=(0.7, 0.8))
+    (found,) = experiments(tmp_path)
+    assert finding.what_ran(found).endswith(" Search of 2 trials (1 row), of 1 trial (1 row).")
+
+
+def test_a_row_that_is_not_finished_says_so_where_it_is_ranked(tmp_path: Path) -> None:
+    store = fill(tmp_path / "one", trials=1, seeds=(0.8, 0.9, 0.8))
+    (study,) = load_studies(store)
+    shutil.rmtree(store.root / "runs" / study.runs[2])
+    (found,) = experiments(tmp_path)
+    said = finding.what_was_found(finding.main_table(found))
+    assert "85.0 ± 7.1 over 2 seeds (1 of 3 seeded runs to do)." in said
 
 
 def test_another_text_encoder_stands_in_place_of_the_papers(tmp_path: Path, monkeypatch) -> None:

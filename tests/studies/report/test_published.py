@@ -228,8 +228,13 @@ def test_the_finding_names_losses_text_and_the_other_folders(root: Path) -> None
     assert left
     assert 2 + sum(map(int, left.groups())) == 47
     assert " That is said of what was run, not of the paper's setting" in said
-    assert "Of the 5 differences between two rows that they ask about, 5 are beyond chance" in said
-    assert "**Beside it.**\n\n- mosi\\_other: 4 runs" in said
+    assert "Of the 5 differences of two rows on one metric that they ask about, 5 are beyond chance" in said
+    assert "p asks whether there is any difference; the interval tells" in said.partition("**Do audio")[0]
+    assert "A line of 1 pair is undecided whatever its numbers: so few give no p below 0.05." in said
+    beside = said.partition("**Beside it.**\n\n- mosi\\_other: 4 runs")[2]
+    told = re.search(r"they support (\d+), contradict (\d+) and leave (\d+) undecided; (\d+) are not run\.", beside)
+    assert told
+    assert sum(map(int, told.groups())) == 47
     assert "under" not in said
     assert "Table 4: Ablation studies, on mosi" in said
 

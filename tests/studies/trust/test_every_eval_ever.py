@@ -124,6 +124,18 @@ def test_notes_on_the_data_are_in_it(tmp_path: Path) -> None:
     assert details["synthetic"] == "true"
 
 
+def test_what_the_import_found_is_in_it(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "results")
+    study = fill(store, [0.1, 0.2])
+    runs = [store.get(run) for run in study.runs]
+    repeats = {"audio": {"test": {"rows": 80, "rows_elsewhere": 60}}}
+    log = evaluation_log(study, runs, manifest(repeats=repeats, leaks=["a video is in two splits"]), "unknown")
+    notes = log["evaluation_results"][0]["source_data"]["additional_details"]["notes"]
+    assert (
+        notes == "features repeat: 75 % of the test split's audio also stands in other splits; a video is in two splits"
+    )
+
+
 def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
     store = RunStore(tmp_path / "results")
     with pytest.raises(UserError, match="holds no finished seeded run to export"):
