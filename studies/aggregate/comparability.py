@@ -28,6 +28,13 @@ UNKNOWN = "not recorded"
 MAKERS = ("Intel", "AMD", "Apple", "ARM", "Neoverse", "Ampere", "Graviton")
 SHORT = 12  # characters of a sha256 that are printed
 ACROSS = ("data", "suite version", "device", "platform", "torch", "threads")  # what rows of one table share
+# What the source of a method may ask for, beside what all rows share: option of hycon.train.Training -> its words, and
+# what a record without it had. Searches vary none of them.
+TRAINED: dict[str, tuple[str, str | float]] = {
+    "loss": ("loss (it trains, and chooses epoch and trial)", "l1"),
+    "optimizer": ("optimizer", "adam"),
+    "warmup": ("warmup", 0.0),
+}
 
 
 def device_class(device: str) -> str:
@@ -106,9 +113,10 @@ def across(records_by_row: Mapping[str, Sequence[RunRecord]]) -> tuple[str, ...]
     "rows differ in torch: 2.12.0+cpu (TFN-BERT), otherwise 2.13.0+cpu".
     """
     names = [name for name, records in records_by_row.items() for _ in records]
-    found = identities([record for records in records_by_row.values() for record in records])
+    every = [record for records in records_by_row.values() for record in records]
+    found = [{**own, **_trained(record)} for record, own in zip(every, identities(every), strict=True)]
     said = []
-    for aspect in ACROSS:
+    for aspect in (*ACROSS, *(words for words, _ in TRAINED.values())):
         rows: dict[str, list[str]] = {}
         for name, value in dict.fromkeys((name, own[aspect]) for name, own in zip(names, found, strict=True)):
             rows.setdefault(value, []).append(name)
@@ -117,3 +125,9 @@ def across(records_by_row: Mapping[str, Sequence[RunRecord]]) -> tuple[str, ...]
             others = ", ".join(f"{v} ({', '.join(names)})" for v, names in rows.items() if v != commonest)
             said.append(f"rows differ in {aspect}: {others}, otherwise {commonest}")
     return tuple(said)
+
+
+def _trained(record: RunRecord) -> dict[str, str]:
+    """TRAINED's words -> the run's value."""
+    found = {words: record.spec.training.get(option, own) for option, (words, own) in TRAINED.items()}
+    return {words: f"{value:g}" if isinstance(value, float | int) else value for words, value in found.items()}

@@ -1,5 +1,5 @@
-"""The tables of docs/protocol.md that state what the code does: how each row is trained and searched, and what is not
-the same for all rows over a pretrained text encoder.
+"""The tables of docs/protocol.md that state what the code does: how each row is trained and searched, those of `beyond`
+too, and what is not the same for all rows over a pretrained text encoder.
 
     python -m studies.report.protocol                     print them
     python -m studies.report.protocol docs/protocol.md    put them into the page, between its two marks
@@ -119,6 +119,12 @@ def shown_rows() -> list[Row]:
     return rows + [dataclasses.replace(row, name=f"{row.name} (Table 3)") for row in others]
 
 
+def successors() -> list[Row]:
+    """The rows of `beyond` whose model no table of the paper has."""
+    papers = {row.model for row in (*_papers("table1"), *_papers("table3"))}
+    return [row for row in TABLES["beyond"].rows if row.model not in papers]
+
+
 def _papers(table: str) -> list[Row]:
     printed = {row for _, row, _ in paper_table(table)}
     return [row for row in TABLES[table].rows if row.name in printed]
@@ -174,16 +180,16 @@ def _grouped(lines: Iterable[tuple[str, tuple[str, ...]]]) -> list[list[str]]:
     return [[", ".join(own), *content] for content, own in names.items()]
 
 
-def _training(found: Sequence[Conditions]) -> str:
-    """What every row has in common in a sentence, the rest in a table."""
+def _training(found: Sequence[Conditions], which: str = "A") -> str:
+    """What every row has in common in a sentence, the rest in a table. which: how that begins."""
     options = list(found[0].training)
     same = [option for option in options if len({one.training[option] for one in found}) == 1]
     varied = [option for option in options if option not in same]
     common = ", ".join(f"`{option}` {found[0].training[option]}" for option in same)
     lines = _grouped((one.row.name, tuple(one.training[option] for option in varied)) for one in found)
     return (
-        "A value, and in brackets the values that are searched; a value without brackets is fixed. The same in every "
-        f"row: {common}.\n\n" + _table(["rows", *(f"`{option}`" for option in varied)], lines)
+        f"{which} value, and in brackets the values that are searched; a value without brackets is fixed. The same in "
+        f"every row: {common}.\n\n" + _table(["rows", *(f"`{option}`" for option in varied)], lines)
     )
 
 
@@ -212,7 +218,11 @@ def _vectors(found: Sequence[Conditions]) -> str:
 def generated() -> str:
     """The tables, in Markdown, without the marks around them. Imports torch."""
     found = [conditions(row) for row in shown_rows()]
-    return "\n\n".join([_training(found), _front_end(found), _differences(found), _vectors(found)])
+    later = [conditions(row) for row in successors()]
+    paper = [_training(found), _front_end(found), _differences(found), _vectors(found)]
+    return "\n\n".join(
+        [*paper, _training(later, "The successors in the table `beyond`, as their sources train them: a")]
+    )
 
 
 if __name__ == "__main__":

@@ -7,10 +7,12 @@ import pytest
 from builders import VERSIONS, XEON, fill, spec
 
 import studies
-from studies.aggregate.comparability import across, described, device_class, environment_class, mixture
+from hycon.train import Training
+from studies.aggregate.comparability import TRAINED, across, described, device_class, environment_class, mixture
 from studies.aggregate.table import table_result
 from studies.cli import main
 from studies.lookup import View
+from studies.registry import MODELS, search_space
 from studies.store.record import ENCODER_LAYERS, RunRecord
 from studies.store.run_store import RunStore
 from studies.tables import TABLES
@@ -171,6 +173,29 @@ def test_in_what_rows_may_not_differ_unsaid(aspect, changes, value):
     (said,) = across({"A": [made(0)], "B": [made(1)], "C": [made(2, **changes)]})
     assert said.startswith(f"rows differ in {aspect}: {value} (C), otherwise ")
     assert across({"A": [made(0)], "B": [made(1, version=2)]}) == ()  # each model has its own
+
+
+MAGS = {"lr": 1e-5, "loss": "mse", "optimizer": "adamw", "warmup": 0.1}  # its authors' training
+
+
+def test_rows_that_are_trained_by_another_loss_are_said_in_the_caption():
+    plain, mag = made(0, training={"lr": 1e-5, "loss": "l1", "warmup": 0.0}), made(1, training=MAGS)
+    assert across({"TFN-BERT": [plain], "MFN-BERT": [made(2)], "MAG-BERT": [mag, made(3, training=MAGS)]}) == (
+        "rows differ in loss (it trains, and chooses epoch and trial): mse (MAG-BERT), otherwise l1",
+        "rows differ in optimizer: adamw (MAG-BERT), otherwise adam",
+        "rows differ in warmup: 0.1 (MAG-BERT), otherwise 0",
+    )
+    assert across({"TFN-BERT": [plain], "MFN-BERT": [made(2)]}) == ()
+    assert mixture([made(n, training=MAGS) for n in range(3)]) == {}
+
+
+def test_what_captions_say_of_training_has_the_defaults_and_is_searched_by_no_model():
+    assert {option: own for option, (_, own) in TRAINED.items()} == {
+        option: getattr(Training(lr=1.0), option) for option in TRAINED
+    }
+    for name, entry in MODELS.items():
+        for text in entry.text:
+            assert not TRAINED.keys() & search_space(name, text, {}).keys(), name
 
 
 def test_failed_runs_are_no_part_of_a_mixture(tmp_path):

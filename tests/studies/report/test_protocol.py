@@ -19,6 +19,7 @@ from studies.report.protocol import (
     differences,
     generated,
     shown_rows,
+    successors,
     vector_values,
     words,
 )
@@ -68,6 +69,14 @@ def test_every_row_is_there_once(found) -> None:
     names = [one.row.name for one in found]
     assert len(names) == len(set(names))
     assert {"EF-LSTM-GloVe", "MAG-XLNet", "HyCon-v2-BERT", "Graph-MFN (Table 3)", "HyCon (Table 3)"} <= set(names)
+
+
+def test_the_successors_of_beyond_are_there_too() -> None:
+    assert [row.name for row in successors()] == ["MISA", "Self-MM", "MMIM", "TETFN", "ALMT"]
+    trained = {row.name: conditions(row).training for row in successors()}
+    assert {name for name, found in trained.items() if found["loss"] == "mse"} == {"MISA", "ALMT"}
+    page = PAGE.read_text(encoding="utf-8")
+    assert "MAG, MISA and ALMT keep their squared error" in page
 
 
 def unexplained() -> set[tuple[str, str, tuple[str, ...]]]:
