@@ -115,9 +115,9 @@ def what_was_found(result: TableResult) -> str:
         return "No row has an Acc2."
     best, *_ = ranked
     rows = f"Of {count_of(len(ranked), 'row')} of {label(result.table.name)} with runs"
-    ours = [f"{row.row.name} {ordinal(i)}, {_acc2(row)}" for i, row in enumerate(ranked, 1) if i > 1 and _ours(row)]
+    ours = [f" {row.row.name} {ordinal(i)}, {_acc2(row)}." for i, row in enumerate(ranked, 1) if i > 1 and _ours(row)]
     first = f"{rows}, {best.row.name} has the best mean Acc2, {_acc2(best)}"
-    return first + (f"; {'; '.join(ours)}." if ours else ".") + _alone(result)
+    return f"{first}.{''.join(ours)}{_alone(result)}"
 
 
 def _alone(result: TableResult) -> str:
