@@ -21,7 +21,7 @@ Remembered = dict[tuple[Any, ...], Tensor]
 
 @contextmanager
 def text_remembered(model: nn.Module, memory: Remembered) -> Iterator[None]:
-    """Within it, the text encoders of `model` give the same bits, and compute what is not in `memory` alone.
+    """Within it, the text encoders of `model` give the same bits, and compute only what is not in `memory`.
 
     For predictions without gradient, of one set of weights and one precision. What is injected between the encoder's
     layers (MAG) depends on audio and vision, and is never remembered.
