@@ -10,8 +10,9 @@ from typing import Any
 
 from hycon.errors import UserError, nearest
 from hycon.metrics import of_protocol
-from studies.aggregate.cells import EMOTIONS, measures
+from studies.aggregate.cells import measures
 from studies.aggregate.choice import Choice, choices, choose
+from studies.aggregate.robustness import EMOTIONS
 from studies.aggregate.table import table_result
 from studies.lookup import PROFILES, View, is_of, known_manifest, manifest_of, may_stand_for
 from studies.store.record import RunRecord

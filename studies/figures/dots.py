@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from studies.aggregate.caption import DAGGER
 from studies.aggregate.cells import NOT_RUN, Entry, RowResult
+from studies.document.words import DAGGER, span
 from studies.figures.drawing import BLACK, BLUE, GREY, ORANGE, PLAIN, Drawing, Source, canvas
 from studies.tables import Column
 
@@ -28,8 +28,7 @@ def draw(source: Source) -> Drawing:
         rows = [row for row in rows if row.n or (row.status, row.reason) != ("missing", NOT_RUN)]
     numbers = [_number(row, column) for row in rows for column in columns if _drawn(row.cells[column.metric])]
     measured = [row for row in rows if row.n]
-    counts = sorted({row.n for row in measured})
-    n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+    n = f"n = {span([row.n for row in measured])}"
     papers = (
         f"; diamond: the number that the paper prints; triangle and {DAGGER}: one that the paper quotes from another "
         "publication"

@@ -24,7 +24,7 @@ from studies.claims.render import OF_SIZES, SIZES, effect, number, runs_of
 from studies.claims.verdict import CONTRADICTED, LEVEL, NO_VERDICT, NOT_RUN, SUPPORTED, UNDECIDED, ClaimResult, Part
 from studies.document.blocks import Bullets, Grid, headings, wide
 from studies.document.markdown import escape, fragment
-from studies.document.words import NOTHING, count_of, mean_sd, one_line, p_value, span
+from studies.document.words import NOTHING, count_of, mean_sd, one_line, p_value, sentence, span
 from studies.report.experiments import ROOT, Experiment, experiments, read, shown, verdict_of
 from studies.report.headline import headline, measured, tables_in_words
 from studies.report.marked import main
@@ -89,8 +89,7 @@ def what_ran(e: Experiment) -> str:
     seeds = span({row.n for table in e.tables.values() for row in measured(table)})
     ran, papers = count_of(len(e.scope.records), "run"), result.table.corpus
     place = "" if e.corpus == papers else f" in place of the paper's {papers}"
-    sentences = [f"{note[:1].upper()}{note[1:]}." for note in notes]
-    return " ".join([f"{ran}, {seeds} seeds a row, on {e.corpus}{place}.", *sentences])
+    return " ".join([f"{ran}, {seeds} seeds a row, on {e.corpus}{place}.", *map(sentence, notes)])
 
 
 def _searches(e: Experiment) -> list[str]:

@@ -24,7 +24,7 @@ from studies.claims.render import OF_SIZES, effect
 from studies.claims.verdict import CONTRADICTED, NO_VERDICT, NOT_RUN, RUN_VERDICTS, SUPPORTED, ClaimResult
 from studies.document.blocks import Bullets, Cell, Grid, Notice, Text, headings, numbers, wide
 from studies.document.markdown import escape, fragment
-from studies.document.words import NOTHING, count_of, settings
+from studies.document.words import NOTHING, count_of, sentence, settings
 from studies.report.campaigns import campaign_files
 from studies.report.experiments import Experiment, about, experiments, folders, shown, undecided, verdict_of
 from studies.report.headline import headline, lacking, tables_in_words
@@ -156,7 +156,7 @@ def _manifest(m: Manifest) -> list[str]:
     return [
         f"{name}: {sizes} utterances; checksum {m.sha256}.",
         f"Features: {features} numbers a row ({rows}); word vectors: {vectors}.",
-        *(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in (*m.notes, *remarks(m))),
+        *map(sentence, (*m.notes, *remarks(m))),
         f"Imported from: {source}.",
     ]
 
