@@ -21,7 +21,18 @@ from studies.aggregate.obstacles import PAPER_ENCODERS, earlier_protocol, in_wor
 from studies.claims.by_paper import against_paper
 from studies.claims.kinds import METRICS, row_of
 from studies.claims.render import OF_SIZES, SIZES, effect, number, runs_of
-from studies.claims.verdict import CONTRADICTED, LEVEL, NO_VERDICT, NOT_RUN, SUPPORTED, UNDECIDED, ClaimResult, Part
+from studies.claims.verdict import (
+    CONTRADICTED,
+    DECIDED,
+    JUDGED,
+    LEVEL,
+    NO_VERDICT,
+    NOT_RUN,
+    SUPPORTED,
+    UNDECIDED,
+    ClaimResult,
+    Part,
+)
 from studies.document.blocks import Bullets, Grid, headings, wide
 from studies.document.markdown import escape, fragment
 from studies.document.words import NOTHING, count_of, mean_sd, one_line, p_value, sentence, span
@@ -37,7 +48,6 @@ OURS = ("HyCon-BERT", "HyCon-v2-BERT", "HyCon", "HyCon-v2")
 LOSSES = ("table4", "table6", "table7")  # what the paper's claims on its losses are about
 ASKED = ("hycon-beats-text", "hycon-v2-beats-text", "audio-and-vision-help")  # of our own questions
 SHOWN = ("acc2", "mae", "corr")  # the metrics of ASKED
-DECIDED = (SUPPORTED, CONTRADICTED)
 
 
 def generated(root: Path = PUBLISHED, earlier: Path = EARLIER) -> str:
@@ -66,7 +76,7 @@ def chosen(root: Path, earlier: Path) -> tuple[Experiment, list[Experiment]]:
 
 def _told(e: Experiment) -> tuple[int, int]:
     """Claims on losses, and all claims, on which it has a verdict."""
-    return tuple(sum(c.verdict not in (NOT_RUN, NO_VERDICT) for c in f) for f in (losses(e), e.claims["paper"]))  # type: ignore[return-value]
+    return tuple(sum(c.verdict in JUDGED for c in f) for f in (losses(e), e.claims["paper"]))  # type: ignore[return-value]
 
 
 def main_table(e: Experiment) -> TableResult:
@@ -170,7 +180,7 @@ def losses(e: Experiment) -> list[ClaimResult]:
 def on_losses(e: Experiment) -> list[str]:
     """The paper's claims on its losses: how many of each verdict, and those that are decided."""
     found = losses(e)
-    run = [claim for claim in found if claim.verdict not in (NOT_RUN, NO_VERDICT)]
+    run = [claim for claim in found if claim.verdict in JUDGED]
     if not run or not set(LOSSES) & set(e.tables):
         return []
     lead = (
@@ -203,7 +213,7 @@ def on_text(found: Sequence[Experiment]) -> list[str]:
 def _questions(e: Experiment) -> list[ClaimResult]:
     """Those of ASKED that were run."""
     known = (claim for claim in e.claims["beyond"] if claim.claim.id in ASKED)
-    return [claim for claim in known if claim.verdict not in (NOT_RUN, NO_VERDICT)]
+    return [claim for claim in known if claim.verdict in JUDGED]
 
 
 def _too_few(found: Sequence[Experiment]) -> list[str]:

@@ -7,7 +7,7 @@ from collections import Counter
 from studies.aggregate.cells import Entry, TableResult
 from studies.aggregate.published import published_grid
 from studies.aggregate.render import grid
-from studies.claims.verdict import CONTRADICTED, SUPPORTED, UNDECIDED
+from studies.claims.verdict import DECIDED, UNDECIDED
 from studies.document.blocks import (
     Block,
     Bullets,
@@ -34,7 +34,6 @@ from studies.statistics.cell import TOO_FEW, VERDICTS
 
 CELL_VERDICTS = ("reproduced", "differs", "inconclusive", TOO_FEW, "not comparable", "quoted", "not run")
 assert set(VERDICTS) < set(CELL_VERDICTS)
-DECIDED = (SUPPORTED, CONTRADICTED)
 SETTLED = {"reproduced": "reproduced", "differs": "that differ"}
 MOST_REMARKS = 8  # chosen here: a banner of more is not read
 
