@@ -9,14 +9,13 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
-from hycon.errors import UserError
+from hycon.errors import UserError, check_known
 from studies.cli.arguments import parse_encoders, parse_values
 from studies.cli.closing import closing, edges, forecast_text
 from studies.cli.listing import do_list
 from studies.cli.shared import (
     asked_rows,
     captioning,
-    check_format,
     checkpointing,
     choosing,
     command,
@@ -219,7 +218,7 @@ def _setting(options, table, rows, fixed: dict[str, Any]):
     from studies.lookup import profile_of
     from studies.search.plan import setting_for
 
-    check_format(options.format, FORMATS)
+    check_known("format", options.format, FORMATS)
     check_log(options.log)
     for name in ("epochs", "patience"):
         if getattr(options, name) is not None and name in parse_values(options.set):
