@@ -199,7 +199,7 @@ def code_state(record: RunRecord) -> str:
 def trace_study(study: Study, store: RunStore, protocol: str, command: Command) -> dict[str, Any]:
     """A study with its trials, best first, its winner, and its seeded runs."""
     rows = rows_of(study)
-    columns = columns_of(study, rows)
+    columns = columns_of(rows)
     trials = [_trial(study, number, store) for number in range(len(study.trials))] if study.searched else []
     trials.sort(key=lambda one: (one["valid_loss"] is None, one["valid_loss"], one["trial"]))
     records = [record for run in study.runs if (record := store.get(run) or store.failed(run))]
@@ -242,8 +242,8 @@ def _trial(study: Study, number: int, store: RunStore) -> dict[str, Any]:
     }
 
 
-def columns_of(study: Study, rows: Sequence[str]) -> tuple[Column, ...]:
-    """The columns of the first table that the study may fill; of many emotions their average only."""
+def columns_of(rows: Sequence[str]) -> tuple[Column, ...]:
+    """The columns of the first table of `rows_of` a study; of many emotions their average only."""
     name = rows[0].partition(" ")[0] if rows else "table1"
     columns = tuple(column for column in TABLES[name].columns if column.metric != "winner_loss")
     return tuple(c for c in columns if c.metric.startswith("average_")) or columns
