@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hycon.data.manifest import MODALITIES
 from hycon.metrics import NARROW
 
 
@@ -101,17 +102,17 @@ COST = (  # the last three are ours: the paper has one number of them, 0.770 s f
 )
 ROBUSTNESS = (  # metrics as studies.aggregate.robustness names them; the others are in the figure and in `--json`
     Column("acc2", "Acc2", 100, 1, True),
-    *(Column(f"missing_{m}_acc2", f"Acc2 w/o {m}", 100, 1, True) for m in ("text", "audio", "vision")),
-    *(Column(f"auc_{m}_acc2", f"Acc2 AUC {m}", 100, 1, True) for m in ("text", "audio", "vision")),
+    *(Column(f"missing_{m}_acc2", f"Acc2 w/o {m}", 100, 1, True) for m in MODALITIES),
+    *(Column(f"auc_{m}_acc2", f"Acc2 AUC {m}", 100, 1, True) for m in MODALITIES),
     Column("mae", "MAE", 1, 3, False),
-    *(Column(f"auc_{m}_mae", f"MAE AUC {m}", 1, 3, False) for m in ("text", "audio", "vision")),
+    *(Column(f"auc_{m}_mae", f"MAE AUC {m}", 1, 3, False) for m in MODALITIES),
 )
 ROBUST_EMOTIONS = (  # of the average over emotions; each emotion's are in `studies.results`
     Column("average_f1", "F1", 100, 1, True),
-    *(Column(f"missing_{m}_average_f1", f"F1 w/o {m}", 100, 1, True) for m in ("text", "audio", "vision")),
-    *(Column(f"auc_{m}_average_f1", f"F1 AUC {m}", 100, 1, True) for m in ("text", "audio", "vision")),
+    *(Column(f"missing_{m}_average_f1", f"F1 w/o {m}", 100, 1, True) for m in MODALITIES),
+    *(Column(f"auc_{m}_average_f1", f"F1 AUC {m}", 100, 1, True) for m in MODALITIES),
     Column("average_acc", "Acc", 100, 1, True),
-    *(Column(f"auc_{m}_average_acc", f"Acc AUC {m}", 100, 1, True) for m in ("text", "audio", "vision")),
+    *(Column(f"auc_{m}_average_acc", f"Acc AUC {m}", 100, 1, True) for m in MODALITIES),
 )
 V2 = {"beta": 0.2}  # sec. 4.4(3)
 PAPER_BUDGET = "50 trials"  # sec. 4.4(1)

@@ -15,6 +15,7 @@ from studies.aggregate.obstacles import is_paper_encoder
 from studies.claims.kinds import Contest, row_of
 from studies.claims.rows import COUNTED, Rows
 from studies.claims.verdict import LEVEL, UNDECIDED, Part
+from studies.lookup import set_words
 from studies.statistics.permutation import smallest_p
 from studies.tables import TABLES
 
@@ -70,9 +71,7 @@ def _command(table: str, seeds: int, rows: Rows) -> str:
     words += rows.view.given
     if "--encoder" not in rows.view.given:
         words += [word for text, name in encoders(rows, table).items() for word in ("--encoder", f"{text}={name}")]
-    for key, value in {**set_by_hand(rows, table), **rows.view.options}.items():
-        words += [f"--{key}", str(value)] if key in ("epochs", "patience") else ["--set", f"{key}={value}"]
-    return shlex.join(words)
+    return shlex.join([*words, *set_words({**set_by_hand(rows, table), **rows.view.options})])
 
 
 def set_by_hand(rows: Rows, table: str) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from hycon.data.manifest import PAPER, Manifest, named_after
+from hycon.data.manifest import PAPER, SPLITS, Manifest, named_after
 from hycon.data.repeats import remarks
 from hycon.errors import UserError
 from hycon.files import write_atomic
@@ -148,7 +148,7 @@ def _manifest(m: Manifest) -> list[str]:
     """What a corpus is, as its import wrote it down."""
     papers = named_after(m.name, PAPER)
     name = f"Corpus {m.name}" + (f", in place of the paper's {papers}" if papers not in (None, m.name) else "")
-    sizes = ", ".join(f"{m.sizes[split]:,} {split}" for split in ("train", "valid", "test") if split in m.sizes)
+    sizes = ", ".join(f"{m.sizes[split]:,} {split}" for split in SPLITS if split in m.sizes)
     features = ", ".join(f"{modality} {size}" for modality, size in m.dims.items())
     rows = {"word": "one row a word", "step": "equal lengths"}.get(m.aligned, "not aligned with words")
     vectors = f"{m.vectors.get('file')} ({m.vectors.get('dim')}-d)" if m.vectors else "none"
