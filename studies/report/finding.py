@@ -36,12 +36,11 @@ from studies.claims.verdict import (
 from studies.document.blocks import Bullets, Grid, headings, wide
 from studies.document.markdown import escape, fragment
 from studies.document.words import NOTHING, count_of, mean_sd, one_line, p_value, sentence, span
-from studies.report.experiments import ROOT, Experiment, experiments, read, shown, verdict_of
+from studies.report.experiments import PUBLISHED, ROOT, Experiment, experiments, read, shown, verdict_of
 from studies.report.headline import headline, measured, tables_in_words
 from studies.report.marked import main
 from studies.report.sections import label
 
-PUBLISHED = ROOT / "results/published"
 EARLIER = PUBLISHED / "old_protocol/mosi_resampled"
 FIGURE = "docs/finding.svg"
 OURS = ("HyCon-BERT", "HyCon-v2-BERT", "HyCon", "HyCon-v2")

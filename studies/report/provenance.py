@@ -35,6 +35,12 @@ def environment_of(record: RunRecord) -> tuple[str, str, str]:
     return record.device or UNKNOWN, versions or UNKNOWN, record.commit or UNKNOWN
 
 
+def days(records: Iterable[RunRecord]) -> str:
+    """ "2026-11-27", or the first and the last day; a dash where none is recorded."""
+    known = sorted(record.started[:10] for record in records if record.started)
+    return NOTHING if not known else known[0] if known[0] == known[-1] else f"{known[0]} to {known[-1]}"
+
+
 def _environments(records: Iterable[RunRecord]) -> Grid:
     counted = Counter((*environment_of(record), str(record.spec.threads)) for record in records)
     return Grid(

@@ -112,7 +112,7 @@ def verify(
         raise UserError(f"{error} Say with --device where to run it again.") from error
     kept = {record.id: _kept(store, record) for record in records}
     with scratch_folder() as scratch:
-        again = RunStore(Path(scratch))
+        again = RunStore(scratch)
         summary = run(
             specs.values(),
             again,
@@ -137,13 +137,13 @@ def weights_file(folder: Path, record: RunRecord) -> Path:
 
 
 @contextlib.contextmanager
-def scratch_folder() -> Iterator[str]:
+def scratch_folder() -> Iterator[Path]:
     try:
         folder = TemporaryDirectory(prefix="bench-verify-")
     except OSError as error:
         raise UserError(f"No scratch folder can be made ({error.strerror or error}): set TMPDIR to another.") from error
     with folder as path:
-        yield path
+        yield Path(path)
 
 
 def check_repeatable(record: RunRecord, *, data: str | os.PathLike | None, encoders: Mapping[str, str]) -> None:
