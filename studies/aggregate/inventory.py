@@ -17,7 +17,7 @@ from studies.aggregate.table import table_result
 from studies.lookup import PROFILES, View, is_of, known_manifest, manifest_of, may_stand_for
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
-from studies.store.soundness import sound_studies, spec_in, unsound
+from studies.store.soundness import sound_studies, unsound_in
 from studies.store.study import Study, goes_on, load_studies
 from studies.tables import TABLES, Row, TableSpec
 
@@ -35,7 +35,7 @@ def list_studies(store: RunStore, data: str | os.PathLike | None = None) -> list
     found = []
     for study in sorted(studies, key=lambda s: (s.corpus, _order(s), s.profile, s.id)):
         fills, because = _cells(study, studies, shas.get(study.corpus), store)
-        if why := unsound(study, lambda run: spec_in(store, run)):
+        if why := unsound_in(store, study):
             fills, because = [], f"not sound: {why}"
         found.append({**_described(study, store), "fills": fills, "because": because})
     return found

@@ -224,7 +224,7 @@ def summary(results: Sequence[ClaimResult]) -> str:
     verdicts = [result.verdict for result in results]
     order = (SUPPORTED, CONSISTENT, CONTRADICTED, UNDECIDED, CANNOT, NO_VERDICT, NOT_RUN)
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in order if verdict in verdicts)
-    return f"{len(results)} claim{'s' if len(results) != 1 else ''}" + (f": {counts}" if counts else "")
+    return count_of(len(results), "claim") + (f": {counts}" if counts else "")
 
 
 # ------------------------------------------------------------------------------------------------- for programs

@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
 
 from studies.search.plan import Setting, following, follows, measurement, searched_rows, trial_specs
 from studies.store.record import RunSpec
 from studies.store.run_store import RunStore
-from studies.store.soundness import spec_in, unsound
+from studies.store.soundness import unsound_in
 from studies.store.study import Study, conditions, goes_on, load_studies
 from studies.tables import Row
 
 
 def stored_studies(store: RunStore) -> list[Study]:
     """All studies of a folder whose runs are their own; the others are as if they were not there."""
-    return [study for study in load_studies(store) if not unsound(study, partial(spec_in, store))]
+    return [study for study in load_studies(store) if not unsound_in(store, study)]
 
 
 def planned_search(row: Row, setting: Setting, stored: Sequence[Study]) -> tuple[Study, list[RunSpec]]:

@@ -20,7 +20,7 @@ from studies.registry import changed_code
 from studies.statistics.cell import cell
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
-from studies.store.soundness import spec_in, unsound
+from studies.store.soundness import unsound_in
 from studies.store.study import Study, load_studies
 from studies.tables import TABLES, Column, Row, TableSpec, narrowed
 from studies.trust.verify import of_other_code
@@ -214,7 +214,7 @@ def trace_study(study: Study, store: RunStore, protocol: str, command: Command) 
         "rows": rows,
         **{k: getattr(study, k) for k in ("model", "model_version", "text", "corpus", "data", "encoder", "profile")},
         **{k: getattr(study, k) for k in ("device", "number", "row", "options", "space", "measured", "winner_of")},
-        "unsound": unsound(study, lambda run: spec_in(store, run)),
+        "unsound": unsound_in(store, study),
         "winner": study.winner,
         "chosen": study.chosen,
         "trials": trials,
