@@ -146,13 +146,10 @@ def taken_from(rows: Sequence[RowResult], store: RunStore) -> list[str]:
 
 def _info(manifest: Manifest, view: View, table: TableSpec, records: Sequence[RunRecord]) -> CorpusInfo:
     """The corpus; without a constant prediction where all runs are on other data, whose labels are not at hand."""
-    info = corpus_info(manifest, constant=_constant(manifest, view) if "acc2" in _metrics(table) else None)
+    shows_acc2 = any(column.metric == "acc2" for column in table.columns)
+    info = corpus_info(manifest, constant=_constant(manifest, view) if shows_acc2 else None)
     elsewhere = records and all(OTHER_DATA in record.notes for record in records)
     return dataclasses.replace(info, constant=None) if elsewhere else info
-
-
-def _metrics(table: TableSpec) -> set[str]:
-    return {column.metric for column in table.columns}
 
 
 def _constant(manifest: Manifest, view: View) -> dict[str, dict[str, float]] | None:

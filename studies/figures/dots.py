@@ -26,7 +26,7 @@ def draw(source: Source) -> Drawing:
         raise source.missing("any row")
     if not result.beside_paper and not source.asked:  # without the paper's marks, a row that nobody ran has none
         rows = [row for row in rows if row.n or (row.status, row.reason) != ("missing", NOT_RUN)]
-    numbers = [_number(row, column) for row in rows for column in columns if _drawn(row.cells[column.metric])]
+    numbers = [number for row in rows for column in columns if (number := _number(row, column))]
     measured = [row for row in rows if row.n]
     n = f"n = {span([row.n for row in measured])}"
     papers = (
@@ -52,13 +52,12 @@ def draw(source: Source) -> Drawing:
     return Drawing(_picture(rows, columns), caption, alt, numbers, [row.row.name for row in rows])
 
 
-def _drawn(entry: Entry) -> bool:
-    return entry.stat is not None or entry.paper is not None
-
-
 def _number(row: RowResult, column: Column) -> dict[str, Any]:
+    """What is drawn of a cell; empty where nothing is."""
     entry = row.cells[column.metric]
     stat, paper = entry.stat, entry.paper
+    if not stat and not paper:
+        return {}
     return {
         "row": row.row.name,
         "metric": column.metric,

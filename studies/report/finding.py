@@ -75,7 +75,8 @@ def chosen(root: Path, earlier: Path) -> tuple[Experiment, list[Experiment]]:
 
 def _told(e: Experiment) -> tuple[int, int]:
     """Claims on losses, and all claims, on which it has a verdict."""
-    return tuple(sum(c.verdict in JUDGED for c in f) for f in (losses(e), e.claims["paper"]))  # type: ignore[return-value]
+    on_losses, on_all = (sum(c.verdict in JUDGED for c in found) for found in (losses(e), e.claims["paper"]))
+    return on_losses, on_all
 
 
 def main_table(e: Experiment) -> TableResult:
