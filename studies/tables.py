@@ -1,8 +1,8 @@
 """Tables as data: rows name what to run, columns name metrics. A new model is one row here.
 
-HyCon-v2 is HyCon with beta = 0.2, not another model. Which runs belong to a row is decided in
-studies.aggregate.table; how they are set beside the paper's numbers, in studies.aggregate.cells; what a filled table
-looks like, in studies.aggregate.render.
+HyCon-v2 is HyCon with beta = 0.2, not another model. Which study fills a row is decided in studies.aggregate.choice;
+how its runs are set beside the paper's numbers, in studies.aggregate.cells; what a filled table looks like, in
+studies.aggregate.render.
 """
 
 from __future__ import annotations

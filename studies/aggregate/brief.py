@@ -60,7 +60,7 @@ def _search(result: TableResult) -> list[str]:
 
 
 def _encoders(result: TableResult) -> list[str]:
-    """Those that are not the paper's, by front-end."""
+    """The text encoders that are not the paper's, by front-end."""
     said = []
     for text in PAPER_ENCODERS:
         used = dict.fromkeys(row.encoder or "unknown" for row in result.rows if row.n and row.row.text == text)

@@ -78,12 +78,15 @@ def _stand_ins(result: TableResult) -> list[str]:
 
 
 def code_changed(result: TableResult) -> list[str]:
-    """One sentence, where code has changed since runs were made and no version was raised."""
+    """`changed_since` of the measured rows of a table."""
     return changed_since({_partly(row): row.changed_code for row in result.rows if row.records})
 
 
 def changed_since(files: Mapping[str, Sequence[str]]) -> list[str]:
-    """The same. files: measured row -> its `changed_code`."""
+    """One sentence, where code has changed since runs were made and no version was raised.
+
+    files: measured row -> its `changed_code`.
+    """
     if not any(files.values()):
         return []
     return [

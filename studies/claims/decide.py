@@ -32,7 +32,7 @@ def family_sizes(contests: Iterable[Contest]) -> dict[str, int]:
 
 
 def question(contest: Contest) -> tuple:
-    """The same for two claims that ask the same."""
+    """What a comparison asks: rows and metric, in whatever order and by whatever claim."""
     return frozenset((contest.a, contest.b)), contest.metric
 
 

@@ -124,7 +124,7 @@ def to_decide(results: Sequence[ClaimResult], id: str = "decide") -> list[Block]
 
 
 def _commands(results: Sequence[ClaimResult], width: int) -> str:
-    """The same for a terminal: each command on a line of its own, to be copied, and below it the claims."""
+    """`to_decide` for a terminal: each command on a line of its own, to be copied, and below it the claims."""
     found = _deciding(results)
     said = [f"{command}\n{textwrap.indent(wrapped(', '.join(ids), width - 2), '  ')}" for command, ids in found.items()]
     return "\n".join(["", DECIDING, "", *said, ""]) if said else ""

@@ -89,7 +89,7 @@ def run_slurm(backlog: Backlog, how: How) -> None:
 
 
 def job_name(store: RunStore) -> str:
-    """The same for every driver on this results folder."""
+    """The name of the jobs of this results folder, the same for every driver."""
     return f"bench-{hashlib.sha256(os.fsencode(store.root.resolve())).hexdigest()[:8]}"
 
 

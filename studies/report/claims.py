@@ -208,7 +208,7 @@ def _number(value: float) -> str:
 
 
 def figures(scope: Scope) -> Section:
-    """Those whose runs exist; the others are named with what they lack."""
+    """The figures whose runs exist; the others are named with what they lack."""
     from studies.figures import FIGURES, figure
 
     drawn: list[Part] = []

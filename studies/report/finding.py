@@ -211,7 +211,7 @@ def on_text(found: Sequence[Experiment]) -> list[str]:
 
 
 def _questions(e: Experiment) -> list[ClaimResult]:
-    """Those of ASKED that were run."""
+    """The claims of ASKED that were run."""
     known = (claim for claim in e.claims["beyond"] if claim.claim.id in ASKED)
     return [claim for claim in known if claim.verdict in JUDGED]
 

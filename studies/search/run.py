@@ -299,7 +299,7 @@ class Forecast:
 
 
 def to_do(specs: Iterable[RunSpec], store: RunStore, robust: Collection[str] = ()) -> list[RunSpec]:
-    """Those that are not done. robust: ids of those that are only once their robustness is measured."""
+    """The runs that are not done. robust: ids of runs that are done only once their robustness is measured."""
     records = ((spec, store.get(spec.id)) for spec in specs)
     return [spec for spec, record in records if record is None or (spec.id in robust and not record.robust)]
 
