@@ -104,14 +104,6 @@ def choices(
     return {row.name: choose(row, studies, corpus, view, manifest.sha256, store) for row in table.rows}
 
 
-def studies_of(
-    table: TableSpec, view: View, studies: Sequence[Study], manifest: Manifest, store: RunStore | None = None
-) -> dict[str, Study]:
-    """Row name -> the one of `studies` that fills it; rows without one are left out."""
-    found = choices(table, view, studies, manifest, store)
-    return {row: choice.best for row, choice in found.items() if choice.best is not None}
-
-
 # ------------------------------------------------------------------------------------------------- internals
 
 
