@@ -221,9 +221,8 @@ SENSITIVE = (  # one option at a time; what the plain rows are, is Table 1's run
     _hycon("HyCon (reduction = sample)", reduction="sample"),  # docs/protocol.md, A2
     _hycon("HyCon (reduction = mean)", reduction="mean"),
     _hycon("HyCon (reduction = sum)", reduction="sum"),
-    _hycon(
-        "HyCon (λ1 = λ2 = λ3 = 0.1)", iamcl=0.1, iemcl=0.1, scl=0.1
-    ),  # the paper: 1; a tenth and tenfold, chosen here
+    # The paper: 1; a tenth and tenfold, chosen here.
+    _hycon("HyCon (λ1 = λ2 = λ3 = 0.1)", iamcl=0.1, iemcl=0.1, scl=0.1),
     _hycon("HyCon (λ1 = λ2 = λ3 = 10)", iamcl=10.0, iemcl=10.0, scl=10.0),
     _hycon("HyCon (logarithm in eqs. 7 and 10)", log=True),  # A1
     _hycon("HyCon (label 0: in no pair)", zero="exclude"),  # A3

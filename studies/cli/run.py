@@ -175,6 +175,7 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     from studies.lookup import View
     from studies.search.run import forecast, run_table, timed_alone
     from studies.store.curve import read_curve
+    from studies.store.run_store import LOG
 
     how, store = timed_alone(rows, how_of(options)), store_of(options)
     if store.storage and not options.dry_run:
@@ -199,7 +200,7 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     print(show(result, store).rstrip("\n"))
     sys.stdout.flush()
     for spec, reason in outcome.failed:
-        log = store.folder(spec.id) / "log.txt"
+        log = store.folder(spec.id) / LOG
         more = f" (traceback: {log})" if log.is_file() else ""
         print(f"bench: run {spec.id} ({spec.model}-{spec.text}) failed: {reason}{more}", file=sys.stderr)
     if how.keep_weights:

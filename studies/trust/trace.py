@@ -19,7 +19,7 @@ from studies.aggregate.render import as_dict
 from studies.registry import changed_code
 from studies.statistics.cell import cell
 from studies.store.record import RunRecord, RunSpec
-from studies.store.run_store import RunStore
+from studies.store.run_store import LOG, RunStore
 from studies.store.soundness import unsound_in
 from studies.store.study import Study, load_studies
 from studies.tables import TABLES, Column, Row, TableSpec, narrowed
@@ -131,7 +131,7 @@ def _run_line(record: RunRecord, columns: Iterable[Column], protocol: str, comma
 
 def trace_run(record: RunRecord, store: RunStore, command: Command) -> dict[str, Any]:
     """Everything about a run: its record, where it belongs, what differs from its model's defaults, and what to do."""
-    log = store.folder(record.id) / "log.txt"
+    log = store.folder(record.id) / LOG
     against = of_other_code(record)
     return {
         "kind": "run",
