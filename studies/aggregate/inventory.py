@@ -76,7 +76,7 @@ def study_lines(items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _cells(study: Study, studies: Sequence[Study], sha: str | None, store: RunStore) -> tuple[list[str], str]:
     """(tables whose cell it fills on its corpus, why it fills none of the cells that it could)."""
     fills, because = [], NO_TABLE
-    for table, row in _rows_of(study):
+    for table, row in may_fill(study):
         choice = choose(row, studies, study.corpus, View(study.corpus), sha, store)
         if choice.best and choice.best.id == study.id:
             fills.append(table)
@@ -85,8 +85,8 @@ def _cells(study: Study, studies: Sequence[Study], sha: str | None, store: RunSt
     return fills, "" if fills else because
 
 
-def _rows_of(study: Study) -> list[tuple[str, Row]]:
-    """(table, row) for each row that it can fill."""
+def may_fill(study: Study) -> list[tuple[str, Row]]:
+    """(table, row) for each row that a study can fill."""
     tables = [table for table in TABLES.values() if may_stand_for(study.corpus, table.corpus)]
     return [(table.name, row) for table in tables for row in table.rows if is_of(study, row)]
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from hycon.data.manifest import PAPER, named_after
 from hycon.errors import UserError, check_known
 from hycon.metrics import NARROW_PROTOCOLS
 from studies.aggregate.cells import TableResult, measures
+from studies.aggregate.inventory import may_fill
 from studies.aggregate.render import as_dict
 from studies.registry import changed_code
 from studies.statistics.cell import cell
@@ -22,7 +22,7 @@ from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import LOG, RunStore
 from studies.store.soundness import unsound_in
 from studies.store.study import Study, load_studies
-from studies.tables import TABLES, Column, Row, TableSpec, narrowed
+from studies.tables import TABLES, Column, TableSpec, narrowed
 from studies.trust.verify import of_other_code
 
 Command = Callable[[str, str], str]  # ("verify", run id) -> the whole command
@@ -162,14 +162,7 @@ def _parts(study: Study, run: str) -> list[str]:
 
 def rows_of(study: Study) -> list[str]:
     """The rows of tables that the study may fill, as "table1 HyCon-BERT"."""
-    key = Row("", study.model, study.text, study.row, study=study.number, measured=study.measured).key
-    return [
-        f"{table.name} {row.name}"
-        for table in TABLES.values()
-        if named_after(study.corpus, PAPER) in (None, table.corpus)
-        for row in table.rows
-        if row.key == key
-    ]
+    return [f"{table} {row.name}" for table, row in may_fill(study)]
 
 
 def defaults(spec: RunSpec) -> dict[str, dict[str, Any]]:
