@@ -83,10 +83,8 @@ def set_by_hand(rows: Rows, table: str) -> Mapping[str, Any]:
 def encoders(rows: Rows, table: str) -> dict[str, str]:
     """Front-end -> the encoder of all runs of the table with it, where it is not the paper's, which is the default."""
     found: dict[str, set[str]] = {}
-    for side, row in rows.of.items():
-        if side.table == table:
-            for record in row.records:
-                if record.spec.encoder:
-                    found.setdefault(record.spec.text, set()).add(record.spec.encoder["name"])
+    for spec in (record.spec for side, row in rows.of.items() if side.table == table for record in row.records):
+        if spec.encoder:
+            found.setdefault(spec.text, set()).add(spec.encoder["name"])
     single = {text: next(iter(names)) for text, names in sorted(found.items()) if len(names) == 1}
     return {text: name for text, name in single.items() if not is_paper_encoder(text, name)}
