@@ -54,7 +54,7 @@ def table_result(
     for row in shown.rows:
         choice = chosen[row.name]
         if row.model in MODELS and choice.best:
-            records[row.name], status[row.name] = _runs_in(row, choice, choice.best, store, view, manifest)
+            records[row.name], status[row.name] = _to_average(row, choice.best, choice.stale, store, view, manifest)
         else:
             status[row.name] = _without_study(row, choice, known, store)
     unrobust = {name: why for name, own in records.items() if table.robust and (why := unmeasured(own))}
@@ -92,14 +92,14 @@ def _without_study(row: Row, choice: Choice, studies: Sequence[Study], store: Ru
     return "missing", "not run with these options" if choice.others else NOT_RUN
 
 
-def _runs_in(
-    row: Row, choice: Choice, study: Study, store: RunStore, view: View, manifest: Manifest
+def _to_average(
+    row: Row, study: Study, stale: bool, store: RunStore, view: View, manifest: Manifest
 ) -> tuple[list[RunRecord], tuple[str, str]]:
     """The runs of the study that fills a row, and (status, reason); no runs where they may not be averaged."""
     records, said = _unmixed(*_runs_of(study, store), view.mixed)
     if manifest.files and study.data not in (manifest.sha256, manifest.files_sha256):
         records = _noted(records, OTHER_DATA)
-    if choice.stale and row.intact:
+    if stale and row.intact:
         records = _noted(records, OTHER_WINNER)
         said = said if said[0] else ("missing", f"of another winner than {row.intact.name} has now: run it again")
     return records, said
