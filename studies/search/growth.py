@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from studies.search.plan import Setting, following, follows, measurement, searched_rows, trial_specs
+from studies.search.plan import Setting, expected, follows, searched_rows, trial_specs
 from studies.store.record import RunSpec
 from studies.store.run_store import RunStore
 from studies.store.soundness import unsound_in
@@ -55,14 +55,11 @@ def said_of_fewer(rows: Sequence[Row], setting: Setting, stored: Sequence[Study]
 
 def _fewer(row: Row, setting: Setting, stored: Sequence[Study], store: RunStore, searched: bool, seeded: bool) -> str:
     """Of one row; "" where all that is stored is asked for. searched, seeded: what the command asks of it."""
-    intact = follows(row, setting)
-    planned, specs = (None, []) if row.measured else planned_search(intact or row, setting, stored)
+    planned, specs = (None, []) if row.measured else planned_search(follows(row, setting) or row, setting, stored)
     counts = [("trial", setting.profile.trials, len(planned.trials))] if planned and searched and not specs else []
     seeds = 0
     if seeded:
-        study = measurement(row, setting) if planned is None else planned
-        study = following(row, setting, dataclasses.replace(study, selected=study.selected or 0)) if intact else study
-        seeds = finished_seeds(study, stored, store)
+        seeds = finished_seeds(expected(row, setting, planned), stored, store)
         counts.append(("seed", setting.profile.seeds, seeds))
     said = [f"{few} {what}{'s' if few != 1 else ''} asked for, {n} stored" for what, few, n in counts if n > few]
     if not said:
