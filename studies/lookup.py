@@ -24,6 +24,7 @@ from studies.store.study import Study, is_beside, load_studies
 from studies.tables import MEASURED_BATCH, MEASURED_EPOCHS, TABLES, Row, TableSpec, with_studies
 
 DEMO_CORPORA = {"sentiment": "synthetic", "emotion": "synthetic_emotions"}  # task -> name
+LIMITS = ("epochs", "patience")  # options that `bench run` has beside --set
 FEW = 8  # chosen here: of so many studies the nearest ids are worth naming
 # corpus -> task, of those that are known before anything is imported
 TASKS = {name: task for task, name in DEMO_CORPORA.items()} | {table.corpus: table.task for table in TABLES.values()}
@@ -96,10 +97,13 @@ def options_of(view: View) -> list[str]:
     named = [("--corpus", view.corpus), ("--profile", view.profile)]
     encoders = [word for kind, name in view.encoders.items() for word in ("--encoder", f"{kind}={name}")]
     words = [word for option, value in named if value for word in (option, value)]
-    words += list(view.given) or encoders
-    for key, value in view.options.items():
-        words += [f"--{key}", str(value)] if key in ("epochs", "patience") else ["--set", f"{key}={value}"]
-    return words
+    return [*words, *(view.given or encoders), *set_words(view.options)]
+
+
+def set_words(options: Mapping[str, Any]) -> list[str]:
+    """Options of a model and its training as a command has them: --epochs 5 --set margin=0.5."""
+    pairs = ((f"--{k}", str(v)) if k in LIMITS else ("--set", f"{k}={v}") for k, v in options.items())
+    return [word for pair in pairs for word in pair]
 
 
 DEFAULT_VIEW = View()  # all that a table shows of the paper's corpora
@@ -140,9 +144,8 @@ def view_for(
 
     results: the folder, as for `results_root`.  tables: those that are read.  encoders: front-end -> name or folder.
     options: as of `--set`.  studies: ids, or beginnings of them.  beside: another results folder, from which the rows
-    are taken that this one has no runs of. Where the folder holds nothing on the corpora that are
-    asked for, see `held_view`. Raises UserError for unknown names and studies, for a folder that is not there, and as
-    `held_view` does.
+    are taken that this one has no runs of. Where the folder holds nothing on the corpora that are asked for, see
+    `held_view`. Raises UserError for unknown names and studies, for a folder that is not there, and as that does.
     """
     from hycon.pretrained import short_name
 
@@ -182,9 +185,8 @@ def study_named(prefix: str, studies: Sequence[Study], results: Path) -> Study:
         hint = f"nearest: {nearest(prefix, ids)}; " if ids and len(ids) <= FEW else ""
         raise UserError(f"No study {prefix!r} in {results} ({hint}`bench list studies` names them).")
     if len(found) > 1:
-        raise UserError(
-            f"{prefix!r} does not name one study: {', '.join(s.id for s in found[:4])}; give more of its id."
-        )
+        some = ", ".join(study.id for study in found[:4])
+        raise UserError(f"{prefix!r} does not name one study: {some}; give more of its id.")
     return found[0]
 
 
@@ -289,7 +291,8 @@ def pick_rows(table: TableSpec, names: Sequence[str] | None) -> list[Row]:
         return list(table.rows)
     found: dict[str, Row] = {}
     for name in (name.strip() for name in names):
-        matching = _rows_named(table, name)
+        exact = [row for row in table.rows if row.name.lower() == name.lower()]
+        matching = exact or [row for row in table.rows if fnmatchcase(row.name.lower(), name.lower())]
         if not matching:
             known = [row.name for row in table.rows]
             if _WILD.search(name):
@@ -313,12 +316,6 @@ def _like(pattern: str, names: Sequence[str]) -> str:
     return ", ".join(sorted(names, key=likeness, reverse=True)[:3])
 
 
-def _rows_named(table: TableSpec, name: str) -> list[Row]:
-    """The row of that name, else those that it matches as a pattern."""
-    exact = [row for row in table.rows if row.name.lower() == name.lower()]
-    return exact or [row for row in table.rows if fnmatchcase(row.name.lower(), name.lower())]
-
-
 def with_own(table: TableSpec, names: Sequence[str] | None, models: Sequence[str]) -> tuple[TableSpec, list[Row]]:
     """A table with the rows of `models`, and which of its rows are asked for: those named, all where none is.
 
@@ -337,8 +334,8 @@ def fixed_options(row: Row, profile: Profile, options: Mapping[str, Any]) -> dic
     Imports no torch: whoever reads a table asks too.
     """
     fixed = {**_demo_options(row), **options} if profile.demo else dict(options)
-    for name, most in (("epochs", profile.epochs), ("patience", profile.patience)):
-        if most:
+    for name in LIMITS:
+        if most := getattr(profile, name):
             fixed.setdefault(name, most)
     if row.measured:
         fixed = {"batch_size": MEASURED_BATCH, "epochs": MEASURED_EPOCHS, **fixed}

@@ -1,8 +1,8 @@
 """Tables as data: rows name what to run, columns name metrics. A new model is one row here.
 
-HyCon-v2 is HyCon with beta = 0.2, not another model. Which runs belong to a row is decided in
-studies.aggregate.table; how they are set beside the paper's numbers, in studies.aggregate.cells; what a filled table
-looks like, in studies.aggregate.render.
+HyCon-v2 is HyCon with beta = 0.2, not another model. Which study fills a row is decided in studies.aggregate.choice;
+how its runs are set beside the paper's numbers, in studies.aggregate.cells; what a filled table looks like, in
+studies.aggregate.render.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hycon.data.manifest import MODALITIES
 from hycon.metrics import NARROW
 
 
@@ -101,17 +102,17 @@ COST = (  # the last three are ours: the paper has one number of them, 0.770 s f
 )
 ROBUSTNESS = (  # metrics as studies.aggregate.robustness names them; the others are in the figure and in `--json`
     Column("acc2", "Acc2", 100, 1, True),
-    *(Column(f"missing_{m}_acc2", f"Acc2 w/o {m}", 100, 1, True) for m in ("text", "audio", "vision")),
-    *(Column(f"auc_{m}_acc2", f"Acc2 AUC {m}", 100, 1, True) for m in ("text", "audio", "vision")),
+    *(Column(f"missing_{m}_acc2", f"Acc2 w/o {m}", 100, 1, True) for m in MODALITIES),
+    *(Column(f"auc_{m}_acc2", f"Acc2 AUC {m}", 100, 1, True) for m in MODALITIES),
     Column("mae", "MAE", 1, 3, False),
-    *(Column(f"auc_{m}_mae", f"MAE AUC {m}", 1, 3, False) for m in ("text", "audio", "vision")),
+    *(Column(f"auc_{m}_mae", f"MAE AUC {m}", 1, 3, False) for m in MODALITIES),
 )
 ROBUST_EMOTIONS = (  # of the average over emotions; each emotion's are in `studies.results`
     Column("average_f1", "F1", 100, 1, True),
-    *(Column(f"missing_{m}_average_f1", f"F1 w/o {m}", 100, 1, True) for m in ("text", "audio", "vision")),
-    *(Column(f"auc_{m}_average_f1", f"F1 AUC {m}", 100, 1, True) for m in ("text", "audio", "vision")),
+    *(Column(f"missing_{m}_average_f1", f"F1 w/o {m}", 100, 1, True) for m in MODALITIES),
+    *(Column(f"auc_{m}_average_f1", f"F1 AUC {m}", 100, 1, True) for m in MODALITIES),
     Column("average_acc", "Acc", 100, 1, True),
-    *(Column(f"auc_{m}_average_acc", f"Acc AUC {m}", 100, 1, True) for m in ("text", "audio", "vision")),
+    *(Column(f"auc_{m}_average_acc", f"Acc AUC {m}", 100, 1, True) for m in MODALITIES),
 )
 V2 = {"beta": 0.2}  # sec. 4.4(3)
 PAPER_BUDGET = "50 trials"  # sec. 4.4(1)
@@ -220,9 +221,8 @@ SENSITIVE = (  # one option at a time; what the plain rows are, is Table 1's run
     _hycon("HyCon (reduction = sample)", reduction="sample"),  # docs/protocol.md, A2
     _hycon("HyCon (reduction = mean)", reduction="mean"),
     _hycon("HyCon (reduction = sum)", reduction="sum"),
-    _hycon(
-        "HyCon (λ1 = λ2 = λ3 = 0.1)", iamcl=0.1, iemcl=0.1, scl=0.1
-    ),  # the paper: 1; a tenth and tenfold, chosen here
+    # The paper: 1; a tenth and tenfold, chosen here.
+    _hycon("HyCon (λ1 = λ2 = λ3 = 0.1)", iamcl=0.1, iemcl=0.1, scl=0.1),
     _hycon("HyCon (λ1 = λ2 = λ3 = 10)", iamcl=10.0, iemcl=10.0, scl=10.0),
     _hycon("HyCon (logarithm in eqs. 7 and 10)", log=True),  # A1
     _hycon("HyCon (label 0: in no pair)", zero="exclude"),  # A3

@@ -11,7 +11,7 @@ from studies.aggregate.cells import TableResult
 from studies.aggregate.obstacles import PAPER_ENCODERS, encoder_in_words, in_words, is_paper_encoder
 from studies.aggregate.robustness import coarse
 from studies.document.blocks import SIGNS
-from studies.document.words import DAGGER, one_line
+from studies.document.words import DAGGER, sentence, span
 from studies.statistics.cell import COMPARED, FEWEST, TOO_FEW
 from studies.tables import PAPER_BUDGET
 
@@ -32,7 +32,7 @@ def brief(result: TableResult, title: str, warnings: Sequence[str] = ()) -> tupl
         *warnings,
         *beyond,
         _corpus(result),
-        *map(_sentence, result.notes),
+        *map(sentence, result.notes),
         *_search(result),
         *_encoders(result),
         *coarse(result.table, result.corpus.one_row),
@@ -60,7 +60,7 @@ def _search(result: TableResult) -> list[str]:
 
 
 def _encoders(result: TableResult) -> list[str]:
-    """Those that are not the paper's, by front-end."""
+    """The text encoders that are not the paper's, by front-end."""
     said = []
     for text in PAPER_ENCODERS:
         used = dict.fromkeys(row.encoder or "unknown" for row in result.rows if row.n and row.row.text == text)
@@ -68,7 +68,7 @@ def _encoders(result: TableResult) -> list[str]:
         if others:
             papers = "" if len(others) == len(used) else " in some"
             named = ", ".join(map(encoder_in_words, others))
-            said.append(_sentence(f"{ROW_NAMES[text]} rows: {named}{papers}, not {PAPER_ENCODERS[text][0]}"))
+            said.append(sentence(f"{ROW_NAMES[text]} rows: {named}{papers}, not {PAPER_ENCODERS[text][0]}"))
     return said
 
 
@@ -77,9 +77,8 @@ def _reading(result: TableResult) -> list[str]:
     counts = {row.n for row in result.rows if row.status == "measured"}
     if not counts:
         return ["No row is measured yet."]
-    n = f"n = {min(counts)}" if len(counts) == 1 else f"n = {min(counts)} to {max(counts)}"
     of = "" if result.protocol == "paper" or result.table.task == "emotion" else f", protocol {result.protocol}"
-    said = [f"Cells: mean ± sd (n) of seeded runs on the test split, {n}{of}."]
+    said = [f"Cells: mean ± sd (n) of seeded runs on the test split, n = {span(counts)}{of}."]
     lower = [column.heading for column in result.table.columns if not column.higher_is_better]
     said += [f"Lower is better: {', '.join(lower)}."] if lower else []
     said += ["* best of the column."] if any(entry.best for entry in entries) else []
@@ -90,8 +89,3 @@ def _reading(result: TableResult) -> list[str]:
     said += [f"Fewer than {FEWEST} seeds: no verdict."] if few else []
     unlike = result.beside_paper and any(row.obstacles for row in result.rows)
     return said + (["Rows not run as in the paper: no verdict."] if unlike else [])
-
-
-def _sentence(text: str) -> str:
-    line = one_line(text).rstrip(".")
-    return f"{line[:1].upper()}{line[1:]}."

@@ -19,7 +19,7 @@ from studies.aggregate.obstacles import (
 )
 from studies.aggregate.robustness import coarse
 from studies.document.blocks import SIGNS, Caption
-from studies.document.words import DAGGER, one_line
+from studies.document.words import DAGGER, sentence, span
 from studies.statistics.cell import COMPARED, FEWEST, TOO_FEW
 from studies.tables import PAPER_BUDGET
 
@@ -74,16 +74,19 @@ def _sizes(corpus: CorpusInfo, papers: str) -> str:
 
 
 def _stand_ins(result: TableResult) -> list[str]:
-    return [*code_changed(result), *map(_sentence, (*result.notes, *_budgets(result))), *_encoders(result)]
+    return [*code_changed(result), *map(sentence, (*result.notes, *_budgets(result))), *_encoders(result)]
 
 
 def code_changed(result: TableResult) -> list[str]:
-    """One sentence, where code has changed since runs were made and no version was raised."""
+    """`changed_since` of the measured rows of a table."""
     return changed_since({_partly(row): row.changed_code for row in result.rows if row.records})
 
 
 def changed_since(files: Mapping[str, Sequence[str]]) -> list[str]:
-    """The same. files: measured row -> its `changed_code`."""
+    """One sentence, where code has changed since runs were made and no version was raised.
+
+    files: measured row -> its `changed_code`.
+    """
     if not any(files.values()):
         return []
     return [
@@ -115,13 +118,13 @@ def _cells(result: TableResult) -> str:
     papers = "; column paper: the number that the paper prints" if result.beside_paper else ""
     if not counts:
         return f"No row is measured yet{papers}."
-    n = f"n = {counts[0]}" if len(set(counts)) == 1 else f"n = {min(counts)} to {max(counts)}"
     metrics = f"metrics of protocol {result.protocol}"
     if result.table.task == "emotion":
         metrics = "accuracy and weighted F1 of each emotion and their averages"
     if any(column.metric == "train_seconds" for column in result.table.columns):
         metrics = "what each run cost: an epoch is the mean over those of the run, and includes its validation"
-    return f"Cells: mean ± sample standard deviation (n) over seeded runs on the test split, {n}, {metrics}{papers}."
+    said = f"Cells: mean ± sample standard deviation (n) over seeded runs on the test split, n = {span(counts)}"
+    return f"{said}, {metrics}{papers}."
 
 
 def _encoders(result: TableResult) -> list[str]:
@@ -143,7 +146,7 @@ def _encoders(result: TableResult) -> list[str]:
             said.append("Text in the features rows: the vectors that came with the corpus.")
             continue
         kind = "word vectors" if text == "glove" else "text encoder"
-        said.append(_sentence(f"{kind} in the {ROW_NAMES.get(text, text)} rows: {used}"))
+        said.append(sentence(f"{kind} in the {ROW_NAMES.get(text, text)} rows: {used}"))
     return said
 
 
@@ -161,8 +164,3 @@ def _marks(result: TableResult) -> list[str]:
     if result.beside_paper and any(row.obstacles for row in result.rows):
         said.append("Rows that were not run as in the paper get no verdict.")
     return said
-
-
-def _sentence(text: str) -> str:
-    line = one_line(text).rstrip(".")
-    return f"{line[:1].upper()}{line[1:]}."

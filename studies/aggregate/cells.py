@@ -88,20 +88,15 @@ class TableResult:
         return beside_paper(self.table, self.corpus)
 
 
-def corpus_info(
-    manifest: Manifest, notes: Sequence[str] = (), constant: Mapping[str, Mapping[str, float]] | None = None
-) -> CorpusInfo:
-    """What captions say of an imported corpus; `notes` adds to the manifest's own (a subset, say).
-
-    constant: as in CorpusInfo, where the manifest does not hold it.
-    """
+def corpus_info(manifest: Manifest, constant: Mapping[str, Mapping[str, float]] | None = None) -> CorpusInfo:
+    """What captions say of an imported corpus. constant: as in CorpusInfo, where the manifest does not hold it."""
     vectors = manifest.vectors
     encoders = {"glove": f"{vectors.get('file')} ({vectors.get('dim')}-d{_unknown(vectors)})"} if vectors else {}
     if not vectors and manifest.own_glove:
         encoders = {"glove": f"the corpus's own GloVe ({manifest.dims['text']}-d)"}
     return CorpusInfo(
         manifest.name,
-        distinct((*manifest.notes, *remarks(manifest), *notes)),
+        distinct((*manifest.notes, *remarks(manifest))),
         manifest.synthetic,
         encoders,
         sizes_of(manifest.sizes),

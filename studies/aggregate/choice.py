@@ -59,11 +59,12 @@ BEHIND = {
 class Choice:
     """best: fills the row; None where no study fits.  others: further studies of the row on the corpus, without those
     that `best` goes on with.  behind: study id -> why it does not fill the row.
-    stale: a variant that changes another winner than its intact row has now."""
+    intact: of a variant, the study that fills its intact row.  stale: it changes another winner than that one has."""
 
     best: Study | None
     others: tuple[Study, ...] = ()
     behind: Mapping[str, str] = field(default_factory=dict)
+    intact: Study | None = None
     stale: bool = False
 
 
@@ -88,23 +89,11 @@ def choose(
     ranks = {s.id: _rank(s, row, view, data, intact, store) for s in of_row}
     best = max(fitting, key=lambda s: ranks[s.id], default=None)
     if best is None:
-        return Choice(None, tuple(of_row), {s.id: OTHERWISE for s in of_row})
+        return Choice(None, tuple(of_row), {s.id: OTHERWISE for s in of_row}, intact)
     later = {s.id: f"its search goes on in {best.id}" for s in of_row if s is not best and _part_of(s, best)}
     others = tuple(s for s in of_row if s is not best and s.id not in later)
     behind = {s.id: _behind(ranks[s.id], ranks[best.id]) if s in fitting else OTHERWISE for s in others}
-    return Choice(best, others, later | behind, _stale(best, intact))
-
-
-def study_of(
-    row: Row,
-    studies: Iterable[Study],
-    corpus: str,
-    view: View = DEFAULT_VIEW,
-    data: str | None = None,
-    store: RunStore | None = None,
-) -> Study | None:
-    """The study that fills a row, None where none fits; see `choose`."""
-    return choose(row, studies, corpus, view, data, store).best
+    return Choice(best, others, later | behind, intact, _stale(best, intact))
 
 
 def choices(
@@ -113,14 +102,6 @@ def choices(
     """Row name -> what `choose` says of it."""
     corpus = view.corpus_of(table)
     return {row.name: choose(row, studies, corpus, view, manifest.sha256, store) for row in table.rows}
-
-
-def studies_of(
-    table: TableSpec, view: View, studies: Sequence[Study], manifest: Manifest, store: RunStore | None = None
-) -> dict[str, Study]:
-    """Row name -> the one of `studies` that fills it; rows without one are left out."""
-    found = choices(table, view, studies, manifest, store)
-    return {row: choice.best for row, choice in found.items() if choice.best is not None}
 
 
 # ------------------------------------------------------------------------------------------------- internals

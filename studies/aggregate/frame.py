@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hycon.config import unset
 from studies.aggregate.cells import measures
-from studies.aggregate.choice import studies_of
+from studies.aggregate.choice import choices
 from studies.aggregate.comparability import environment_class
 from studies.aggregate.robustness import KINDS
 from studies.aggregate.table import table_result
@@ -40,10 +40,10 @@ def results_frame(table: TableSpec, rows: Sequence[Row], store: RunStore, view: 
     manifest = manifest_of(view.corpus_of(table), view.data, store.root)
     known = sound_studies(store)
     filled = table_result(table, store, view, rows=rows, studies=known, manifest=manifest)
-    chosen = studies_of(dataclasses.replace(table, rows=tuple(rows)), view, known, manifest, store)
+    studies = {study.id: study for study in known}
     lines = [
         {
-            **_run(table, row.row, chosen[row.row.name], record.id, record.spec),
+            **_run(table, row.row, studies[row.study], record.id, record.spec),
             "model": record.spec.model,
             "text": record.spec.text,
             "corpus": record.spec.corpus,
@@ -56,6 +56,7 @@ def results_frame(table: TableSpec, rows: Sequence[Row], store: RunStore, view: 
             **_options(record.spec),
         }
         for row in filled.rows
+        if row.study
         for record in row.records
     ]
     whole = dataclasses.replace(table, columns=SENTIMENT) if table.task == "sentiment" else table
@@ -100,8 +101,8 @@ def _filled(table: TableSpec, rows: Sequence[Row], store: RunStore, view: View) 
     """The rows that a study fills, and the study."""
     manifest = manifest_of(view.corpus_of(table), view.data, store.root)
     shown = dataclasses.replace(table, rows=tuple(rows))
-    found = studies_of(shown, view, sound_studies(store), manifest, store)
-    return ((row, found[row.name]) for row in rows if row.name in found)
+    chosen = choices(shown, view, sound_studies(store), manifest, store)
+    return ((row, study) for row in rows if (study := chosen[row.name].best))
 
 
 def _frame(lines: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pandas.DataFrame:

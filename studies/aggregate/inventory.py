@@ -10,13 +10,14 @@ from typing import Any
 
 from hycon.errors import UserError, nearest
 from hycon.metrics import of_protocol
-from studies.aggregate.cells import EMOTIONS, measures
+from studies.aggregate.cells import measures
 from studies.aggregate.choice import Choice, choices, choose
+from studies.aggregate.robustness import EMOTIONS
 from studies.aggregate.table import table_result
 from studies.lookup import PROFILES, View, is_of, known_manifest, manifest_of, may_stand_for
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
-from studies.store.soundness import sound_studies, spec_in, unsound
+from studies.store.soundness import sound_studies, unsound_in
 from studies.store.study import Study, goes_on, load_studies
 from studies.tables import TABLES, Row, TableSpec
 
@@ -34,7 +35,7 @@ def list_studies(store: RunStore, data: str | os.PathLike | None = None) -> list
     found = []
     for study in sorted(studies, key=lambda s: (s.corpus, _order(s), s.profile, s.id)):
         fills, because = _cells(study, studies, shas.get(study.corpus), store)
-        if why := unsound(study, lambda run: spec_in(store, run)):
+        if why := unsound_in(store, study):
             fills, because = [], f"not sound: {why}"
         found.append({**_described(study, store), "fills": fills, "because": because})
     return found
@@ -75,7 +76,7 @@ def study_lines(items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _cells(study: Study, studies: Sequence[Study], sha: str | None, store: RunStore) -> tuple[list[str], str]:
     """(tables whose cell it fills on its corpus, why it fills none of the cells that it could)."""
     fills, because = [], NO_TABLE
-    for table, row in _rows_of(study):
+    for table, row in may_fill(study):
         choice = choose(row, studies, study.corpus, View(study.corpus), sha, store)
         if choice.best and choice.best.id == study.id:
             fills.append(table)
@@ -84,8 +85,8 @@ def _cells(study: Study, studies: Sequence[Study], sha: str | None, store: RunSt
     return fills, "" if fills else because
 
 
-def _rows_of(study: Study) -> list[tuple[str, Row]]:
-    """(table, row) for each row that it can fill."""
+def may_fill(study: Study) -> list[tuple[str, Row]]:
+    """(table, row) for each row that a study can fill."""
     tables = [table for table in TABLES.values() if may_stand_for(study.corpus, table.corpus)]
     return [(table.name, row) for table in tables for row in table.rows if is_of(study, row)]
 

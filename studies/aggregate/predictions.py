@@ -17,16 +17,16 @@ from studies.tables import COST
 COSTS = {column.metric for column in COST}
 
 
-def group_of(store: RunStore, records: Sequence[RunRecord], split: str = "test") -> Group | None:
-    """The predictions of `records`, finished runs of one row; None where there are no runs, or one's are not kept.
+def group_of(store: RunStore, records: Sequence[RunRecord]) -> Group | None:
+    """The predictions of `records`, finished runs of one row, on the test split; None where there are no runs, or one's
+    are not kept.
 
     Raises UserError where the runs are not of the same utterances, and where a file does not have its record's sha256.
     """
     if not records or not all(_kept(store, record) for record in records):
         return None
-    needs = [f"{split}_{kind}" for kind in ("id", "label", "prediction")]
-    arrays = [store.predictions(record.id, needs) for record in records]
-    for name in (f"{split}_id", f"{split}_label"):
+    arrays = [store.predictions(record.id, ("test_id", "test_label", "test_prediction")) for record in records]
+    for name in ("test_id", "test_label"):
         odd = [
             r.id for r, found in zip(records, arrays, strict=True) if not np.array_equal(found[name], arrays[0][name])
         ]
@@ -35,8 +35,8 @@ def group_of(store: RunStore, records: Sequence[RunRecord], split: str = "test")
                 f"Runs {records[0].id} and {odd[0]} were measured on other utterances or labels: compare runs of one "
                 "corpus."
             )
-    predictions = np.stack([found[f"{split}_prediction"] for found in arrays])
-    return Group(predictions, arrays[0][f"{split}_label"], tuple(record.spec.seed for record in records))
+    predictions = np.stack([found["test_prediction"] for found in arrays])
+    return Group(predictions, arrays[0]["test_label"], tuple(record.spec.seed for record in records))
 
 
 def compare_records(

@@ -61,7 +61,7 @@ def published_grid(result: TableResult) -> list[Grid]:
 
 
 def published_of(result: TableResult, row: str) -> list[dict[str, Any]]:
-    """The same of one row, for programs; numbers in the table's unit."""
+    """`published` of one row, for programs; numbers in the table's unit."""
     return [
         {
             "metric": q.metric,

@@ -9,7 +9,7 @@ from typing import Any
 from hycon.data.corpus import read_labels
 from hycon.data.manifest import Manifest
 from studies.aggregate.cells import NOT_RUN, RowResult, TableResult, assemble, corpus_info
-from studies.aggregate.choice import Choice, choices, study_of
+from studies.aggregate.choice import Choice, choices
 from studies.aggregate.comparability import across, described, mixture, refusal
 from studies.aggregate.obstacles import CorpusInfo
 from studies.aggregate.robustness import remedy, unmeasured
@@ -51,55 +51,58 @@ def table_result(
     found = {name: choice.best for name, choice in chosen.items() if choice.best}
     records: dict[str, list[RunRecord]] = {}
     status: dict[str, tuple[str, str]] = {}
-    budgets: dict[str, str] = {}
-    winners: dict[str, float] = {}
-    lacking: list[str] = []
     for row in shown.rows:
-        study = found.get(row.name)
-        intact = (
-            study_of(row.intact, known, view.corpus_of(table), view, manifest.sha256, store) if row.intact else None
-        )
-        if row.model not in MODELS:
-            status[row.name] = ("missing", f"model {row.model} is not built yet")
-        elif study is None:
-            run = _unwon(row.intact, intact, store) if row.intact and intact else None
-            status[row.name] = _of_other_source(row, known) or run or ("missing", _not_run(chosen[row.name]))
+        choice = chosen[row.name]
+        if row.model in MODELS and choice.best:
+            records[row.name], status[row.name] = _to_average(row, choice.best, choice.stale, store, view, manifest)
         else:
-            found_runs, said = _unmixed(*_runs_of(study, store), view.mixed)
-            if manifest.files and study.data not in (manifest.sha256, manifest.files_sha256):
-                found_runs = _noted(found_runs, OTHER_DATA)
-            if chosen[row.name].stale and row.intact:
-                found_runs = _noted(found_runs, OTHER_WINNER)
-                said = (
-                    said if said[0] else ("missing", f"of another winner than {row.intact.name} has now: run it again")
-                )
-            if table.robust and (why := unmeasured(found_runs)):
-                lacking.append(row.name)
-                said = (said[0] or "missing", "; ".join(filter(None, (said[1], why))))
-            records[row.name], status[row.name] = found_runs, said
-            budgets[row.name] = _budget(intact if study.winner_of else study)
-            if WINNER in table.columns and (loss := _winner_loss(study, store)) is not None:
-                winners[row.name] = loss
-    given = {name: why for name, why in status.items() if why[0]}
-    info = _info(manifest, view, shown, [record for own in records.values() for record in own])
-    filled = assemble(shown, records, given, corpus=info, protocol=view.protocol, budgets=budgets, winners=winners)
-    beside = across({row.row.name: row.records for row in filled.rows})
-    return dataclasses.replace(
-        filled,
-        rows=_traced(filled.rows, found, store),
-        notes=(
-            *filled.notes,
-            *_origins(shown, found),
-            *taken_from(filled.rows, store),
-            *beside,
-            *_besides(chosen),
-            *remedy(shown, lacking, view),
-        ),
+            status[row.name] = _without_study(row, choice, known, store)
+    unrobust = {name: why for name, own in records.items() if table.robust and (why := unmeasured(own))}
+    for name, why in unrobust.items():
+        state, reason = status[name]
+        status[name] = (state or "missing", "; ".join(filter(None, (reason, why))))
+    filled = assemble(
+        shown,
+        records,
+        {name: said for name, said in status.items() if said[0]},
+        corpus=_info(manifest, view, shown, [record for own in records.values() for record in own]),
+        protocol=view.protocol,
+        budgets={name: _budget(chosen[name].intact if found[name].winner_of else found[name]) for name in records},
+        winners=_winner_losses({n: found[n] for n in records}, store) if WINNER in table.columns else {},
     )
+    notes = (
+        *filled.notes,
+        *_origins(shown, found),
+        *taken_from(filled.rows, store),
+        *across({row.row.name: row.records for row in filled.rows}),
+        *_besides(chosen),
+        *remedy(shown, list(unrobust), view),
+    )
+    return dataclasses.replace(filled, rows=_traced(filled.rows, found, store), notes=notes)
 
 
-def _not_run(choice: Choice) -> str:
-    return "not run with these options" if choice.others else NOT_RUN
+def _without_study(row: Row, choice: Choice, studies: Sequence[Study], store: RunStore) -> tuple[str, str]:
+    """(status, reason) of a row that no study fills."""
+    if row.model not in MODELS:
+        return "missing", f"model {row.model} is not built yet"
+    if other := _of_other_source(row, studies):
+        return other
+    if row.intact and choice.intact:
+        return _unwon(row.intact, choice.intact, store)
+    return "missing", "not run with these options" if choice.others else NOT_RUN
+
+
+def _to_average(
+    row: Row, study: Study, stale: bool, store: RunStore, view: View, manifest: Manifest
+) -> tuple[list[RunRecord], tuple[str, str]]:
+    """The runs of the study that fills a row, and (status, reason); no runs where they may not be averaged."""
+    records, said = _unmixed(*_runs_of(study, store), view.mixed)
+    if manifest.files and study.data not in (manifest.sha256, manifest.files_sha256):
+        records = _noted(records, OTHER_DATA)
+    if stale and row.intact:
+        records = _noted(records, OTHER_WINNER)
+        said = said if said[0] else ("missing", f"of another winner than {row.intact.name} has now: run it again")
+    return records, said
 
 
 def _noted(records: list[RunRecord], note: str) -> list[RunRecord]:
@@ -143,13 +146,10 @@ def taken_from(rows: Sequence[RowResult], store: RunStore) -> list[str]:
 
 def _info(manifest: Manifest, view: View, table: TableSpec, records: Sequence[RunRecord]) -> CorpusInfo:
     """The corpus; without a constant prediction where all runs are on other data, whose labels are not at hand."""
-    info = corpus_info(manifest, constant=_constant(manifest, view) if "acc2" in _metrics(table) else None)
+    shows_acc2 = any(column.metric == "acc2" for column in table.columns)
+    info = corpus_info(manifest, constant=_constant(manifest, view) if shows_acc2 else None)
     elsewhere = records and all(OTHER_DATA in record.notes for record in records)
     return dataclasses.replace(info, constant=None) if elsewhere else info
-
-
-def _metrics(table: TableSpec) -> set[str]:
-    return {column.metric for column in table.columns}
 
 
 def _constant(manifest: Manifest, view: View) -> dict[str, dict[str, float]] | None:
@@ -262,10 +262,10 @@ def _unmixed(records: list[RunRecord], said: tuple[str, str], allowed: bool) -> 
     return records, (said[0] or "missing", f"{said[1]}; {note}" if said[1] else note)
 
 
-def _winner_loss(study: Study, store: RunStore) -> float | None:
-    """The validation loss by which the winner was chosen."""
-    record = store.get(study.winner) if study.winner else None
-    return record.valid_loss if record else None
+def _winner_losses(found: Mapping[str, Study], store: RunStore) -> dict[str, float]:
+    """Row name -> the validation loss by which the winner was chosen, where it is known."""
+    records = {name: store.get(study.winner) for name, study in found.items() if study.winner}
+    return {name: r.valid_loss for name, r in records.items() if r and r.valid_loss is not None}
 
 
 def _budget(study: Study | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -104,8 +105,7 @@ def _findings(model: str, texts: Sequence[str]) -> Iterator[Finding]:
             else:
                 yield _reads(model, text, train)
                 if space.passed:
-                    splits = _scaled(made_up, text)
-                    yield _finding(path, EFFECTS, text, check_effects, model, text, splits)
+                    yield _finding(path, EFFECTS, text, check_effects, model, text, partial(made_up.splits, text))
 
 
 def _reads(model: str, text: str, batch: Any) -> Finding:
@@ -114,10 +114,6 @@ def _reads(model: str, text: str, batch: Any) -> Finding:
     except Exception:  # other checks say what of the code fails
         return Finding(READS, text, note="could not be seen")
     return Finding(READS, text, note=unread and f"no prediction depends on {unread}: right if it is meant so")
-
-
-def _scaled(made_up: Any, text: str) -> Callable[[str], Any]:
-    return lambda scale: made_up.splits(text, scale)
 
 
 def _finding(path: str, check: str, text: str, function: Callable[..., None], *arguments: Any) -> Finding:

@@ -15,6 +15,7 @@ from hycon.data import load as load_corpus
 from hycon.data.batch import Batch
 from hycon.data.corpus import Split
 from hycon.data.importers.synthetic import LENGTH, hash_vector, synthesize
+from hycon.data.manifest import MODALITIES
 
 SIZES = {"train": 40, "valid": 16, "test": 16}
 WIDTH = 9  # of the text vectors
@@ -28,7 +29,7 @@ class MadeUp:
         synthesize("words", root, sizes=SIZES)
         splits = load_corpus("words", root).splits
         described = {name: [_described(split, i) for i in range(len(split.ids))] for name, split in splits.items()}
-        lengths = dict.fromkeys(("text", "audio", "vision"), LENGTH)
+        lengths = dict.fromkeys(MODALITIES, LENGTH)
         convert("vectors", described, source={"file": "vectors"}, root=root, lengths=lengths)
         self.splits = cache(self._splits)
 

@@ -12,10 +12,8 @@ from hycon.model_file import is_model_file, read_model_file
 from studies.registry import MODELS, literal, register
 from studies.tables import SENTIMENT, Row, TableSpec
 
-FRONT_ENDS = {
-    "glove": "GloVe",
-    "bert": "BERT",
-}  # those that rows are made for: one of each form; others by a table file
+# Those that rows are made for: one of each form; others by a table file.
+FRONT_ENDS = {"glove": "GloVe", "bert": "BERT"}
 OWN = "Models of one’s own"
 GROUP = "hycon.models"  # of entry points
 

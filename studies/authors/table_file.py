@@ -59,11 +59,6 @@ def is_table_file(name: str) -> bool:
     return name.endswith(SUFFIX)
 
 
-def holds_table(raw: Mapping[str, Any]) -> bool:
-    """Whether a parsed TOML file is a table's: [table] is a table there, and not the name of one."""
-    return isinstance(raw.get("table"), dict)
-
-
 def read_table_file(path: str | Path) -> TableSpec:
     """The table; the models that it names are known to this process afterwards.
 
@@ -76,7 +71,7 @@ def read_table_file(path: str | Path) -> TableSpec:
         raise UserError(f"Cannot read the table {path}: {error.strerror or error}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no TOML file: {error}.") from error
-    if not holds_table(raw):
+    if not isinstance(raw.get("table"), dict):  # as in a campaign file, where it names tables
         raise UserError(f"{path} has no [table]: expected one with rows = [...] (docs/adding-a-model.md).")
     try:
         for key in raw["table"]:

@@ -25,6 +25,7 @@ from studies.claims.kinds import METRICS, SEPARATION, Claim, Contest, contests
 from studies.claims.rows import COUNTED, Rows, read_rows
 from studies.claims.verdict import (
     CONTRADICTED,
+    DECIDED,
     NO_VERDICT,
     NOT_RUN,
     SUPPORTED,
@@ -200,14 +201,12 @@ def _result(claim: Claim, parts: Sequence[Part], rows: Rows, families: Mapping[s
         known = tuple(part if part.verdict == NOT_RUN else replace(part, verdict=NO_VERDICT) for part in parts)
         return ClaimResult(claim, NO_VERDICT, known, f"no verdict: {why}", caution, decisive(known, NO_VERDICT))
     if claim.implementation:
-        told = (SUPPORTED, CONTRADICTED)
-        parts = [replace(part, verdict=UNDECIDED) if part.verdict in told else part for part in parts]
-        verdict = fold(claim, parts, SUPPORTED, UNDECIDED)
-        reason = claim.implementation if verdict == UNDECIDED else _reason(parts, rows)
-        return ClaimResult(claim, verdict, tuple(parts), reason, caution, decisive(parts, verdict))
+        parts = [replace(part, verdict=UNDECIDED) if part.verdict in DECIDED else part for part in parts]
     verdict = fold(claim, parts, SUPPORTED, UNDECIDED)
-    decide = commands(parts, families, rows) if verdict == UNDECIDED else ()
-    return ClaimResult(claim, verdict, tuple(parts), _reason(parts, rows), caution, decisive(parts, verdict), decide)
+    undecided = verdict == UNDECIDED
+    reason = (undecided and claim.implementation) or _reason(parts, rows)
+    decide = commands(parts, families, rows) if undecided and not claim.implementation else ()
+    return ClaimResult(claim, verdict, tuple(parts), reason, caution, decisive(parts, verdict), decide)
 
 
 def _reason(parts: Sequence[Part], rows: Rows) -> str:

@@ -15,6 +15,7 @@ from studies.aggregate.obstacles import is_paper_encoder
 from studies.claims.kinds import Contest, row_of
 from studies.claims.rows import COUNTED, Rows
 from studies.claims.verdict import LEVEL, UNDECIDED, Part
+from studies.lookup import set_words
 from studies.statistics.permutation import smallest_p
 from studies.tables import TABLES
 
@@ -31,7 +32,7 @@ def family_sizes(contests: Iterable[Contest]) -> dict[str, int]:
 
 
 def question(contest: Contest) -> tuple:
-    """The same for two claims that ask the same."""
+    """What a comparison asks: rows and metric, in whatever order and by whatever claim."""
     return frozenset((contest.a, contest.b)), contest.metric
 
 
@@ -70,9 +71,7 @@ def _command(table: str, seeds: int, rows: Rows) -> str:
     words += rows.view.given
     if "--encoder" not in rows.view.given:
         words += [word for text, name in encoders(rows, table).items() for word in ("--encoder", f"{text}={name}")]
-    for key, value in {**set_by_hand(rows, table), **rows.view.options}.items():
-        words += [f"--{key}", str(value)] if key in ("epochs", "patience") else ["--set", f"{key}={value}"]
-    return shlex.join(words)
+    return shlex.join([*words, *set_words({**set_by_hand(rows, table), **rows.view.options})])
 
 
 def set_by_hand(rows: Rows, table: str) -> Mapping[str, Any]:
@@ -84,10 +83,8 @@ def set_by_hand(rows: Rows, table: str) -> Mapping[str, Any]:
 def encoders(rows: Rows, table: str) -> dict[str, str]:
     """Front-end -> the encoder of all runs of the table with it, where it is not the paper's, which is the default."""
     found: dict[str, set[str]] = {}
-    for side, row in rows.of.items():
-        if side.table == table:
-            for record in row.records:
-                if record.spec.encoder:
-                    found.setdefault(record.spec.text, set()).add(record.spec.encoder["name"])
+    for spec in (record.spec for side, row in rows.of.items() if side.table == table for record in row.records):
+        if spec.encoder:
+            found.setdefault(spec.text, set()).add(spec.encoder["name"])
     single = {text: next(iter(names)) for text, names in sorted(found.items()) if len(names) == 1}
     return {text: name for text, name in single.items() if not is_paper_encoder(text, name)}

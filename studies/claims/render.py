@@ -124,7 +124,7 @@ def to_decide(results: Sequence[ClaimResult], id: str = "decide") -> list[Block]
 
 
 def _commands(results: Sequence[ClaimResult], width: int) -> str:
-    """The same for a terminal: each command on a line of its own, to be copied, and below it the claims."""
+    """`to_decide` for a terminal: each command on a line of its own, to be copied, and below it the claims."""
     found = _deciding(results)
     said = [f"{command}\n{textwrap.indent(wrapped(', '.join(ids), width - 2), '  ')}" for command, ids in found.items()]
     return "\n".join(["", DECIDING, "", *said, ""]) if said else ""
@@ -224,7 +224,7 @@ def summary(results: Sequence[ClaimResult]) -> str:
     verdicts = [result.verdict for result in results]
     order = (SUPPORTED, CONSISTENT, CONTRADICTED, UNDECIDED, CANNOT, NO_VERDICT, NOT_RUN)
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in order if verdict in verdicts)
-    return f"{len(results)} claim{'s' if len(results) != 1 else ''}" + (f": {counts}" if counts else "")
+    return count_of(len(results), "claim") + (f": {counts}" if counts else "")
 
 
 # ------------------------------------------------------------------------------------------------- for programs

@@ -15,7 +15,9 @@ from studies.claims.kinds import METRICS, Claim, Contest
 LEVEL = 0.05  # of adjusted p-values, as everywhere in studies
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 NO_VERDICT, NOT_RUN = "no verdict", "not run"  # what was run says nothing of the paper; nothing was run
-RUN_VERDICTS = (SUPPORTED, CONTRADICTED, UNDECIDED, NO_VERDICT, NOT_RUN)
+DECIDED = (SUPPORTED, CONTRADICTED)
+JUDGED = (*DECIDED, UNDECIDED)  # runs tell something
+RUN_VERDICTS = (*JUDGED, NO_VERDICT, NOT_RUN)
 CONSISTENT, CANNOT = "consistent", "cannot be read off"
 PAPER_VERDICTS = (CONSISTENT, CONTRADICTED, CANNOT)
 
@@ -188,11 +190,11 @@ def decisive(parts: Sequence[Part], verdict: str) -> Part | None:
     return min(known, key=strength)
 
 
-def few(names: Sequence[str], most: int = 3) -> str:
+def few(names: Sequence[str]) -> str:
     """ "A, B, C and 4 more"."""
     distinct = list(dict.fromkeys(names))
-    more = len(distinct) - most
-    return ", ".join(distinct[:most]) + (f" and {more} more" if more > 0 else "")
+    more = len(distinct) - 3
+    return ", ".join(distinct[:3]) + (f" and {more} more" if more > 0 else "")
 
 
 def called(part: Part) -> str:

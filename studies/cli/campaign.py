@@ -231,8 +231,8 @@ def _text(name: str, value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = value if isinstance(value, dict) else repr(value)
-    return "a table" if isinstance(text, dict) else text if len(text) <= 40 else f"{text[:39]}…"
+    text = "a table" if isinstance(value, dict) else repr(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"
 
 
 def template(file: str = "campaign.toml") -> str:

@@ -6,7 +6,6 @@ from hycon.busy import busy
 from hycon.errors import UserError, check_known
 from studies.cli.shared import (
     beside,
-    check_format,
     choosing,
     command,
     format_by_name,
@@ -59,7 +58,7 @@ def _format(options) -> str:
     if options.json and options.format not in (None, "json"):
         raise UserError(f"Both --json and --format {options.format}: give one of them.")
     format = "json" if options.json else options.format or format_by_name(options.output, FORMATS, "text")
-    check_format(format, FORMATS)
+    check_known("format", format, FORMATS)
     return format
 
 

@@ -42,7 +42,7 @@ def commands(options: Any) -> list[str]:
     table = getattr(options, "table", None)
     places = given_options(options, ("profile", "corpus", *PLACES))
     if table is None:  # of an ablation, which no command reads alone
-        reading = [["report", *places], ["list", "runs", *_only(places, "--results")]]
+        reading = [["report", *places], ["list", "runs", *given_options(options, ("results",))]]
     else:
         fixed = given_options(options, ("epochs", "patience", "set"))
         own = given_options(options, ("model",))
@@ -50,10 +50,6 @@ def commands(options: Any) -> list[str]:
         whose = ["--claims", table] if table in CLAIMS else []
         reading.append(["claims", *whose, *places, *fixed])
     return [shlex.join([program(), *command]) for command in reading]
-
-
-def _only(words: Sequence[str], name: str) -> list[str]:
-    return [word for pair in zip(words[::2], words[1::2], strict=True) if pair[0] == name for word in pair]
 
 
 def program() -> str:

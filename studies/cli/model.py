@@ -145,19 +145,22 @@ def _means(row, table) -> str:
 def do_predict(options) -> None:
     format = _format(options)
     known_models(options)
+    import torch
+
     from hycon.data.importers import plain
+    from hycon.data.manifest import corpus_names
     from hycon.predict import load_model
     from hycon.train import seed_everything
     from studies.engines.machine import check_devices
 
     check_devices((options.device,))
     path = Path(options.utterances)
-    if not path.exists() and not _may_be_corpus(options.utterances, options.data):
+    if not path.exists() and options.utterances not in corpus_names(options.data):
         raise UserError(f"{path} is no file, no folder, and no corpus of `bench data list`.")
     given = plain.read_unlabelled(path) if path.exists() else None
     seed_everything(0, options.device)  # only operations with repeatable bits
     model = load_model(options.folder, device=options.device)
-    _set_threads(model)
+    torch.set_num_threads(max(1, int(model.description.spec.get("threads", 1))))  # their number decides the last bits
     for note in _cautions(model):
         print(f"bench: {note}", file=sys.stderr)
     if given is None:
@@ -170,12 +173,6 @@ def do_predict(options) -> None:
         print(f"{options.output}: {len(columns['id'])} predictions", file=sys.stderr)
     else:
         print(content.decode(), end="")
-
-
-def _may_be_corpus(name: str, data: str | None) -> bool:
-    from hycon.data.manifest import corpus_names
-
-    return name in corpus_names(data)
 
 
 def _format(options) -> str:
@@ -191,13 +188,6 @@ def _format(options) -> str:
         except ImportError as error:
             raise UserError(f"Parquet needs pyarrow: {install('parquet')}, or use --format csv.") from error
     return format
-
-
-def _set_threads(model) -> None:
-    """Those of the run: their number decides the last bits."""
-    import torch
-
-    torch.set_num_threads(max(1, int(model.description.spec.get("threads", 1))))
 
 
 def _cautions(model) -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hycon.busy import busy
+from hycon.errors import check_known
 from studies.cli.shared import (
-    check_format,
     choosing,
     command,
     format_by_name,
@@ -34,7 +34,7 @@ def do_report(options) -> None:
     from studies.tables import TABLES
 
     format = options.format or format_by_name(options.output, FORMATS, "html")
-    check_format(format, FORMATS)
+    check_known("format", format, FORMATS)
     known_models(options)
     store, view = reading(options, TABLES.values())
     view = replace(view, given=())  # read elsewhere: its commands name no folder of this machine

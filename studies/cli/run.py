@@ -9,14 +9,13 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
-from hycon.errors import UserError
+from hycon.errors import UserError, check_known
 from studies.cli.arguments import parse_encoders, parse_values
 from studies.cli.closing import closing, edges, forecast_text
 from studies.cli.listing import do_list
 from studies.cli.shared import (
     asked_rows,
     captioning,
-    check_format,
     checkpointing,
     choosing,
     command,
@@ -176,6 +175,7 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     from studies.lookup import View
     from studies.search.run import forecast, run_table, timed_alone
     from studies.store.curve import read_curve
+    from studies.store.run_store import LOG
 
     how, store = timed_alone(rows, how_of(options)), store_of(options)
     if store.storage and not options.dry_run:
@@ -200,7 +200,7 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     print(show(result, store).rstrip("\n"))
     sys.stdout.flush()
     for spec, reason in outcome.failed:
-        log = store.folder(spec.id) / "log.txt"
+        log = store.folder(spec.id) / LOG
         more = f" (traceback: {log})" if log.is_file() else ""
         print(f"bench: run {spec.id} ({spec.model}-{spec.text}) failed: {reason}{more}", file=sys.stderr)
     if how.keep_weights:
@@ -219,7 +219,7 @@ def _setting(options, table, rows, fixed: dict[str, Any]):
     from studies.lookup import profile_of
     from studies.search.plan import setting_for
 
-    check_format(options.format, FORMATS)
+    check_known("format", options.format, FORMATS)
     check_log(options.log)
     for name in ("epochs", "patience"):
         if getattr(options, name) is not None and name in parse_values(options.set):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hycon.busy import busy
-from hycon.errors import UserError, check_known
+from hycon.errors import UserError
 from studies.cli.arguments import parse_encoders, parse_values
 from studies.cli.terminal import columns, terminal_columns
 
@@ -174,10 +174,6 @@ def store_of(options):
     from studies.store.run_store import RunStore
 
     return RunStore(results_root(options.results), storage=storage_of(options.storage))
-
-
-def check_format(name: str, formats: Collection[str]) -> None:
-    check_known("format", name, formats)
 
 
 def print_json(value: Any) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from collections import Counter
 
-from hycon.errors import UserError
+from hycon.errors import UserError, check_known
 from studies.cli.shared import (
     asked_rows,
     beside,
     captioning,
-    check_format,
     choosing,
     command,
     format_by_name,
@@ -64,7 +63,7 @@ def do_table(options) -> None:
     from studies.aggregate.render import FORMATS, render
 
     format = options.format or format_by_name(options.output, FORMATS, "text")
-    check_format(format, FORMATS)
+    check_known("format", format, FORMATS)
     write_output(render(table_of(options), format, **layout(options)), options.output)
 
 

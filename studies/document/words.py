@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 NOTHING = "–"  # where there is no number
@@ -14,6 +14,18 @@ DAGGER = "†"  # a number that the paper quotes from another publication
 def one_line(text: str) -> str:
     """Printable, on one line, whatever a note or an error message held."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def sentence(text: str) -> str:
+    """On one line, with a capital letter and one full stop."""
+    line = one_line(text).rstrip(".")
+    return f"{line[:1].upper()}{line[1:]}."
+
+
+def listed(names: Iterable[str], word: str = "and") -> str:
+    """ "A, B and C"; empty for none."""
+    *first, last = [*names] or [""]
+    return f"{', '.join(first)} {word} {last}" if first else last
 
 
 # Control characters but for tab and newline; those that hide or turn text (bidi); other line ends; what Unicode

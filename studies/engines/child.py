@@ -28,7 +28,7 @@ from studies.registry import MODELS, path_of, register
 from studies.store.curve import writing
 from studies.store.inside import open_log
 from studies.store.record import RunSpec
-from studies.store.run_store import RunStore
+from studies.store.run_store import LOG, RunStore
 
 # Read when numeric libraries load. One thread per process: two on a busy machine were 15 times slower than one.
 # CUBLAS_WORKSPACE_CONFIG is what deterministic algorithms on CUDA ask for in PyTorch before 2.13: 8 buffers of 4 MiB.
@@ -103,7 +103,7 @@ def attempt(
         expected = isinstance(error, UserError | NonFiniteLoss)
         reason = str(error) if expected else f"{type(error).__name__}: {error}{_where(spec, error)}"
         if not expected:
-            _append(folder / "log.txt", traceback.format_exc())
+            _append(folder / LOG, traceback.format_exc())
         host = _memory_missed(error)
         if host is not None:
             raise OutOfMemory(error, host) from None
@@ -196,7 +196,7 @@ def _do(job: Job, driver: Connection, store: RunStore, execute: str, data_root: 
     """One run. Whether the process is fit for another."""
     take_environment({**job.environment, **ENVIRONMENT})
     execute, keep_weights = job.way or (execute, keep_weights)
-    log = store.folder(job.spec.id) / "log.txt"
+    log = store.folder(job.spec.id) / LOG
     _redirect_output(log)
     try:
         for file in job.models:

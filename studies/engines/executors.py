@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hycon.errors import check_known
+from studies.document.words import listed
 
 if TYPE_CHECKING:
     from studies.engines.backlog import Backlog
@@ -82,5 +83,4 @@ def engine_of(name: str) -> Engine:
 
 def names(which: Callable[[Engine], bool] = lambda engine: True, last: str = "and") -> str:
     """ "ray and slurm": the executors of which `which` is true, for messages."""
-    *first, end = [name for name, engine in ENGINES.items() if which(engine)]
-    return f"{', '.join(first)} {last} {end}" if first else end
+    return listed((name for name, engine in ENGINES.items() if which(engine)), last)

@@ -55,6 +55,21 @@ def put_back() -> Iterator[None]:
         call()
 
 
+@contextlib.contextmanager
+def environment_set(values: Mapping[str, str]) -> Iterator[None]:
+    """These variables are in this process's environment until the block ends."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
 def take_environment(environment: Mapping[str, str]) -> None:
     """Make it this process's own."""
     for name in os.environ.keys() - environment.keys():

@@ -127,7 +127,7 @@ def _dismiss(idle: list[Worker]) -> list[Worker]:
 
 
 def _ending(dismissed: Iterable[Worker]) -> list[Worker]:
-    """Those that have not ended yet. Lets go of the others: a command of days dismisses thousands."""
+    """The workers that have not ended yet. Lets go of the others: a command of days dismisses thousands."""
     ending = []
     for worker in dismissed:
         if worker.alive():

@@ -18,7 +18,7 @@ PATIENCE = 120.0  # seconds to import torch and start CUDA; chosen here
 
 
 def processors() -> int:
-    """Those that this process may use; a cluster's job has only its own."""
+    """How many processors this process may use; a cluster's job has only its own."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -18,6 +18,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import IO
 
+from studies.engines.fresh import environment_set
 from studies.engines.options import Asked
 
 CONTROL = "nvidia-cuda-mps-control"
@@ -92,22 +93,10 @@ def sharing(devices: Sequence[str], slots: Asked | None, workers: int, wanted: s
     with contextlib.ExitStack() as stack:
         why = None
         try:
-            own = stack.enter_context(daemon())
+            stack.enter_context(environment_set(stack.enter_context(daemon())))
         except Unavailable as error:
             why = f"{error}"
-        else:
-            before = {name: os.environ.get(name) for name in own}
-            os.environ.update(own)
-            stack.callback(_restore, before)
         yield why
-
-
-def _restore(before: Mapping[str, str | None]) -> None:
-    for name, value in before.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
 
 
 @contextlib.contextmanager

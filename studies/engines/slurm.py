@@ -15,6 +15,7 @@ import math
 import os
 import subprocess
 import time
+from contextlib import AbstractContextManager
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 from hycon.errors import UserError, install
 from studies.document.words import count_of
 from studies.engines.backlog import Backlog
+from studies.engines.fresh import environment_set
 from studies.engines.options import CHECKPOINT_EVERY, Cluster, How
 from studies.engines.queue import entries_of, publish, waiting
 from studies.engines.signals import Interrupt
 from studies.registry import register
-from studies.store.database import VARIABLE, inherited, storage_of
+from studies.store.database import VARIABLE, Storage, storage_of
 from studies.store.run_store import RunStore, checkpoint_epochs
 
 if TYPE_CHECKING:
@@ -87,7 +89,7 @@ def run_slurm(backlog: Backlog, how: How) -> None:
 
 
 def job_name(store: RunStore) -> str:
-    """The same for every driver on this results folder."""
+    """The name of the jobs of this results folder, the same for every driver."""
     return f"bench-{hashlib.sha256(os.fsencode(store.root.resolve())).hexdigest()[:8]}"
 
 
@@ -199,6 +201,11 @@ def asked_of_slurm(store: RunStore, how: How) -> str:
     setup = ["Before a worker starts:", *(f"  {line}" for line in how.cluster.setup)] if how.cluster.setup else []
     most = f"Slurm: up to {count_of(how.workers, 'job')} at a time, each a worker, submitted with"
     return "\n".join([most, f"  {given}", *setup, f"Their logs are in {store.root / 'slurm'}."])
+
+
+def inherited(storage: Storage | None) -> AbstractContextManager[None]:
+    """Processes that are started in the block find the database, password and all, in their environment."""
+    return environment_set({VARIABLE: storage.full_url()} if storage else {})
 
 
 def _submit(executor: Any, count: int, store: RunStore, how: How) -> None:

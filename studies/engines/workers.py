@@ -17,6 +17,7 @@ from hycon.errors import UserError
 from hycon.host import source_root
 from studies.engines.child import ENVIRONMENT, worker_main
 from studies.engines.executors import WITHOUT_PROCESSES
+from studies.engines.fresh import environment_set
 from studies.engines.options import How
 from studies.engines.signals import sigint_ignored
 from studies.store.run_store import RunStore
@@ -51,23 +52,15 @@ def start_forkserver(how: How) -> None:
 
     preload = [*(how.preload or ()), "studies.engines.child", how.execute.partition(":")[0]]
     multiprocessing.get_context("forkserver").set_forkserver_preload(preload)
-    environment = _environment()
-    before = {name: os.environ.get(name) for name in environment}
-    os.environ.update(environment)
     try:
-        with sigint_ignored():  # inherited: Ctrl-C must not reach a worker before its first line
+        # Both are inherited: Ctrl-C must not reach a worker before its first line.
+        with environment_set(_environment()), sigint_ignored():
             forkserver.ensure_running()
     except OSError as error:  # its socket is in TMPDIR
         raise UserError(
             f"Workers cannot be started ({error.strerror or error}): set TMPDIR to a short path that can be written, "
             "such as /tmp."
         ) from error
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _environment() -> Mapping[str, str]:

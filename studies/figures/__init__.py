@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hycon.errors import check_known
-from studies.aggregate.caption import one_line, setting
+from studies.aggregate.caption import setting
 from studies.aggregate.cells import TableResult
 from studies.aggregate.table import table_result
+from studies.document.words import one_line
 from studies.figures import curves, dots, fig4, robustness
 from studies.figures.drawing import FORMATS, Drawing, Source, check_extra, encode, stamp, style
 from studies.lookup import DEFAULT_VIEW, View, pick_rows, table_spec

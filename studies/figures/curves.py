@@ -8,7 +8,8 @@ has a panel of its own.
 from __future__ import annotations
 
 from studies.aggregate.cells import RowResult
-from studies.figures.drawing import BLACK, BLUE, ORANGE, PLAIN, WIDTH, Drawing, Source, canvas, listed, wrapped
+from studies.document.words import listed
+from studies.figures.drawing import BLACK, BLUE, ORANGE, PLAIN, WIDTH, Drawing, Source, canvas, wrapped
 
 ACROSS = 5  # pairs of panels in a line
 

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from studies.aggregate.caption import DAGGER
 from studies.aggregate.cells import NOT_RUN, Entry, RowResult
+from studies.document.words import DAGGER, span
 from studies.figures.drawing import BLACK, BLUE, GREY, ORANGE, PLAIN, Drawing, Source, canvas
 from studies.tables import Column
 
@@ -26,10 +26,9 @@ def draw(source: Source) -> Drawing:
         raise source.missing("any row")
     if not result.beside_paper and not source.asked:  # without the paper's marks, a row that nobody ran has none
         rows = [row for row in rows if row.n or (row.status, row.reason) != ("missing", NOT_RUN)]
-    numbers = [_number(row, column) for row in rows for column in columns if _drawn(row.cells[column.metric])]
+    numbers = [number for row in rows for column in columns if (number := _number(row, column))]
     measured = [row for row in rows if row.n]
-    counts = sorted({row.n for row in measured})
-    n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+    n = f"n = {span([row.n for row in measured])}"
     papers = (
         f"; diamond: the number that the paper prints; triangle and {DAGGER}: one that the paper quotes from another "
         "publication"
@@ -53,13 +52,12 @@ def draw(source: Source) -> Drawing:
     return Drawing(_picture(rows, columns), caption, alt, numbers, [row.row.name for row in rows])
 
 
-def _drawn(entry: Entry) -> bool:
-    return entry.stat is not None or entry.paper is not None
-
-
 def _number(row: RowResult, column: Column) -> dict[str, Any]:
+    """What is drawn of a cell; empty where nothing is."""
     entry = row.cells[column.metric]
     stat, paper = entry.stat, entry.paper
+    if not stat and not paper:
+        return {}
     return {
         "row": row.row.name,
         "metric": column.metric,

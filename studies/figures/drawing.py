@@ -168,9 +168,3 @@ def _own_ids(tag: str, prefix: str) -> str:
 def wrapped(name: str, inches: float) -> str:
     """A row's name on as many lines as it needs above a panel of that width."""
     return textwrap.fill(name, max(8, int(inches / 0.062)), break_long_words=False)  # 7-point letters are that wide
-
-
-def listed(names) -> str:
-    """ "A, B and C"."""
-    names = list(names)
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""

@@ -17,8 +17,8 @@ import numpy as np
 
 from hycon.errors import UserError
 from studies.aggregate.cells import RowResult
-from studies.document.words import mean_sd
-from studies.figures.drawing import GREY, PLAIN, WIDTH, Drawing, Source, canvas, listed, wrapped
+from studies.document.words import listed, mean_sd
+from studies.figures.drawing import GREY, PLAIN, WIDTH, Drawing, Source, canvas, wrapped
 from studies.figures.separation import (
     NEIGHBOURS,
     Separation,

@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hycon.data.manifest import MODALITIES
 from hycon.errors import UserError
 from studies.aggregate.cells import RowResult, measures
 from studies.aggregate.robustness import NOT_MEASURED, coarse, curve, remedy
-from studies.figures.drawing import BLACK, PLAIN, WIDTH, Drawing, Source, canvas, listed
+from studies.document.words import listed, sentence, span
+from studies.figures.drawing import BLACK, PLAIN, WIDTH, Drawing, Source, canvas
 from studies.statistics.cell import CellStat, cell, range_of
 from studies.store.record import RunRecord
 from studies.tables import ROBUST_EMOTIONS, SENTIMENT, Column
 
-MODALITIES = ("text", "audio", "vision")
 SHOWN = {  # task -> what is above and below
     "sentiment": tuple(column for column in SENTIMENT if column.metric in ("acc2", "mae")),
     "emotion": tuple(column for column in ROBUST_EMOTIONS if column.metric in ("average_acc", "average_f1")),
@@ -39,8 +40,7 @@ def draw(source: Source) -> Drawing:
     if not rows:
         done = [row.row.name for row in source.result.rows if row.n]
         if done:
-            said = remedy(source.result.table, done, source.view)[0]
-            raise UserError(f"{said[:1].upper()}{said[1:]}.")
+            raise UserError(sentence(remedy(source.result.table, done, source.view)[0]))
         raise source.missing(listed(row.row.name for row in source.result.rows) if source.asked else "any row")
     protocol, shown = source.result.protocol, SHOWN[source.result.table.task]
     numbers = [
@@ -51,8 +51,7 @@ def draw(source: Source) -> Drawing:
         for share, stat in points(row, modality, column, protocol)
     ]
     left_out = [row.row.name for row in source.result.rows if row not in rows and row.n]
-    counts = sorted({sum(record.robust for record in row.records) for row in rows})
-    n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+    n = f"n = {span([sum(record.robust for record in row.records) for row in rows])}"
     measured = f", protocol {protocol}" if source.result.table.task == "sentiment" else ""
     caption = [
         "Over the share of each utterance’s words that have lost a modality: 0 is the intact test split, at 1 the "

@@ -13,11 +13,11 @@ from typing import Any
 
 from hycon.pretrained import DEFAULT
 from studies.aggregate.cells import TableResult
+from studies.lookup import LIMITS
 from studies.report.experiments import Experiment
 from studies.store.study import Study, find_study
 
 ENCODERS = "encoders"  # the folder where an encoder lies that is no name of the Hugging Face hub
-LIMITS = ("epochs", "patience")  # options of `bench run` that a study keeps among those of --set
 Alike = tuple[tuple[str, Any], ...]  # key of a campaign file -> its value, as JSON
 
 

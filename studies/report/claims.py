@@ -11,7 +11,7 @@ from studies.claims.by_runs import evaluate
 from studies.claims.file import claims_file, load_claims
 from studies.claims.kinds import Claim
 from studies.claims.render import caution_of, runs_of, seeds_alone, to_decide
-from studies.claims.verdict import CONTRADICTED, NO_VERDICT, NOT_RUN, RUN_VERDICTS, SUPPORTED, UNDECIDED, ClaimResult
+from studies.claims.verdict import CONTRADICTED, JUDGED, NOT_RUN, RUN_VERDICTS, UNDECIDED, ClaimResult
 from studies.claims.verdict import Part as Comparison
 from studies.document.blocks import (
     Block,
@@ -33,13 +33,8 @@ from studies.document.words import NOTHING, between, count_of, p_value
 from studies.report.scope import Scope
 
 Claims = Sequence[ClaimResult]
-
-CLAIM_VERDICTS = RUN_VERDICTS
-JUDGED = (SUPPORTED, CONTRADICTED, UNDECIDED)
 OTHER_SETTING = "not the paper’s"
 OWN_TITLE = "The suite’s own claims, not the paper’s"
-
-
 OURS = "beyond"  # the suite's own claims, results/claims_beyond.toml
 
 
@@ -53,13 +48,14 @@ def own_evaluated(scope: Scope) -> Claims:
 
 
 def counts(found: Claims) -> Counts:
-    counted = Counter(result.verdict for result in found)
     apart = _apart(found)
     setting = f" ({apart} by runs that are not in the paper's setting)" if apart else ""
-    return Counts(
-        f"Of the {len(found)} comparative claims of its text{setting}",
-        tuple((verdict, counted[verdict]) for verdict in CLAIM_VERDICTS),
-    )
+    return _counted(f"Of the {len(found)} comparative claims of its text{setting}", found)
+
+
+def _counted(label: str, found: Claims) -> Counts:
+    counted = Counter(result.verdict for result in found)
+    return Counts(label, tuple((verdict, counted[verdict]) for verdict in RUN_VERDICTS))
 
 
 def _apart(found: Claims) -> str:
@@ -87,9 +83,9 @@ def claims(found: Claims) -> Section:
 
 def _lists(found: Claims, prefix: str, whose: str, words: str = "The paper’s words") -> list[Block]:
     """The claims of which runs tell something, and what would decide them; the others closed."""
-    shown = [result for result in found if result.verdict not in (NOT_RUN, NO_VERDICT)]
+    shown = [result for result in found if result.verdict in JUDGED]
     shown.sort(key=lambda result: result.verdict == UNDECIDED)
-    rest = [result for result in found if result.verdict in (NOT_RUN, NO_VERDICT)]
+    rest = [result for result in found if result.verdict not in JUDGED]
     blocks: list[Block] = []
     if shown:
         blocks.append(claim_list(f"{prefix}claim-list", f"{whose} by our runs.", shown, prefix, words))
@@ -112,11 +108,7 @@ def own_claims(found: Claims) -> Section:
     if all(part.verdict == NOT_RUN for result in found for part in result.parts):
         none = Text(f"No run tells anything of the {count_of(len(found), 'claim')} yet: `bench run {OURS}`.")
         return Section("own-claims", OWN_TITLE, (said, none))
-    counted = Counter(result.verdict for result in found)
-    counts = Counts(
-        f"Of the suite's own {count_of(len(found), 'claim')}",
-        tuple((verdict, counted[verdict]) for verdict in CLAIM_VERDICTS),
-    )
+    counts = _counted(f"Of the suite's own {count_of(len(found), 'claim')}", found)
     lists = [*map(Text, seeds_alone(found)), *_lists(found, "own-", "The suite's own claims", "Our words")]
     return Section("own-claims", OWN_TITLE, (said, counts, *lists, *evidence_of(found, "own-")))
 
@@ -216,7 +208,7 @@ def _number(value: float) -> str:
 
 
 def figures(scope: Scope) -> Section:
-    """Those whose runs exist; the others are named with what they lack."""
+    """The figures whose runs exist; the others are named with what they lack."""
     from studies.figures import FIGURES, figure
 
     drawn: list[Part] = []

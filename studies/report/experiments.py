@@ -33,6 +33,7 @@ from studies.store.run_store import RunStore
 from studies.store.study import load_studies
 
 ROOT = Path(__file__).parents[2]
+PUBLISHED = ROOT / "results/published"
 KEPT = {"paper": "claims.json", "beyond": "claims_beyond.json"}  # whose claims -> what was judged with predictions
 NUMBERS = ("difference", "low", "high", "p", "p_interval", "p_adjusted")
 SAME = 2e-6  # two means that are printed with six decimals

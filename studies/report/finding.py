@@ -21,23 +21,32 @@ from studies.aggregate.obstacles import PAPER_ENCODERS, earlier_protocol, in_wor
 from studies.claims.by_paper import against_paper
 from studies.claims.kinds import METRICS, row_of
 from studies.claims.render import OF_SIZES, SIZES, effect, number, runs_of
-from studies.claims.verdict import CONTRADICTED, LEVEL, NO_VERDICT, NOT_RUN, SUPPORTED, UNDECIDED, ClaimResult, Part
+from studies.claims.verdict import (
+    CONTRADICTED,
+    DECIDED,
+    JUDGED,
+    LEVEL,
+    NO_VERDICT,
+    NOT_RUN,
+    SUPPORTED,
+    UNDECIDED,
+    ClaimResult,
+    Part,
+)
 from studies.document.blocks import Bullets, Grid, headings, wide
 from studies.document.markdown import escape, fragment
-from studies.document.words import NOTHING, count_of, mean_sd, one_line, p_value, span
-from studies.report.experiments import ROOT, Experiment, experiments, read, shown, verdict_of
+from studies.document.words import NOTHING, count_of, mean_sd, one_line, p_value, sentence, span
+from studies.report.experiments import PUBLISHED, ROOT, Experiment, experiments, read, shown, verdict_of
 from studies.report.headline import headline, measured, tables_in_words
 from studies.report.marked import main
 from studies.report.sections import label
 
-PUBLISHED = ROOT / "results/published"
 EARLIER = PUBLISHED / "old_protocol/mosi_resampled"
 FIGURE = "docs/finding.svg"
 OURS = ("HyCon-BERT", "HyCon-v2-BERT", "HyCon", "HyCon-v2")
 LOSSES = ("table4", "table6", "table7")  # what the paper's claims on its losses are about
 ASKED = ("hycon-beats-text", "hycon-v2-beats-text", "audio-and-vision-help")  # of our own questions
 SHOWN = ("acc2", "mae", "corr")  # the metrics of ASKED
-DECIDED = (SUPPORTED, CONTRADICTED)
 
 
 def generated(root: Path = PUBLISHED, earlier: Path = EARLIER) -> str:
@@ -66,7 +75,8 @@ def chosen(root: Path, earlier: Path) -> tuple[Experiment, list[Experiment]]:
 
 def _told(e: Experiment) -> tuple[int, int]:
     """Claims on losses, and all claims, on which it has a verdict."""
-    return tuple(sum(c.verdict not in (NOT_RUN, NO_VERDICT) for c in f) for f in (losses(e), e.claims["paper"]))  # type: ignore[return-value]
+    on_losses, on_all = (sum(c.verdict in JUDGED for c in found) for found in (losses(e), e.claims["paper"]))
+    return on_losses, on_all
 
 
 def main_table(e: Experiment) -> TableResult:
@@ -89,8 +99,7 @@ def what_ran(e: Experiment) -> str:
     seeds = span({row.n for table in e.tables.values() for row in measured(table)})
     ran, papers = count_of(len(e.scope.records), "run"), result.table.corpus
     place = "" if e.corpus == papers else f" in place of the paper's {papers}"
-    sentences = [f"{note[:1].upper()}{note[1:]}." for note in notes]
-    return " ".join([f"{ran}, {seeds} seeds a row, on {e.corpus}{place}.", *sentences])
+    return " ".join([f"{ran}, {seeds} seeds a row, on {e.corpus}{place}.", *map(sentence, notes)])
 
 
 def _searches(e: Experiment) -> list[str]:
@@ -171,7 +180,7 @@ def losses(e: Experiment) -> list[ClaimResult]:
 def on_losses(e: Experiment) -> list[str]:
     """The paper's claims on its losses: how many of each verdict, and those that are decided."""
     found = losses(e)
-    run = [claim for claim in found if claim.verdict not in (NOT_RUN, NO_VERDICT)]
+    run = [claim for claim in found if claim.verdict in JUDGED]
     if not run or not set(LOSSES) & set(e.tables):
         return []
     lead = (
@@ -202,9 +211,9 @@ def on_text(found: Sequence[Experiment]) -> list[str]:
 
 
 def _questions(e: Experiment) -> list[ClaimResult]:
-    """Those of ASKED that were run."""
+    """The claims of ASKED that were run."""
     known = (claim for claim in e.claims["beyond"] if claim.claim.id in ASKED)
-    return [claim for claim in known if claim.verdict not in (NOT_RUN, NO_VERDICT)]
+    return [claim for claim in known if claim.verdict in JUDGED]
 
 
 def _too_few(found: Sequence[Experiment]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from studies.aggregate.cells import RowResult, TableResult
 from studies.document.blocks import Cell, Grid, Heading, numbers
-from studies.document.words import NOTHING, mean_sd
+from studies.document.words import NOTHING, listed, mean_sd
 from studies.report.sections import label
 from studies.tables import Column
 
@@ -67,6 +67,5 @@ def tables_in_words(names: Iterable[str]) -> str:
     names = list(names)
     numbered = [name.removeprefix("table") for name in names if label(name) != name]
     own = [name for name in names if label(name) == name]
-    *most, last = numbered or [""]
-    words = f"Table{'s' if most else ''} {', '.join(most)}{' and ' if most else ''}{last}" if numbered else ""
+    words = f"Table{'s' * (len(numbered) > 1)} {listed(numbered)}" if numbered else ""
     return "; ".join(filter(None, (words, ", ".join(own))))

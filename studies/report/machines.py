@@ -14,14 +14,13 @@ from studies.document.blocks import Grid, headings, numbers, wide
 from studies.document.markdown import fragment
 from studies.document.words import NOTHING
 from studies.report.campaigns import campaign_files
-from studies.report.experiments import ROOT, Experiment, experiments
+from studies.report.experiments import PUBLISHED, Experiment, experiments
 from studies.report.headline import tables_in_words
 from studies.report.marked import main
-from studies.report.provenance import environment_of
+from studies.report.provenance import days, environment_of
 from studies.report.searches import hours
 from studies.store.record import RunRecord
 
-PUBLISHED = ROOT / "results/published"
 COMMIT = 8  # hex digits of a commit, enough to name it
 
 
@@ -67,12 +66,6 @@ def machines(records: Sequence[RunRecord]) -> Grid:
     )
     said = "Where and when; threads and suite (the version of the protocol) are those of each run."
     return Grid("machines", said, heads, lines)
-
-
-def days(records: Iterable[RunRecord]) -> str:
-    """ "2026-11-27", or the first and the last day."""
-    known = sorted(record.started[:10] for record in records if record.started)
-    return NOTHING if not known else known[0] if known[0] == known[-1] else f"{known[0]} to {known[-1]}"
 
 
 def _commits(records: Iterable[RunRecord]) -> str:

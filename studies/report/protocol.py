@@ -23,10 +23,7 @@ DROPOUTS = ("attn_dropout", "relu_dropout", "res_dropout", "embed_dropout")  # o
 FRONT_END = "front-end"  # all of DROPOUTS, of a model that has none of them
 EVERY = ""  # every model that has no reason of its own
 REASONS: dict[tuple[str, str], str] = {  # (option, model) -> why it is not HyCon's
-    (
-        "lr",
-        EVERY,
-    ): "The paper states HyCon's (sec. 4.4(3)), and none for the baselines over BERT: searched around it.",
+    ("lr", EVERY): "The paper states HyCon's (sec. 4.4(3)), and none for the baselines over BERT: searched around it.",
     ("batch_size", EVERY): "HyCon's are those of its lineage; these are two of them.",
     (FRONT_END, EVERY): "The method has networks of its own for audio and vision, and options of its own are searched.",
     ("clip", "mult"): "As in the reference code.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from hycon.data.manifest import Manifest
+from hycon.data.manifest import SPLITS, Manifest
 from studies.document.blocks import Block, Bullets, Grid, Notice, Part, Section, Text, headings, numbers, wide
 from studies.document.words import NOTHING, count_of
 from studies.report.scope import Scope
@@ -33,6 +33,12 @@ def environment_of(record: RunRecord) -> tuple[str, str, str]:
     """(device, versions, commit) of a run, in words."""
     versions = ", ".join(f"{name} {version}" for name, version in record.environment.items())
     return record.device or UNKNOWN, versions or UNKNOWN, record.commit or UNKNOWN
+
+
+def days(records: Iterable[RunRecord]) -> str:
+    """ "2026-11-27", or the first and the last day; a dash where none is recorded."""
+    known = sorted(record.started[:10] for record in records if record.started)
+    return NOTHING if not known else known[0] if known[0] == known[-1] else f"{known[0]} to {known[-1]}"
 
 
 def _environments(records: Iterable[RunRecord]) -> Grid:
@@ -81,7 +87,7 @@ def _corpus_line(m: Manifest) -> tuple[str, ...]:
     source = ", ".join(f"{key} {value}" for key, value in m.source.items())
     return (
         f"{m.name} (synthetic)" if m.synthetic else m.name,
-        ", ".join(f"{m.sizes[split]:,}" for split in ("train", "valid", "test") if split in m.sizes) or NOTHING,
+        ", ".join(f"{m.sizes[split]:,}" for split in SPLITS if split in m.sizes) or NOTHING,
         ", ".join(f"{modality} {size}" for modality, size in m.dims.items()) or NOTHING,
         m.aligned,
         str(sum(sum(counts.values()) for counts in m.nonfinite.values())),

@@ -15,16 +15,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from hycon.data.manifest import PAPER, Manifest, named_after
+from hycon.data.manifest import PAPER, SPLITS, Manifest, named_after
 from hycon.data.repeats import remarks
 from hycon.errors import UserError
 from hycon.files import write_atomic
 from studies.aggregate.brief import ROW_NAMES
 from studies.claims.render import OF_SIZES, effect
-from studies.claims.verdict import CONTRADICTED, NO_VERDICT, NOT_RUN, RUN_VERDICTS, SUPPORTED, ClaimResult
+from studies.claims.verdict import DECIDED, NO_VERDICT, NOT_RUN, RUN_VERDICTS, ClaimResult
 from studies.document.blocks import Bullets, Cell, Grid, Notice, Text, headings, numbers, wide
 from studies.document.markdown import escape, fragment
-from studies.document.words import NOTHING, count_of, settings
+from studies.document.words import NOTHING, count_of, sentence, settings
 from studies.report.campaigns import campaign_files
 from studies.report.experiments import Experiment, about, experiments, folders, shown, undecided, verdict_of
 from studies.report.headline import headline, lacking, tables_in_words
@@ -96,7 +96,7 @@ def _overview(found: Sequence[Experiment]) -> list[str]:
         )
         lines.append((*line, *(str(counts[verdict]) for verdict in RUN_VERDICTS)))
     said = "The folders, and how many of the paper's claims the runs of each support, contradict or leave open."
-    if any(claim.caution for e in found for claim in e.claims["paper"] if claim.verdict in (SUPPORTED, CONTRADICTED)):
+    if any(claim.caution for e in found for claim in e.claims["paper"] if claim.verdict in DECIDED):
         said += " Verdicts are on what was run, which is not what the paper ran."
     return [fragment([Grid("overview", said, heads, tuple(lines), narrow=True)]).strip()]
 
@@ -148,7 +148,7 @@ def _manifest(m: Manifest) -> list[str]:
     """What a corpus is, as its import wrote it down."""
     papers = named_after(m.name, PAPER)
     name = f"Corpus {m.name}" + (f", in place of the paper's {papers}" if papers not in (None, m.name) else "")
-    sizes = ", ".join(f"{m.sizes[split]:,} {split}" for split in ("train", "valid", "test") if split in m.sizes)
+    sizes = ", ".join(f"{m.sizes[split]:,} {split}" for split in SPLITS if split in m.sizes)
     features = ", ".join(f"{modality} {size}" for modality, size in m.dims.items())
     rows = {"word": "one row a word", "step": "equal lengths"}.get(m.aligned, "not aligned with words")
     vectors = f"{m.vectors.get('file')} ({m.vectors.get('dim')}-d)" if m.vectors else "none"
@@ -156,7 +156,7 @@ def _manifest(m: Manifest) -> list[str]:
     return [
         f"{name}: {sizes} utterances; checksum {m.sha256}.",
         f"Features: {features} numbers a row ({rows}); word vectors: {vectors}.",
-        *(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in (*m.notes, *remarks(m))),
+        *map(sentence, (*m.notes, *remarks(m))),
         f"Imported from: {source}.",
     ]
 
@@ -248,7 +248,7 @@ def _claims(e: Experiment, whose: str) -> list[str]:
     said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in RUN_VERDICTS if counts[verdict])
     lacking = len(found) - len(run)
     of = f"Of {count_of(len(found), 'claim')} ({WHOSE[whose]}) {lacking} lack runs of a row. Of the others: {said}."
-    told = [claim for verdict in (SUPPORTED, CONTRADICTED) for claim in run if claim.verdict == verdict]
+    told = [claim for verdict in DECIDED for claim in run if claim.verdict == verdict]
     open_ = [f"{n} undecided: {why}." for why, n in undecided(run).most_common()]
     open_ += [f"{n} without a verdict: {why}." for why, n in _refused(run).most_common()]
     lines = [_told(claim) for claim in told]

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from hycon.busy import counted
 from hycon.data.manifest import Manifest
 from studies.aggregate.cells import TableResult
-from studies.aggregate.choice import studies_of
 from studies.aggregate.table import table_result
 from studies.authors.rows import own_tables
 from studies.lookup import DEFAULT_VIEW, View, held_view, known_manifest, manifest_of, may_stand_for
@@ -59,6 +58,7 @@ class Scope:
 def read_scope(store: RunStore, view: View = DEFAULT_VIEW) -> Scope:
     """Read all tables. Raises UserError for a corpus that neither the data nor the results know."""
     studies = sound_studies(store)
+    by_id = {study.id: study for study in studies}
     view, _ = held_view(view, TABLES.values(), studies, store.root)
     task = manifest_of(view.corpus, view.data, store.root).task if view.corpus else None
     results: dict[str, TableResult] = {}
@@ -67,14 +67,14 @@ def read_scope(store: RunStore, view: View = DEFAULT_VIEW) -> Scope:
         own = view.corpus if view.corpus and table.task == task and may_stand_for(view.corpus, table.corpus) else None
         shown = replace(view, corpus=own)
         manifest = manifest_of(shown.corpus_of(table), view.data, store.root)
-        filled_table = table_result(table, store, shown, studies=studies, manifest=manifest)
-        if table.robust and not any(record.robust for row in filled_table.rows for record in row.records):
+        filled = table_result(table, store, shown, studies=studies, manifest=manifest)
+        if table.robust and not any(record.robust for row in filled.rows for record in row.records):
             continue  # Table 1's runs, of which nothing more is known
-        results[table.name] = filled_table
-        filled = studies_of(table, shown, studies, manifest, store)
-        for row in table.rows:
-            if study := filled.get(row.name):
-                found.setdefault(study.id, (study, row, []))[2].append(f"{table.name} {row.name}")
+        results[table.name] = filled
+        for row in filled.rows:
+            if row.study:
+                used = found.setdefault(row.study, (by_id[row.study], row.row, []))
+                used[2].append(f"{table.name} {row.row.name}")
     uses = tuple(_use(store, study, row, names) for study, row, names in found.values())
     unshown = tuple(study for study in studies if study.id not in found)
     corpora = sorted({use.study.corpus for use in uses})

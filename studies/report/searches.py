@@ -66,8 +66,8 @@ def searches(scope: Scope) -> Section:
         tuple(_search_line(use) for use in uses),
     )
     others = tuple(_unsearched(use) for use in scope.uses if not use.study.searched)
-    without = [Part("unsearched", f"{len(others)} rows without a search of their own", (Bullets(others),), True)]
-    without = without if others else []
+    title = f"{len(others)} rows without a search of their own"
+    without = [Part("unsearched", title, (Bullets(others),), True)] if others else []
     details = Part("search-details", "Bounds and winner of each search", tuple(map(_details, uses)), closed=True)
     return Section("searches", "Searches", (said, grid, *without, details))
 

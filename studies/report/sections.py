@@ -7,7 +7,7 @@ from collections import Counter
 from studies.aggregate.cells import Entry, TableResult
 from studies.aggregate.published import published_grid
 from studies.aggregate.render import grid
-from studies.claims.verdict import CONTRADICTED, SUPPORTED, UNDECIDED
+from studies.claims.verdict import DECIDED, UNDECIDED
 from studies.document.blocks import (
     Block,
     Bullets,
@@ -26,7 +26,7 @@ from studies.document.words import count_of
 from studies.report import claims as evidence
 from studies.report.checklist import checklist
 from studies.report.deviations import section as deviations
-from studies.report.provenance import provenance
+from studies.report.provenance import days, provenance
 from studies.report.runs import runs, runs_id
 from studies.report.scope import Scope
 from studies.report.searches import costs, hours, searches
@@ -34,7 +34,6 @@ from studies.statistics.cell import TOO_FEW, VERDICTS
 
 CELL_VERDICTS = ("reproduced", "differs", "inconclusive", TOO_FEW, "not comparable", "quoted", "not run")
 assert set(VERDICTS) < set(CELL_VERDICTS)
-DECIDED = (SUPPORTED, CONTRADICTED)
 SETTLED = {"reproduced": "reproduced", "differs": "that differ"}
 MOST_REMARKS = 8  # chosen here: a banner of more is not read
 
@@ -63,12 +62,11 @@ def lead(scope: Scope, claims: evidence.Claims) -> str:
     """What these runs settle, then what they are."""
     records = scope.records
     corpora = ", ".join(sorted({use.study.corpus for use in scope.uses})) or "none"
-    dates = sorted({record.started[:10] for record in records if record.started})
     said = f"Corpora: {corpora}. Metrics: protocol {scope.view.protocol}. "
     if not records:
         return said + "No run is finished."
     said = f"{settled(scope, claims)} {said}"
-    when = f", {dates[0]}" + (f" to {dates[-1]}" if len(dates) > 1 else "") if dates else ""
+    when = f", {days(records)}" if any(record.started for record in records) else ""
     return said + f"{len(records)} finished runs, {hours(records):.2f} run-hours{when}."
 
 

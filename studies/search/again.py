@@ -21,7 +21,7 @@ FOLDER = "again"
 
 
 def measured_by(how: How) -> How:
-    """The same, with robustness measured behind each run."""
+    """`how`, with robustness measured behind each run."""
     return dataclasses.replace(how, execute=EXECUTE)
 
 

@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
 
-from studies.search.plan import Setting, following, follows, measurement, searched_rows, trial_specs
+from studies.search.plan import Setting, expected, follows, searched_rows, trial_specs
 from studies.store.record import RunSpec
 from studies.store.run_store import RunStore
-from studies.store.soundness import spec_in, unsound
+from studies.store.soundness import unsound_in
 from studies.store.study import Study, conditions, goes_on, load_studies
 from studies.tables import Row
 
 
 def stored_studies(store: RunStore) -> list[Study]:
     """All studies of a folder whose runs are their own; the others are as if they were not there."""
-    return [study for study in load_studies(store) if not unsound(study, partial(spec_in, store))]
+    return [study for study in load_studies(store) if not unsound_in(store, study)]
 
 
 def planned_search(row: Row, setting: Setting, stored: Sequence[Study]) -> tuple[Study, list[RunSpec]]:
@@ -56,14 +55,11 @@ def said_of_fewer(rows: Sequence[Row], setting: Setting, stored: Sequence[Study]
 
 def _fewer(row: Row, setting: Setting, stored: Sequence[Study], store: RunStore, searched: bool, seeded: bool) -> str:
     """Of one row; "" where all that is stored is asked for. searched, seeded: what the command asks of it."""
-    intact = follows(row, setting)
-    planned, specs = (None, []) if row.measured else planned_search(intact or row, setting, stored)
+    planned, specs = (None, []) if row.measured else planned_search(follows(row, setting) or row, setting, stored)
     counts = [("trial", setting.profile.trials, len(planned.trials))] if planned and searched and not specs else []
     seeds = 0
     if seeded:
-        study = measurement(row, setting) if planned is None else planned
-        study = following(row, setting, dataclasses.replace(study, selected=study.selected or 0)) if intact else study
-        seeds = finished_seeds(study, stored, store)
+        seeds = finished_seeds(expected(row, setting, planned), stored, store)
         counts.append(("seed", setting.profile.seeds, seeds))
     said = [f"{few} {what}{'s' if few != 1 else ''} asked for, {n} stored" for what, few, n in counts if n > few]
     if not said:

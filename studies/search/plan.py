@@ -148,6 +148,18 @@ def measurement(row: Row, setting: Setting) -> Study:
     return _with_runs(row, setting, _study(row, setting, draws=[], trials=[], measured=True))
 
 
+def expected(row: Row, setting: Setting, search: Study | None) -> Study:
+    """The study of a row, be its search at an end or not: the first draw stands for a winner that is still unknown.
+
+    search: of the row itself or of the one that it follows; None where it is measured.
+    """
+    if row.measured:
+        return measurement(row, setting)
+    assert search is not None
+    search = search if search.selected is not None else dataclasses.replace(search, selected=0)
+    return following(row, setting, search) if follows(row, setting) else search
+
+
 def _study(row: Row, setting: Setting, **found: Any) -> Study:
     from studies.registry import source_of
 

@@ -24,6 +24,7 @@ from studies.search.plan import (
     Setting,
     built,
     configuration,
+    expected,
     following,
     follows,
     measurement,
@@ -232,8 +233,8 @@ def run_rows(
             save_study(store, study)
     if trials := [spec for _, _, specs in planned for spec in specs]:
         searches = {row.key: find_study(store, study.id) or study for row, study, _ in planned}
-        expected = [seeds_of(row, _seeded(row, setting, searches, stored, store)) for row in rows]
-        announce(together("search", [*(trials_of(row, specs) for row, _, specs in planned), *expected]))
+        seeds = [seeds_of(row, _seeded(row, setting, searches, stored, store)) for row in rows]
+        announce(together("search", [*(trials_of(row, specs) for row, _, specs in planned), *seeds]))
         execute(trials)
     found = {
         row.key: choose_winner(store, study, row, setting, specs) if specs else study for row, study, specs in planned
@@ -299,7 +300,7 @@ class Forecast:
 
 
 def to_do(specs: Iterable[RunSpec], store: RunStore, robust: Collection[str] = ()) -> list[RunSpec]:
-    """Those that are not done. robust: ids of those that are only once their robustness is measured."""
+    """The runs that are not done. robust: ids of runs that are done only once their robustness is measured."""
     records = ((spec, store.get(spec.id)) for spec in specs)
     return [spec for spec, record in records if record is None or (spec.id in robust and not record.robust)]
 
@@ -339,12 +340,6 @@ def forecast(rows: Sequence[Row], setting: Setting, store: RunStore, how: How, r
 def _seeded(
     row: Row, setting: Setting, searches: Mapping[tuple, Study], stored: Sequence[Study], store: RunStore
 ) -> list[RunSpec]:
-    """The seeded runs of a row. searches: row key -> the study, whose first draw stands for a winner still unknown."""
-    intact = follows(row, setting)
-    if row.measured:
-        study = measurement(row, setting)
-    else:
-        study = searches[(intact or row).key]
-        study = study if study.selected is not None else dataclasses.replace(study, selected=0)
-        study = following(row, setting, study) if intact else study
+    """The seeded runs of a row, as far as `expected` knows them. searches: row key -> the study."""
+    study = expected(row, setting, searches.get((follows(row, setting) or row).key))
     return repeat_specs(row, grown(setting, study, stored, store), study)

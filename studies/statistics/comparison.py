@@ -119,7 +119,7 @@ def compare(
 
 
 def compare_values(a: Sequence[float], b: Sequence[float], *, paired: bool = False) -> Comparison:
-    """The same where one number per run is all there is (costs, stores without predictions): a paired or Welch's t.
+    """`compare` where one number per run is all there is (costs, stores without predictions): a paired or Welch's t.
 
     paired: a[i] and b[i] share a seed.  Raises ValueError for no values, non-finite ones, or pairs that do not match.
     """
@@ -214,7 +214,6 @@ def _interval(difference: float, samples: Sequence[np.ndarray], shared: float, u
 
 def _seeds_needed(n_a: int, n_b: int, paired: bool) -> int | None:
     """None where the smallest p that the test can give is below LEVEL, else the n in each row at which it would be."""
-
     if smallest_p(n_a, n_b, paired) < LEVEL:
         return None
     return next(n for n in itertools.count(2) if smallest_p(n, n, paired) < LEVEL)

@@ -158,21 +158,6 @@ def storage_of(given: str | None = None) -> Storage | None:
     return Storage(url._replace(drivername="postgresql", username=user, password=password, query=immutabledict(query)))
 
 
-@contextlib.contextmanager
-def inherited(storage: Storage | None) -> Iterator[None]:
-    """Processes that are started in the block find the database, password and all, in their environment."""
-    before = os.environ.get(VARIABLE)
-    try:
-        if storage is not None:
-            os.environ[VARIABLE] = storage.full_url()
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(VARIABLE, None)
-        else:
-            os.environ[VARIABLE] = before
-
-
 @dataclass
 class Connection:
     """Statements for the database, each a transaction of its own; from any thread.

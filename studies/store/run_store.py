@@ -44,7 +44,7 @@ from studies.store.leases_postgres import PostgresLeases
 from studies.store.record import RESULT, Damage, RunRecord, RunSpec
 
 PREDICTIONS = "predictions.npz"
-CURVE = "curve.jsonl"
+CURVE, LOG = "curve.jsonl", "log.txt"
 FOLDERS = ("runs", "leases", "queue", "studies")  # in which files are written
 DONE, FAILED = "record.json", "failed.json"
 CHECKPOINT, CHECKPOINT_TENSORS = "checkpoint.json", "checkpoint-*.safetensors"  # hycon/checkpoint.py writes them
@@ -334,7 +334,7 @@ def _note_difference(folder: Path, first: RunRecord, second: RunRecord) -> None:
     stored, other = (json.loads(_to_json(record)) for record in (first, second))
     if differing := ", ".join(name for name in RESULT if stored[name] != other[name]):
         note = "A second worker finished this run with another result; the first one stands. They differ in "
-        with contextlib.suppress(OSError), open_log(folder / "log.txt", os.O_APPEND) as log:
+        with contextlib.suppress(OSError), open_log(folder / LOG, os.O_APPEND) as log:
             log.write(f"{note}{differing}. See `bench verify {first.id}`.\n")
 
 

@@ -21,7 +21,7 @@ def sound_studies(store: RunStore) -> list[Study]:
     """
     studies = load_studies(store)
     for study in studies:
-        if why := unsound(study, lambda run: spec_in(store, run)):
+        if why := unsound_in(store, study):
             raise UserError(
                 f"Study {study.id} ({study.model}-{study.text} on {study.corpus}) in {store.root} is not sound: {why}. "
                 "`bench doctor --repair` sets it aside."
@@ -29,10 +29,9 @@ def sound_studies(store: RunStore) -> list[Study]:
     return studies
 
 
-def spec_in(store: RunStore, run_id: str) -> RunSpec | None:
-    """What was trained, of a run that is done."""
-    record = store.get(run_id)
-    return record.spec if record else None
+def unsound_in(store: RunStore, study: Study) -> str | None:
+    """`unsound`, by the finished runs of a store."""
+    return unsound(study, lambda run: record.spec if (record := store.get(run)) else None)
 
 
 def unsound(study: Study, spec_of: Callable[[str], RunSpec | None]) -> str | None:

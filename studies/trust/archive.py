@@ -27,7 +27,7 @@ from hycon.saved import WEIGHTS
 from studies.lookup import recorded_profile
 from studies.store.inside import largest, read_inside
 from studies.store.record import RunRecord, RunSpec, read_object
-from studies.store.run_store import PREDICTIONS, RunStore
+from studies.store.run_store import DONE, FAILED, PREDICTIONS, STATUS, RunStore
 from studies.store.soundness import sound_studies, unsound
 from studies.store.study import Study, load_studies, read_study, write_result
 from studies.trust.tarball import MANIFEST, pack, unpack
@@ -88,7 +88,7 @@ def export(
     if not done:
         which = "".join(f" of {w}" for w in (corpus, profile) if w)
         raise UserError(f"{store.root} holds no finished run{which} to export.")
-    paths = [store.folder(r.id) / ("record.json" if r.status == "done" else "failed.json") for r in chosen]
+    paths = [store.folder(r.id) / (DONE if r.status == "done" else FAILED) for r in chosen]
     kept = [r for r in done if predictions and (store.folder(r.id) / PREDICTIONS).exists()]
     for record in kept:
         store.predictions(record.id)  # raises where they are not the record's
@@ -130,9 +130,9 @@ def import_results(file: str | os.PathLike, store: RunStore) -> Imported:
             continue  # the manifest
         if match["file"] == PREDICTIONS:
             predictions = {match["run"]: content}  # its record is the next file
-        elif match["file"] == "record.json":
+        elif match["file"] == DONE:
             _add_run(store, match["run"], content, predictions.get(match["run"]), report)
-        elif match["file"] == "failed.json":
+        elif match["file"] == FAILED:
             _add_failure(store, match["run"], name, content, report)
         elif match["study"]:
             _add_study(store, match["study"], match["kind"], name, content, report)
@@ -168,7 +168,7 @@ def _check_file(match: re.Match[str], content: bytes, pending: dict[str, str], s
     if match["file"] == PREDICTIONS:
         pending[match["run"]] = hashlib.sha256(content).hexdigest()
     elif match["run"]:
-        status = "done" if match["file"] == "record.json" else "failed"
+        status = STATUS[match["file"]]
         record = RunRecord.from_json(content, match["run"], status, f"Run {match['run']}")
         digest = pending.pop(record.id, None)
         if digest and digest != (record.predictions or {}).get("sha256"):

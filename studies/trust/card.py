@@ -12,6 +12,7 @@ from studies.document.blocks import Block, Bullets, Document, Grid, Notice, Sect
 from studies.document.words import NOTHING, settings
 from studies.registry import MODELS
 from studies.store.record import RunRecord
+from studies.trust.recompute import flat
 
 CAUTION = (
     "It was trained for research on methods, on acted or online monologues in one language. Nothing here says how well "
@@ -113,7 +114,7 @@ def _data(manifest: Manifest, text: str) -> list[str]:
 def _measured(record: RunRecord, manifest: Manifest, changed: Sequence[str]) -> list[Block]:
     splits = {split: record.metrics.get(split, {}) for split in ("valid", "test")}
     protocol = "emotions" if manifest.emotions else "paper"
-    found = {split: _flat(values.get(protocol, {})) for split, values in splits.items()}
+    found = {split: dict(flat(values.get(protocol, {}))) for split, values in splits.items()}
     names = list(dict.fromkeys(name for values in found.values() for name in values))
     rows = tuple((name, *(_number(found[split].get(name)) for split in ("valid", "test"))) for name in names)
     sizes = {split: manifest.sizes.get(split, 0) for split in found}
@@ -123,12 +124,6 @@ def _measured(record: RunRecord, manifest: Manifest, changed: Sequence[str]) -> 
     if changed:
         said.append(Text(f"Code has changed since the run, under the same version: {', '.join(changed)}."))
     return said
-
-
-def _flat(values) -> dict[str, float | None]:
-    if any(isinstance(value, dict) for value in values.values()):
-        return {f"{name} {kind}": v for name, own in values.items() for kind, v in own.items()}
-    return dict(values)
 
 
 def _number(value: float | None) -> str:

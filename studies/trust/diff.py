@@ -251,15 +251,12 @@ def as_dicts(found: Sequence[TableDiff]) -> list[dict[str, Any]]:
     ]
 
 
-def text(found: Sequence[TableDiff], width: int | None = None) -> str:
-    """A block per table: the compared cells, then what is said of rows, then the rows that are the same.
-
-    width: of the longest line of compared cells; None: as they need.
-    """
-    return "\n\n".join(_block(one, width) for one in found) + "\n"
+def text(found: Sequence[TableDiff]) -> str:
+    """A block per table: the compared cells, then what is said of rows, then the rows that are the same."""
+    return "\n\n".join(map(_block, found)) + "\n"
 
 
-def _block(one: TableDiff, width: int | None) -> str:
+def _block(one: TableDiff) -> str:
     head = f"{one.table.name} on {one.corpus}" + (" (SYNTHETIC DATA)" if one.synthetic else "")
     columns = {column.metric: column for column in one.table.columns}
     lines = [
@@ -271,7 +268,7 @@ def _block(one: TableDiff, width: int | None) -> str:
     parts = [head]
     if lines:
         heads = headings("Model", "metric", "A (n)", "B (n)", "A - B", "95 % interval", "p", "adjusted")
-        parts.append(aligned(heads, lines, width))
+        parts.append(aligned(heads, lines))
     parts += [f"{row.row}: {said}" for row in one.rows for said in row.said]
     for status, words in ((SAME, "the same runs with the same numbers"), (ONLY_A, ONLY_A), (ONLY_B, ONLY_B)):
         names = [row.row for row in one.rows if row.status == status]

@@ -28,12 +28,12 @@ from studies.store.inside import check_results, fit, read_inside, refuse_links
 from studies.store.leases import TTL, Held
 from studies.store.quarantine import damage, quarantine
 from studies.store.record import RunRecord
-from studies.store.run_store import CURVE, FOLDERS, PREDICTIONS, RunStore, checkpoint_epochs
+from studies.store.run_store import CURVE, DONE, FAILED, FOLDERS, LOG, PREDICTIONS, RunStore, checkpoint_epochs
 from studies.store.soundness import unsound
 from studies.store.study import Study, load_studies, read_study
 from studies.trust.recompute import other_choice, other_metrics
 
-RUN_FILES = ("record.json", PREDICTIONS, WEIGHTS, "failed.json", "log.txt", CURVE)
+RUN_FILES = (DONE, PREDICTIONS, WEIGHTS, FAILED, LOG, CURVE)
 CHECKPOINT_FILES = re.compile(r"checkpoint\.json|checkpoint-\d+\.safetensors")
 STUDY_FILES = re.compile(r"[0-9a-f]{16}\.(json|journal|journal\.guard)")  # guard: of earlier versions of this suite
 LOCK = re.compile(r"[0-9a-f]{16}\.journal\.lock.*")  # Optuna's, on a journal that one of its tools writes
@@ -162,8 +162,8 @@ def _run(store: RunStore, run_id: str, records: dict[str, RunRecord], held: set[
     there = sorted(path.name for path in folder.iterdir())
     if record is not None:
         records[run_id] = record
-        if "failed.json" in there:
-            yield Finding("stray", f"{name}/failed.json", "an old failure of a run that is done now", "delete")
+        if FAILED in there:
+            yield Finding("stray", f"{name}/{FAILED}", "an old failure of a run that is done now", "delete")
         if WEIGHTS in there and digest_in(folder / WEIGHTS) != record.weights_sha256:
             said = "not the weights of its record: `bench train` makes them again"
             yield Finding("weights", f"{name}/{WEIGHTS}", said, "delete")

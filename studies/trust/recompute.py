@@ -30,12 +30,12 @@ def other_metrics(record: RunRecord, arrays: Mapping[str, np.ndarray]) -> str | 
             continue
         stored = record.metrics.get(split, {})
         try:
-            found = dict(_flat(_computed(prediction, label, stored)))
+            found = dict(flat(_computed(prediction, label, stored)))
         except (UserError, ValueError) as error:
             return f"{split}: {str(error).rstrip('.')}"
         if not stored:
             return f"it has no metrics of {split}"
-        for name, value in _flat(stored):
+        for name, value in flat(stored):
             if name not in found or not _same(value, found[name]):
                 return f"{split} {name} is {value}, its predictions give {found.get(name, 'no such metric')}"
     return None
@@ -61,12 +61,13 @@ def _computed(prediction: np.ndarray, label: np.ndarray, stored: Mapping[str, An
     return {"emotions": emotion_metrics(prediction, label, emotions), "majority": majority_metrics(label, emotions)}
 
 
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, float | None]]:
+def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """("test mae", 0.7) and so on, of numbers in dicts of dicts."""
     if not isinstance(value, Mapping):
         yield name, value
         return
     for key, item in value.items():
-        yield from _flat(item, f"{name} {key}".strip())
+        yield from flat(item, f"{name} {key}".strip())
 
 
 def _same(stored: float | None, found: float | None) -> bool:

@@ -74,7 +74,7 @@ def retrain(
         kept = record.weights_sha256 is not None and digest_in(weights) == record.weights_sha256
         found = None
         if not kept:
-            weights = weights_file(Path(scratch), record)
+            weights = weights_file(scratch, record)
             found = verify(
                 [record],
                 store,
@@ -83,7 +83,7 @@ def retrain(
                 encoders=encoders,
                 executor=executor,
                 on_event=on_event,
-                weights=Path(scratch),
+                weights=scratch,
             )[0]
             if found.outcome == "failed":
                 raise UserError(f"Run {record.id} could not be trained again: {'; '.join(found.findings).rstrip('.')}.")

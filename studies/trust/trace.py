@@ -11,18 +11,18 @@ from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from hycon.data.manifest import PAPER, named_after
 from hycon.errors import UserError, check_known
 from hycon.metrics import NARROW_PROTOCOLS
 from studies.aggregate.cells import TableResult, measures
+from studies.aggregate.inventory import may_fill
 from studies.aggregate.render import as_dict
 from studies.registry import changed_code
 from studies.statistics.cell import cell
 from studies.store.record import RunRecord, RunSpec
-from studies.store.run_store import RunStore
-from studies.store.soundness import spec_in, unsound
+from studies.store.run_store import LOG, RunStore
+from studies.store.soundness import unsound_in
 from studies.store.study import Study, load_studies
-from studies.tables import TABLES, Column, Row, TableSpec, narrowed
+from studies.tables import TABLES, Column, TableSpec, narrowed
 from studies.trust.verify import of_other_code
 
 Command = Callable[[str, str], str]  # ("verify", run id) -> the whole command
@@ -131,7 +131,7 @@ def _run_line(record: RunRecord, columns: Iterable[Column], protocol: str, comma
 
 def trace_run(record: RunRecord, store: RunStore, command: Command) -> dict[str, Any]:
     """Everything about a run: its record, where it belongs, what differs from its model's defaults, and what to do."""
-    log = store.folder(record.id) / "log.txt"
+    log = store.folder(record.id) / LOG
     against = of_other_code(record)
     return {
         "kind": "run",
@@ -162,14 +162,7 @@ def _parts(study: Study, run: str) -> list[str]:
 
 def rows_of(study: Study) -> list[str]:
     """The rows of tables that the study may fill, as "table1 HyCon-BERT"."""
-    key = Row("", study.model, study.text, study.row, study=study.number, measured=study.measured).key
-    return [
-        f"{table.name} {row.name}"
-        for table in TABLES.values()
-        if named_after(study.corpus, PAPER) in (None, table.corpus)
-        for row in table.rows
-        if row.key == key
-    ]
+    return [f"{table} {row.name}" for table, row in may_fill(study)]
 
 
 def defaults(spec: RunSpec) -> dict[str, dict[str, Any]]:
@@ -199,7 +192,7 @@ def code_state(record: RunRecord) -> str:
 def trace_study(study: Study, store: RunStore, protocol: str, command: Command) -> dict[str, Any]:
     """A study with its trials, best first, its winner, and its seeded runs."""
     rows = rows_of(study)
-    columns = columns_of(study, rows)
+    columns = columns_of(rows)
     trials = [_trial(study, number, store) for number in range(len(study.trials))] if study.searched else []
     trials.sort(key=lambda one: (one["valid_loss"] is None, one["valid_loss"], one["trial"]))
     records = [record for run in study.runs if (record := store.get(run) or store.failed(run))]
@@ -214,7 +207,7 @@ def trace_study(study: Study, store: RunStore, protocol: str, command: Command) 
         "rows": rows,
         **{k: getattr(study, k) for k in ("model", "model_version", "text", "corpus", "data", "encoder", "profile")},
         **{k: getattr(study, k) for k in ("device", "number", "row", "options", "space", "measured", "winner_of")},
-        "unsound": unsound(study, lambda run: spec_in(store, run)),
+        "unsound": unsound_in(store, study),
         "winner": study.winner,
         "chosen": study.chosen,
         "trials": trials,
@@ -242,8 +235,8 @@ def _trial(study: Study, number: int, store: RunStore) -> dict[str, Any]:
     }
 
 
-def columns_of(study: Study, rows: Sequence[str]) -> tuple[Column, ...]:
-    """The columns of the first table that the study may fill; of many emotions their average only."""
+def columns_of(rows: Sequence[str]) -> tuple[Column, ...]:
+    """The columns of the first table of `rows_of` a study; of many emotions their average only."""
     name = rows[0].partition(" ")[0] if rows else "table1"
     columns = tuple(column for column in TABLES[name].columns if column.metric != "winner_loss")
     return tuple(c for c in columns if c.metric.startswith("average_")) or columns

@@ -86,7 +86,7 @@ def _cell(found: Mapping[str, Any]) -> str:
 
 
 def _columns(name: str, metrics: Mapping[str, Any]) -> list[Column]:
-    """Those of a table, or bare ones of an emotion corpus with emotions of its own."""
+    """The columns of a table, or bare ones of an emotion corpus with emotions of its own."""
     tables = [TABLES[name]] if name in TABLES else TABLES.values()  # one of the reader's own has columns of these
     known = {column.metric: column for table in tables for column in (*table.columns, *narrowed(table.columns))}
     return [known.get(metric) or Column(metric, metric, 1, 1, True) for metric in metrics]

@@ -31,6 +31,7 @@ from studies.engines.robustness import EXECUTE as ROBUST
 from studies.registry import MODELS, changed_code, literal, other_source
 from studies.store.record import ENCODER_LAYERS, RunRecord, RunSpec
 from studies.store.run_store import RunStore
+from studies.trust.recompute import flat
 
 IMPORTED_AGAIN = (
     "the corpus has the same files, but was imported anew since: nominal lengths, alignment and emotions were in no "
@@ -112,7 +113,7 @@ def verify(
         raise UserError(f"{error} Say with --device where to run it again.") from error
     kept = {record.id: _kept(store, record) for record in records}
     with scratch_folder() as scratch:
-        again = RunStore(Path(scratch))
+        again = RunStore(scratch)
         summary = run(
             specs.values(),
             again,
@@ -137,13 +138,13 @@ def weights_file(folder: Path, record: RunRecord) -> Path:
 
 
 @contextlib.contextmanager
-def scratch_folder() -> Iterator[str]:
+def scratch_folder() -> Iterator[Path]:
     try:
         folder = TemporaryDirectory(prefix="bench-verify-")
     except OSError as error:
         raise UserError(f"No scratch folder can be made ({error.strerror or error}): set TMPDIR to another.") from error
     with folder as path:
-        yield path
+        yield Path(path)
 
 
 def check_repeatable(record: RunRecord, *, data: str | os.PathLike | None, encoders: Mapping[str, str]) -> None:
@@ -290,18 +291,10 @@ def _gap(then: np.ndarray, found: np.ndarray) -> str:
 
 def _numbers(before: RunRecord, now: RunRecord) -> Iterator[str]:
     names = ("valid_loss", "best_epoch", "parameters")
-    then = _flat({**{n: getattr(before, n) for n in names}, "metrics": before.metrics})
-    found = _flat({**{n: getattr(now, n) for n in names}, "metrics": now.metrics})
-    if before.robust and now.robust:
-        then, found = then | _flat(before.robustness, "robustness"), found | _flat(now.robustness, "robustness")
+    parts = ("metrics", "robustness") if before.robust and now.robust else ("metrics",)
+    then, found = (dict(flat({name: getattr(r, name) for name in (*names, *parts)})) for r in (before, now))
     for name in dict.fromkeys([*then, *found]):
         a, b = then.get(name), found.get(name)
         if a != b:
             size = f" (by {abs(a - b):.3g})" if isinstance(a, int | float) and isinstance(b, int | float) else ""
             yield f"{name}: {a} then, {b} now{size}"
-
-
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        return {name: value}
-    return {k: v for key, item in value.items() for k, v in _flat(item, f"{name} {key}".strip()).items()}

@@ -248,9 +248,9 @@ def test_a_misspelt_row_is_an_error():
 def test_word_vectors_of_a_manifest_decide_about_glove_rows():
     def info(dim):
         vectors = {"file": "glove.txt", "dim": dim}
-        return corpus_info(Manifest("mosi", "sentiment", {}, {}, {}, {}, "word", {}, {}, ["n"], vectors), ["demo"])
+        return corpus_info(Manifest("mosi", "sentiment", {}, {}, {}, {}, "word", {}, {}, ["n"], vectors))
 
-    assert info(300) == CorpusInfo("mosi", ("n", "demo"), False, {"glove": "glove.txt (300-d)"})
+    assert info(300) == CorpusInfo("mosi", ("n",), False, {"glove": "glove.txt (300-d)"})
     assert is_paper_encoder("glove", info(300).encoders["glove"])
     assert not is_paper_encoder("glove", info(150).encoders["glove"])
     assert not is_paper_encoder("features", "anything")

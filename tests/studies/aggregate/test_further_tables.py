@@ -12,7 +12,7 @@ from builders import manifest, setting
 
 from hycon.errors import UserError
 from hycon.metrics import all_protocols
-from studies.aggregate.choice import study_of
+from studies.aggregate.choice import choose
 from studies.aggregate.render import render
 from studies.aggregate.table import table_result
 from studies.lookup import pick_rows, table_spec
@@ -128,7 +128,7 @@ def test_a_row_is_filled_by_its_own_study(store):
     studies = [trial_specs(row, setting())[0] for row in (first, second)]
     for study in studies:
         save_study(store, dataclasses.replace(study, runs=["r"]))
-    found = [study_of(row, load_studies(store), "mosi") for row in (first, second, TABLES["tuning"].rows[2])]
+    found = [choose(row, load_studies(store), "mosi").best for row in (first, second, TABLES["tuning"].rows[2])]
     assert [s and s.id for s in found] == [studies[0].id, studies[1].id, None]
 
 

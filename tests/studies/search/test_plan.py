@@ -11,7 +11,7 @@ from builders import ENCODER, Runner, manifest, setting
 import studies.store.study
 from hycon.errors import UserError
 from hycon.train import EPOCHS
-from studies.aggregate.choice import study_of
+from studies.aggregate.choice import choose
 from studies.lookup import PROFILES, View
 from studies.registry import MODELS, model_module, resolve, search_space
 from studies.search.plan import repeat_specs, trial_specs
@@ -244,32 +244,32 @@ def test_study_of_fits_row_corpus_profile_and_encoder():
         made(encoder={"name": "other", "sha256": "x"}),
     ]
     everything = [dataclasses.replace(s, runs=["a", "b"]) for s in others] + [ours]
-    assert study_of(HYCON, everything, "mosi", View(profile="paper", encoders={"bert": "demo"})) == ours
-    assert study_of(HYCON, [], "mosi") is None
-    assert study_of(V2, everything, "mosi").row == {"beta": 0.2}
+    assert choose(HYCON, everything, "mosi", View(profile="paper", encoders={"bert": "demo"})).best == ours
+    assert choose(HYCON, [], "mosi").best is None
+    assert choose(V2, everything, "mosi").best.row == {"beta": 0.2}
 
 
 def test_study_of_takes_the_most_thorough_one_on_the_present_data():
     small, large = made(runs=["a"]), made(runs=["a", "b"], trials=["t"] * 9)
     old = made(runs=["a", "b", "c"], data="d" * 64)
     present = manifest().sha256
-    assert study_of(HYCON, [small, large, old], "mosi", data=present) == large
-    assert study_of(HYCON, [old], "mosi", data=present) == old  # results without their corpus can be read
+    assert choose(HYCON, [small, large, old], "mosi", data=present).best == large
+    assert choose(HYCON, [old], "mosi", data=present).best == old  # results without their corpus can be read
     many = made(runs=["a", "b"], trials=["t"] * 50)
-    assert study_of(HYCON, [large, many], "mosi", data=present) == many
+    assert choose(HYCON, [large, many], "mosi", data=present).best == many
 
 
 def test_study_of_takes_the_newest_version_of_the_model():
     new, old = made(runs=["a"]), made(model_version=0, runs=["a", "b"], trials=["t"] * 9)
     assert new.model_version == studies.registry.model_module("hycon").VERSION
-    assert study_of(HYCON, [old, new], "mosi") == new
+    assert choose(HYCON, [old, new], "mosi").best == new
     begun = dataclasses.replace(new, runs=[])
-    assert study_of(HYCON, [old, begun], "mosi") == old  # what has just begun takes no cell
+    assert choose(HYCON, [old, begun], "mosi").best == old  # what has just begun takes no cell
 
 
 def test_study_of_takes_a_whole_search_before_more_seeds():
     whole, short = made(runs=["a"], trials=["t"] * 50), made(runs=["b", "c"], trials=["t"] * 9)
-    assert study_of(HYCON, [whole, short], "mosi") == whole
+    assert choose(HYCON, [whole, short], "mosi").best == whole
 
 
 def test_study_of_takes_the_newest_protocol():
@@ -278,9 +278,9 @@ def test_study_of_takes_the_newest_protocol():
     held = SimpleNamespace(
         get=lambda run: SimpleNamespace(spec=SimpleNamespace(suite=suites[run])), failed=lambda run: None, beside=None
     )
-    assert study_of(HYCON, [old, new], "mosi", store=held) == new
+    assert choose(HYCON, [old, new], "mosi", store=held).best == new
     suites["a"] = 1
-    assert study_of(HYCON, [old, new], "mosi", store=held) == old
+    assert choose(HYCON, [old, new], "mosi", store=held).best == old
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from builders import fill, manifest, put, setting, spec
 
 from hycon.errors import UserError
-from studies.aggregate.choice import choose, study_of
+from studies.aggregate.choice import choose
 from studies.aggregate.table import OTHER_DATA, _budget, _origins, table_result
 from studies.engines.options import Cluster, How
 from studies.lookup import PROFILES, View
@@ -54,7 +54,7 @@ def test_a_variant_of_other_options_fills_its_row_marked_and_only_where_there_is
     runs = [put(store, spec(10 + n, config={"hidden": 9})).id for n in range(2)]
     taken = dataclasses.replace(intact, row={"hidden": 9}, winner_of=intact.id, runs=runs)
     save_study(store, taken)
-    assert study_of(variant, load_studies(store), "mosi", View(), manifest().sha256) == taken
+    assert choose(variant, load_studies(store), "mosi", View(), manifest().sha256).best == taken
     other = dataclasses.replace(taken, options={"lr": 0.1})
     for known, stale in (([intact, taken], False), ([intact, other, taken], False), ([intact, other], True)):
         choice = choose(variant, known, "mosi", View(), manifest().sha256)

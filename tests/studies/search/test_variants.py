@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hycon.errors import UserError
-from studies.aggregate.choice import choose, study_of
+from studies.aggregate.choice import choose
 from studies.aggregate.render import render
 from studies.aggregate.table import OTHER_WINNER, table_result
 from studies.cli.closing import edges
@@ -140,7 +140,7 @@ def test_another_winner_plans_the_variants_anew(store):
     new = of(run_rows([INTACT, NO_SCL], many, store, Runner(store, prefer(worst))), NO_SCL)
     assert new.draws == [worst]
     assert old.id != new.id
-    assert study_of(NO_SCL, load_studies(store), "mosi") == new
+    assert choose(NO_SCL, load_studies(store), "mosi").best == new
     without = [study for study in load_studies(store) if study.id != new.id]
     stale = choose(NO_SCL, without, "mosi")
     assert stale.best == old  # the cell keeps its runs, marked: they are not the intact row's counterpart
@@ -169,8 +169,8 @@ def test_own_search_searches_each_and_stays_beside_the_other_kind(store):
     assert len(runner.calls[0]) == 2 * 4
     assert all(study.searched for study in own)
     assert of(own, NO_SCL).space["reduction"] == ["sample", "mean", "sum"]
-    assert study_of(NO_SCL, load_studies(store), "mosi").winner_of
-    assert study_of(NO_SCL, own, "mosi") == of(own, NO_SCL)
+    assert choose(NO_SCL, load_studies(store), "mosi").best.winner_of
+    assert choose(NO_SCL, own, "mosi").best == of(own, NO_SCL)
 
 
 def test_a_variant_and_its_own_search_of_one_and_the_same_trial_are_two_studies():
@@ -287,11 +287,11 @@ def test_table_8_is_measured_not_searched(store):
 def test_measurements_and_searches_do_not_fill_each_others_rows(store):
     hycon = pick_rows(TABLES["table8"], ["HyCon"])
     run_rows(hycon, setting(seeds=5), store, Runner(store))
-    assert study_of(INTACT, load_studies(store), "mosi") is None
+    assert choose(INTACT, load_studies(store), "mosi").best is None
     [searched] = run_rows([INTACT], setting(), store, Runner(store))
-    assert study_of(INTACT, load_studies(store), "mosi") == searched
-    assert study_of(hycon[0], load_studies(store), "mosi").measured
-    assert study_of(hycon[0], [searched], "mosi") is None
+    assert choose(INTACT, load_studies(store), "mosi").best == searched
+    assert choose(hycon[0], load_studies(store), "mosi").best.measured
+    assert choose(hycon[0], [searched], "mosi").best is None
 
 
 def test_measured_epochs_can_be_set_and_patience_cannot_cut_them(store):
@@ -318,8 +318,8 @@ def test_decisive_goes_on_with_what_paper_has_run(store):
     assert len(more.runs) == 10
     assert more.profile == "paper"
     for view in (View(profile="paper"), View(profile="decisive"), View()):
-        assert study_of(INTACT, load_studies(store), "mosi", view) == more
-    assert study_of(INTACT, load_studies(store), "mosi", View(profile="demo")) is None
+        assert choose(INTACT, load_studies(store), "mosi", view).best == more
+    assert choose(INTACT, load_studies(store), "mosi", View(profile="demo")).best is None
     assert run_rows([INTACT], under("paper"), store, Runner(store)) == [more]
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from hycon.errors import UserError
 from studies.cli import main
-from studies.store.database import inherited, storage_of
+from studies.engines.slurm import inherited
+from studies.store.database import storage_of
 from studies.store.leases import MARK
 from studies.store.run_store import RunStore
 
