@@ -147,7 +147,9 @@ def gpus_amiss(how: How) -> str:
     if asked and not wanted:
         return "workers ask for a GPU, but the runs are for cpu and would leave it idle: add --devices cuda."
     if wanted and not asked:
-        return "the runs are for GPUs, but no worker asks for one: add --cluster-set gpus=1, unless each gets one anyway."
+        return (
+            "the runs are for GPUs, but no worker asks for one: add --cluster-set gpus=1, unless each gets one anyway."
+        )
     return ""
 
 
