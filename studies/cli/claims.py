@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 from hycon.busy import busy
 from hycon.errors import UserError, check_known
 from studies.cli.shared import (
@@ -40,6 +37,7 @@ def add(commands) -> None:
 def do_claims(options) -> None:
     from studies.claims import against_paper, claims_file, evaluate, load_claims, pick
     from studies.claims.file import CLAIMS
+    from studies.claims.kept import before
     from studies.claims.render import render_claims
     from studies.tables import TABLES
 
@@ -55,20 +53,9 @@ def do_claims(options) -> None:
         store, view = reading(options, TABLES.values())
         with busy("judging claims"):
             found = evaluate(store, view, claims=chosen if ids else None, family=family)
-        if any(part.seeds_alone for claim in found for part in claim.parts):
-            _tell_kept(store.root, options.claims)
+            found = before(found, store, view, options.claims)
     width = layout(options)["width"]
     write_output(render_claims(found, format, detailed=bool(ids), width=width), options.output)
-
-
-def _tell_kept(folder: Path, whose: str) -> None:
-    """A published folder has no predictions, but may have what was judged by them: those verdicts are on its page."""
-    from studies.report.experiments import KEPT
-
-    file = folder / KEPT[whose]
-    if file.is_file():
-        said = f"{file} has the verdicts by the predictions, which the published pages show"
-        print(f"bench: {said}; these are by one number a run, and may differ.", file=sys.stderr)
 
 
 def _format(options) -> str:
