@@ -94,13 +94,13 @@ def what_ran(e: Experiment) -> str:
 
 
 def _searches(e: Experiment) -> list[str]:
-    """ "search of 3 trials"; with the number of rows that had it where they differ: none is left out."""
+    """ "search of 3 trials", or "search of 5 rows: 3 trials; of 1 row: 50 trials": none is left out."""
     rows = {row.study: row.budget for t in e.tables.values() for row in measured(t) if not row.row.measured}
     counts = Counter(budget for budget in rows.values() if budget)
     if not counts:
         return []
     alike = len(counts) == 1
-    return ["search of " + ", of ".join(b if alike else f"{b} ({count_of(n, 'row')})" for b, n in counts.items())]
+    return ["search of " + "; of ".join(b if alike else f"{count_of(n, 'row')}: {b}" for b, n in counts.items())]
 
 
 def _in_place(text: str, encoder: str) -> str:

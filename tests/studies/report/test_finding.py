@@ -47,7 +47,7 @@ def test_searches_that_differ_are_all_said(tmp_path: Path) -> None:
     fill(tmp_path / "one", trials=1, seeds=(0.8, 0.9))
     fill(tmp_path / "one", TFN, trials=2, seeds=(0.7, 0.8))
     (found,) = experiments(tmp_path)
-    assert finding.what_ran(found).endswith(" Search of 2 trials (1 row), of 1 trial (1 row).")
+    assert finding.what_ran(found).endswith(" Search of 1 row: 2 trials; of 1 row: 1 trial.")
 
 
 def test_a_row_that_is_not_finished_says_so_where_it_is_ranked(tmp_path: Path) -> None:
