@@ -28,7 +28,7 @@ WITH_PREDICTIONS = "Judged by the predictions of the test split, which are not p
 log = logging.getLogger(__name__)
 
 
-def before(found: Sequence[ClaimResult], store: RunStore, view: View, whose: str) -> Sequence[ClaimResult]:
+def before(found: Sequence[ClaimResult], store: RunStore, view: View, whose: str) -> list[ClaimResult]:
     """`found`, with the verdicts that the folder keeps of the same runs. whose: claims, of KEPT.
 
     It stays as it is where nothing lacks predictions, nothing is kept, or `view` picks among the folder's runs or adds
@@ -36,14 +36,14 @@ def before(found: Sequence[ClaimResult], store: RunStore, view: View, whose: str
     """
     file = store.root / KEPT[whose]
     if not any(part.seeds_alone for result in found for part in result.parts) or not file.is_file():
-        return found
+        return list(found)
     if store.beside is not None or _picks(view) or len({study.corpus for study in load_studies(store)}) != 1:
-        return found
+        return list(found)
     try:
         kept = with_predictions(found, file)
     except UserError as error:
         log.warning("bench: not used: %s", error)
-        return found
+        return list(found)
     return [
         dataclasses.replace(k, decide=f.decide if k.verdict == f.verdict else ())
         for k, f in zip(kept, found, strict=True)
