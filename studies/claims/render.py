@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hycon.errors import check_known
+from studies.claims.kept import WITH_PREDICTIONS
 from studies.claims.kinds import METRICS
 from studies.claims.verdict import (
     CANNOT,
@@ -40,6 +41,9 @@ OWN_LETTERED = "The verdicts with a letter:"
 SEEDS_ALONE = (
     "The predictions of some runs are not in this folder (published results come without them): those intervals are "
     "over seeds alone, and leave out the choice of the test utterances."
+)
+KEPT_VERDICTS = (
+    f"{WITH_PREDICTIONS} The folder keeps these verdicts in a file, whose rows, seeds and means are those of its runs."
 )
 NUMBERED = ("gain", "slight", "great", "about", "at_most")  # tests against a number
 SIZES = {"great": "read as: a gain of at least", "slight": "read as: a gain of at most", "gain": "claimed: a gain of"}
@@ -101,7 +105,9 @@ def _lettered(results: Sequence[ClaimResult]) -> str:
 
 
 def seeds_alone(results: Sequence[ClaimResult]) -> tuple[str, ...]:
-    """A sentence where intervals leave out the choice of the utterances."""
+    """A sentence where intervals leave out the choice of the utterances, or predictions that are not here decided."""
+    if any(result.kept for result in results):
+        return (KEPT_VERDICTS,)
     return (SEEDS_ALONE,) if any(part.seeds_alone for result in results for part in result.parts) else ()
 
 
@@ -238,7 +244,7 @@ def as_list(results: Sequence[ClaimResult]) -> list[dict[str, Any]]:
             "table": list(r.claim.tables),
             "corpus": r.claim.corpus.split(" and "),
             **{name: getattr(r.claim, name) for name in ("kind", "note")},
-            **{name: getattr(r, name) for name in ("verdict", "reason", "caution")},
+            **{name: getattr(r, name) for name in ("verdict", "kept", "reason", "caution")},
             "decide": list(r.decide),
             "decisive": r.parts.index(r.decisive) if r.decisive else None,
             "parts": [_part(part) for part in r.parts],
@@ -259,5 +265,5 @@ def _part(part: Part) -> dict[str, Any]:
         "claimed": part.contest.value if part.contest.test in NUMBERED else None,
         **{name: rounded(getattr(part, name)) for name in numbers},
         **{name: getattr(part, name) for name in ("n_a", "n_b", "paired", "verdict", "underpowered")},
-        **{name: getattr(part, name) for name in ("seeds_needed", "reason")},
+        **{name: getattr(part, name) for name in ("seeds_needed", "seeds_alone", "reason")},
     }

@@ -81,7 +81,8 @@ class Part:
 class ClaimResult:
     """verdict: one of RUN_VERDICTS, or of PAPER_VERDICTS.  reason: which parts decide.  caution: "", or why the
     evidence is not from the paper's setting; of our own questions, what was run.  decisive: the part that one line of
-    text shows.  decide: the commands whose runs would decide an undecided claim.
+    text shows.  decide: the commands whose runs would decide an undecided claim.  kept: judged when the predictions
+    were there (studies.claims.kept).
     """
 
     claim: Claim
@@ -91,6 +92,7 @@ class ClaimResult:
     caution: str = ""
     decisive: Part | None = None
     decide: tuple[str, ...] = ()
+    kept: bool = False
 
 
 def orientation(metric: str) -> int:

@@ -36,6 +36,7 @@ def add(commands) -> None:
 def do_claims(options) -> None:
     from studies.claims import against_paper, claims_file, evaluate, load_claims, pick
     from studies.claims.file import CLAIMS
+    from studies.claims.kept import before
     from studies.claims.render import render_claims
     from studies.tables import TABLES
 
@@ -48,8 +49,10 @@ def do_claims(options) -> None:
         _check_paper(options)
         found = against_paper(chosen)
     else:
+        store, view = reading(options, TABLES.values())
         with busy("judging claims"):
-            found = evaluate(*reading(options, TABLES.values()), claims=chosen if ids else None, family=family)
+            found = evaluate(store, view, claims=chosen if ids else None, family=family)
+            found = before(found, store, view, options.claims)
     width = layout(options)["width"]
     write_output(render_claims(found, format, detailed=bool(ids), width=width), options.output)
 

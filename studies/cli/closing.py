@@ -34,11 +34,12 @@ def closing(outcome: Outcome, options: Any, root: Path, seconds: float, width: i
     if outcome.failed:
         parts.append(f"{len(outcome.failed)} failed (the same command tries them again)")
     said = f"bench: {', '.join(parts)}. All is in {root.absolute()}. Next:"
-    return "\n".join([wrapped(said, width), *(f"  {command}" for command in commands(options))])
+    return "\n".join([wrapped(said, width), *(f"  {command}" for command in commands(options, outcome))])
 
 
-def commands(options: Any) -> list[str]:
-    """The commands that show what a run has left, with its options."""
+def commands(options: Any, outcome: Outcome) -> list[str]:
+    """The commands that show what a run has left, with its options; before them, where a model of one's own failed,
+    the one that says in words what is wrong with it."""
     table = getattr(options, "table", None)
     places = given_options(options, ("profile", "corpus", *PLACES))
     if table is None:  # of an ablation, which no command reads alone
@@ -46,9 +47,14 @@ def commands(options: Any) -> list[str]:
     else:
         fixed = given_options(options, ("epochs", "patience", "set"))
         own = given_options(options, ("model",))
-        reading = [["table", table, *own, *places, *fixed], ["report", *own, *places, *fixed]]
-        whose = ["--claims", table] if table in CLAIMS else []
-        reading.append(["claims", *whose, *places, *fixed])
+        failed = {spec.model for spec, _ in outcome.failed}
+        reading = [["check-model", file] for file in options.model if Path(file).stem in failed]
+        if not (outcome.done or outcome.skipped):  # nothing to be shown
+            reading.append(["status", table, *own, *places, *fixed])
+        else:
+            reading += [["table", table, *own, *places, *fixed], ["report", *own, *places, *fixed]]
+            whose = ["--claims", table] if table in CLAIMS else []
+            reading += [] if own else [["claims", *whose, *places, *fixed]]
     return [shlex.join([program(), *command]) for command in reading]
 
 

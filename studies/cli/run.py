@@ -171,6 +171,7 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     fixed: options of the model or its training.
     """
     from studies.aggregate.table import table_result
+    from studies.engines.options import gpus_amiss
     from studies.engines.progress import Progress
     from studies.lookup import View
     from studies.search.run import forecast, run_table, timed_alone
@@ -181,6 +182,8 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     if store.storage and not options.dry_run:
         store.storage.check()
     setting = _setting(options, table, rows, fixed)
+    if engine_of(how.executor).takes_cluster and (amiss := gpus_amiss(how)):
+        print(f"bench: {amiss}", file=sys.stderr)
     if options.dry_run:
         _print_forecast(forecast(rows, setting, store, how, table.robust), setting, store, how)
         return 0

@@ -139,6 +139,20 @@ def read_cluster(file: str | None = None, given: Mapping[str, Any] | None = None
     return dataclasses.replace(Cluster(), **found)
 
 
+def gpus_amiss(how: How) -> str:
+    """A sentence where workers of a cluster would hold GPUs that no run uses, or runs want GPUs that nobody asks for;
+    else an empty one."""
+    wanted = any(device.startswith("cuda") for device in how.devices)
+    asked = how.cluster.gpus > 0 or any(word in key for key in how.cluster.sbatch for word in ("gpu", "gres", "tres"))
+    if asked and not wanted:
+        return "workers ask for a GPU, but the runs are for cpu and would leave it idle: add --devices cuda."
+    if wanted and not asked:
+        return (
+            "the runs are for GPUs, but no worker asks for one: add --cluster-set gpus=1, unless each gets one anyway."
+        )
+    return ""
+
+
 def _checked(where: str, key: str, value: Any) -> Any:
     kinds = get_type_hints(Cluster, include_extras=True)
     check_known("key", key, kinds, f" in {where.rstrip(': ')}")

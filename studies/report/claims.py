@@ -9,6 +9,7 @@ from hycon.errors import UserError
 from studies.claims.by_paper import against_paper
 from studies.claims.by_runs import evaluate
 from studies.claims.file import claims_file, load_claims
+from studies.claims.kept import before
 from studies.claims.kinds import Claim
 from studies.claims.render import caution_of, runs_of, seeds_alone, to_decide
 from studies.claims.verdict import CONTRADICTED, JUDGED, NOT_RUN, RUN_VERDICTS, UNDECIDED, ClaimResult
@@ -39,12 +40,13 @@ OURS = "beyond"  # the suite's own claims, results/claims_beyond.toml
 
 
 def evaluated(scope: Scope) -> Claims:
-    return evaluate(scope.store, scope.view)
+    return before(evaluate(scope.store, scope.view), scope.store, scope.view, "paper")
 
 
 def own_evaluated(scope: Scope) -> Claims:
     """The suite's own claims; none on a corpus of another kind of labels."""
-    return evaluate(scope.store, scope.view, family=load_claims(claims_file(OURS)))
+    found = evaluate(scope.store, scope.view, family=load_claims(claims_file(OURS)))
+    return before(found, scope.store, scope.view, OURS)
 
 
 def counts(found: Claims) -> Counts:

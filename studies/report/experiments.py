@@ -11,22 +11,19 @@ a run. What was judged with them, on the same runs, goes before.
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hycon.errors import UserError
 from studies.aggregate.cells import TableResult
 from studies.claims.by_runs import evaluate
 from studies.claims.conditions import OFF
 from studies.claims.file import claims_file, load_claims
-from studies.claims.verdict import CONTRADICTED, NO_VERDICT, NOT_RUN, UNDECIDED, ClaimResult, Part, called, way, ways
+from studies.claims.kept import KEPT, WITH_PREDICTIONS, with_predictions
+from studies.claims.verdict import CONTRADICTED, UNDECIDED, ClaimResult, Part, way
 from studies.lookup import View
 from studies.report.scope import Scope, read_scope
 from studies.store.run_store import RunStore
@@ -34,9 +31,6 @@ from studies.store.study import load_studies
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "results/published"
-KEPT = {"paper": "claims.json", "beyond": "claims_beyond.json"}  # whose claims -> what was judged with predictions
-NUMBERS = ("difference", "low", "high", "p", "p_interval", "p_adjusted")
-SAME = 2e-6  # two means that are printed with six decimals
 NUMBER = re.compile(r"(?<![\w.-])\d[\d.,]*(?![\w-])")  # a number that is not part of a name, such as 3D-CNN
 NO_SEEDS = "too few seeds for any p below 0.05"
 NO_DIFFERENCE = "no difference beyond chance"
@@ -45,7 +39,6 @@ SEEDS_ALONE = (
     "Judged by one number a run: the intervals are over seeds alone. The predictions, which would add the choice of "
     "the test utterances, are not published."
 )
-WITH_PREDICTIONS = "Judged by the predictions of the test split, which are not published: they hold the labels."
 
 
 @dataclass(frozen=True)
@@ -133,42 +126,6 @@ def _experiment(folder: Path, scope: Scope, several: bool) -> Experiment:
 
 
 # ------------------------------------------------------------------------------------------------- claims
-
-
-def with_predictions(found: Sequence[ClaimResult], file: Path) -> list[ClaimResult]:
-    """`found`, with the verdicts of `file`. Raises UserError where that is not of the same runs."""
-    try:
-        known = {item["id"]: item for item in json.loads(file.read_text(encoding="utf-8"))}
-        return [_judged(result, known[result.claim.id]) for result in found]
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise UserError(
-            f"{file} is not what `bench claims --json` prints of these runs ({type(error).__name__}: {error}): make it "
-            "again from the folder with predictions, or remove it."
-        ) from error
-
-
-def _judged(result: ClaimResult, item: Mapping[str, Any]) -> ClaimResult:
-    parts = tuple(_part(part, known) for part, known in zip(result.parts, item["parts"], strict=True))
-    decisive = None if item["decisive"] is None else parts[item["decisive"]]
-    against = [part for part in parts if part.verdict == CONTRADICTED]
-    if item["verdict"] != NO_VERDICT and not all(said in item["reason"] for said in ways(against, called)):
-        raise ValueError(f"of {item['id']} its reason is not that of its comparisons")
-    return dataclasses.replace(
-        result, verdict=item["verdict"], parts=parts, reason=item["reason"], decisive=decisive, decide=()
-    )
-
-
-def _part(part: Part, known: Mapping[str, Any]) -> Part:
-    for name in ("table", "row_a", "metric", "n_a", "n_b"):
-        if getattr(part, name) != known[name] and part.verdict != NOT_RUN:
-            raise ValueError(f"{name} of {part.row_a} is {known[name]!r}, by the records {getattr(part, name)!r}")
-    for name in ("a", "b"):
-        ours, theirs = getattr(part, name), known[name]
-        if ours is not None and (theirs is None or not math.isclose(ours, theirs, rel_tol=0, abs_tol=SAME)):
-            row = part.row_a if name == "a" else part.row_b
-            raise ValueError(f"{part.metric} of {row} is {theirs}, by the records {ours:.6f}")
-    names = (*NUMBERS, "verdict", "underpowered", "seeds_needed", "reason", "n_a", "n_b", "paired", "a", "b")
-    return dataclasses.replace(part, seeds_alone=False, **{name: known[name] for name in names})
 
 
 def verdict_of(claim: ClaimResult) -> str:

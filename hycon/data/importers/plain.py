@@ -58,7 +58,10 @@ def read(path: Path, name: str) -> Imported:
         arrays = {m: stack.enter_context(_arrays(path, m)) for m in there}
         missing = [f"{m}.npz" for m in ("audio", "vision") if m not in arrays]
         if missing:
-            raise UserError(f"{path} has no {' and no '.join(missing)}; see docs/data.md.")
+            raise UserError(
+                f"{path} has no {' and no '.join(missing)}: for a modality that you do not have, give each utterance "
+                "one row of one zero (docs/data.md, Your own data)."
+            )
         for line, row in rows:
             split = SPLIT_NAMES.get(row["split"].strip().lower())
             if split is None:
@@ -140,9 +143,17 @@ def _utterance(row: dict[str, str], line: int, arrays: dict[str, Getter], emotio
         label: Any = np.array([_present(row[EMOTION + e], f"{place}: {e} of {name!r}") for e in emotions])
     else:
         label = _number(row["label"], f"{place}: the label of {name!r}", "a number in [-3, 3]")
-    values = {m: numbers(get(name), f"{m} of {name!r} ({place})", 2) for m, get in arrays.items()}
+    values = {m: _rows(get(name), f"{m} of {name!r} ({place})") for m, get in arrays.items()}
     words = row["text"].split() if "text" in row else None
     return Utterance(id=name, label=label, words=words, **values)
+
+
+def _rows(array: np.ndarray, what: str) -> np.ndarray:
+    """(T, d) float32. One vector for the whole utterance is a common mistake, so the message says what it should be."""
+    if array.ndim == 1:
+        form = "expected numbers in 2 dimensions, (rows, features)"
+        raise UserError(f"{what} is an array of shape {array.shape}; {form}: one vector is one row, array[None].")
+    return numbers(array, what, 2)
 
 
 def _number(cell: str, what: str, expected: str) -> float:

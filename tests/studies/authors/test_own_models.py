@@ -114,6 +114,15 @@ def test_a_failing_model_names_its_line_and_the_log(written, tmp_path, capsys):
     assert "Traceback (most recent call last)" in log.read_text()
 
 
+def test_after_a_failure_comes_the_check_and_no_empty_table(written, tmp_path, capsys):
+    file = written(("means = [", "means = 1 / 0 if self.training else ["))
+    loud = [word for word in SMALL if word != "--quiet"]
+    code, _, err = bench(capsys, "run", "--model", file, *loud, *places(tmp_path), "--executor", "inline")
+    assert code == 1
+    following = [line.split()[1:3] for line in err.splitlines() if line.startswith("  bench ")]
+    assert following == [["check-model", str(file)], ["status", "table1"]]
+
+
 @pytest.mark.parametrize("version", ["'1'", "1.5", "True", "None"])
 def test_a_version_that_no_record_can_hold_is_refused_before_anything_is_trained(written, tmp_path, capsys, version):
     file = written(("VERSION = 1", f"VERSION = {version}"))

@@ -11,7 +11,7 @@ from hycon.errors import UserError
 from studies.cli import main
 from studies.engines import queue, ray, slurm
 from studies.engines.backlog import Backlog, Summary
-from studies.engines.options import Cluster, How, read_cluster
+from studies.engines.options import Cluster, How, gpus_amiss, read_cluster
 from studies.engines.queue_worker import Limits, work
 from studies.engines.run import run
 from studies.store.run_store import RunStore
@@ -49,6 +49,31 @@ def test_a_dry_run_shows_what_slurm_is_asked_for(tmp_path, capsys):
     assert not (tmp_path / "results" / "slurm").exists()
     assert main(command) == 0
     assert "Slurm" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (["--cluster-set", "gpus=1"], "bench: workers ask for a GPU, but the runs are for cpu"),
+        (["--devices", "cuda"], "bench: the runs are for GPUs, but no worker asks for one"),
+        (["--devices", "cuda", "--cluster-set", "gpus=1"], ""),
+        ([], ""),
+    ],
+)
+@pytest.mark.parametrize("executor", ["slurm", "ray"])
+def test_gpus_that_no_run_uses_and_runs_without_one_are_told(tmp_path, capsys, executor, options, said):
+    where = ["--data", str(tmp_path / "data"), "--results", str(tmp_path / "results")]
+    command = ["run", "table1", "--profile", "demo", "--rows", "EF-LSTM-GloVe", *where, "--dry-run"]
+    assert main([*command, "--executor", executor, *options]) == 0
+    err = capsys.readouterr().err
+    assert said in err
+    assert ("GPU" in err) == bool(said)
+
+
+def test_gpus_may_be_asked_for_in_words_of_sbatch():
+    asked = Cluster(sbatch={"gres": "gpu:a100:1"})
+    assert gpus_amiss(How(devices=("cuda",), cluster=asked)) == ""
+    assert "--devices cuda" in gpus_amiss(How(cluster=asked))
 
 
 def test_the_file_and_what_is_given_over_it(tmp_path):

@@ -27,7 +27,7 @@ def hostile(tmp_path, monkeypatch) -> str:
     part.n_a = part.n_b = part.underpowered = part.paired = part.seeds_alone = 0
     part.verdict = NASTY
     result = type("Result", (), {"claim": claim, "verdict": NASTY, "reason": NASTY, "caution": NASTY, "parts": (part,)})
-    result.decide = (NASTY,)
+    result.decide, result.kept = (NASTY,), False
     monkeypatch.setattr(evidence, "evaluated", lambda scope: [result])
     drawn = Section("figures", "F", (Picture(Drawn(NASTY, NASTY, NASTY)),))
     monkeypatch.setattr(evidence, "figures", lambda scope: drawn)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import bench
 from report_folders import HYCON, fill, manifest
 
 from hycon.data.conditions import CONDITIONS, DRAWS
@@ -18,12 +19,15 @@ from studies.claims.render import as_list
 from studies.claims.verdict import CONTRADICTED, SUPPORTED, UNDECIDED
 from studies.cli import parser
 from studies.cli.campaign import read as read_campaign
-from studies.lookup import pick_rows
+from studies.lookup import View, pick_rows
 from studies.report import finding, machines, published
 from studies.report.campaigns import campaign_files
+from studies.report.claims import evaluated
 from studies.report.experiments import about, experiments, undecided
 from studies.report.marked import split
+from studies.report.scope import read_scope
 from studies.store.record import RunSpec
+from studies.store.run_store import RunStore
 from studies.store.study import load_studies, save_study
 from studies.tables import TABLES, Row
 
@@ -200,6 +204,36 @@ def test_what_was_judged_with_predictions_goes_before(root: Path) -> None:
     file.write_text(json.dumps(held))
     with pytest.raises(UserError, match="make it again from the folder with predictions"):
         experiments(root)
+
+
+def test_the_commands_show_what_the_page_shows(root: Path, capsys, caplog) -> None:
+    """A reader who repeats the page's own command must not find other verdicts than the page has."""
+    folder = root / "mosi_small"
+    command = ["claims", "--json", "--results", folder, "--data", root]
+    held = as_list(experiments(root)[1].claims["paper"])
+    one = next(item for item in held if item["verdict"] == SUPPORTED)
+    one["verdict"] = UNDECIDED
+    for part in one["parts"]:
+        part.update(verdict=UNDECIDED, p_adjusted=0.2)
+    (folder / "claims.json").write_text(json.dumps(held))
+
+    def verdict(*more) -> tuple[str, bool]:
+        code, out, err = bench(capsys, *command, *more)
+        assert code == 0, err
+        found = next(item for item in json.loads(out) if item["id"] == one["id"])
+        return found["verdict"], found["kept"]
+
+    assert verdict() == (UNDECIDED, True)
+    assert verdict("--protocol", "paper", "--encoder", "bert=bert-base-uncased") == (SUPPORTED, False)  # picks runs
+    said = bench(capsys, *command[:1], *command[2:])[1]
+    assert "Judged by the predictions of the test split, which are not published" in " ".join(said.split())
+    store = RunStore(folder)
+    result = next(c for c in evaluated(read_scope(store, View())) if c.claim.id == one["id"])
+    assert (result.verdict, result.kept) == (UNDECIDED, True)
+    one["parts"][0]["n_a"] += 1  # of other runs
+    (folder / "claims.json").write_text(json.dumps(held))
+    assert verdict() == (SUPPORTED, False)
+    assert "not used" in caplog.text
 
 
 def test_verdicts_of_other_runs_are_refused(root: Path) -> None:
