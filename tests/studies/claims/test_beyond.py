@@ -8,6 +8,7 @@ from builders import fill_signs, manifest
 from commands import bench
 
 from studies.cli.closing import commands
+from studies.search.run import Outcome
 from studies.store.run_store import RunStore
 from studies.store.study import remember_corpus
 from studies.tables import TABLES
@@ -103,9 +104,10 @@ def test_they_are_listed(capsys):
 
 
 def test_a_run_of_the_table_ends_with_the_command_that_judges_them():
-    said = commands(SimpleNamespace(table="beyond"))
+    ran = Outcome([], [], done=1)
+    said = commands(SimpleNamespace(table="beyond", model=[]), ran)
     assert [command.partition(" claims")[2] for command in said if " claims" in command] == [" --claims beyond"]
-    assert commands(SimpleNamespace(table="table1"))[-1].endswith(" claims")
+    assert commands(SimpleNamespace(table="table1", model=[]), ran)[-1].endswith(" claims")
 
 
 def test_the_report_has_them_apart_from_the_papers(store, capsys):
