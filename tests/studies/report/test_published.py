@@ -225,6 +225,8 @@ def test_the_commands_show_what_the_page_shows(root: Path, capsys, caplog) -> No
 
     assert verdict() == (UNDECIDED, True)
     assert verdict("--protocol", "paper", "--encoder", "bert=bert-base-uncased") == (SUPPORTED, False)  # picks runs
+    assert verdict("--with", root / "mosi_other") == (SUPPORTED, False)  # other runs could join
+    assert "not used" not in caplog.text
     said = bench(capsys, *command[:1], *command[2:])[1]
     assert "Judged by the predictions of the test split, which are not published" in " ".join(said.split())
     store = RunStore(folder)
@@ -234,6 +236,10 @@ def test_the_commands_show_what_the_page_shows(root: Path, capsys, caplog) -> No
     (folder / "claims.json").write_text(json.dumps(held))
     assert verdict() == (SUPPORTED, False)
     assert "not used" in caplog.text
+    caplog.clear()
+    publish(folder, HYCON, manifest("mosi_other", notes=["vision is made up"]), seeds=TEN[:2])  # a second corpus
+    assert verdict("--corpus", "mosi_small") == (SUPPORTED, False)
+    assert "not used" not in caplog.text
 
 
 def test_verdicts_of_other_runs_are_refused(root: Path) -> None:
