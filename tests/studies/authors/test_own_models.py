@@ -123,6 +123,13 @@ def test_after_a_failure_comes_the_check_and_no_empty_table(written, tmp_path, c
     assert following == [["check-model", str(file)], ["status", "table1"]]
 
 
+def test_after_runs_of_ones_own_model_no_claims_of_the_paper_are_named(written, tmp_path, capsys):
+    loud = [word for word in SMALL if word != "--quiet"]
+    code, _, err = bench(capsys, "run", "--model", written(), *loud, *places(tmp_path), "--executor", "inline")
+    assert code == 0, err
+    assert [line.split()[1] for line in err.splitlines() if line.startswith("  bench ")] == ["table", "report"]
+
+
 @pytest.mark.parametrize("version", ["'1'", "1.5", "True", "None"])
 def test_a_version_that_no_record_can_hold_is_refused_before_anything_is_trained(written, tmp_path, capsys, version):
     file = written(("VERSION = 1", f"VERSION = {version}"))

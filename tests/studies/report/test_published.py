@@ -225,7 +225,7 @@ def test_the_commands_show_what_the_page_shows(root: Path, capsys, caplog) -> No
 
     assert verdict() == (UNDECIDED, True)
     assert verdict("--protocol", "paper", "--encoder", "bert=bert-base-uncased") == (SUPPORTED, False)  # picks runs
-    assert verdict("--with", root / "mosi_other") == (SUPPORTED, False)  # other runs could join
+    assert verdict("--with", root / "mosi_under_way") == (SUPPORTED, False)  # other runs could join
     assert "not used" not in caplog.text
     said = bench(capsys, *command[:1], *command[2:])[1]
     assert "Judged by the predictions of the test split, which are not published" in " ".join(said.split())
