@@ -1,7 +1,7 @@
 """What was judged while a folder's predictions were there: they hold a corpus's labels, so they are not published.
 
 Without them two rows can only be compared by one number a run. `bench claims --json` of the folder with predictions is
-published as claims.json. On the same runs it goes before what can be judged here.
+published as claims.json. Where it is of the same runs, its verdicts are shown in place of those by one number a run.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 def before(found: Sequence[ClaimResult], store: RunStore, view: View, whose: str) -> list[ClaimResult]:
     """`found`, with the verdicts that the folder keeps of the same runs. whose: claims, of KEPT.
 
-    It stays as it is where nothing lacks predictions, nothing is kept, or `view` picks among the folder's runs or adds
-    others. A file that is of other runs is not used, which is logged.
+    `found` stays as it is if no comparison lacks predictions, if the folder keeps no verdicts or has several corpora,
+    if another folder is set beside it, or if `view` chooses among its runs. A file of other runs is logged, not used.
     """
     file = store.root / KEPT[whose]
     if not any(part.seeds_alone for result in found for part in result.parts) or not file.is_file():
