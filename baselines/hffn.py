@@ -28,7 +28,7 @@ Deviates (labelled reconstruction: the code differs from the paper by its own wo
 6. Mini-batches of utterances and this suite's budget; the code's batch is 10 videos, with 200 epochs for the contexts
    and up to 1000 for the rest, patience 10.
 7. ABS-LSTM's equations are the code's where it differs from the paper: hard sigmoids, the candidate's included, and no
-   biases.
+   biases. That of the global attention starts at 0; the code draws it.
 Reference implementation consulted: TmacMai/multimodal-fusion (Keras): sizes, ABS-LSTM's equations, RMSprop's numbers.
 """
 
