@@ -16,8 +16,8 @@ from studies.engines.run import run
 from studies.registry import model_module, resolve
 from studies.store.record import ENCODER_LAYERS, RunRecord, RunSpec
 from studies.store.run_store import PREDICTIONS, RunStore, npz_bytes
-from studies.trust.verify import _environment as different_environment
 from studies.trust.verify import PAGE, check_repeatable, find_run, verify
+from studies.trust.verify import _environment as different_environment
 
 
 def spec_of(root, model="tfn", text="glove", seed=1):
