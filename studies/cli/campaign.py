@@ -28,8 +28,8 @@ HEAD = """## A campaign: options of `bench run` in one file.
 ##   bench run {file}
 ##   bench table {file}
 ##
-## status takes it as table does; figure, claims, report and diff with --campaign {file}. A command takes the options
-## that it has.
+## status takes it as table does; show, figure, claims, report, train and diff by --campaign {file}. A command takes the
+## options that it has.
 ##
 ## A line that begins with one # is an option that is not set: take the # away to set it. The keys are the options of
 ## `bench run --help`. An option on the command line goes before the file's. Paths start at the working directory.
