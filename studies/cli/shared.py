@@ -61,7 +61,9 @@ def choosing(added: argparse.ArgumentParser, rows: bool = True, campaign: bool =
     if campaign:
         added.add_argument("--campaign", metavar="FILE", help="take options from a campaign file (see `bench init`)")
     added.add_argument("--corpus", metavar="NAME", help="corpus (default: the table's, or the profile's)")
-    added.add_argument("--profile", metavar="NAME", help="paper (default), decisive (its searches, ten seeds) or demo")
+    added.add_argument(
+        "--profile", metavar="NAME", help="paper (default), decisive (the paper's search, ten seeds) or demo"
+    )
     if rows:
         added.add_argument("--rows", metavar="A,B", help="rows by the paper's names or by patterns: TFN-BERT,'HyCon*'")
     added.add_argument(

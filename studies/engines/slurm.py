@@ -233,7 +233,9 @@ def _call(*command: str) -> str:
     try:
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
     except FileNotFoundError as error:
-        raise UserError(f"The executor slurm needs {command[0]}, which is not here: run it where jobs are.") from error
+        raise UserError(
+            f"The executor slurm needs {command[0]}, which is not here: run it where jobs are submitted."
+        ) from error
     except subprocess.TimeoutExpired as error:
         raise UserError(f"{command[0]} did not answer within 60 s: is the cluster's controller up?") from error
     except subprocess.CalledProcessError as error:
