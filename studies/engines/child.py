@@ -39,6 +39,12 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
 }
+# Of MKL, oneDNN and cuBLAS: each moves the numbers of a run, and neither its specification nor its record tells of it.
+UNSET = (
+    *("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS"),
+    *(f"{name}_{what}" for name in ("ONEDNN", "DNNL") for what in ("MAX_CPU_ISA", "DEFAULT_FPMATH_MODE")),
+    *("NVIDIA_TF32_OVERRIDE", "CUBLAS_EMULATE_SINGLE_PRECISION"),
+)
 
 
 # What CUDA and its libraries say where a GPU's memory is full. A library that is "not initialized" could not make its
@@ -194,7 +200,8 @@ def _tell(driver: Connection, what: float | str | None) -> None:
 
 def _do(job: Job, driver: Connection, store: RunStore, execute: str, data_root: str, keep_weights: bool) -> bool:
     """One run. Whether the process is fit for another."""
-    take_environment({**job.environment, **ENVIRONMENT})
+    inherited = {name: value for name, value in job.environment.items() if name not in UNSET}
+    take_environment({**inherited, **ENVIRONMENT})
     execute, keep_weights = job.way or (execute, keep_weights)
     log = store.folder(job.spec.id) / LOG
     _redirect_output(log)
