@@ -97,4 +97,5 @@ def open_log(log: Path, flags: int) -> TextIO:
         raise Unfit(errno.ELOOP, "its folder is a link", str(log.parent))
     log.parent.mkdir(parents=True, exist_ok=True)
     never_wait = os.O_NOFOLLOW | os.O_NONBLOCK
-    return open(os.open(log, os.O_CREAT | os.O_WRONLY | never_wait | flags, 0o644), "a")
+    handle = os.open(log, os.O_CREAT | os.O_WRONLY | never_wait | flags, 0o644)
+    return open(handle, "a", encoding="utf-8", errors="backslashreplace")  # names of files may be no UTF-8

@@ -10,11 +10,14 @@ import zipfile
 import numpy as np
 import pytest
 from builders import fill, manifest, spec
+from fake_execute import executed
+from fake_execute import spec as fake
+from queued import EXECUTE
 
 from hycon.errors import UserError
 from studies.cli import main
 from studies.engines import queue
-from studies.engines.child import _append, _redirect_output
+from studies.engines.child import _append, _redirect_output, attempt
 from studies.lookup import known_manifest
 from studies.search.ledger import write_ledger
 from studies.store import leases
@@ -174,6 +177,15 @@ def test_journals_manifests_leases_and_entries_that_are_none(store, harm):
     assert {path.relative_to(store.root).as_posix() for path in (journal, corpus, entry)} <= named
     os.utime(lease, (0, 0), follow_symlinks=False)
     assert store.claim("a" * 16) is not None
+
+
+def test_nothing_is_trained_whose_folder_is_a_link(store, outside, tmp_path):
+    """Its weights would be written before its record is refused."""
+    given = fake(7)
+    store.folder(given.id).symlink_to(outside)
+    with pytest.raises(UserError, match="is a link, which is not followed"):
+        attempt(given, store, EXECUTE, str(tmp_path), "cpu")
+    assert executed(tmp_path) == []
 
 
 def test_a_log_that_is_a_pipe_or_in_a_linked_folder_is_left_alone(tmp_path, outside):
