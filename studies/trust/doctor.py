@@ -164,6 +164,8 @@ def _run(store: RunStore, run_id: str, records: dict[str, RunRecord], held: set[
         records[run_id] = record
         if FAILED in there:
             yield Finding("stray", f"{name}/{FAILED}", "an old failure of a run that is done now", "delete")
+        for left in filter(CHECKPOINT_FILES.fullmatch, there):
+            yield Finding("stray", f"{name}/{left}", "a checkpoint of a run that is done now", "delete")
         if WEIGHTS in there and digest_in(folder / WEIGHTS) != record.weights_sha256:
             said = "not the weights of its record: `bench train` makes them again"
             yield Finding("weights", f"{name}/{WEIGHTS}", said, "delete")

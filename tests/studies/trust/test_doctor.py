@@ -82,6 +82,18 @@ def test_old_temporary_files_are_deleted_and_young_ones_left_alone(sound, where)
     assert finished(store) == before
 
 
+def test_a_checkpoint_that_a_kill_left_beside_a_record_is_deleted(sound):
+    """Weights, best weights and the optimiser's state: gigabytes for BERT, which nobody else would take away."""
+    store, study = sound
+    names = ("checkpoint.json", "checkpoint-3.safetensors")
+    for name in names:
+        (store.folder(study.runs[0]) / name).write_bytes(b"state")
+    assert {(f.path.rpartition("/")[2], f.action) for f in examine(store)} == {(name, "delete") for name in names}
+    before = finished(store)
+    assert mended(store) == []
+    assert finished(store) == before
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"id": "other"}', "\x00\xff"])
 def test_damaged_records_go_to_quarantine(sound, content):
     store, study = sound
