@@ -31,8 +31,11 @@ def largest(name: str) -> int:
 
 
 def refuse_links(root: Path, path: Path) -> None:
-    """Raises Unfit where `path`, or a folder between it and `root`, is a link. What is not there is no link."""
+    """Raises Unfit where `path`, or a folder between it and `root`, is a link, and where a name in it leads out again,
+    as a corpus called "../x" in a record would. What is not there is no link."""
     below = path.relative_to(root)
+    if ".." in below.parts:
+        raise Unfit(errno.EINVAL, f"{below} leads out of it", str(path))
     for part in (*reversed(below.parents[:-1]), below) if below.parts else ():
         if (root / part).is_symlink():
             raise Unfit(errno.ELOOP, f"{part} is a link, which is not followed", str(root / part))
