@@ -178,9 +178,14 @@ def code_of(model: str) -> dict[str, str]:
     forked = multiprocessing.parent_process() is not None
     loaded = {getattr(module, "__file__", None) for module in list(sys.modules.values())} if forked else set()
     return {
-        name: UNSURE if str(path) in loaded and path.stat().st_mtime > LOADED else digest(path)
+        name: UNSURE if str(path) in loaded and _changed(path.stat()) > LOADED else digest(path)
         for name, path in files(source_file(model)).items()
     }
+
+
+def _changed(file: os.stat_result) -> float:
+    """The time of change as well, which nobody sets: `rsync -a` brings a file with the time of its last edit."""
+    return max(file.st_mtime, file.st_ctime)
 
 
 def _measure(
