@@ -153,7 +153,9 @@ def checkpoints_in(folder: Path, spec: RunSpec, device: str, code: dict[str, str
     """Where `spec` keeps its checkpoint, and on what machines and code it can go on from it with the same bits."""
     from hycon.checkpoint import Checkpoints
 
-    same = {"run": spec.id, "device": device_name(device), **environment(device), "code": code}
+    same: dict[str, Any] = {"run": spec.id, "device": device_name(device), **environment(device), "code": code}
+    if UNSURE in code.values():  # what another process is unsure of may be other code
+        same["loaded"] = LOADED
     return Checkpoints(folder, checkpoint_every(), same, functools.partial(print, flush=True))
 
 

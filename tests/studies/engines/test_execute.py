@@ -26,6 +26,7 @@ from studies.engines.memory import forget_peak, give_back, peak
 from studies.engines.one_run import (
     UNSURE,
     _driver,
+    checkpoints_in,
     code_of,
     environment,
     execute,
@@ -60,6 +61,16 @@ def test_a_file_that_was_copied_over_with_its_older_time_counts_as_changed(tmp_p
     assert code_of("tfn") == {"net.py": UNSURE}
     monkeypatch.setattr("studies.engines.one_run.LOADED", path.stat().st_ctime + 60)
     assert code_of("tfn") == {"net.py": digest(path)}
+
+
+def test_a_checkpoint_of_code_that_nobody_knows_is_for_its_own_command(corpora, tmp_path, monkeypatch):
+    def identity(code: str):
+        return checkpoints_in(tmp_path, spec_of(corpora), "cpu", {"net.py": code}).identity
+
+    before = [identity(code) for code in ("ab", UNSURE)]
+    assert [identity(code) for code in ("ab", UNSURE)] == before
+    monkeypatch.setattr("studies.engines.one_run.LOADED", 1.0)  # another command
+    assert [identity(code) == one for code, one in zip(("ab", UNSURE), before, strict=True)] == [True, False]
 
 
 def test_the_representation_of_the_test_split_is_kept_where_it_is_narrow(corpora, monkeypatch):
