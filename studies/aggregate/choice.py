@@ -33,7 +33,7 @@ class Rank(NamedTuple):
     # 1: another; 0: it was searched by itself, or has runs to do
     whole: bool  # at least the profile's trials, and all its seeded runs have ended
     done: int  # finished seeded runs
-    latest: str  # when its last seeded run began; a search space or a default that changed raises no VERSION
+    latest: str  # when its last seeded run began; another device or a changed search space raises no VERSION
     trials: int
     id: str
 
