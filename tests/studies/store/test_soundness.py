@@ -54,7 +54,7 @@ FORGED = {
 
 
 def test_a_study_that_names_very_many_runs_is_looked_at_in_time(store):
-    """8 MiB hold 400,000 ids: to count each in the list took an hour."""
+    """8 MiB hold 400,000 ids: to count each in the list took hours."""
 
     class Ids(list):
         def count(self, value):
