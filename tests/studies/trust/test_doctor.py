@@ -13,6 +13,7 @@ from builders import VERSIONS, fill, spec
 
 from studies.cli import main
 from studies.search.ledger import write_ledger
+from studies.search.seeds import derive_seed
 from studies.store.leases import claim
 from studies.store.quarantine import QUARANTINE
 from studies.store.run_store import PREDICTIONS, RunStore
@@ -80,6 +81,19 @@ def test_old_temporary_files_are_deleted_and_young_ones_left_alone(sound, where)
     assert mended(store) == []
     assert not path.exists()
     assert finished(store) == before
+
+
+@pytest.mark.parametrize(
+    ("picked", "said"), [([0, 1, 2], None), ([0, 3, 7], "2 is number 4"), ([1, 0], "1 is number 2")]
+)
+def test_seeds_that_were_picked_are_told(tmp_path, picked, said):
+    """As when of fifty runs the best stay in the study, and the folders of the others are deleted."""
+    store = RunStore(tmp_path / "results")
+    seeds = [derive_seed("ef_lstm", "mosi", "glove", "repeat", number) for number in picked]
+    fill(store, [0.1] * len(seeds), trials=2, spec_seed=seeds)
+    found = examine(store)
+    assert [f.kind for f in found] == ([] if said is None else ["study"])
+    assert said is None or f"its seeded run {said} by its seed" in found[0].said
 
 
 def test_a_checkpoint_that_a_kill_left_beside_a_record_is_deleted(sound):
