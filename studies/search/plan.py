@@ -198,9 +198,9 @@ def configuration(drawn: Mapping[str, Any], row: Mapping[str, Any], fixed: Mappi
     return {**drawn, **fixed, **row}
 
 
-def seed_of(study: Study, number: int) -> int:
-    """The seed of a study's seeded run, counted from 0."""
-    return derive_seed(*_named(study.model, study.corpus, study.text, study.number), "repeat", number)
+def seed_of(study: Study, what: str, number: int) -> int:
+    """The seed of a study's "trial" of that number, or of its seeded run ("repeat"), counted from 0."""
+    return derive_seed(*_named(study.model, study.corpus, study.text, study.number), what, number)
 
 
 def _axes(row: Row, setting: Setting) -> tuple[object, ...]:

@@ -296,18 +296,21 @@ def _left_out(store: RunStore, study: Study, records: dict[str, RunRecord]) -> I
 
 
 def _picked(study: Study, records: dict[str, RunRecord]) -> Iterator[str]:
-    """Seeded runs between which others were left out, and deleted: a seed follows from its number in the study."""
-    for place, run in enumerate(study.runs):
-        seed = records[run].spec.seed if run in records else seed_of(study, place)
-        number = place if seed == seed_of(study, place) else _number(study, seed)
-        if number is not None and number != place:
-            yield f"its seeded run {place + 1} is number {number + 1} by its seed ({run[:8]}): others were left out"
-            return
+    """Trials or seeded runs between which others were left out, and deleted: a seed follows from its number."""
+    trials = study.trials if study.searched else []  # a variant's is its intact row's winner
+    for name, what, ids in (("trial", "trial", trials), ("seeded run", "repeat", study.runs)):
+        for place, run in enumerate(ids):
+            number = _number(study, what, place, records[run].spec.seed) if run in records else place
+            if number != place:
+                yield f"its {name} {place + 1} is number {number + 1} by its seed ({run[:8]}): others were left out"
+                break
 
 
-def _number(study: Study, seed: int) -> int | None:
-    """Which of a study's seeds it is, counted from 0; None where it is none of them."""
-    return next((number for number in range(LOOKED_AT) if seed_of(study, number) == seed), None)
+def _number(study: Study, what: str, place: int, seed: int) -> int:
+    """Which of a study's seeds it is, counted from 0; `place`, where it is expected, also where it is none of them."""
+    if seed == seed_of(study, what, place):
+        return place
+    return next((number for number in range(LOOKED_AT) if seed_of(study, what, number) == seed), place)
 
 
 def _corpora(store: RunStore) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from builders import VERSIONS, fill, spec
+from builders import VERSIONS, fill, put, spec
 
 from studies.cli import main
 from studies.search.ledger import write_ledger
@@ -94,6 +94,20 @@ def test_seeds_that_were_picked_are_told(tmp_path, picked, said):
     found = examine(store)
     assert [f.kind for f in found] == ([] if said is None else ["study"])
     assert said is None or f"its seeded run {said} by its seed" in found[0].said
+
+
+def test_trials_that_were_picked_are_told(tmp_path):
+    """As when those that were better on validation than the one that somebody wants are taken out."""
+    store = RunStore(tmp_path / "results")
+    study = fill(store, ERRORS, trials=2)
+    for picked, told in (([0, 1], 0), ([0, 2], 1)):
+        seeds = [derive_seed("ef_lstm", "mosi", "glove", "trial", number) for number in picked]
+        trials = [put(store, spec(0, seed=seed), 0.5 + place).id for place, seed in enumerate(seeds)]
+        (store.root / "studies" / f"{study.id}.json").unlink()
+        study = dataclasses.replace(study, trials=trials)
+        save_study(store, study)
+        said = [f.said for f in examine(store)]
+        assert sum("its trial 2 is number 3 by its seed" in one for one in said) == told, said
 
 
 def test_a_checkpoint_that_a_kill_left_beside_a_record_is_deleted(sound):
