@@ -293,9 +293,14 @@ def other_version(spec: RunSpec) -> str | None:
         return None
     if spec.model not in MODELS:
         return f"this code has no model {spec.model}"
-    version = literal(spec.model, "VERSION")
+    version = _version(spec.model)
     same = version == spec.version
     return None if same else f"it is of version {spec.version} of {spec.model}, this code has {version}"
+
+
+@cache  # parses a file, and a queue may have thousands of runs
+def _version(model: str) -> int:
+    return literal(model, "VERSION")
 
 
 @contextmanager
