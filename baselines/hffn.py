@@ -19,7 +19,8 @@ Vector front-ends only: through a pretrained encoder each step would encode whol
 
 Deviates (labelled reconstruction: the code differs from the paper by its own words, and trains on other inputs):
 1. An utterance's vector is the mean of its steps; the original reads a text CNN, openSMILE and a 3-D CNN.
-2. One training end to end; the original first trains a classifier on each modality, then freezes its vectors.
+2. One training end to end, by RMSprop; the original first trains a classifier on each modality, by Adadelta, then
+   freezes its vectors.
 3. Task loss of this suite per utterance; the code minimises the cosine proximity of a softmax over the video's classes.
 4. One rate for the two dropouts around the context LSTM; the code has .6 before it and .9 twice after it, when each
    modality trains alone.
@@ -27,7 +28,7 @@ Deviates (labelled reconstruction: the code differs from the paper by its own wo
 6. Mini-batches of utterances and this suite's budget; the code's batch is 10 videos, with 200 epochs for the contexts
    and up to 1000 for the rest, patience 10.
 7. ABS-LSTM's equations are the code's where it differs from the paper: hard sigmoids, the candidate's included, and no
-   biases.
+   biases. That of the global attention starts at 0; the code draws it.
 Reference implementation consulted: TmacMai/multimodal-fusion (Keras): sizes, ABS-LSTM's equations, RMSprop's numbers.
 """
 

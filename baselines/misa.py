@@ -17,12 +17,13 @@ On MOSI (768, 74, 47) 110,369,101 parameters, counted in the tests; MMSA's, with
 
 Deviates:
 1. Each modality has its own last step; the reference reads all three to the last token of the text.
-2. No clipping of single gradient values (1 in the reference): this suite clips norms only.
-3. The reference freezes BERT's embeddings and first nine layers on MOSEI; nothing is frozen here.
-4. A batch is a step; MMSA adds the gradients of two batches of 16 on MOSI.
+2. No clipping of single gradient values (1 in the original, .8 in MMSA on MOSI): this suite clips norms only.
+3. The original freezes BERT's first nine layers on MOSEI; nothing is frozen here, nor in MMSA.
+4. A batch is a step; MMSA adds the gradients of two batches of 16 on MOSI, and those of an epoch's rest are lost.
 5. Left out is what gets no gradient there: the discriminator of invariant and specific vectors, whose weight MMSA
    never reads (0 in the original), a layer norm of the text, BERT's pooler.
 6. The difference is a mean over d x d products, and lengths are constants in it, as in the code; the paper has a sum.
+7. No weight decay: the original has none, and MMSA's trainer never reads that of its grid.
 Reference implementation consulted: thuiar/MMSA, a port of the authors'.
 """
 

@@ -86,7 +86,7 @@ class Config:
     token_kernel: int = 3  # of the text; audio and vision 1
 
 
-DROPOUTS = (0.0, 0.1, 0.2, 0.4)  # MSAF; its .6 and .8 are left out, chosen here
+DROPOUTS = (0.0, 0.1, 0.2, 0.4)  # MSAF, which draws the self-attentions' apart; its .6, .8 are left out, chosen here
 TRAINING = {
     "vectors": Training(lr=1e-3, batch_size=24, clip=0.8),  # reference code
     "tokens": Training(lr=2e-5, batch_size=48, clip=0.8),  # as HyCon's, the paper is silent; clip as above

@@ -18,7 +18,8 @@ state: their forget gates and recurrent weights would never be read, and do not 
 Deviates:
 1. One frame per word (as the MSAF port has it); the paper's sub-networks read about 20.
 2. Audio is batch-normalised per feature over the batch's words, with running statistics for evaluation and for a single
-   word; the code normalises per position in the sentence, with the batch's statistics in evaluation too.
+   word; the code normalises per position in the sentence, all features by one mean and one variance, with the batch's
+   statistics in evaluation too.
 3. L1, the comparison's protocol; the code trains with the squared error.
 4. `rule="code"` gives the official code's version: gates without sigmoid, e' = e + beta |e| h / max(|h|, 1).
 5. `detach=True` cuts the gradient of what is scaled and added, as both public codes do (by `.data`), so that no

@@ -21,7 +21,8 @@ On MOSI (768, 74, 47) 109,058,852 parameters, counted in the tests; MMSA's has B
 
 Deviates:
 1. The paper divides squared distances by the root of the width, as far as we know; its code has plain distances.
-2. A batch is a step; the reference adds the gradients of four batches of 16. The default is 64.
+2. A batch is a step, 64 by default; the reference adds the gradients of four batches of 16, and those of an epoch's
+   rest are lost.
 3. The unimodal labels change with steps of any batch size; the reference's change four times for one step.
 4. Weight decay is one number; it spares BERT's biases and norms only, as in the reference.
 5. If a split has no utterance on one side of 0, its centre is the origin; the reference's is not a number.
