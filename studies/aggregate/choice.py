@@ -33,6 +33,7 @@ class Rank(NamedTuple):
     # 1: another; 0: it was searched by itself, or has runs to do
     whole: bool  # at least the profile's trials, and all its seeded runs have ended
     done: int  # finished seeded runs
+    latest: str  # when its last seeded run began; another device or a changed search space raises no VERSION
     trials: int
     id: str
 
@@ -50,6 +51,7 @@ BEHIND = {
     "follows": "it does not change the winner that its intact row has now, or has seeded runs to do",
     "whole": "it has fewer trials, or seeded runs to do",
     "done": "it has fewer seeded runs",
+    "latest": "its seeded runs were made earlier",
     "trials": "it has fewer trials",
     "id": "the other has the same number of trials and runs",
 }
@@ -154,6 +156,7 @@ def _rank(study: Study, row: Row, view: View, data: str | None, intact: Study | 
         follows=0 if not (study.winner_of and whole) else 1 if _stale(study, intact) else 2,
         whole=whole,
         done=finished,
+        latest=max((record.started or "" for record in done), default=""),
         trials=len(study.trials),
         id=study.id,
     )

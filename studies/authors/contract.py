@@ -19,19 +19,23 @@ BUDGET = ("epochs", "patience")  # the same for all models, in hycon/train.py
 
 
 def check_docstring(model: str) -> None:
-    """A citation, and a part "Deviates"."""
+    """A citation, and a part "Deviates". What is missing of them is said at once."""
     docstring = ast.get_docstring(source_tree(model)) or ""
-    expect(docstring, "the file has no docstring", "say what the model is, whose, what goes in and what comes out")
-    expect(
-        CITED.search(docstring),
-        "the docstring cites nothing",
-        'name authors, venue and year, or say "unpublished"',
-    )
-    expect(
-        parse(docstring) is not None,
-        "the docstring has no part that begins with a line 'Deviates:'",
-        "list where the code departs from its source, 1., 2. and so on, or write 'Deviates: none known.'",
-    )
+    faults = [
+        (not docstring, "the file has no docstring", "say what the model is, what goes in and what comes out"),
+        (
+            not CITED.search(docstring),
+            "the docstring cites nothing",
+            'name authors, venue and year, or say "unpublished"',
+        ),
+        (
+            parse(docstring) is None,
+            "the docstring has no part that begins with a line 'Deviates:'",
+            "list where the code departs from its source, 1., 2. and so on, or write 'Deviates: none known.'",
+        ),
+    ]
+    found = [(said, remedy) for wrong, said, remedy in faults if wrong]
+    expect(not found, "; ".join(said for said, _ in found), "; ".join(remedy for _, remedy in found))
 
 
 def check_version(model: str) -> None:

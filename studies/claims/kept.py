@@ -2,11 +2,15 @@
 
 Without them two rows can only be compared by one number a run. `bench claims --json` of the folder with predictions is
 published as claims.json. Where it is of the same runs, its verdicts are shown in place of those by one number a run.
+
+Of the file, only p and the ends of intervals are taken on trust, where a comparison needs predictions. Rows, seeds,
+means and differences must be those of the records, and each verdict must follow from the numbers beside it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import logging
 import math
@@ -15,14 +19,36 @@ from pathlib import Path
 from typing import Any
 
 from hycon.errors import UserError
-from studies.claims.verdict import CONTRADICTED, NO_VERDICT, NOT_RUN, ClaimResult, Part, called, ways
+from studies.claims.kinds import Claim
+from studies.claims.verdict import (
+    CONTRADICTED,
+    NO_VERDICT,
+    NOT_RUN,
+    SUPPORTED,
+    UNDECIDED,
+    ClaimResult,
+    Part,
+    called,
+    fold,
+    judged,
+    ways,
+)
 from studies.lookup import View
+from studies.statistics.cell import tolerance_of
+from studies.store.inside import read_inside
 from studies.store.run_store import RunStore
 from studies.store.study import load_studies
 
 KEPT = {"paper": "claims.json", "beyond": "claims_beyond.json"}  # whose claims -> what was judged with predictions
 NUMBERS = ("difference", "low", "high", "p", "p_interval", "p_adjusted")
-SAME = 2e-6  # two means that are printed with six decimals
+OF_RECORDS = (
+    "difference",
+    "low",
+    "high",
+    "p",
+    "p_interval",
+)  # where no predictions are needed; p_adjusted is a table's
+SAME = 2e-6  # two numbers that are printed with six decimals
 WITH_PREDICTIONS = "Judged by the predictions of the test split, which are not published: they hold the labels."
 
 log = logging.getLogger(__name__)
@@ -55,11 +81,12 @@ def _picks(view: View) -> bool:
 
 
 def with_predictions(found: Sequence[ClaimResult], file: Path) -> list[ClaimResult]:
-    """`found`, with the verdicts of `file`. Raises UserError where that is not of the same runs."""
+    """`found`, with the verdicts of `file`. Raises UserError where that is not of the same runs, or where one of its
+    verdicts does not follow from its numbers."""
     try:
-        known = {item["id"]: item for item in json.loads(file.read_text(encoding="utf-8"))}
+        known = {item["id"]: item for item in json.loads(read_inside(file.parent, file))}
         return [_judged(result, known[result.claim.id]) for result in found]
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise UserError(
             f"{file} is not what `bench claims --json` prints of these runs ({type(error).__name__}: {error}): make it "
             "again from the folder with predictions, or remove it."
@@ -72,6 +99,7 @@ def _judged(result: ClaimResult, item: Mapping[str, Any]) -> ClaimResult:
     against = [part for part in parts if part.verdict == CONTRADICTED]
     if item["verdict"] != NO_VERDICT and not all(said in item["reason"] for said in ways(against, called)):
         raise ValueError(f"of {item['id']} its reason is not that of its comparisons")
+    _check_verdict(result, parts, item["verdict"])
     return dataclasses.replace(
         result,
         verdict=item["verdict"],
@@ -84,14 +112,62 @@ def _judged(result: ClaimResult, item: Mapping[str, Any]) -> ClaimResult:
     )
 
 
+def _check_verdict(result: ClaimResult, parts: Sequence[Part], verdict: str) -> None:
+    """Raises ValueError where the verdict on a claim does not follow from those on its comparisons, or one of these
+    from its numbers. Whether there is to be none at all is known without predictions."""
+    claim = result.claim
+    if NO_VERDICT in (verdict, result.verdict):
+        if result.verdict not in (verdict, NOT_RUN):
+            raise ValueError(f"of {claim.id} the verdict is {verdict!r}, by the records {result.verdict!r}")
+        return
+    for part, ours in zip(parts, result.parts, strict=True):
+        if not _follows(part, ours, claim):
+            raise ValueError(
+                f"of {claim.id} the verdict on {called(part)}, {part.verdict!r}, is not that of its numbers"
+            )
+    if (by_parts := fold(claim, parts, SUPPORTED, UNDECIDED)) != verdict:
+        raise ValueError(f"of {claim.id} the verdict is {verdict!r}, by its comparisons {by_parts!r}")
+
+
+def _follows(part: Part, ours: Part, claim: Claim) -> bool:
+    """Whether a comparison's verdict is that of its numbers, which are rounded. ours: by the records alone."""
+    if part.verdict == NOT_RUN:  # also of predictions that were of other utterances
+        return bool(part.reason)
+    if bool(part.reason) != bool(ours.reason) and ours.verdict != NOT_RUN:
+        return False
+    if part.reason or claim.implementation:  # undecided, whatever the numbers
+        return part.verdict == UNDECIDED
+    if part.contest.test == "count":  # no interval decides it
+        return part.verdict == ours.verdict
+    larger = None if part.p is None else max(part.p, part.p_interval or 0.0)
+    if larger is not None and not larger - SAME <= (part.p_adjusted if part.p_adjusted is not None else -1.0) <= 1.0:
+        return False
+    found, tolerance = set(), tolerance_of(part.metric)
+    for by, of_p in itertools.product((0.0, -SAME, SAME), repeat=2):
+        low, high = (None if x is None else x + sign * by for x, sign in ((part.low, -1), (part.high, 1)))
+        p = None if part.p_adjusted is None else part.p_adjusted + of_p
+        found.add(judged(dataclasses.replace(part, verdict="", low=low, high=high, p_adjusted=p), tolerance).verdict)
+    return part.verdict in found
+
+
 def _part(part: Part, known: Mapping[str, Any]) -> Part:
-    for name in ("table", "row_a", "metric", "n_a", "n_b"):
-        if getattr(part, name) != known[name] and part.verdict != NOT_RUN:
+    run = part.verdict != NOT_RUN
+    for name in ("table", "row_a", "metric", "n_a", "n_b", "underpowered"):
+        if getattr(part, name) != known[name] and run:
             raise ValueError(f"{name} of {part.row_a} is {known[name]!r}, by the records {getattr(part, name)!r}")
     for name in ("a", "b"):
         ours, theirs = getattr(part, name), known[name]
-        if ours is not None and (theirs is None or not math.isclose(ours, theirs, rel_tol=0, abs_tol=SAME)):
+        if ours is not None and not _same(ours, theirs):
             row = part.row_a if name == "a" else part.row_b
             raise ValueError(f"{part.metric} of {row} is {theirs}, by the records {ours:.6f}")
+    for name in OF_RECORDS if run and known["verdict"] != NOT_RUN else ():
+        if (name == "difference" or not part.seeds_alone) and not _same(getattr(part, name), known[name]):
+            raise ValueError(f"{name} of {called(part)} is {known[name]}, by the records {getattr(part, name)}")
     names = (*NUMBERS, "verdict", "underpowered", "seeds_needed", "reason", "n_a", "n_b", "paired", "a", "b")
     return dataclasses.replace(part, seeds_alone=False, **{name: known[name] for name in names})
+
+
+def _same(ours: float | None, theirs: float | None) -> bool:
+    if ours is None or theirs is None:
+        return ours is theirs
+    return math.isclose(ours, theirs, rel_tol=0, abs_tol=SAME)

@@ -28,11 +28,11 @@ HEAD = """## A campaign: options of `bench run` in one file.
 ##   bench run {file}
 ##   bench table {file}
 ##
-## status takes it as table does; figure, claims, report and diff with --campaign {file}. A command takes the options
-## that it has.
+## status takes it as table does; show, figure, claims, report, train and diff by --campaign {file}. A command takes the
+## options that it has.
 ##
 ## A line that begins with one # is an option that is not set: take the # away to set it. The keys are the options of
-## `bench run --help`. An option on the command line goes before the file's. Paths start at the working directory.
+## `bench run --help`. The command line overrides the file. Paths start at the working directory.
 
 table = "table1"  # or several, one after the other: ["table1", "table4"]
 """

@@ -24,7 +24,9 @@ def add(commands) -> None:
     choosing(added, rows=False)
     picking(added)
     beside(added)
-    added.add_argument("--claims", default="paper", metavar="WHOSE", help="the paper's, or beyond: of our table beyond")
+    added.add_argument(
+        "--claims", default="paper", metavar="WHOSE", help="paper (default), or beyond: our questions on table beyond"
+    )
     added.add_argument("--paper", action="store_true", help="judge by the paper's printed numbers, not by runs")
     added.add_argument("--id", metavar="A,B", help="only these claims, with every comparison (see `bench list claims`)")
     added.add_argument("--format", metavar="FORMAT", help=f"{', '.join(FORMATS)} (default: text, or by --output)")

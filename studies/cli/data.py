@@ -23,9 +23,15 @@ def add(commands) -> None:
         "--label-range",
         type=float,
         metavar="N",
-        help="1 where labels lie in [-1, 1], else 3 (default: the file's)",
+        help="1 where labels lie in [-1, 1], else 3 (default: read off the file)",
     )
-    added.add_argument("--note", action="append", default=[], metavar="TEXT", help="said in every caption")
+    added.add_argument(
+        "--note",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="a remark for every caption; no number gets a verdict then",
+    )
     added = command(actions, "download", do_download, "fetch CMU-MOSI or CMU-MOSEI from the CMU server; resumes")
     added.add_argument("name", help="mosi or mosei")
     added = command(actions, "check", do_check, "set a corpus beside what the paper says of it")

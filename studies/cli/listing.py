@@ -20,7 +20,7 @@ def add(commands) -> None:
     added.add_argument("--kind", metavar="KIND", help="of runs: only trial (of a search) or seed (of its winner)")
     added.add_argument("--corpus", metavar="NAME", help="of runs and studies: only on this corpus")
     added.add_argument("--failed", action="store_true", help="of runs: only those that failed")
-    added.add_argument("--claims", default="paper", metavar="WHOSE", help="of claims: the paper's, or beyond")
+    added.add_argument("--claims", default="paper", metavar="WHOSE", help="of claims: paper (default), or beyond")
     added.add_argument("--json", action="store_true", help="as JSON")
 
 

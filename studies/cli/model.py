@@ -53,7 +53,10 @@ def add_predict(commands) -> None:
     )
     added.add_argument("--split", metavar="NAME", help="only train, valid or test (default of a corpus: test)")
     added.add_argument(
-        "--missing", default="refuse", metavar="HOW", help="a modality that is read and not given: refuse or zeros"
+        "--missing",
+        default="refuse",
+        metavar="HOW",
+        help="where a modality is read and not given: refuse (default) or zeros",
     )
     added.add_argument(
         "--text-vectors", metavar="FILE", help="GloVe text file for words that the model has no vector for"

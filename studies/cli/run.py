@@ -74,7 +74,12 @@ def running(added: argparse.ArgumentParser) -> None:
     storing(added)
     added.add_argument("--trials", type=int, metavar="N", help="random draws a search tries (paper: 50)")
     added.add_argument("--seeds", type=int, metavar="N", help="seeded runs of the winner (paper: 5)")
-    added.add_argument("--epochs", type=int, metavar="N", help="most epochs a run may take (default: the model's)")
+    added.add_argument(
+        "--epochs",
+        type=int,
+        metavar="N",
+        help="most epochs a run may take (default: the same for all rows with one kind of text)",
+    )
     added.add_argument(
         "--patience", type=int, metavar="N", help="epochs without a better validation loss that end a run"
     )
@@ -97,7 +102,11 @@ def running(added: argparse.ArgumentParser) -> None:
     added.add_argument("--address", metavar="ADDRESS", help="of a running Ray cluster (default: start one here)")
     added.add_argument("--cluster", metavar="FILE", help=f"with {clusters}: TOML file of what workers get")
     added.add_argument(
-        "--cluster-set", metavar="KEY=VALUE", action="append", default=[], help="over the file: partition=gpu, time=120"
+        "--cluster-set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="a key of that file, in place of its value: partition=gpu, time=120",
     )
     added.add_argument(
         "--time-limit", type=float, metavar="SECONDS", help="stop a run that takes longer; it counts as failed"
@@ -111,7 +120,7 @@ def running(added: argparse.ArgumentParser) -> None:
     )
     added.add_argument("--dry-run", action="store_true", help="print the runs and their estimated time, run nothing")
     added.add_argument("--log", metavar="KIND", help="tensorboard: learning curves, to watch while runs train")
-    added.add_argument("--quiet", action="store_true", help="no progress, nothing on edges of grids")
+    added.add_argument("--quiet", action="store_true", help="print no progress and no remarks; failures all the same")
 
 
 def do_run(options) -> int:

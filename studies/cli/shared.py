@@ -61,7 +61,9 @@ def choosing(added: argparse.ArgumentParser, rows: bool = True, campaign: bool =
     if campaign:
         added.add_argument("--campaign", metavar="FILE", help="take options from a campaign file (see `bench init`)")
     added.add_argument("--corpus", metavar="NAME", help="corpus (default: the table's, or the profile's)")
-    added.add_argument("--profile", metavar="NAME", help="paper (default), decisive (its searches, ten seeds) or demo")
+    added.add_argument(
+        "--profile", metavar="NAME", help="paper (default), decisive (the paper's search, ten seeds) or demo"
+    )
     if rows:
         added.add_argument("--rows", metavar="A,B", help="rows by the paper's names or by patterns: TFN-BERT,'HyCon*'")
     added.add_argument(
@@ -289,9 +291,20 @@ def reading(options, tables):
         studies=options.study,
         beside=getattr(options, "beside", None),
     )
-    for sentence in filter(None, (said, none_beside(store, view, tables))):
+    for sentence in filter(None, (said, _unread(store), none_beside(store, view, tables))):
         print(f"bench: {sentence}.", file=sys.stderr)
     return store, dataclasses.replace(view, given=tuple(given_options(options)))
+
+
+def _unread(store) -> str:
+    """Where studies cannot be read: without this, their rows would just be "not run yet"."""
+    from studies.document.words import count_of
+    from studies.store.study import unread_studies
+
+    if not (names := unread_studies(store)):
+        return ""
+    said = f"{count_of(len(names), 'study file')} cannot be read ({', '.join(names[:3])})"
+    return f"{said}, what is in {'it' if len(names) == 1 else 'them'} is not shown: see `bench doctor`"
 
 
 def named_rows(options) -> list[str] | None:

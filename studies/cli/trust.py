@@ -47,7 +47,9 @@ def add_verify(commands) -> None:
         help="folder of the pretrained model behind bert or xlnet, where its name alone does not lead to it",
     )
     modelling(added, "the file of a model outside the repository, as it was for the run")
-    added.add_argument("--workers", type=int, default=1, metavar="N", help="runs at a time, a process each")
+    added.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="runs at a time, a process each (default: 1)"
+    )
     here = names(lambda engine: not engine.remote, "or")
     added.add_argument("--executor", default=DEFAULT, metavar="NAME", help=f"{here} (default: {DEFAULT})")
     added.add_argument("--quiet", action="store_true", help="no progress")

@@ -26,9 +26,9 @@ from studies.engines.fresh import put_back, take_environment
 from studies.engines.memory import give_back, peak
 from studies.registry import MODELS, path_of, register
 from studies.store.curve import writing
-from studies.store.inside import open_log
+from studies.store.inside import make_folder, open_log
 from studies.store.record import RunSpec
-from studies.store.run_store import LOG, RunStore
+from studies.store.run_store import LOG, RunStore, unwritable
 
 # Read when numeric libraries load. One thread per process: two on a busy machine were 15 times slower than one.
 # CUBLAS_WORKSPACE_CONFIG is what deterministic algorithms on CUDA ask for in PyTorch before 2.13: 8 buffers of 4 MiB.
@@ -39,6 +39,12 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
 }
+# Of MKL, oneDNN and cuBLAS: each moves the numbers of a run, and neither its specification nor its record tells of it.
+UNSET = (
+    *("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS"),
+    *(f"{name}_{what}" for name in ("ONEDNN", "DNNL") for what in ("MAX_CPU_ISA", "DEFAULT_FPMATH_MODE")),
+    *("NVIDIA_TF32_OVERRIDE", "CUBLAS_EMULATE_SINGLE_PRECISION"),
+)
 
 
 # What CUDA and its libraries say where a GPU's memory is full. A library that is "not initialized" could not make its
@@ -89,9 +95,11 @@ def attempt(
     Raises OutOfMemory, with nothing stored: what that means depends on what else was running. Raises UserError only
     where the store cannot be written. KeyboardInterrupt passes through.
     """
-    started, folder = time.monotonic(), store.folder(spec.id)
+    started, folder = time.monotonic(), _folder_of(spec, store)
     kept: dict[str, Any] = {"weights": folder / WEIGHTS} if keep_weights else {}
     try:
+        if spec.suite != RunSpec.suite:  # a worker that has loaded, or a node that holds, older or newer code
+            raise UserError(f"Run {spec.id} is of version {spec.suite} of the suite; this code has {RunSpec.suite}.")
         with writing(store, spec.id) as write:
             on_epoch = write if first_epoch is None else _also_once(write, first_epoch)
             record, arrays = load_function(execute)(
@@ -111,6 +119,15 @@ def attempt(
         return expected
     store.put(record, arrays)
     return True
+
+
+def _folder_of(spec: RunSpec, store: RunStore) -> Path:
+    """The run's folder, made. Raises UserError, before anything is trained, for a link and where it cannot be made."""
+    folder = store.folder(spec.id)
+    try:
+        return make_folder(store.root, folder)
+    except OSError as error:
+        raise unwritable(folder, error) from error
 
 
 def _also_once(write: Callable[[Mapping[str, float]], None], first: Callable[[], None]) -> Callable[..., None]:
@@ -194,7 +211,8 @@ def _tell(driver: Connection, what: float | str | None) -> None:
 
 def _do(job: Job, driver: Connection, store: RunStore, execute: str, data_root: str, keep_weights: bool) -> bool:
     """One run. Whether the process is fit for another."""
-    take_environment({**job.environment, **ENVIRONMENT})
+    inherited = {name: value for name, value in job.environment.items() if name not in UNSET}
+    take_environment({**inherited, **ENVIRONMENT})
     execute, keep_weights = job.way or (execute, keep_weights)
     log = store.folder(job.spec.id) / LOG
     _redirect_output(log)

@@ -56,18 +56,22 @@ def put_back() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def environment_set(values: Mapping[str, str]) -> Iterator[None]:
-    """These variables are in this process's environment until the block ends."""
+def environment_set(values: Mapping[str, str | None]) -> Iterator[None]:
+    """These variables are in this process's environment until the block ends; those with None are not."""
     before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
+    _put(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _put(before)
+
+
+def _put(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def take_environment(environment: Mapping[str, str]) -> None:

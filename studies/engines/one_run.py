@@ -153,7 +153,9 @@ def checkpoints_in(folder: Path, spec: RunSpec, device: str, code: dict[str, str
     """Where `spec` keeps its checkpoint, and on what machines and code it can go on from it with the same bits."""
     from hycon.checkpoint import Checkpoints
 
-    same = {"run": spec.id, "device": device_name(device), **environment(device), "code": code}
+    same: dict[str, Any] = {"run": spec.id, "device": device_name(device), **environment(device), "code": code}
+    if UNSURE in code.values():  # what another process is unsure of may be other code
+        same["loaded"] = LOADED
     return Checkpoints(folder, checkpoint_every(), same, functools.partial(print, flush=True))
 
 
@@ -178,9 +180,14 @@ def code_of(model: str) -> dict[str, str]:
     forked = multiprocessing.parent_process() is not None
     loaded = {getattr(module, "__file__", None) for module in list(sys.modules.values())} if forked else set()
     return {
-        name: UNSURE if str(path) in loaded and path.stat().st_mtime > LOADED else digest(path)
+        name: UNSURE if str(path) in loaded and _changed(path.stat()) > LOADED else digest(path)
         for name, path in files(source_file(model)).items()
     }
+
+
+def _changed(file: os.stat_result) -> float:
+    """The time of change as well, which nobody sets: `rsync -a` brings a file with the time of its last edit."""
+    return max(file.st_mtime, file.st_ctime)
 
 
 def _measure(

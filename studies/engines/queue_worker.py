@@ -28,7 +28,7 @@ from studies.engines.robustness import EXECUTE as ROBUST
 from studies.engines.run import preload_for
 from studies.engines.signals import Interrupt
 from studies.engines.workers import GRACE
-from studies.registry import own_files, source_of
+from studies.registry import MODELS, literal, own_files, source_of
 from studies.store.leases import TTL, heartbeat
 from studies.store.record import RunSpec
 from studies.store.run_store import RunStore, checkpoint_epochs
@@ -177,6 +177,8 @@ class Pull:
 
     def _unserved(self, entry: queue.Entry) -> str | None:
         """Why this worker cannot do the run; None: it can."""
+        if entry.spec.suite != RunSpec.suite:  # it would fail here, and be done by others
+            return f"it is of version {entry.spec.suite} of the suite, this code has {RunSpec.suite}"
         if entry.execute not in (OURS if self.execute in OURS else (self.execute,)):
             return f"it is for {entry.execute}"
         if entry.spec.device not in self.kinds:
@@ -185,7 +187,7 @@ class Pull:
             return None
         spec = entry.spec
         missing = missing_corpus(spec.corpus, spec.data, self.data_root or entry.data_root) or missing_encoder(spec)
-        return missing or missing_model(spec)
+        return missing or missing_model(spec) or other_version(spec)
 
     def _fits(self, spec: RunSpec) -> bool:
         """Whether it will, as far as is known, end within this worker's time."""
@@ -282,6 +284,23 @@ def missing_model(spec: RunSpec) -> str | None:
         return None
     other = "another content" if source_of(spec.model) else "not here"
     return f"the file of model {spec.model} (sha256 {spec.source[:12]}) is {other}: give it with --model FILE"
+
+
+def other_version(spec: RunSpec) -> str | None:
+    """Why the suite's own model of a run is another one in this code, or None: the checkouts of driver and worker may
+    differ, and each such run would be noted as failed."""
+    if spec.source is not None:
+        return None
+    if spec.model not in MODELS:
+        return f"this code has no model {spec.model}"
+    version = _version(spec.model)
+    same = version == spec.version
+    return None if same else f"it is of version {spec.version} of {spec.model}, this code has {version}"
+
+
+@cache  # parses a file, and a queue may have thousands of runs
+def _version(model: str) -> int:
+    return literal(model, "VERSION")
 
 
 @contextmanager

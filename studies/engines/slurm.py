@@ -48,7 +48,7 @@ SBATCH = {  # parameter of submitit -> option of sbatch
     "slurm_account": "account",
     "slurm_qos": "qos",
 }
-FUTILE = 3  # times in a row that workers may end without having ended a run; chosen here
+FUTILE = 3  # times in a row that as many workers as are wanted may end without having ended a run; chosen here
 
 
 def run_slurm(backlog: Backlog, how: How) -> None:
@@ -58,7 +58,7 @@ def run_slurm(backlog: Backlog, how: How) -> None:
     """
     store, name = backlog.store, job_name(backlog.store)
     executor = _executor(store, how.cluster, name)
-    futile, heard = 0, -math.inf
+    futile, heard = 0, -math.inf  # workers since anything was brought on; some may still live: they end one by one
     left: tuple[int, int] | None = None
     with Interrupt() as interrupt:
         while not interrupt.caught:
@@ -75,13 +75,13 @@ def run_slurm(backlog: Backlog, how: How) -> None:
                 wait([interrupt.reader], POLL)
                 continue
             slots = 1 if how.cluster.slots == "auto" else how.cluster.slots  # how many will fit is not known here
-            missing = min(how.workers, math.ceil(len(backlog.pending) / slots)) - alive
-            if missing > 0:
+            wanted = min(how.workers, math.ceil(len(backlog.pending) / slots))
+            if (missing := wanted - alive) > 0:
                 now = _left(backlog)
-                futile = futile + 1 if alive == 0 and now == left else 0
-                if futile >= FUTILE:
+                futile = futile if now == left else 0
+                if futile >= FUTILE * wanted:
                     raise UserError(f"{FUTILE} times workers ended and no run with them: see {store.root / 'slurm'}.")
-                left = now
+                left, futile = now, futile + missing
                 _submit(executor, missing, store, how)
             wait([interrupt.reader], POLL)
     _call("scancel", "--name", name)
@@ -116,6 +116,8 @@ def pull_worker(root: str, how: How, storage: str | None = None) -> None:
         preload=how.preload,
         on_event=lambda event: print(event.kind, event.spec.id, event.reason or "", flush=True),
     )
+    for reason in sorted(set(pull.refused.values())):
+        print("not taken:", reason, flush=True)
     if wants_requeue(pull):
         requeue()
 
@@ -233,7 +235,9 @@ def _call(*command: str) -> str:
     try:
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
     except FileNotFoundError as error:
-        raise UserError(f"The executor slurm needs {command[0]}, which is not here: run it where jobs are.") from error
+        raise UserError(
+            f"The executor slurm needs {command[0]}, which is not here: run it where jobs are submitted."
+        ) from error
     except subprocess.TimeoutExpired as error:
         raise UserError(f"{command[0]} did not answer within 60 s: is the cluster's controller up?") from error
     except subprocess.CalledProcessError as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hycon.errors import UserError
 from hycon.host import source_root
-from studies.engines.child import ENVIRONMENT, worker_main
+from studies.engines.child import ENVIRONMENT, UNSET, worker_main
 from studies.engines.executors import WITHOUT_PROCESSES
 from studies.engines.fresh import environment_set
 from studies.engines.options import How
@@ -63,10 +63,11 @@ def start_forkserver(how: How) -> None:
         ) from error
 
 
-def _environment() -> Mapping[str, str]:
+def _environment() -> Mapping[str, str | None]:
     """Of the fork server. Python would look for modules in its working directory first: in a clone, workers would run
     the clone's source and this process the installed package."""
-    return ENVIRONMENT if source_root() == Path.cwd() else {**ENVIRONMENT, "PYTHONSAFEPATH": "1"}
+    safe = {} if source_root() == Path.cwd() else {"PYTHONSAFEPATH": "1"}
+    return {**dict.fromkeys(UNSET), **ENVIRONMENT, **safe}
 
 
 def _forkserver_pid() -> int | None:

@@ -188,8 +188,8 @@ def on_losses(e: Experiment) -> list[str]:
     if not run or not set(LOSSES) & set(e.tables):
         return []
     lead = (
-        f"**On the losses** ({tables_in_words(LOSSES)}) the paper makes {count_of(len(found), 'claim')}. Of {len(run)} "
-        f"these runs tell something: they {_counts(run)}. {e.judged_by('paper')}"
+        f"**On the losses** ({tables_in_words(LOSSES)}) the paper makes {count_of(len(found), 'claim')}. These runs "
+        f"bear on {len(run)} of them: they {_counts(run)}. {e.judged_by('paper')}"
     )
     told = [claim for verdict in DECIDED for claim in run if claim.verdict == verdict]
     if any(claim.decisive and claim.decisive.contest.test in SIZES for claim in told):

@@ -30,7 +30,10 @@ def generated(root: Path = PUBLISHED) -> str:
     if not found:
         return "There are no published runs of today's protocol yet."
     heads = (*headings("Folder", "Tables", "Campaigns"), *numbers("Runs", "Run-hours"), *headings("Devices", "Days"))
-    said = "Run-hours: the sum of the runs' training times, however many ran side by side."
+    said = (
+        "Runs are those of the studies that the tables show; a folder may hold earlier, shorter searches too. "
+        "Run-hours: the sum of their training times, however many ran side by side."
+    )
     return fragment([Grid("made", said, heads, tuple(map(_line, found)))]).strip()
 
 

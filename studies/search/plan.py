@@ -198,11 +198,19 @@ def configuration(drawn: Mapping[str, Any], row: Mapping[str, Any], fixed: Mappi
     return {**drawn, **fixed, **row}
 
 
+def seed_of(study: Study, what: str, number: int) -> int:
+    """The seed of a study's "trial" of that number, or of its seeded run ("repeat"), counted from 0."""
+    return derive_seed(*_named(study.model, study.corpus, study.text, study.number), what, number)
+
+
 def _axes(row: Row, setting: Setting) -> tuple[object, ...]:
     """What the row's draws and seeds are derived from; the options are not among them, so a variant's seeded runs are
     pairs with its intact row's."""
-    axes = (row.model, setting.manifest.name, row.text)
-    return (*axes, "study", row.study) if row.study else axes
+    return _named(row.model, setting.manifest.name, row.text, row.study)
+
+
+def _named(model: str, corpus: str, text: str, study: int) -> tuple[object, ...]:
+    return (model, corpus, text, "study", study) if study else (model, corpus, text)
 
 
 def _spec(row: Row, setting: Setting, overrides: Mapping[str, Any], axes: Sequence[object]) -> RunSpec:

@@ -31,8 +31,11 @@ def largest(name: str) -> int:
 
 
 def refuse_links(root: Path, path: Path) -> None:
-    """Raises Unfit where `path`, or a folder between it and `root`, is a link. What is not there is no link."""
+    """Raises Unfit where `path`, or a folder between it and `root`, is a link, and where a name in it leads out again,
+    as a corpus called "../x" in a record would. What is not there is no link."""
     below = path.relative_to(root)
+    if ".." in below.parts:
+        raise Unfit(errno.EINVAL, f"{below} leads out of it", str(path))
     for part in (*reversed(below.parents[:-1]), below) if below.parts else ():
         if (root / part).is_symlink():
             raise Unfit(errno.ELOOP, f"{part} is a link, which is not followed", str(root / part))
@@ -97,4 +100,5 @@ def open_log(log: Path, flags: int) -> TextIO:
         raise Unfit(errno.ELOOP, "its folder is a link", str(log.parent))
     log.parent.mkdir(parents=True, exist_ok=True)
     never_wait = os.O_NOFOLLOW | os.O_NONBLOCK
-    return open(os.open(log, os.O_CREAT | os.O_WRONLY | never_wait | flags, 0o644), "a")
+    handle = os.open(log, os.O_CREAT | os.O_WRONLY | never_wait | flags, 0o644)
+    return open(handle, "a", encoding="utf-8", errors="backslashreplace")  # names of files may be no UTF-8

@@ -177,6 +177,7 @@ class RunStore:
             first = self.get(record.id)
             if first is not None:
                 _note_difference(folder, first, dataclasses.replace(record, status="done", predictions=digest))
+                _remove_checkpoint(folder)  # that of a second worker, written since
                 return first
             history = _history(self._record(record.id, FAILED))
             record = dataclasses.replace(record, status="done", predictions=digest, **history)
@@ -378,7 +379,8 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def _to_json(record: RunRecord) -> bytes:
-    return (json.dumps(_finite(record.to_dict()), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    text = json.dumps(_finite(record.to_dict()), indent=1, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode("utf-8", "replace")  # a name of a file that is no UTF-8 may be in a reason
 
 
 def _finite(value: Any) -> Any:

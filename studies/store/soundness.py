@@ -6,6 +6,7 @@ numbers reads them here, and one whose runs are not its winner's is refused, not
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from hycon.errors import UserError
@@ -68,7 +69,8 @@ def _of_no_kind(study: Study) -> str | None:
 
 
 def _repeated(ids: Sequence[str]) -> str | None:
-    return next((run for run in ids if ids.count(run) > 1), None)
+    times = Counter(ids)  # a forged study may name hundreds of thousands
+    return next((run for run in ids if times[run] > 1), None)
 
 
 def _elsewhere(study: Study, spec: RunSpec) -> bool:

@@ -138,6 +138,12 @@ def load_studies(store: RunStore) -> list[Study]:
     return here + [s for s in (load_studies(store.beside) if store.beside else ()) if s.id not in ids]
 
 
+def unread_studies(store: RunStore) -> list[str]:
+    """Names of the files that stand where studies do and cannot be read as such: cut off in a copy, or damaged."""
+    paths = sorted((store.root / "studies").glob("*.json"))
+    return [path.name for path in paths if not path.name.startswith(".") and find_study(store, path.stem) is None]
+
+
 def is_beside(store: RunStore, study: Study) -> bool:
     """Whether a study is not in the results folder but in the one beside it."""
     return store.beside is not None and find_study(store, study.id) is None

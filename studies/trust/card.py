@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from hycon.data.manifest import SPLITS, Manifest
 from hycon.data.repeats import remarks
+from hycon.metrics import protocol_for
 from hycon.saved import Description
 from studies.document import markdown
 from studies.document.blocks import Block, Bullets, Document, Grid, Notice, Section, Text, headings, numbers
@@ -113,7 +114,7 @@ def _data(manifest: Manifest, text: str) -> list[str]:
 
 def _measured(record: RunRecord, manifest: Manifest, changed: Sequence[str]) -> list[Block]:
     splits = {split: record.metrics.get(split, {}) for split in ("valid", "test")}
-    protocol = "emotions" if manifest.emotions else "paper"
+    protocol = "emotions" if manifest.emotions else protocol_for("paper", manifest.label_bound)
     found = {split: dict(flat(values.get(protocol, {}))) for split, values in splits.items()}
     names = list(dict.fromkeys(name for values in found.values() for name in values))
     rows = tuple((name, *(_number(found[split].get(name)) for split in ("valid", "test"))) for name in names)

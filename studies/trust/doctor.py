@@ -24,6 +24,7 @@ from hycon.saved import WEIGHTS, digest_in
 from studies.aggregate.comparability import described, mixture
 from studies.engines import queue
 from studies.search.draws import select
+from studies.search.plan import seed_of
 from studies.store.inside import check_results, fit, read_inside, refuse_links
 from studies.store.leases import TTL, Held
 from studies.store.quarantine import damage, quarantine
@@ -37,6 +38,7 @@ RUN_FILES = (DONE, PREDICTIONS, WEIGHTS, FAILED, LOG, CURVE)
 CHECKPOINT_FILES = re.compile(r"checkpoint\.json|checkpoint-\d+\.safetensors")
 STUDY_FILES = re.compile(r"[0-9a-f]{16}\.(json|journal|journal\.guard)")  # guard: of earlier versions of this suite
 LOCK = re.compile(r"[0-9a-f]{16}\.journal\.lock.*")  # Optuna's, on a journal that one of its tools writes
+LOOKED_AT = 1000  # seeds of a study, chosen here: nobody runs more of a row
 TEMPORARY = re.compile(r"\..*\.tmp|\.(probe|clock)-[0-9a-f]+")
 
 
@@ -164,6 +166,8 @@ def _run(store: RunStore, run_id: str, records: dict[str, RunRecord], held: set[
         records[run_id] = record
         if FAILED in there:
             yield Finding("stray", f"{name}/{FAILED}", "an old failure of a run that is done now", "delete")
+        for left in filter(CHECKPOINT_FILES.fullmatch, there):
+            yield Finding("stray", f"{name}/{left}", "a checkpoint of a run that is done now", "delete")
         if WEIGHTS in there and digest_in(folder / WEIGHTS) != record.weights_sha256:
             said = "not the weights of its record: `bench train` makes them again"
             yield Finding("weights", f"{name}/{WEIGHTS}", said, "delete")
@@ -254,7 +258,8 @@ def _study(store: RunStore, path: Path, records: dict[str, RunRecord], held: set
     if why := unsound(study, lambda run: records[run].spec if run in records else None):
         yield Finding("study", name, f"{what}: not sound ({why}); `bench run` writes it anew", "quarantine")
         return
-    for sentence in (*_contradictions(study, records, held, busy), *_left_out(store, study, records)):
+    odd = (*_contradictions(study, records, held, busy), *_left_out(store, study, records), *_picked(study, records))
+    for sentence in odd:
         yield Finding("study", name, f"{what}: {sentence}")
     if mixed := mixture(records[run] for run in study.runs if run in records):
         yield Finding("mixed", name, f"{what}: not averaged without --mixed: {described(mixed)}")
@@ -288,6 +293,24 @@ def _left_out(store: RunStore, study: Study, records: dict[str, RunRecord]) -> I
     if left:
         first = f"{min(left)[:8]}{', ...' if len(left) > 1 else ''}"
         yield f"{len(left)} finished runs of its winner are named by no study ({first}); `bench run` adds them again"
+
+
+def _picked(study: Study, records: dict[str, RunRecord]) -> Iterator[str]:
+    """Trials or seeded runs between which others were left out, and deleted: a seed follows from its number."""
+    trials = study.trials if study.searched else []  # a variant's is its intact row's winner
+    for name, what, ids in (("trial", "trial", trials), ("seeded run", "repeat", study.runs)):
+        for place, run in enumerate(ids):
+            number = _number(study, what, place, records[run].spec.seed) if run in records else place
+            if number != place:
+                yield f"its {name} {place + 1} is number {number + 1} by its seed ({run[:8]}): others were left out"
+                break
+
+
+def _number(study: Study, what: str, place: int, seed: int) -> int:
+    """Which of a study's seeds it is, counted from 0; `place`, where it is expected, also where it is none of them."""
+    if seed == seed_of(study, what, place):
+        return place
+    return next((number for number in range(LOOKED_AT) if seed_of(study, what, number) == seed), place)
 
 
 def _corpora(store: RunStore) -> Iterator[Finding]:

@@ -68,7 +68,7 @@ def retrain(
     version is not the run's; also where training fails.
     """
     check_new(folder)
-    check_repeatable(record, data=data, encoders=encoders or {})
+    check_repeatable(record, store, data=data, encoders=encoders or {})
     with scratch_folder() as scratch:
         weights = store.folder(record.id) / WEIGHTS
         kept = record.weights_sha256 is not None and digest_in(weights) == record.weights_sha256

@@ -37,6 +37,7 @@ IMPORTED_AGAIN = (
     "the corpus has the same files, but was imported anew since: nominal lengths, alignment and emotions were in no "
     "checksum then, and may differ"
 )
+PAGE = "docs/evidence.md"  # its part on checking a published run
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def verify(
     from studies.engines.run import run
 
     for record in records:
-        check_repeatable(record, data=data, encoders=encoders or {})
+        check_repeatable(record, store, data=data, encoders=encoders or {})
     kind = device.partition(":")[0] if device else None
     held = {record.spec.corpus: read_manifest(record.spec.corpus, data).sha256 for record in records}
     specs = {
@@ -147,8 +148,20 @@ def scratch_folder() -> Iterator[Path]:
         yield Path(path)
 
 
-def check_repeatable(record: RunRecord, *, data: str | os.PathLike | None, encoders: Mapping[str, str]) -> None:
-    """Raises UserError where this code, this corpus or this encoder is not what the run was made with."""
+def check_repeatable(
+    record: RunRecord, store: RunStore, *, data: str | os.PathLike | None, encoders: Mapping[str, str]
+) -> None:
+    """Raises UserError where this code, this corpus or this encoder is not what the run was made with; of a run without
+    its predictions, as published ones are, it names the page that has code, corpora and encoders of those."""
+    try:
+        _check_repeatable(record, data, encoders)
+    except UserError as error:
+        if record.predictions is None or store.has_predictions(record.id):
+            raise
+        raise UserError(f"{error} If it is a published run: {PAGE} says how to check one.") from error
+
+
+def _check_repeatable(record: RunRecord, data: str | os.PathLike | None, encoders: Mapping[str, str]) -> None:
     spec = record.spec
     if spec.source and (reason := other_source(spec.model, spec.source)):
         raise UserError(f"Run {record.id} cannot be verified: {reason}.")

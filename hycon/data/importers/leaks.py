@@ -1,7 +1,7 @@
 """What would let a test split say more than it may: phrases for captions, none where nothing is found.
 
     videos      utterances whose video, by their ids, is in another split too: the same speaker, place and topic
-    sentences   transcripts that stand word for word in train
+    sentences   transcripts that stand word for word in train, or, of test, in valid, which chooses
     features    one whose mean over an utterance is the label, or nearly
 
 The paper's corpora are split by video. Features that stand in several splits are counted in repeats.py.
@@ -49,12 +49,12 @@ def _sentences(strings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Of PHRASE words at least: shorter ones recur in speech."""
     if "words" not in strings["train"]:
         return
-    train = {tuple(words) for words in strings["train"]["words"]}
-    for split in ("test", "valid"):
+    for split, other in (("test", "train"), ("test", "valid"), ("valid", "train")):
+        there = {tuple(words) for words in strings[other]["words"]}
         said = strings[split]["words"]
-        share = float(np.mean([len(words) >= PHRASE and tuple(words) in train for words in said]))
+        share = float(np.mean([len(words) >= PHRASE and tuple(words) in there for words in said]))
         if share > REPEATED:
-            yield f"{percent(share)} of the {split} split's sentences stand word for word in train"
+            yield f"{percent(share)} of the {split} split's sentences stand word for word in {other}"
             return
 
 

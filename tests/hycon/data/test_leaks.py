@@ -78,6 +78,16 @@ def test_a_sentence_in_two_splits_is_said(root: Path) -> None:
     assert put(splits, root) == ["2 % of the test split's sentences stand word for word in train"]
 
 
+def test_a_valid_split_that_is_the_test_split_is_said(root: Path) -> None:
+    """As where a corpus had none. Of text alone, no feature repeats that could tell."""
+    splits = {
+        split: [replace(u, audio=np.zeros((1, 1), np.float32), vision=np.zeros((1, 1), np.float32)) for u in own]
+        for split, own in clean().items()
+    }
+    splits["valid"] = [replace(u, id=f"validtalk{i}[0]") for i, u in enumerate(splits["test"])]
+    assert "100 % of the test split's sentences stand word for word in valid" in put(splits, root)
+
+
 def test_short_sentences_recur(root: Path) -> None:
     splits = clean()
     splits["test"][3] = replace(splits["test"][3], words=["thank", "you", "so", "much"])

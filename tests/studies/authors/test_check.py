@@ -87,6 +87,14 @@ def test_what_fails_is_said_with_file_and_remedy(written, capsys):
     assert "mean_pool.py: 1 of " in out
 
 
+def test_all_that_a_docstring_lacks_is_said_at_once(written, capsys):
+    neither = (("(unpublished)", ""), ("\nDeviates: none known.\n", ""))
+    code, out, _ = bench(capsys, "check-model", written(*neither), "--text", "glove")
+    assert code == 1
+    assert "the docstring cites nothing; the docstring has no part that begins with a line 'Deviates:'." in out
+    assert "1 of " in out
+
+
 def test_an_error_is_told_once(written, capsys):
     own_loss = ("    def forward", f"{LOSS.replace('output.prediction', 'output.predictions')}\n    def forward")
     code, out, _ = bench(capsys, "check-model", written(own_loss), "--text", "glove")

@@ -70,6 +70,21 @@ def test_what_cannot_stand_for_the_table_is_said_and_not_shown(store):
     assert held_view(View(profile="demo"), [TABLE1], known, store.root)[0] == View(profile="demo")
 
 
+def test_a_study_that_was_cut_off_in_a_copy_is_told(store, capsys):
+    """Its row would else be "not run yet" without a word."""
+    study = fill(store, [0.1, 0.2])
+    path = store.root / "studies" / f"{study.id}.json"
+    command = ["table", "table1", "--rows", "EF-LSTM-GloVe", "--results", store.root]
+    assert bench(capsys, *command)[2] == ""
+    path.write_bytes(path.read_bytes()[:100])
+    code, out, err = bench(capsys, *command)
+    assert (code, "not run yet" in out) == (0, True)
+    assert (
+        err
+        == f"bench: 1 study file cannot be read ({study.id}.json), what is in it is not shown: see `bench doctor`.\n"
+    )
+
+
 def test_an_empty_folder_has_nothing_to_say(capsys, tmp_path):
     (tmp_path / "results").mkdir()
     code, out, err = bench(capsys, "table", "table1", *places(tmp_path))

@@ -203,9 +203,9 @@ class Executor:
 
 @pytest.fixture
 def go(runs, tmp_path, monkeypatch):
-    def go(specs, executor, **cluster):
+    def go(specs, executor, alive=0, **cluster):
         monkeypatch.setattr(slurm, "_executor", lambda *_: executor)
-        monkeypatch.setattr(slurm, "jobs", lambda name: [])
+        monkeypatch.setattr(slurm, "jobs", lambda name: ["7"] * alive)
         monkeypatch.setattr(slurm, "POLL", 0.01)
         return run(
             specs, runs, executor="slurm", workers=4, execute="fake_execute:execute", data_root=tmp_path,
@@ -229,6 +229,20 @@ def test_workers_that_never_do_anything_are_told_of(go, runs):
         go([spec(0)], executor)
     assert executor.submitted == [1, 1, 1]
     assert queue.waiting(runs) == set()
+
+
+def test_workers_that_end_one_by_one_are_not_replaced_for_ever(go, runs, monkeypatch):
+    """As where no node has the corpus: some other worker of the array lives whenever one is looked for."""
+    executor, given = Executor(runs, works=False), slurm._submit
+
+    def submit(executor, *rest):
+        assert len(executor.submitted) < 20
+        given(executor, *rest)
+
+    monkeypatch.setattr(slurm, "_submit", submit)
+    with pytest.raises(UserError, match="3 times workers ended and no run with them"):
+        go([spec(n) for n in range(5)], executor, alive=1)
+    assert executor.submitted == [3, 3, 3, 3]
 
 
 def test_what_another_driver_took_away_is_published_again(runs):

@@ -1,6 +1,7 @@
 """The table of executors: one is a file and a line, and what it can do is written there and nowhere else."""
 
 import ast
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from studies.cli import main
 from studies.engines.executors import DEFAULT, ENGINES, Engine, names
 from studies.engines.options import How
 from studies.engines.run import check
+from studies.store.record import RunSpec
 
 PACKAGE = Path(studies.__file__).parent
 
@@ -48,6 +50,14 @@ def test_a_new_engine_is_one_file_and_one_line(toy, go, runs, tmp_path):
     assert len(executed(tmp_path)) == 3
     assert {event.device for event in go.events} == {"toy"}
     assert go(specs, "toy").skipped == [specs[0], specs[2]]
+
+
+def test_no_engine_does_a_run_of_another_protocol(toy, go, runs, tmp_path):
+    """Its record would say that it was made under a protocol that this code does not have."""
+    newer = dataclasses.replace(spec(0), suite=RunSpec.suite + 1)
+    said = f"Run {newer.id} is of version {newer.suite} of the suite; this code has {RunSpec.suite}."
+    assert go([newer], "toy").failed == [(newer, said)]
+    assert (runs.has(newer.id), executed(tmp_path)) == (False, [])
 
 
 def test_the_command_line_knows_it(toy, tmp_path, capsys, monkeypatch):

@@ -3,10 +3,13 @@
 import dataclasses
 import json
 import math
+import os
+import sys
 import time
 import warnings
 from contextlib import contextmanager
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,12 +20,13 @@ import hycon.train
 from hycon.data import convert, load
 from hycon.errors import NonFiniteLoss, UserError
 from hycon.metrics import sentiment_metrics
-from hycon.source import sources
+from hycon.source import digest, sources
 from studies.engines.determinism import warnings_noted
 from studies.engines.memory import forget_peak, give_back, peak
 from studies.engines.one_run import (
     UNSURE,
     _driver,
+    checkpoints_in,
     code_of,
     environment,
     execute,
@@ -43,6 +47,30 @@ SPLITS = {"valid": 16, "test": 16}
 def done(corpora):
     spec = spec_of(corpora)
     return spec, *execute(spec, data_root=str(corpora))
+
+
+def test_a_file_that_was_copied_over_with_its_older_time_counts_as_changed(tmp_path, monkeypatch):
+    """As rsync brings new code to a cluster where workers run the one before: its hash would stand in their records."""
+    path = tmp_path / "net.py"
+    path.write_text("1")
+    os.utime(path, (0, 0))
+    monkeypatch.setitem(sys.modules, "net", SimpleNamespace(__file__=str(path)))
+    monkeypatch.setattr("studies.engines.one_run.files", lambda model: {"net.py": path})
+    monkeypatch.setattr("multiprocessing.parent_process", lambda: True)
+    monkeypatch.setattr("studies.engines.one_run.LOADED", path.stat().st_ctime - 60)
+    assert code_of("tfn") == {"net.py": UNSURE}
+    monkeypatch.setattr("studies.engines.one_run.LOADED", path.stat().st_ctime + 60)
+    assert code_of("tfn") == {"net.py": digest(path)}
+
+
+def test_a_checkpoint_of_code_that_nobody_knows_is_for_its_own_command(corpora, tmp_path, monkeypatch):
+    def identity(code: str):
+        return checkpoints_in(tmp_path, spec_of(corpora), "cpu", {"net.py": code}).identity
+
+    before = [identity(code) for code in ("ab", UNSURE)]
+    assert [identity(code) for code in ("ab", UNSURE)] == before
+    monkeypatch.setattr("studies.engines.one_run.LOADED", 1.0)  # another command
+    assert [identity(code) == one for code, one in zip(("ab", UNSURE), before, strict=True)] == [True, False]
 
 
 def test_the_representation_of_the_test_split_is_kept_where_it_is_narrow(corpora, monkeypatch):

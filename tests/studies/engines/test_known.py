@@ -1,5 +1,6 @@
 """A command reads a corpus once: its runs know what the driver has read, whenever the fork server was started."""
 
+import os
 import time
 
 import pytest
@@ -44,6 +45,16 @@ def test_a_file_that_is_changed_between_runs_is_read_again(did):
     path = did.data / "tiny" / "vectors.safetensors"
     path.write_bytes(path.read_bytes())
     assert [run[1:] for run in did(4)] == [["vectors.safetensors"]]
+
+
+@pytest.mark.parametrize("name", ["MKL_CBWR", "NVIDIA_TF32_OVERRIDE"])
+def test_a_run_does_not_see_what_would_move_its_numbers(go, runs, monkeypatch, name):
+    """MKL_CBWR=COMPATIBLE changes every product of matrices, and no record tells of it."""
+    monkeypatch.setenv(name, "1")
+    asked = spec(0, asks=name)
+    go([asked])
+    assert (runs.folder(asked.id) / "log.txt").read_text().split()[0] == "None"
+    assert os.environ[name] == "1"
 
 
 @pytest.mark.parametrize("name", ["CUDA_VISIBLE_DEVICES", CHECKPOINT_EVERY, ENCODERS])

@@ -24,6 +24,8 @@ from studies.cli import main
 from studies.engines import queue_worker
 from studies.engines.queue_worker import Limits, work
 from studies.engines.run import run
+from studies.registry import literal
+from studies.store.record import RunSpec
 from studies.store.run_store import RunStore
 
 wait_for = partial(wait, seconds=20.0)
@@ -96,6 +98,25 @@ def test_a_corpus_that_is_not_there_is_no_failure_of_the_runs(pull, runs, tmp_pa
     done = pull(execute=queue_worker.EXECUTE)
     assert list(done.refused.values()) == [f"corpus 'toy' is not in {tmp_path}"]
     assert (runs.failed(spec(0).id), len(left(runs))) == (None, 1)
+
+
+def test_runs_of_another_protocol_are_left_to_workers_with_its_code(pull, runs, tmp_path):
+    """A worker that was started before the code was brought up to date, or on a machine with another checkout."""
+    newer = dataclasses.replace(spec(0), suite=RunSpec.suite + 1)
+    want(runs, [newer])
+    (why,) = pull().refused.values()
+    assert why == f"it is of version {newer.suite} of the suite, this code has {RunSpec.suite}"
+    assert (runs.failed(newer.id), executed(tmp_path), len(left(runs))) == (None, [], 1)
+
+
+def test_runs_of_a_model_that_this_code_does_not_have_are_left():
+    def why(**changes):
+        return queue_worker.other_version(dataclasses.replace(spec(0), **changes))
+
+    assert why() == "this code has no model fake"
+    assert why(model="tfn", version=99) == f"it is of version 99 of tfn, this code has {literal('tfn', 'VERSION')}"
+    assert why(model="tfn", version=literal("tfn", "VERSION")) is None
+    assert why(source="0" * 64) is None  # of which `missing_model` tells
 
 
 def test_a_corpus_of_other_content_is_refused(tmp_path):

@@ -15,8 +15,9 @@ from report_folders import HYCON, fill, manifest
 
 from hycon.data.conditions import CONDITIONS, DRAWS
 from hycon.errors import UserError
+from studies.claims.kept import with_predictions
 from studies.claims.render import as_list
-from studies.claims.verdict import CONTRADICTED, SUPPORTED, UNDECIDED
+from studies.claims.verdict import CONTRADICTED, NO_VERDICT, SUPPORTED, UNDECIDED
 from studies.cli import parser
 from studies.cli.campaign import read as read_campaign
 from studies.lookup import View, pick_rows
@@ -204,6 +205,43 @@ def test_what_was_judged_with_predictions_goes_before(root: Path) -> None:
     file.write_text(json.dumps(held))
     with pytest.raises(UserError, match="make it again from the folder with predictions"):
         experiments(root)
+
+
+def test_a_kept_verdict_must_follow_from_its_numbers(root: Path) -> None:
+    """What is published may have been edited: of the file, p and the ends of intervals alone are taken on trust."""
+    folder = root / "mosi_small"
+    found = experiments(root)[1].claims["paper"]
+    held = as_list(found)
+    n = next(i for i, item in enumerate(held) if item["verdict"] == SUPPORTED)
+
+    def refused(said: str, part: dict, **claim) -> None:
+        forged = json.loads(json.dumps(held))
+        forged[n].update(claim)
+        for one in forged[n]["parts"]:
+            one.update(part)
+        (folder / "claims.json").write_text(json.dumps(forged))
+        with pytest.raises(UserError, match=said):
+            with_predictions(found, folder / "claims.json")
+
+    refused("the verdict is 'undecided', by its comparisons 'supported'", {}, verdict=UNDECIDED)
+    refused("the verdict is 'no verdict', by the records 'supported'", {}, verdict=NO_VERDICT)
+    refused("'undecided', is not that of its numbers", {"verdict": UNDECIDED}, verdict=UNDECIDED)
+    refused("'undecided', is not that of its numbers", {"verdict": UNDECIDED, "reason": "so"}, verdict=UNDECIDED)
+    refused("'supported', is not that of its numbers", {"low": -99.0, "high": 99.0})
+    refused("'supported', is not that of its numbers", {"p": 0.9})
+    refused("'supported', is not that of its numbers", {"p_adjusted": None})
+    refused("difference of .* is 7.0, by the records", {"difference": 7.0})
+    refused("underpowered of .* is True, by the records False", {"underpowered": True}, verdict=UNDECIDED)
+    (folder / "claims.json").write_text(json.dumps(held))
+    assert [claim.verdict for claim in with_predictions(found, folder / "claims.json")] == [c.verdict for c in found]
+
+
+def test_kept_verdicts_are_not_read_through_a_link(root: Path, tmp_path: Path) -> None:
+    found = experiments(root)[1].claims["paper"]
+    (tmp_path / "elsewhere.json").write_text(json.dumps(as_list(found)))
+    (root / "mosi_small" / "claims.json").symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(UserError, match="is a link, which is not followed"):
+        with_predictions(found, root / "mosi_small" / "claims.json")
 
 
 def test_the_commands_show_what_the_page_shows(root: Path, capsys, caplog) -> None:

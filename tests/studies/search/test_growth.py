@@ -5,7 +5,7 @@ import dataclasses
 from tempfile import TemporaryDirectory
 
 import pytest
-from builders import BERT, Runner, manifest
+from builders import BERT, Runner, fill, manifest
 from builders import setting as made_up
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,6 +43,20 @@ def store(tmp_path):
 def prefer(spec):
     """A loss by which the trial of `spec` wins."""
     return lambda other: 1.0 if other.training == spec.training and other.config == spec.config else 5.0
+
+
+# ------------------------------------------------------------------------------------------------- other searches
+
+
+@pytest.mark.parametrize("newest", [0, 1])
+def test_of_studies_that_differ_in_nothing_else_the_newest_fills_the_row(store, newest):
+    """As after a change of a search space, which raises no VERSION: the hash of their trials decided."""
+    days = [2 if number == newest else 1 for number in range(2)]
+    for number, day in enumerate(days):
+        fill(store, [0.1, 0.2], trials=2, spec_config={"hidden": 8 + number}, started=f"2026-11-0{day}T00:00:00+00:00")
+    found = choose(EF, load_studies(store), "mosi", store=store)
+    assert store.get(found.best.runs[0]).spec.config == {"hidden": 8 + newest}
+    assert list(found.behind.values()) == ["its seeded runs were made earlier"]
 
 
 # ------------------------------------------------------------------------------------------------- fewer

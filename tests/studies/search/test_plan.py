@@ -276,7 +276,9 @@ def test_study_of_takes_the_newest_protocol():
     new, old = made(runs=["a"], trials=["t"]), made(runs=["b", "c"], trials=["t"] * 50)
     suites = {"a": 2, "b": 1, "c": 1}
     held = SimpleNamespace(
-        get=lambda run: SimpleNamespace(spec=SimpleNamespace(suite=suites[run])), failed=lambda run: None, beside=None
+        get=lambda run: SimpleNamespace(spec=SimpleNamespace(suite=suites[run]), started=None),
+        failed=lambda run: None,
+        beside=None,
     )
     assert choose(HYCON, [old, new], "mosi", store=held).best == new
     suites["a"] = 1

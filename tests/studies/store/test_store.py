@@ -16,6 +16,7 @@ from fake_execute import spec
 
 from hycon.errors import UserError
 from hycon.files import temporary, write_atomic
+from studies.engines.child import _append
 from studies.store.record import RECORD_VERSION, RESULT, RunRecord
 from studies.store.run_store import FOLDERS, RunStore, npz_bytes
 
@@ -77,6 +78,22 @@ def test_failures_count_attempts_and_end_with_a_record(runs):
     assert runs.put(record(), ARRAYS).attempts == 3
     assert runs.failed(spec().id) is None
     assert list(runs.failures()) == []
+    assert files(runs, spec().id) == ["predictions.npz", "record.json"]
+
+
+def test_a_reason_may_name_a_file_whose_name_is_no_text(runs):
+    """Python keeps odd bytes of names as letters that no UTF-8 can hold."""
+    runs.put_failed(spec(), "no file /data/\udcff\u03b2")
+    assert runs.failed(spec().id).reason == "no file /data/?\u03b2"
+    _append(runs.folder(spec().id) / "log.txt", "no file /data/\udcff\u03b2")
+    assert (runs.folder(spec().id) / "log.txt").read_text("utf-8") == "no file /data/\\udcff\u03b2"
+
+
+def test_a_second_worker_leaves_no_checkpoint(runs):
+    runs.put(record(), ARRAYS)
+    for name in ("checkpoint.json", "checkpoint-9.safetensors"):
+        (runs.folder(spec().id) / name).write_bytes(b"state")
+    runs.put(record(), ARRAYS)
     assert files(runs, spec().id) == ["predictions.npz", "record.json"]
 
 

@@ -9,10 +9,11 @@ import sys
 import time
 
 import pytest
-from builders import VERSIONS, fill, spec
+from builders import VERSIONS, fill, put, spec
 
 from studies.cli import main
 from studies.search.ledger import write_ledger
+from studies.search.seeds import derive_seed
 from studies.store.leases import claim
 from studies.store.quarantine import QUARANTINE
 from studies.store.run_store import PREDICTIONS, RunStore
@@ -79,6 +80,45 @@ def test_old_temporary_files_are_deleted_and_young_ones_left_alone(sound, where)
     before = finished(store)
     assert mended(store) == []
     assert not path.exists()
+    assert finished(store) == before
+
+
+@pytest.mark.parametrize(
+    ("picked", "said"), [([0, 1, 2], None), ([0, 3, 7], "2 is number 4"), ([1, 0], "1 is number 2")]
+)
+def test_seeds_that_were_picked_are_told(tmp_path, picked, said):
+    """As when of fifty runs the best stay in the study, and the folders of the others are deleted."""
+    store = RunStore(tmp_path / "results")
+    seeds = [derive_seed("ef_lstm", "mosi", "glove", "repeat", number) for number in picked]
+    fill(store, [0.1] * len(seeds), trials=2, spec_seed=seeds)
+    found = examine(store)
+    assert [f.kind for f in found] == ([] if said is None else ["study"])
+    assert said is None or f"its seeded run {said} by its seed" in found[0].said
+
+
+def test_trials_that_were_picked_are_told(tmp_path):
+    """As when those that were better on validation than the one that somebody wants are taken out."""
+    store = RunStore(tmp_path / "results")
+    study = fill(store, ERRORS, trials=2)
+    for picked, told in (([0, 1], 0), ([0, 2], 1)):
+        seeds = [derive_seed("ef_lstm", "mosi", "glove", "trial", number) for number in picked]
+        trials = [put(store, spec(0, seed=seed), 0.5 + place).id for place, seed in enumerate(seeds)]
+        (store.root / "studies" / f"{study.id}.json").unlink()
+        study = dataclasses.replace(study, trials=trials)
+        save_study(store, study)
+        said = [f.said for f in examine(store)]
+        assert sum("its trial 2 is number 3 by its seed" in one for one in said) == told, said
+
+
+def test_a_checkpoint_that_a_kill_left_beside_a_record_is_deleted(sound):
+    """Weights, best weights and the optimiser's state: gigabytes for BERT, which nobody else would take away."""
+    store, study = sound
+    names = ("checkpoint.json", "checkpoint-3.safetensors")
+    for name in names:
+        (store.folder(study.runs[0]) / name).write_bytes(b"state")
+    assert {(f.path.rpartition("/")[2], f.action) for f in examine(store)} == {(name, "delete") for name in names}
+    before = finished(store)
+    assert mended(store) == []
     assert finished(store) == before
 
 

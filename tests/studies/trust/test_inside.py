@@ -10,15 +10,19 @@ import zipfile
 import numpy as np
 import pytest
 from builders import fill, manifest, spec
+from fake_execute import executed
+from fake_execute import spec as fake
+from queued import EXECUTE
 
 from hycon.errors import UserError
 from studies.cli import main
 from studies.engines import queue
-from studies.engines.child import _append, _redirect_output
+from studies.engines.child import _append, _redirect_output, attempt
+from studies.engines.tensorboard import Follower
 from studies.lookup import known_manifest
 from studies.search.ledger import write_ledger
 from studies.store import leases
-from studies.store.inside import LARGEST, SHARED
+from studies.store.inside import LARGEST, SHARED, Unfit, make_folder
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore, npz_bytes
 from studies.store.study import load_studies, remember_corpus, save_study
@@ -174,6 +178,27 @@ def test_journals_manifests_leases_and_entries_that_are_none(store, harm):
     assert {path.relative_to(store.root).as_posix() for path in (journal, corpus, entry)} <= named
     os.utime(lease, (0, 0), follow_symlinks=False)
     assert store.claim("a" * 16) is not None
+
+
+def test_a_corpus_of_a_record_leads_nowhere_else(store, outside, monkeypatch):
+    """With --log tensorboard its name is that of a folder; records come from others."""
+    given = spec(8, corpus="../../outside")
+    store.put(RunRecord(given, "done", curve=[{"epoch": 1, "train_loss": 1.0, "valid_loss": 1.0}]), {})
+    monkeypatch.setattr("studies.engines.tensorboard.events", lambda epochs: b"")
+    with Follower(store, lambda spec: "EF-LSTM-GloVe"):
+        pass
+    for path in ("../outside", "runs/../../outside"):
+        with pytest.raises(Unfit, match="leads out of it"):
+            make_folder(store.root, store.root / path)
+
+
+def test_nothing_is_trained_whose_folder_is_a_link(store, outside, tmp_path):
+    """Its weights would be written before its record is refused."""
+    given = fake(7)
+    store.folder(given.id).symlink_to(outside)
+    with pytest.raises(UserError, match="is a link, which is not followed"):
+        attempt(given, store, EXECUTE, str(tmp_path), "cpu")
+    assert executed(tmp_path) == []
 
 
 def test_a_log_that_is_a_pipe_or_in_a_linked_folder_is_left_alone(tmp_path, outside):

@@ -24,6 +24,7 @@ from studies.engines.run import run
 from studies.registry import model_module, resolve
 from studies.store.record import RunSpec
 from studies.store.run_store import RunStore
+from studies.trust.card import _measured
 from studies.trust.doctor import examine
 from studies.trust.retrain import median_run, retrain
 
@@ -149,6 +150,15 @@ def test_the_card_names_synthetic_data_and_metrics(folders, done):
     assert "SYNTHETIC DATA" in text
     assert f"{done[1]['glove'].metrics['test']['paper']['mae']:.3f}" in text
     assert "## Caution" in text
+
+
+def test_the_card_of_labels_in_a_narrow_range_has_their_metrics(done, corpora):
+    metrics = {split: {"sims": {"acc5": 0.25, "mae": 0.5}} for split in ("valid", "test")}
+    record = dataclasses.replace(done[1]["glove"], metrics=metrics)
+    held = dataclasses.replace(read_manifest("small", corpora), label_range=[-1.0, 1.0])
+    table, *_ = _measured(record, held, ())
+    assert table.rows == (("acc5", "0.250", "0.250"), ("mae", "0.500", "0.500"))
+    assert "by protocol sims" in table.caption
 
 
 def test_a_folder_that_is_there_is_not_written_over(done, folders, corpora):

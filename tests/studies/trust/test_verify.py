@@ -16,8 +16,8 @@ from studies.engines.run import run
 from studies.registry import model_module, resolve
 from studies.store.record import ENCODER_LAYERS, RunRecord, RunSpec
 from studies.store.run_store import PREDICTIONS, RunStore, npz_bytes
+from studies.trust.verify import PAGE, check_repeatable, find_run, verify
 from studies.trust.verify import _environment as different_environment
-from studies.trust.verify import check_repeatable, find_run, verify
 
 
 def spec_of(root, model="tfn", text="glove", seed=1):
@@ -235,10 +235,14 @@ def test_find_run(tmp_path):
         ({"text": "bert", "encoder": {"name": "demo", "sha256": "0" * 64}}, "text encoder 'demo' is not the one"),
     ],
 )
-def test_what_cannot_be_repeated_is_refused_before_anything_runs(corpora, changes, said):
+def test_what_cannot_be_repeated_is_refused_before_anything_runs(corpora, tmp_path, changes, said):
     record = RunRecord(dataclasses.replace(spec_of(corpora), **changes), "done", commit="abc")
-    with pytest.raises(UserError, match=said):
-        check_repeatable(record, data=corpora, encoders={})
+    with pytest.raises(UserError, match=said) as raised:
+        check_repeatable(record, RunStore(tmp_path), data=corpora, encoders={})
+    assert PAGE not in str(raised.value)
+    published = dataclasses.replace(record, predictions={"file": PREDICTIONS, "sha256": "0" * 64})  # which is not there
+    with pytest.raises(UserError, match=rf"{said}.*published run: {PAGE}"):
+        check_repeatable(published, RunStore(tmp_path), data=corpora, encoders={})
 
 
 def test_a_run_on_a_corpus_of_the_earlier_rule_is_verified_on_it_imported_again(corpora, done, tmp_path):
