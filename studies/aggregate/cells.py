@@ -66,6 +66,7 @@ class RowResult:
     budget: str = ""  # of the search, in words
     study: str | None = None
     changed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    failed: int = 0  # seeded runs that failed, and are in no number
     origin: str = ""  # the folder beside this one that the runs are of, all or some (--with)
 
     @property
@@ -197,8 +198,9 @@ def _row(
         else:
             found = verdict(stat, paper.value if paper else None, tolerance_of(column.metric))
         cells[column.metric] = Entry(stat, paper, found)
-    encoder = encoder_of(row, done, corpus) if done else None
-    return RowResult(row, status, reason, len(done), cells, encoder, against, tuple(done), budget if done else "")
+    encoder, failed = encoder_of(row, done, corpus) if done else None, len(records) - len(done)
+    budget = budget if done else ""
+    return RowResult(row, status, reason, len(done), cells, encoder, against, tuple(done), budget, failed=failed)
 
 
 def _status(records: Sequence[RunRecord], given: tuple[str, str] | None, quoted: bool) -> tuple[str, str]:
@@ -207,7 +209,8 @@ def _status(records: Sequence[RunRecord], given: tuple[str, str] | None, quoted:
     first = failures[0].reason or "no reason recorded" if failures else ""
     status, reason = given or ("", "")
     if len(failures) < len(records):
-        return "measured", reason or (f"{len(failures)} of {len(records)} runs failed: {first}" if failures else "")
+        told = f"{len(failures)} of {len(records)} runs failed: {first}" if failures else ""
+        return "measured", "; ".join(filter(None, (told, reason)))
     if status == "failed" or (failures and not status):
         return "failed", reason or first
     if quoted:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hycon.data.videos import video_of
 from hycon.errors import UserError
 from studies.aggregate.cells import measures
 from studies.aggregate.robustness import KINDS
@@ -36,7 +37,8 @@ def group_of(store: RunStore, records: Sequence[RunRecord]) -> Group | None:
                 "corpus."
             )
     predictions = np.stack([found["test_prediction"] for found in arrays])
-    return Group(predictions, arrays[0]["test_label"], tuple(record.spec.seed for record in records))
+    seeds = tuple(record.spec.seed for record in records)
+    return Group(predictions, arrays[0]["test_label"], seeds, _videos(arrays[0]["test_id"]))
 
 
 def compare_records(
@@ -72,6 +74,12 @@ def emotions_of(records: Sequence[RunRecord]) -> tuple[str, ...]:
     """The emotions that the runs were measured on, in the order of their labels; () for sentiment."""
     found = records[0].metrics.get("test", {}).get("emotions", {}) if records else {}
     return tuple(name for name in found if name != "average")
+
+
+def _videos(ids: np.ndarray) -> np.ndarray | None:
+    """(N,): the video that each id names; None where they name none (hycon.data.videos), or all the same."""
+    names = np.array([video_of(str(id))[0] for id in ids])
+    return names if 1 < len(set(names)) < len(names) else None
 
 
 def _kept(store: RunStore, record: RunRecord) -> bool:

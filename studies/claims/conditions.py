@@ -123,6 +123,8 @@ def cautions(claim: Claim, parts: Sequence[Part], rows: Rows) -> list[str]:
     asked = {reason for table in tables for reason in other_corpus(TABLES[table], rows.corpora[table])}
     said = [f"judged on {_named(rows.corpora[table])}" for table in tables]
     said += [obstacle for _, row in compared for obstacle in row.obstacles if obstacle not in asked]
+    failed = [(row.failed, row.failed + row.n, row.row.name) for _, row in compared if row.failed]
+    said += [f"{n} of {of} runs of {name} failed and are left out" for n, of, name in failed]
     said += [f"{row.row.name} was not run here, but taken from {row.origin}" for _, row in compared if row.origin]
     told = {rows.corpora[table].name for table in claim.tables}
     if run and len(told) < len(claim.tables):

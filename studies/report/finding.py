@@ -35,7 +35,7 @@ from studies.claims.verdict import (
 )
 from studies.document.blocks import Bullets, Grid, headings, wide
 from studies.document.markdown import escape, fragment
-from studies.document.words import NOTHING, count_of, mean_sd, one_line, p_value, sentence, span
+from studies.document.words import NOTHING, count_of, listed, mean_sd, one_line, p_value, sentence, span
 from studies.report.experiments import PUBLISHED, ROOT, Experiment, experiments, read, shown, verdict_of
 from studies.report.headline import headline, measured, tables_in_words
 from studies.report.marked import main
@@ -118,15 +118,19 @@ def _in_place(text: str, encoder: str) -> str:
 
 
 def what_was_found(result: TableResult) -> str:
-    """The best row by Acc2, and where HyCon's stand."""
+    """The best rows by Acc2, and where HyCon's stand. Means that are equal as printed share a place, as they share the
+    table's mark."""
     ranked = sorted((row for row in measured(result) if "acc2" in row.cells), key=lambda row: -_mean(row))
     if not ranked:
         return "No row has an Acc2."
-    best, *_ = ranked
+    best = [row for row in ranked if _mean(row) == _mean(ranked[0])]
+    places = {row.row.name: 1 + sum(_mean(other) > _mean(row) for other in ranked) for row in ranked}
+    names, means = listed([row.row.name for row in best]), listed([_acc2(row) for row in best])
+    have = f"{names} {'has' if len(best) == 1 else 'share'} the best mean Acc2, {means}"
+    ours = [row for row in ranked if _ours(row) and row not in best]
+    others = "".join(f" {row.row.name} {ordinal(places[row.row.name])}, {_acc2(row)}." for row in ours)
     rows = f"Of {count_of(len(ranked), 'row')} of {label(result.table.name)} with runs"
-    ours = [f" {row.row.name} {ordinal(i)}, {_acc2(row)}." for i, row in enumerate(ranked, 1) if i > 1 and _ours(row)]
-    first = f"{rows}, {best.row.name} has the best mean Acc2, {_acc2(best)}"
-    return f"{first}.{''.join(ours)}{_alone(result)}"
+    return f"{rows}, {have}.{others}{_alone(result)}"
 
 
 def _alone(result: TableResult) -> str:
@@ -254,8 +258,9 @@ def ordinal(place: int) -> str:
 
 
 def _mean(row: RowResult) -> float:
+    """As printed."""
     stat = row.cells["acc2"].stat
-    return stat.mean if stat else float("-inf")
+    return round(stat.mean, METRICS["acc2"].decimals) if stat else float("-inf")
 
 
 def _acc2(row: RowResult) -> str:

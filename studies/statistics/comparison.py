@@ -14,6 +14,10 @@ the variance of a resampled mean is known. The interval is D ± t(df) sqrt(V), w
 (1946, Biometrics Bull. 2:110) over the terms; without c it is the paired t-interval and Welch's. docs/protocol.md has
 the coverage that was measured.
 
+Utterances of one video have a speaker and a subject in common, so they are no independent draws. c is therefore the
+larger of two: drawing utterances one by one, and drawing whole videos, of which there are far fewer. The second alone
+would be rough, and can come out as 0 by chance.
+
 The p-value answers a smaller question: could runs of one training procedure, told apart by their seeds alone, differ as
 much on these very utterances? It is a permutation test (studies.statistics.permutation). Utterances enter through the
 interval only, which has a p of its own, `p_interval`: below 0.05 where it excludes 0. With S pairs no p is below 2/2^S,
@@ -34,7 +38,7 @@ import numpy as np
 from hycon.errors import UserError
 from studies.statistics.cell import CONFIDENCE, FEWEST, range_of
 from studies.statistics.permutation import relabelled, sign_flips, smallest_p
-from studies.statistics.resample import measure
+from studies.statistics.resample import Measure, measure
 
 LEVEL = 0.05  # a p below this is called significant, also after `benjamini_hochberg`
 
@@ -45,11 +49,13 @@ class Group:
 
     prediction: (S, N) sentiment, or (S, N, E, 2) logits of emotions.  label: (N,) or (N, E).
     seeds: S of them; rows of equal seeds are paired (HyCon and its ablations share seeds).
+    videos: (N,), the name of each utterance's video; None where that is not known.
     """
 
     prediction: np.ndarray
     label: np.ndarray
     seeds: tuple[int, ...]
+    videos: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,7 @@ def compare(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Comparison:
-    """Row a against row b by the stored predictions. resamples: of the utterances; seed: of their draw.
+    """Row a against row b by the stored predictions. resamples: of utterances, and of videos; seed: of their draws.
 
     Rows are paired where they share more than half of the shorter one's seeds; runs of other seeds are then left out.
     Raises UserError where the two are not of the same utterances, and as studies.statistics.resample.measure.
@@ -112,10 +118,9 @@ def compare(
         protocol=protocol,
         emotions=emotions,
     )
-    values, drawn = measured.values(), measured.resampled(resamples, seed)
-    n, k = measured.utterances, len(first)
-    shared = _utterance_variance(drawn, k, paired) * n / max(n - 1, 1)  # resampling n gives (n - 1)/n of the variance
-    return _comparison(values[:k], values[k:], paired, shared, n)
+    values, k = measured.values(), len(first)
+    chosen = _choice(measured, a.videos, k, paired, resamples, seed)
+    return _comparison(values[:k], values[k:], paired, measured.utterances, *chosen)
 
 
 def compare_values(a: Sequence[float], b: Sequence[float], *, paired: bool = False) -> Comparison:
@@ -128,7 +133,7 @@ def compare_values(a: Sequence[float], b: Sequence[float], *, paired: bool = Fal
         raise ValueError(f"a comparison needs finite values, one per run; got {list(a)} and {list(b)}")
     if paired and len(first) != len(second):
         raise ValueError(f"pairs need as many values on either side; got {len(first)} and {len(second)}")
-    return _comparison(first, second, paired, 0.0, 0)
+    return _comparison(first, second, paired, 0)
 
 
 def compare_seeded(a: Sequence[tuple[int, float]], b: Sequence[tuple[int, float]]) -> Comparison:
@@ -163,8 +168,24 @@ def benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:
 # --------------------------------------------------------------------------------------------------- the parts
 
 
-def _utterance_variance(drawn: np.ndarray, n_a: int, paired: bool) -> float:
-    """c of the module's docstring. drawn: (R, n_a + n_b) metrics on resampled utterances, those of row a first."""
+def _choice(
+    measured: Measure, videos: np.ndarray | None, n_a: int, paired: bool, resamples: int, seed: int
+) -> tuple[float, int]:
+    """(c of the module's docstring, how many utterances or videos were drawn for it)."""
+    together: list[tuple[np.ndarray | None, int]] = [(None, measured.utterances)]
+    if videos is not None:
+        names, video = np.unique(videos[measured.kept], return_inverse=True)
+        if FEWEST <= len(names) < measured.utterances:
+            together.append((video, len(names)))
+    found = []
+    for unit, n in together:
+        variance = _variance(measured.resampled(resamples, seed, unit), n_a, paired)
+        found.append((variance * n / max(n - 1, 1), n))  # resampling n gives (n - 1)/n of the variance
+    return max(found)
+
+
+def _variance(drawn: np.ndarray, n_a: int, paired: bool) -> float:
+    """That of the difference over resamples. drawn: (R, n_a + n_b) metrics on each, those of row a first."""
     if paired:
         drawn = drawn[:, :n_a] - drawn[:, n_a:]
     if drawn.shape[1] < 2 or len(drawn) < 2:
@@ -182,14 +203,16 @@ def _between(covariance: np.ndarray) -> float:
     return float((covariance.sum() - np.trace(covariance)) / (n * (n - 1))) if n > 1 else 0.0
 
 
-def _comparison(a: np.ndarray, b: np.ndarray, paired: bool, shared: float, utterances: int) -> Comparison:
-    """shared: the variance that utterances add."""
+def _comparison(
+    a: np.ndarray, b: np.ndarray, paired: bool, utterances: int, shared: float = 0.0, drawn: int = 0
+) -> Comparison:
+    """shared: the variance that the choice of utterances adds, found by drawing so many of them or of their videos."""
     difference = float(a.mean() - b.mean())
     needed = _seeds_needed(len(a), len(b), paired)
     low = high = p = p_interval = None
     fewest = min(len(a), len(b))
     if fewest >= FEWEST:
-        half, p_interval = _interval(difference, [a - b] if paired else [a, b], shared, utterances)
+        half, p_interval = _interval(difference, [a - b] if paired else [a, b], shared, drawn)
         low, high = difference - half, difference + half
     if fewest > 1:
         p = sign_flips(a - b) if paired else relabelled(a, b)
@@ -197,13 +220,13 @@ def _comparison(a: np.ndarray, b: np.ndarray, paired: bool, shared: float, utter
     return Comparison(difference, low, high, p, len(a), len(b), utterances, paired, underpowered, needed, p_interval)
 
 
-def _interval(difference: float, samples: Sequence[np.ndarray], shared: float, utterances: int) -> tuple[float, float]:
+def _interval(difference: float, samples: Sequence[np.ndarray], shared: float, drawn: int) -> tuple[float, float]:
     """Half its width, t times the root of the summed variances with Satterthwaite's degrees of freedom; and its p."""
     from scipy.special import stdtr, stdtrit  # t without the second that scipy.stats takes to import
 
     terms = [(float(sample.var(ddof=1)) / len(sample), len(sample) - 1) for sample in samples]
     if shared:
-        terms.append((shared, utterances - 1))
+        terms.append((shared, drawn - 1))
     total = sum(variance for variance, _ in terms)
     if total == 0:
         return 0.0, 0.0 if difference else 1.0

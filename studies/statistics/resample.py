@@ -5,7 +5,7 @@ the moments of a correlation. On a resample they are weighted means, so all runs
 weights (R, N) and terms (N, S * K). hycon.metrics is the definition; tests compare this file with it.
 
 Only the utterances that enter a metric are resampled: under protocol `paper`, labels of 0 do not enter Acc2 and are
-left out before the draw.
+left out before the draw. Utterances can be drawn together, as those of one video.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from hycon.errors import UserError, check_known, nearest
-from hycon.metrics import RULES
+from hycon.metrics import RULES, Rules
 
 EMOTION = ("acc", "f1")
 BLOCK = 2**20  # chosen here: weights held at a time, 8 MiB
 FLAT = 1e-12  # chosen here: a variance, of values scaled to at most 1, that is nothing but rounding
+
+Parts = tuple[list[np.ndarray], Callable[[np.ndarray], np.ndarray]]  # terms and combine of a Measure
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,10 +30,12 @@ class Measure:
     """A metric of S runs on N utterances, ready to be evaluated under any weights of them.
 
     terms: (N, S, E, K), what to average for each of E emotions (1 for sentiment).  combine: means (..., K) -> value.
+    kept: bool, of all utterances that were given: the N that the metric is about.
     """
 
     terms: np.ndarray
     combine: Callable[[np.ndarray], np.ndarray]
+    kept: np.ndarray
 
     @property
     def utterances(self) -> int:
@@ -41,9 +45,13 @@ class Measure:
         """(S,): the metric of each run on all utterances, as a fraction."""
         return self.under(np.full((1, self.utterances), 1 / self.utterances))[0]
 
-    def resampled(self, resamples: int, seed: int) -> np.ndarray:
-        """(resamples, S): the same on utterances drawn with replacement, in each line the same ones for all runs."""
-        return np.concatenate([self.under(weights) for weights in _draws(self.utterances, resamples, seed)])
+    def resampled(self, resamples: int, seed: int, together: np.ndarray | None = None) -> np.ndarray:
+        """(resamples, S): the same on utterances drawn with replacement, in each line the same ones for all runs.
+
+        together: (N,) of 0, 1, ...: utterances of the same number are drawn together; None: each by itself.
+        """
+        unit = np.arange(self.utterances) if together is None else together
+        return np.concatenate([self.under(weights) for weights in _draws(unit, resamples, seed)])
 
     def under(self, weights: np.ndarray) -> np.ndarray:
         """weights: (R, N), each line summing to 1 -> (R, S)."""
@@ -72,28 +80,33 @@ def measure(
     known = (*RULES[protocol].classes, "acc2", "f1", "mae", "corr")
     if metric not in known:
         raise UserError(f"No metric {metric!r} of sentiment predictions; nearest: {nearest(metric, known)}.")
-    return _sentiment(prediction, label, metric, protocol)
-
-
-def _sentiment(prediction: np.ndarray, label: np.ndarray, metric: str, protocol: str) -> Measure:
     rules = RULES[protocol]
-    prediction, label = rules.clipped(prediction), rules.clipped(label)
+    kept = _counted(label, metric, rules)
+    if not kept.any():
+        raise UserError(f"All {len(label)} labels are 0 and protocol {protocol!r} leaves those out.")
+    terms, combine = _sentiment(rules.clipped(prediction[:, kept].T), rules.clipped(label[kept, None]), metric, rules)
+    return _measure(terms, combine, kept)
+
+
+def _counted(label: np.ndarray, metric: str, rules: Rules) -> np.ndarray:
+    """(N,) bool: the utterances that the metric is about."""
     neutral = {
         **dict.fromkeys(rules.classes, True),
         "mae": rules.neutral_counts_in_mae,
         "corr": rules.neutral_counts_in_mae,
     }
-    keep = np.ones(len(label), bool) if neutral.get(metric, rules.neutral_counts_in_acc2) else label != 0
-    if not keep.any():
-        raise UserError(f"All {len(label)} labels are 0 and protocol {protocol!r} leaves those out.")
-    predicted, true = prediction[:, keep].T, label[keep, None]  # (N, S), (N, 1)
+    return np.ones(len(label), bool) if neutral.get(metric, rules.neutral_counts_in_acc2) else label != 0
+
+
+def _sentiment(predicted: np.ndarray, true: np.ndarray, metric: str, rules: Rules) -> Parts:
+    """predicted: (N, S).  true: (N, 1)."""
     if of := rules.classes.get(metric):
-        return _measure([of(predicted) == of(true)], _mean)
+        return [of(predicted) == of(true)], _mean
     if metric == "mae":
-        return _measure([np.abs(predicted - true)], _mean)
+        return [np.abs(predicted - true)], _mean
     if metric == "corr":
         x, y = _scaled(predicted), np.broadcast_to(_scaled(true), predicted.shape)
-        return _measure([x, y, x * x, y * y, x * y], _correlation)
+        return [x, y, x * x, y * y, x * y], _correlation
     positive = np.greater_equal if rules.zero_is_positive else np.greater
     t, p = positive(true, 0), positive(predicted, 0)
     return _binary(t, p, "acc" if metric == "acc2" else "f1", rules.swapped_f1)
@@ -112,19 +125,19 @@ def _emotion(prediction: np.ndarray, label: np.ndarray, metric: str, emotions: S
         raise UserError(f"No metric {metric!r} of emotion predictions; nearest: {nearest(metric, known)}.")
     chosen = range(len(emotions)) if emotion == "average" else [names.index(emotion)]
     true, predicted = label[:, None, chosen] == 1, prediction.argmax(-1).swapaxes(0, 1)[:, :, chosen] == 1
-    return _binary(true, predicted, kind)
+    return _measure(*_binary(true, predicted, kind), np.ones(len(label), bool))
 
 
-def _binary(t: np.ndarray, p: np.ndarray, kind: str, swapped: bool = False) -> Measure:
+def _binary(t: np.ndarray, p: np.ndarray, kind: str, swapped: bool = False) -> Parts:
     if kind == "acc":
-        return _measure([t == p], _mean)
+        return [t == p], _mean
     t = np.broadcast_to(t, p.shape)
-    return _measure([p, t, t & p] if swapped else [t, p, t & p], _weighted_f1)
+    return [p, t, t & p] if swapped else [t, p, t & p], _weighted_f1
 
 
-def _measure(terms: Sequence[np.ndarray], combine: Callable[[np.ndarray], np.ndarray]) -> Measure:
+def _measure(terms: Sequence[np.ndarray], combine: Callable[[np.ndarray], np.ndarray], kept: np.ndarray) -> Measure:
     stacked = np.stack(terms, -1).astype(np.float64)
-    return Measure(stacked if stacked.ndim == 4 else stacked[:, :, None], combine)
+    return Measure(stacked if stacked.ndim == 4 else stacked[:, :, None], combine, kept)
 
 
 def _mean(means: np.ndarray) -> np.ndarray:
@@ -158,12 +171,12 @@ def _scaled(values: np.ndarray) -> np.ndarray:
     return centred / np.where(largest == 0, 1, largest)
 
 
-def _draws(utterances: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Weights (r, N) of resamples with replacement, in blocks that bound the memory and move no draw."""
-    rng = np.random.default_rng(seed)
-    block = max(1, BLOCK // utterances)
+def _draws(unit: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Weights (r, N) of resamples with replacement, in blocks that bound the memory and move no draw. unit: (N,)."""
+    rng, units = np.random.default_rng(seed), int(unit.max()) + 1
+    block = max(1, BLOCK // len(unit))
     for start in range(0, resamples, block):
         lines = min(block, resamples - start)
-        drawn = rng.integers(utterances, size=(lines, utterances)) + utterances * np.arange(lines)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=lines * utterances)
-        yield counts.reshape(lines, utterances) / utterances
+        drawn = rng.integers(units, size=(lines, units)) + units * np.arange(lines)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=lines * units).reshape(lines, units)[:, unit]
+        yield counts / counts.sum(1, keepdims=True)

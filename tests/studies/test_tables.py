@@ -181,6 +181,11 @@ def test_failed_runs_are_told_and_never_counted():
     row = rows["A-BERT"]
     assert (row.status, row.n, row.cells["acc2"].stat.n) == ("measured", 2, 2)
     assert row.reason == "2 of 4 runs failed: non-finite loss at epoch 1, step 2"
+    assert row.failed == 2
+    rows, _ = filled(
+        {"A-BERT": failed + runs(A, [0.8, 0.82])}, {"A-BERT": ("missing", "1 of 5 seeded runs to do")}
+    )  # runs to do hide no failure
+    assert rows["A-BERT"].reason == f"{row.reason}; 1 of 5 seeded runs to do"
 
 
 def test_a_quoted_row_that_was_run_is_measured_beside_the_quoted_number():

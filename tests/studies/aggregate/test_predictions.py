@@ -49,6 +49,16 @@ def test_records_are_compared_by_their_predictions(store):
     assert compare_records(store, a, b, "acc2", groups=groups) == found
 
 
+@pytest.mark.parametrize(
+    "form, videos", [("v{}[{}]", 5), ("v{}$_${}", 5), ("v{}_{}", 5), ("one_{}{}", None), ("u{}-{}", None)]
+)
+def test_the_video_of_an_utterance_is_read_from_its_id(store, form, videos):
+    prediction, label = sentiment()
+    ids = [form.format(i // 8, i % 8) for i in range(len(label))]
+    group = group_of(store, stored(store, prediction, label, ids=ids))
+    assert (None if group.videos is None else len(set(group.videos))) == videos
+
+
 def test_records_without_predictions_and_costs_are_compared_by_their_numbers(store):
     prediction, label = sentiment()
     a, b = stored(store, prediction, label), stored(store, prediction + 0.5, label, "tfn", kept=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import shutil
 
 import pytest
 from builders import BERT, fill_signs, manifest
@@ -53,6 +54,16 @@ def test_what_names_no_number_of_the_papers_is_compared_with_a_caution(stand_in,
         found = verdict(stand_in, tmp_path, text)
         assert found.verdict in (YES, NO)
         assert found.caution == "the text encoder is tiny, not bert-base-uncased"
+
+
+def test_a_verdict_on_the_runs_that_did_not_fail_says_so(store, tmp_path):
+    (study,) = (s for s in load_studies(store) if s.row == ROWS[IAMCL].config)
+    lost = next(record for run in study.runs if (record := store.get(run)))
+    shutil.rmtree(store.folder(lost.id))
+    assert verdict(store, tmp_path, BEATS).caution == ""
+    store.put_failed(lost.spec, "non-finite loss at epoch 1, step 2")
+    found = verdict(store, tmp_path, BEATS)
+    assert (found.verdict, found.caution) == (YES, f"1 of 8 runs of {IAMCL} failed and are left out")
 
 
 def test_the_papers_85_percent_is_asked_of_the_papers_setting_only(store, stand_in):

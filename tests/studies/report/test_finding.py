@@ -43,6 +43,15 @@ def test_the_sentences_follow_the_records(tmp_path: Path) -> None:
     assert [line[0].text for line in headline(result).rows] == ["HyCon-BERT"]
 
 
+def test_means_that_are_equal_as_printed_share_a_place(tmp_path: Path) -> None:
+    fill(tmp_path / "one", trials=1, seeds=(0.8, 0.9))
+    fill(tmp_path / "one", TFN, trials=1, seeds=(0.9001, 0.8002))
+    (found,) = experiments(tmp_path)
+    said = finding.what_was_found(finding.main_table(found))
+    assert "HyCon-BERT share the best mean Acc2, 85.0 ± 7.1 over 2 seeds and 85.0 ± 7.1 over 2 seeds." in said
+    assert "second" not in said
+
+
 def test_searches_that_differ_are_all_said(tmp_path: Path) -> None:
     fill(tmp_path / "one", trials=1, seeds=(0.8, 0.9))
     fill(tmp_path / "one", TFN, trials=2, seeds=(0.7, 0.8))

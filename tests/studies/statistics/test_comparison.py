@@ -185,6 +185,44 @@ def test_where_all_runs_of_a_row_agree_only_utterances_remain():
     assert found.p < 0.2  # 2 of 20: between runs there is nothing but a difference
 
 
+def alike(a, b, label, videos):
+    """Two rows of three runs that are all the same, on utterances of these videos."""
+    return (Group(np.stack([row] * 3), label, seeds, videos) for row, seeds in ((a, (1, 2, 3)), (b, (4, 5, 6))))
+
+
+def test_where_all_runs_of_a_row_agree_and_utterances_share_videos_only_videos_remain():
+    """Then the interval is the t-interval of the mean of the videos' differences."""
+    videos, label = np.repeat([f"v{i}" for i in range(25)], 8), normals(20, 200)
+    easier = np.repeat(normals(21, 25), 8)  # of a video's utterances row b errs less, or more
+    a, b = label + 2 + 0.3 * normals(22, 200), label + 2 + 0.3 * easier + 0.3 * normals(23, 200)
+    found = compare(*alike(a, b, label, videos), "mae", protocol="all", resamples=4000)
+    each = (np.abs(a - label) - np.abs(b - label)).reshape(25, 8).mean(1)
+    low, high = scipy.stats.t.interval(0.95, 24, scale=scipy.stats.sem(each))
+    assert found.high - found.low == pytest.approx(high - low, rel=0.05)
+    assert found.utterances == 200
+
+
+def test_an_utterance_that_is_said_four_times_in_a_video_tells_no_more_than_once():
+    label, a, b = normals(24, 60), normals(25, 60), normals(26, 60)
+    once = compare(*alike(a, b, label, None), "acc2", resamples=4000)
+    fourfold = [np.repeat(values, 4) for values in (a, b, label, np.array([f"v{i}" for i in range(60)]))]
+    again = compare(*alike(*fourfold), "acc2", resamples=4000)
+    assert again.difference == pytest.approx(once.difference)
+    assert again.high - again.low == pytest.approx(once.high - once.low, rel=0.05)
+
+
+def test_videos_that_say_nothing_leave_the_interval_as_it_is():
+    """Of two videos no spread is known; where utterances err independently, the draw of each by itself is no less."""
+    label, a, b = normals(27, 200), normals(28, 200), normals(29, 200)
+    plain = compare(*alike(a, b, label, None), "mae")
+    assert compare(*alike(a, b, label, np.repeat(["one", "two"], 100)), "mae") == plain
+    assert compare(*alike(a, b, label, np.array([f"v{i}" for i in range(200)])), "mae") == plain
+    many = compare(*alike(a, b, label, np.repeat([f"v{i}" for i in range(20)], 10)), "mae")
+    assert many.low <= plain.low
+    assert many.high >= plain.high
+    assert many.p == plain.p
+
+
 def test_few_utterances_are_not_taken_for_more_than_they_are():
     """Resampling n utterances gives (n - 1)/n of the variance of their mean: of five, four fifths."""
     label = np.array([1.0, -1.0, 2.0, -2.0, 0.5])
@@ -265,6 +303,21 @@ def test_intervals_of_five_seeds_cover_the_truth_19_times_in_20(metric, paired):
         found = compare(a, b, metric, protocol="all", resamples=100, seed=i)
         assert found.paired == paired
         covered += found.low <= difference <= found.high
+    assert covered / simulations == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / simulations))
+
+
+def test_intervals_cover_the_truth_where_the_utterances_of_a_video_are_alike():
+    """A tenth of what a row errs on utterances is its video's. Drawn one by one, four in five intervals would."""
+    rng, covered, simulations = np.random.default_rng(30), 0, 300
+    videos = np.repeat([f"v{i}" for i in range(25)], 12)
+    for i in range(simulations):
+        label, groups = rng.normal(size=300), []
+        for _ in range(2):
+            own = math.sqrt(0.1) * np.repeat(rng.normal(size=25), 12) + math.sqrt(0.9) * rng.normal(size=300)
+            error = 0.02 * rng.normal(size=(5, 1)) + own + rng.normal(size=(5, 300))
+            groups.append(Group(label + 9 + error, label, (1, 2, 3, 4, 5), videos))  # 9: no error changes its sign
+        found = compare(*groups, "mae", protocol="all", resamples=100, seed=i)
+        covered += found.low <= 0 <= found.high
     assert covered / simulations == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / simulations))
 
 

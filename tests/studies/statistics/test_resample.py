@@ -72,6 +72,18 @@ def test_resamples_are_the_same_for_all_runs_and_repeatable(monkeypatch):
     assert measure(prediction, label, "mae").resampled(60, 4) != pytest.approx(twice[:, :3], abs=1e-12)
 
 
+def test_utterances_of_one_unit_are_drawn_together():
+    prediction, label = sentiment()
+    measured = measure(prediction, label, "mae", protocol="all")
+    unit = np.arange(40) // 13  # 13, 13, 13 and 1
+    drawn = np.random.default_rng(5).integers(4, size=(20, 4))
+    lines = [np.concatenate([np.flatnonzero(unit == i) for i in line]) for line in drawn]
+    expected = [[np.abs(p[line] - label[line]).mean() for p in prediction] for line in lines]
+    assert measured.resampled(20, 5, unit) == pytest.approx(np.array(expected), abs=1e-12)
+    polar = measure(prediction, label, "mae").kept
+    assert np.array_equal(polar, label != 0)
+
+
 def test_a_measure_refuses_what_it_cannot_be_of():
     prediction, label = sentiment()
     with pytest.raises(UserError, match="No metric 'acc3' of sentiment predictions; nearest: acc"):
