@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import pytest
 from builders import run_spec
@@ -237,8 +238,8 @@ def test_ids_of_the_suite_s_own_runs_know_no_source(corpora):
     assert fixed.id == "f1bd843be2167802"
 
 
-def test_a_job_of_slurm_s_gets_the_models_from_its_driver(written, tmp_path, monkeypatch):
-    """Such a job is a process that has read no file: it gets the content, pickled."""
+def test_a_job_of_slurm_s_gets_the_models_from_its_driver(written, tmp_path, monkeypatch, capsys):
+    """Such a job is a process that has read no file: it gets the content, pickled. Its log says what it left."""
     import pickle
 
     import studies.engines.queue_worker
@@ -251,9 +252,8 @@ def test_a_job_of_slurm_s_gets_the_models_from_its_driver(written, tmp_path, mon
     written(("hidden: int = 64", "hidden: int = 48"))
     seen = []
 
-    class Ended:
-        end = "idle"
-
-    monkeypatch.setattr(studies.engines.queue_worker, "work", lambda *_, **__: seen.append(source_of(name)) or Ended())
+    ended = SimpleNamespace(end="idle", refused={"1": "it is for a GPU", "2": "it is for a GPU"})
+    monkeypatch.setattr(studies.engines.queue_worker, "work", lambda *_, **__: seen.append(source_of(name)) or ended)
     pull_worker(str(tmp_path / "results"), pickle.loads(how))
     assert seen == [expected]
+    assert capsys.readouterr().out == "not taken: it is for a GPU\n"

@@ -38,8 +38,8 @@ def test_epochs_appear_while_the_run_trains_and_once(runs, monkeypatch):
     with wanted(runs, given), Follower(runs, lambda spec: "HyCon (W/O L_SCL)"), writing(runs, given.id) as on_epoch:
         on_epoch(EPOCH)
         deadline = time.monotonic() + 20
-        while not (folder / EVENTS).exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        while not ((folder / EVENTS).exists() and points(folder)) and time.monotonic() < deadline:
+            time.sleep(0.01)  # the file is there before the epoch is in it
         assert points(folder)["loss/train"] == [(1, 2.0)]
         on_epoch({**EPOCH, "epoch": 2, "valid_loss": 0.5})
     assert points(folder)["loss/validation"] == [(1, 1.0), (2, 0.5)]
