@@ -98,6 +98,9 @@ def export(
         paths += [path for path in found if path.exists()]
     corpora = sorted({record.spec.corpus for record in chosen})
     paths += [p for name in corpora if (p := store.root / "corpora" / name / "manifest.json").exists()]
+    for path in paths:
+        if path.name == "manifest.json":
+            _check_manifest(store.root, path)
     files: dict[str, Callable[[], bytes]] = {
         p.relative_to(store.root).as_posix(): partial(_bytes, store.root, p) for p in paths
     }
@@ -105,6 +108,15 @@ def export(
     weights = sum((store.folder(record.id) / WEIGHTS).exists() for record in done)
     models = tuple(sorted({record.spec.model for record in done if record.spec.source}))
     return Exported(len(done), len(kept), len(studies), size, weights, models)
+
+
+def _check_manifest(root: Path, path: Path) -> None:
+    """Raises UserError for one that an import would refuse."""
+    try:
+        _name_as(path.parent.name, _bytes(root, path))
+    except ValueError as error:
+        below = path.relative_to(root).as_posix()
+        raise UserError(f"{below} is damaged ({error}); `bench doctor --repair` sets it aside.") from error
 
 
 def _bytes(root: Path, path: Path) -> bytes:
@@ -181,7 +193,13 @@ def _check_file(match: re.Match[str], content: bytes, pending: dict[str, str], s
             raise ValueError("it is another study")
         if why := unsound(study, specs.get):
             raise ValueError(why)
-    elif match["corpus"] and _manifest(content).name != match["corpus"]:
+    elif match["corpus"]:
+        _name_as(match["corpus"], content)
+
+
+def _name_as(corpus: str, manifest: bytes) -> None:
+    """Raises ValueError where the manifest is not that of the corpus in whose folder it lies."""
+    if _manifest(manifest).name != corpus:
         raise ValueError("it is another corpus's")
 
 

@@ -138,6 +138,14 @@ def test_damaged_results_are_not_exported(store, tmp_path):
     assert list(tmp_path.glob(".*")) == []
 
 
+def test_a_manifest_that_an_import_would_refuse_is_not_exported(store, tmp_path):
+    path = store.root / "corpora" / "mosi" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "name": "../x"}))
+    with pytest.raises(UserError, match=r"corpora/mosi/manifest.json is damaged .* `bench doctor --repair`"):
+        export(store, tmp_path / "x.tar.gz")
+    assert list(tmp_path.glob("*.tar.gz")) == []
+
+
 # ------------------------------------------------------------------------------------------------- what is there
 
 
