@@ -41,13 +41,7 @@ from studies.store.study import load_studies
 
 KEPT = {"paper": "claims.json", "beyond": "claims_beyond.json"}  # whose claims -> what was judged with predictions
 NUMBERS = ("difference", "low", "high", "p", "p_interval", "p_adjusted")
-OF_RECORDS = (
-    "difference",
-    "low",
-    "high",
-    "p",
-    "p_interval",
-)  # where no predictions are needed; p_adjusted is a table's
+OF_RECORDS = NUMBERS[:-1]  # where no predictions are needed; p_adjusted is over all comparisons of a table
 SAME = 2e-6  # two numbers that are printed with six decimals
 WITH_PREDICTIONS = "Judged by the predictions of the test split, which are not published: they hold the labels."
 

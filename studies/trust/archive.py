@@ -97,10 +97,10 @@ def export(
         found = (store.root / "studies" / f"{study.id}.{kind}" for kind in ("json", "journal"))
         paths += [path for path in found if path.exists()]
     corpora = sorted({record.spec.corpus for record in chosen})
-    paths += [p for name in corpora if (p := store.root / "corpora" / name / "manifest.json").exists()]
-    for path in paths:
-        if path.name == "manifest.json":
-            _check_manifest(store.root, path)
+    manifests = [p for name in corpora if (p := store.root / "corpora" / name / "manifest.json").exists()]
+    for path in manifests:
+        _check_manifest(store.root, path)
+    paths += manifests
     files: dict[str, Callable[[], bytes]] = {
         p.relative_to(store.root).as_posix(): partial(_bytes, store.root, p) for p in paths
     }
