@@ -119,6 +119,17 @@ def test_runs_of_a_model_that_this_code_does_not_have_are_left():
     assert why(source="0" * 64) is None  # of which `missing_model` tells
 
 
+def test_a_worker_leaves_a_run_of_another_version_of_a_model(pull, runs, tmp_path):
+    from hycon.data.importers.synthetic import synthesize
+
+    held = synthesize("toy", tmp_path, sizes={"train": 4, "valid": 4, "test": 4}).sha256
+    wanted = dataclasses.replace(spec(0), model="tfn", version=99, data=held)
+    want(runs, [wanted], execute=queue_worker.EXECUTE)
+    (why,) = pull(execute=queue_worker.EXECUTE).refused.values()
+    assert why.startswith("it is of version 99 of tfn")
+    assert (runs.failed(wanted.id), len(left(runs))) == (None, 1)
+
+
 def test_a_corpus_of_other_content_is_refused(tmp_path):
     from hycon.data.importers.synthetic import synthesize
 
