@@ -234,7 +234,6 @@ def store(options: argparse.Namespace) -> dict[str, Any]:
     """One look of each kind at a store where all but `--leases` runs are done, and one where none is."""
     from studies.engines import queue
     from studies.engines.backlog import Backlog, Summary
-    from studies.engines.options import How
     from studies.store.leases import claim, heartbeat
 
     specs = no_op.specs(options.records, kinds=22)  # as many rows as Table 1 has
@@ -243,11 +242,12 @@ def store(options: argparse.Namespace) -> dict[str, Any]:
         runs = RunStore(Path(folder))
         runs.check_writable()
 
-        def backlog(pending) -> Backlog:
-            return Backlog(runs, list(pending), dict.fromkeys((s.id for s in specs), 0), Summary(), lambda event: None)
+        entries = {spec.id: queue.Entry(spec, 0, no_op.EXECUTE, folder) for spec in specs}
 
-        how = How(execute=no_op.EXECUTE, data_root=folder)
-        queue.publish(runs, queue.entries_of(specs, dict.fromkeys((s.id for s in specs), 0), how))
+        def backlog(pending) -> Backlog:
+            return Backlog(runs, list(pending), entries, Summary(), lambda event: None)
+
+        queue.publish(runs, entries.values())
         looks["list the queue"] = counted(lambda: queue.waiting(runs))
         looks["observe, nothing begun"] = counted(backlog(specs).observe)
         held = {spec.id: claim(runs.root / "leases", spec.id) for spec in specs[: options.leases]}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from studies.engines.history import History, Kind, kind_of, longest_first
+from studies.engines.queue import Entry
 from studies.store.leases import TTL, Held
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
@@ -53,26 +54,22 @@ class Summary:
 class Backlog:
     """The specs still to do, shared with other processes through the store. An engine claims, starts and settles.
 
-    before: run id -> failed attempts when this command started; more of them mean that another process failed it now.
+    entries: run id -> what its driver asks; more failed attempts than it names mean that another process failed it now.
     ttl: seconds after which a silent lease may be taken over.  leases: run id -> the lease held for it.
     poll: seconds between looks.  accept: whether a run may be started now.
     more: looks for more specs and says whether some are here or may still come; only pull workers find any.
-    time_limits: run id -> seconds, where that is not the limit of all; a pull worker's runs are of several drivers.
-    ways: run id -> `execute` and `keep_weights` of its own driver (studies.engines.options.How), in the same way.
     history: of finished runs, for starting the longest first.  begun: kinds of which a run was started here.
     """
 
     store: RunStore
     pending: list[RunSpec]
-    before: Mapping[str, int]
+    entries: Mapping[str, Entry]
     summary: Summary
     notify: Callable[[Event], None]
     ttl: float = TTL
     poll: float = POLL
     accept: Callable[[RunSpec], bool] = lambda spec: True
     more: Callable[[], bool] | None = None
-    time_limits: Mapping[str, float | None] = field(default_factory=dict)
-    ways: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
     history: History = field(default_factory=History)
     leases: dict[str, Held] = field(default_factory=dict)
     begun: set[Kind] = field(default_factory=set)
@@ -177,7 +174,7 @@ class Backlog:
     def _outcome(self, spec: RunSpec) -> RunRecord | None:
         """Its record, or its last failure if that is newer than this command."""
         found = self.store.get(spec.id) or self.store.failed(spec.id)
-        return found if found and (found.status == "done" or found.attempts > self.before[spec.id]) else None
+        return found if found and (found.status == "done" or found.attempts > self.entries[spec.id].attempts) else None
 
     def _report(self, kind: str, outcome: RunRecord, seconds: float | None, device: str | None = None) -> None:
         spec = outcome.spec

@@ -164,18 +164,19 @@ class Job:
     environment: the driver's; the fork server's may be older.
     models: outside the repository, as the driver has read them.
     last: the worker ends after it.
-    way: `execute` and `keep_weights` of its own driver; None: those of the worker.
+    execute, keep_weights: as its driver asks, see studies.engines.options.How.
     """
 
     spec: RunSpec
     device: str
     environment: Mapping[str, str]
-    models: Sequence[ModelFile] = ()
-    last: bool = True
-    way: tuple[str, bool] | None = None
+    models: Sequence[ModelFile]
+    last: bool
+    execute: str
+    keep_weights: bool
 
 
-def worker_main(driver: Connection, store: RunStore, execute: str, data_root: str, keep_weights: bool = False) -> None:
+def worker_main(driver: Connection, store: RunStore, data_root: str) -> None:
     """Entry of a worker process: does a Job after another until `driver` closes its end, or a run spoils the process.
 
     The driver learns a run's outcome from the store. What it is told: None, the run has ended and the next may come;
@@ -189,7 +190,7 @@ def worker_main(driver: Connection, store: RunStore, execute: str, data_root: st
     gc.freeze()  # what is imported: not looked through between runs
     while job := _next(driver):
         with contextlib.nullcontext() if job.last else put_back():
-            unspoilt = _do(job, driver, store, execute, data_root, keep_weights)
+            unspoilt = _do(job, driver, store, data_root)
         if job.last or not unspoilt:
             return
         give_back(job.device)
@@ -209,19 +210,20 @@ def _tell(driver: Connection, what: float | str | None) -> None:
         driver.send(what)
 
 
-def _do(job: Job, driver: Connection, store: RunStore, execute: str, data_root: str, keep_weights: bool) -> bool:
+def _do(job: Job, driver: Connection, store: RunStore, data_root: str) -> bool:
     """One run. Whether the process is fit for another."""
     inherited = {name: value for name, value in job.environment.items() if name not in UNSET}
     take_environment({**inherited, **ENVIRONMENT})
-    execute, keep_weights = job.way or (execute, keep_weights)
     log = store.folder(job.spec.id) / LOG
+
+    def first_epoch() -> None:
+        _tell(driver, peak(job.device))
+
     _redirect_output(log)
     try:
         for file in job.models:
             register(file)
-        return attempt(
-            job.spec, store, execute, data_root, job.device, keep_weights, lambda: _tell(driver, peak(job.device))
-        )
+        return attempt(job.spec, store, job.execute, data_root, job.device, job.keep_weights, first_epoch)
     except UserError as error:
         _tell(driver, str(error))
         raise SystemExit(UNWRITABLE) from error

@@ -141,10 +141,10 @@ def _begin(backlog: Backlog, how: How, worker: Worker, spec: RunSpec, deaths: in
     models = tuple(file for file in how.models if file.name == spec.model)
     alone = how.workers == 1  # with the time that a new process takes in it, as in all records of runs one at a time
     last = alone or bool(models) or kind(worker.device) not in KEEPING
+    asked = backlog.entries[spec.id]
     with contextlib.suppress(OSError):  # it has died, which will be noticed
-        way = backlog.ways.get(spec.id)
-        worker.pipe.send(Job(spec, worker.device, dict(os.environ), models, last, way))
-    return _Child(worker, spec, time.monotonic(), backlog.time_limits.get(spec.id, how.time_limit), deaths)
+        worker.pipe.send(Job(spec, worker.device, dict(os.environ), models, last, asked.execute, asked.keep_weights))
+    return _Child(worker, spec, time.monotonic(), asked.time_limit, deaths)
 
 
 def _fill(backlog: Backlog, slots: Slots, again: list[_Child]) -> Iterator[tuple[RunSpec, str, int]]:

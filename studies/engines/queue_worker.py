@@ -55,9 +55,7 @@ class Limits:
 class Pull:
     """What a worker has taken from the queue and what it has done. Its Backlog claims from `pending`.
 
-    before, time_limits, ways: run id -> failed attempts before it was published, the seconds that its driver allows,
-    and how its driver wants it done (see Backlog).
-    entries: those read and not ended.  running: run id -> seconds after `began` at which it started.
+    entries: those read and not ended, by run id.  running: run id -> seconds after `began` at which it started.
     kept: run id -> epochs in its checkpoint when it started here.  brought_on: runs that were cut with a later one.
     done, failed: by this worker.  refused: run id -> why it cannot do it.  end: why there was no more to do.
     """
@@ -75,9 +73,6 @@ class Pull:
     looked: float = -1e9
     end: End = "idle"
     pending: list[RunSpec] = field(default_factory=list)
-    before: dict[str, int] = field(default_factory=dict)
-    time_limits: dict[str, float | None] = field(default_factory=dict)
-    ways: dict[str, tuple[str, bool]] = field(default_factory=dict)
     done: list[RunSpec] = field(default_factory=list)
     failed: list[tuple[RunSpec, str]] = field(default_factory=list)
     entries: dict[str, queue.Entry] = field(default_factory=dict)
@@ -89,9 +84,8 @@ class Pull:
     def backlog(self, ttl: float = TTL) -> Backlog:
         """A backlog that is filled from the queue, and that tells this worker what happens."""
         return Backlog(
-            self.store, self.pending, self.before, Summary(), self.heard, ttl,
-            poll=self.poll, accept=self.accept, more=self.more, time_limits=self.time_limits, ways=self.ways,
-            history=self.history,
+            self.store, self.pending, self.entries, Summary(), self.heard, ttl,
+            poll=self.poll, accept=self.accept, more=self.more, history=self.history,
         )  # fmt: skip
 
     def more(self) -> bool:
@@ -168,8 +162,6 @@ class Pull:
                 self.refused[run_id] = why
             else:
                 self.entries[run_id] = entry
-                self.before[run_id], self.time_limits[run_id] = entry.attempts, entry.time_limit
-                self.ways[run_id] = (entry.execute, entry.keep_weights)
                 self.data_root = self.data_root or entry.data_root
                 self.active = time.monotonic()
         self.pending[:] = [entry.spec for run_id, entry in self.entries.items() if run_id not in self.running]
@@ -194,7 +186,7 @@ class Pull:
         if self.limits.seconds is None:
             return True
         left = self.limits.seconds - STOP - (time.monotonic() - self.began)
-        bounds = [self.history.longest(spec), self.time_limits.get(spec.id)]
+        bounds = [self.history.longest(spec), self.entries[spec.id].time_limit]
         known = [bound * SLOWER + START for bound in bounds if bound is not None]
         return left > FRESH * self.limits.seconds - STOP or (bool(known) and left > min(known))
 

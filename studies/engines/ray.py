@@ -24,6 +24,7 @@ from hycon.errors import UserError, install
 from studies.engines.backlog import Backlog, Event, Summary
 from studies.engines.local import run_local
 from studies.engines.options import CHECKPOINT_EVERY, How
+from studies.engines.queue import entries_of
 from studies.engines.signals import Interrupt
 from studies.engines.workers import GRACE
 from studies.store.database import Storage
@@ -62,7 +63,7 @@ def _run(backlog: Backlog, how: How) -> None:
                     spec = backlog.in_order()[0]
                     backlog.take(spec)
                     backlog.notify(Event("start", spec, device="ray"))
-                    arguments = (str(backlog.store.root), backlog.before[spec.id], how, backlog.ttl)
+                    arguments = (str(backlog.store.root), backlog.entries[spec.id].attempts, how, backlog.ttl)
                     reference = task.remote(spec, *arguments, backlog.store.storage)
                     tasks[reference] = (spec, time.monotonic())
                 if not tasks:
@@ -81,7 +82,8 @@ def run_one(spec: RunSpec, root: str, attempts: int, how: How, ttl: float, stora
     os.environ[CHECKPOINT_EVERY] = str(how.checkpoint_every)
     device = "cuda:0" if spec.device == "cuda" else spec.device
     store = RunStore(Path(root), storage=storage)
-    backlog = Backlog(store, [spec], {spec.id: attempts}, Summary(), lambda event: None, ttl)
+    entries = {entry.spec.id: entry for entry in entries_of([spec], {spec.id: attempts}, how)}
+    backlog = Backlog(store, [spec], entries, Summary(), lambda event: None, ttl)
     with contextlib.suppress(UserError):  # the run says what is wrong; here once for all runs of this process
         check_corpus(spec.corpus, how.data_root)
     with heartbeat(backlog.leases, ttl), _cancellable():

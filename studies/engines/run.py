@@ -68,9 +68,10 @@ def run(
     )
     failures = {spec.id: store.failed(spec.id) for spec in pending}
     before = {run_id: failure.attempts if failure else 0 for run_id, failure in failures.items()}
+    entries = {entry.spec.id: entry for entry in entries_of(pending, before, how)}
     known = History(store.records() if len(pending) > 1 else ())
-    backlog = Backlog(store, pending, before, summary, on_event or (lambda event: None), ttl, history=known)
-    with heartbeat(backlog.leases, ttl), published(store, entries_of(pending, before, how)):
+    backlog = Backlog(store, pending, entries, summary, on_event or (lambda event: None), ttl, history=known)
+    with heartbeat(backlog.leases, ttl), published(store, entries.values()):
         engine.function()(backlog, how)
     return summary
 

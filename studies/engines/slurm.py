@@ -25,7 +25,7 @@ from studies.document.words import count_of
 from studies.engines.backlog import Backlog
 from studies.engines.fresh import environment_set
 from studies.engines.options import CHECKPOINT_EVERY, Cluster, How
-from studies.engines.queue import entries_of, publish, waiting
+from studies.engines.queue import publish, waiting
 from studies.engines.signals import Interrupt
 from studies.registry import register
 from studies.store.database import VARIABLE, Storage, storage_of
@@ -65,7 +65,7 @@ def run_slurm(backlog: Backlog, how: How) -> None:
             backlog.observe()
             if not backlog.pending:
                 return
-            _publish_again(backlog, how)
+            _publish_again(backlog)
             try:
                 alive = len(jobs(name))
                 heard = time.monotonic()
@@ -224,11 +224,10 @@ def _left(backlog: Backlog) -> tuple[int, int]:
     return len(backlog.pending), sum(checkpoint_epochs(backlog.store, spec.id) for spec in backlog.pending)
 
 
-def _publish_again(backlog: Backlog, how: How) -> None:
+def _publish_again(backlog: Backlog) -> None:
     """What another driver took away when it ended, although it is still wanted here."""
     there = waiting(backlog.store)  # one look at the folder
-    gone = [spec for spec in backlog.pending if spec.id not in there]
-    publish(backlog.store, entries_of(gone, backlog.before, how))
+    publish(backlog.store, [backlog.entries[spec.id] for spec in backlog.pending if spec.id not in there])
 
 
 def _call(*command: str) -> str:

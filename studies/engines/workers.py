@@ -102,7 +102,7 @@ def spawn(store: RunStore, how: How, device: str) -> Worker:
     """The first one waits until the fork server has imported what it is to. Raises UserError where none can start."""
     context = multiprocessing.get_context("forkserver")
     here, there = context.Pipe()
-    arguments = (there, RunStore(store.root), how.execute, str(how.data_root), how.keep_weights)
+    arguments = (there, RunStore(store.root), str(how.data_root))
     process = context.Process(target=worker_main, args=arguments, name=f"worker {device}", daemon=True)
     try:
         process.start()

@@ -11,7 +11,6 @@ from fake_execute import spec
 from studies.engines import queue
 from studies.engines.backlog import Backlog, Summary
 from studies.engines.history import History, kind_of, longest_first
-from studies.engines.options import How
 from studies.engines.run import run
 from studies.engines.slurm import _publish_again
 from studies.store.leases import claim
@@ -41,8 +40,8 @@ def runs(tmp_path):
 
 
 def backlog(runs, pending, *records):
-    before = {spec.id: 0 for spec in pending}
-    return Backlog(runs, list(pending), before, Summary(), lambda event: None, history=History(records))
+    entries = {spec.id: queue.Entry(spec, 0, "fake_execute:execute", "data") for spec in pending}
+    return Backlog(runs, list(pending), entries, Summary(), lambda event: None, history=History(records))
 
 
 # ------------------------------------------------------------------------------------------------ which run is next
@@ -139,16 +138,15 @@ def test_watching_costs_one_look_for_all_that_has_not_begun(runs):
     assert len(given.pending) == 48
 
 
-def test_publishing_again_costs_one_look_for_all_that_is_there(runs, tmp_path, monkeypatch):
+def test_publishing_again_costs_one_look_for_all_that_is_there(runs, monkeypatch):
     specs = [spec(n) for n in range(50)]
     given = backlog(runs, specs)
-    how = How(execute="fake_execute:execute", data_root=tmp_path)
-    _publish_again(given, how)
+    _publish_again(given)
     assert queue.waiting(runs) == {s.id for s in specs}
     (runs.root / "queue" / f"{specs[0].id}.json").unlink()
     with monkeypatch.context() as patch:
         patch.setattr(Path, "exists", lambda path: pytest.fail(f"{path} was asked for by itself"))
-        _publish_again(given, how)
+        _publish_again(given)
     assert queue.wanted(runs, specs[0].id)
 
 

@@ -245,9 +245,13 @@ def test_workers_that_end_one_by_one_are_not_replaced_for_ever(go, runs, monkeyp
     assert executor.submitted == [3, 3, 3, 3]
 
 
+def entries(attempts):
+    return {spec(0).id: queue.Entry(spec(0), attempts, "fake_execute:execute", "data")}
+
+
 def test_what_another_driver_took_away_is_published_again(runs):
-    backlog = Backlog(runs, [spec(0)], {spec(0).id: 2}, Summary(), lambda event: None)
-    slurm._publish_again(backlog, how())
+    backlog = Backlog(runs, [spec(0)], entries(2), Summary(), lambda event: None)
+    slurm._publish_again(backlog)
     assert queue.read(runs, spec(0).id).attempts == 2
 
 
@@ -266,7 +270,7 @@ def test_without_slurm_or_submitit(runs, tmp_path, monkeypatch):
 
 def test_observing_does_not_take_a_run_for_failed_that_is_tried_once_more(runs):
     summary = Summary()
-    backlog = Backlog(runs, [spec(0)], {spec(0).id: 0}, summary, lambda event: None)
+    backlog = Backlog(runs, [spec(0)], entries(0), summary, lambda event: None)
     lease = runs.claim(spec(0).id)
     runs.put_failed(spec(0), "killed")
     backlog.observe()

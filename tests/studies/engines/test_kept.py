@@ -55,7 +55,7 @@ def trained(corpora, tmp_path):
         worker = spawn(store, how, "cpu")
         workers.append(worker)
         for one in specs:
-            worker.pipe.send(Job(one, "cpu", dict(os.environ), last=False))
+            worker.pipe.send(Job(one, "cpu", dict(os.environ), (), False, how.execute, False))
             told_last: float | None = 0.0
             while told_last is not None:  # before its end, what it took
                 assert worker.pipe.poll(PATIENCE)

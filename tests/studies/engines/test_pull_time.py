@@ -32,8 +32,10 @@ def puller(runs, limits, durations=(), elapsed=0.0):
 def test_only_what_will_end_in_time_is_started(runs, elapsed, longest, fits):
     known = [] if longest is None else [dataclasses.replace(record(spec(n)), seconds=longest / n) for n in (1, 2)]
     want(runs, [spec(7)])
-    assert puller(runs, Limits(100.0), known, elapsed).accept(spec(7)) is fits
-    assert puller(runs, Limits(None), known, elapsed).accept(spec(7))
+    for seconds, expected in ((100.0, fits), (None, True)):
+        worker = puller(runs, Limits(seconds), known, elapsed)
+        worker.more()
+        assert worker.accept(spec(7)) is expected
 
 
 def test_a_worker_for_whose_time_nothing_is_short_enough_ends_at_once(runs):
