@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -141,18 +141,13 @@ def load_model(folder: str | os.PathLike, *, device: str = "cpu") -> Predictor:
     spec = description.spec
     encoder = _encoder(folder, description)
     try:
-        emotions = len(description.emotions)
-        model = _build()(spec, dims=description.dims, emotions=emotions, encoder=encoder, run=description.run)
+        emotions, build = len(description.emotions), resolve_name(BUILDER)
+        model = build(spec, dims=description.dims, emotions=emotions, encoder=encoder, run=description.run)
         tokenizer = load_tokenizer(spec["text"], encoder) if encoder else None
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder} is damaged ({error}): train the model again.") from error
     _fill(model, folder, description)
     return Predictor(description, model.to(device).eval(), read_inputs(folder, description), tokenizer, device)
-
-
-def _build() -> Callable[..., nn.Module]:
-    module, _, name = BUILDER.partition(":")
-    return getattr(importlib.import_module(module), name)
 
 
 def _encoder(folder: Path, description: Description) -> dict[str, str] | Shell | None:

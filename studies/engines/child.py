@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib
 import multiprocessing
 import os
 import signal
@@ -16,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from hycon.errors import NonFiniteLoss, UserError
@@ -74,12 +74,6 @@ class OutOfMemory(Exception):
         self.host = host
 
 
-def load_function(dotted: str) -> Callable[..., Any]:
-    """The function named by "package.module:name"."""
-    module, _, name = dotted.partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
 def attempt(
     spec: RunSpec,
     store: RunStore,
@@ -102,7 +96,7 @@ def attempt(
             raise UserError(f"Run {spec.id} is of version {spec.suite} of the suite; this code has {RunSpec.suite}.")
         with writing(store, spec.id) as write:
             on_epoch = write if first_epoch is None else _also_once(write, first_epoch)
-            record, arrays = load_function(execute)(
+            record, arrays = resolve_name(execute)(
                 spec, data_root=data_root, device=device, on_epoch=on_epoch, folder=folder, **kept
             )
         if record.spec != spec:

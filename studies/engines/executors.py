@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from hycon.errors import check_known
@@ -35,14 +36,10 @@ class Engine:
     preview: str = ""
 
     def function(self) -> Callable[[Backlog, How], None]:
-        from studies.engines.child import load_function
-
-        return load_function(self.run)
+        return resolve_name(self.run)
 
     def previewed(self, store: RunStore, how: How) -> str:
-        from studies.engines.child import load_function
-
-        return load_function(self.preview)(store, how) if self.preview else ""
+        return resolve_name(self.preview)(store, how) if self.preview else ""
 
 
 ENGINES = {

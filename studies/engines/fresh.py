@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -83,13 +84,9 @@ def take_environment(environment: Mapping[str, str]) -> None:
 
 def _pytorch() -> list[Callable[[], Any]]:
     """What brings PyTorch's settings back to where they are now."""
-    pairs: list[Callable[[], Any]] = [partial(_of(make), _of(tell)()) for tell, make in PAIRS]
-    owners = [(_of(module), name) for module, names in SWITCHES.items() for name in names]
+    torch = sys.modules["torch"]
+    pairs: list[Callable[[], Any]] = [
+        partial(attrgetter(make)(torch), attrgetter(tell)(torch)()) for tell, make in PAIRS
+    ]
+    owners = [(attrgetter(module)(torch), name) for module, names in SWITCHES.items() for name in names]
     return pairs + [partial(setattr, owner, name, getattr(owner, name)) for owner, name in owners]
-
-
-def _of(dotted: str) -> Any:
-    found: Any = sys.modules["torch"]
-    for name in dotted.split("."):
-        found = getattr(found, name)
-    return found
