@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, checksums, and temporary names that say who is writing.
+"""Files: written whole or not at all, checksums, TOML, and temporary names that say who is writing.
 
     .NAME.<machine>-<pid>-<start>.<random>.tmp        machine: 8 hex digits; start: of the process, as /proc has it
 
@@ -17,6 +17,7 @@ import shutil
 import uuid
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from hycon.errors import UserError
 from hycon.host import machine, start_time
@@ -86,6 +87,18 @@ def sha256_file(path: Path) -> str:
     """64 hex digits. Raises OSError."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def read_toml(path: Path, name: str, remedy: str = "") -> dict[str, Any]:
+    """What a file holds, which `name` calls in messages. Raises UserError where it is not there, or is no TOML."""
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"Cannot read {name}: {error.strerror or error}{remedy}.") from error
+    except (ValueError, RecursionError) as error:  # of no UTF-8, no TOML, or nested without end
+        raise UserError(f"{name} is no TOML file: {error}.") from error
 
 
 def kept_digests(variable: str) -> dict[str, str]:

@@ -16,7 +16,6 @@ A row with `variant_of` is not searched: it takes the winning configuration of t
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from typing import Any
 import msgspec
 
 from hycon.errors import UserError, check_known
+from hycon.files import read_toml
 from studies.authors.rows import known_model
 from studies.registry import MODELS, resolve
 from studies.tables import EMOTION, SENTIMENT, TABLES, Column, Row, TableSpec
@@ -65,12 +65,7 @@ def read_table_file(path: str | Path) -> TableSpec:
     Raises UserError, which names the file, for what is no table or names what there is not.
     """
     path = Path(path).expanduser()
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"Cannot read the table {path}: {error.strerror or error}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no TOML file: {error}.") from error
+    raw = read_toml(path, str(path))
     if not isinstance(raw.get("table"), dict):  # as in a campaign file, where it names tables
         raise UserError(f"{path} has no [table]: expected one with rows = [...] (docs/adding-a-model.md).")
     try:

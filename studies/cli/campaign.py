@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hycon.errors import UserError, check_known
+from hycon.files import read_toml
 from studies.cli.arguments import Parser
 from studies.cli.run import add_run
 from studies.cli.shared import write_file
@@ -168,14 +168,7 @@ def read(file: str) -> dict[str, Any]:
 
 
 def _parsed(file: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(Path(file).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"Cannot read the campaign file {file} ({error.strerror or error}): `bench init {file}` writes one."
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{file} is no TOML file: {error}.") from error
+    return read_toml(Path(file), file, f"; `bench init {file}` writes one")
 
 
 def _value(name: str, value: Any, action: argparse.Action) -> Any:

@@ -6,7 +6,6 @@ import dataclasses
 import math
 import os
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 
 from hycon.errors import UserError, check_known
+from hycon.files import read_toml
 from hycon.model_file import ModelFile
 from studies.engines.executors import DEFAULT
 from studies.engines.machine import processors
@@ -125,14 +125,7 @@ KINDS = {"int": "a whole number", "float": "a number", "str": "a text", "array":
 
 def read_cluster(file: str | None = None, given: Mapping[str, Any] | None = None) -> Cluster:
     """The keys of a TOML file, and over them the given ones. Raises UserError for an unknown key or a wrong value."""
-    raw: dict[str, Any] = {}
-    if file is not None:
-        try:
-            raw = tomllib.loads(Path(file).read_text())
-        except OSError as error:
-            raise UserError(f"Cannot read {file} (--cluster): {error.strerror or error}.") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"{file} (--cluster) is no TOML file: {error}.") from error
+    raw = read_toml(Path(file), f"{file} (--cluster)") if file is not None else {}
     found: dict[str, Any] = {}
     for where, values in ((f"{file}: ", raw), ("--cluster-set ", given or {})):
         found |= {key: _checked(where, key, value) for key, value in values.items()}

@@ -96,6 +96,7 @@ def test_the_file_and_what_is_given_over_it(tmp_path):
         ("slots = true", "slots is True; expected a number"),
         ("setup = [1]", "setup is .*expected a text, got a whole number"),
         ("time = ", "no TOML file"),
+        ("time = " + 3000 * "[", "no TOML file"),
     ],
 )
 def test_mistakes_in_the_file(tmp_path, text, sentence):
