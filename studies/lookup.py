@@ -177,17 +177,25 @@ def in_range(view: View, manifest: Manifest | None) -> View:
     return dataclasses.replace(view, protocol=protocol_for(view.protocol, manifest.label_bound))
 
 
+def id_named(word: str, ids: Collection[str], what: str) -> str | None:
+    """The one of `ids` that is `word`, or the only one that begins with it; None where none does. what: their noun.
+
+    Raises UserError where several begin with it.
+    """
+    found = [word] if word in ids else [one for one in ids if word and one.startswith(word)]
+    if len(found) > 1:
+        shown = ", ".join(found[:4]) + (", ..." if len(found) > 4 else "")
+        raise UserError(f"{word!r} does not name one {what}: {shown}; give more of its id.")
+    return found[0] if found else None
+
+
 def study_named(prefix: str, studies: Sequence[Study], results: Path) -> Study:
     """The study whose id is or begins with `prefix`. Raises UserError where that names none, or several."""
-    found = [study for study in studies if prefix and study.id.startswith(prefix)]
-    if not found:
-        ids = [study.id for study in studies]
-        hint = f"nearest: {nearest(prefix, ids)}; " if ids and len(ids) <= FEW else ""
-        raise UserError(f"No study {prefix!r} in {results} ({hint}`bench list studies` names them).")
-    if len(found) > 1:
-        some = ", ".join(study.id for study in found[:4])
-        raise UserError(f"{prefix!r} does not name one study: {some}; give more of its id.")
-    return found[0]
+    by_id = {study.id: study for study in studies}
+    if found := id_named(prefix, by_id, "study"):
+        return by_id[found]
+    hint = f"nearest: {nearest(prefix, by_id)}; " if by_id and len(by_id) <= FEW else ""
+    raise UserError(f"No study {prefix!r} in {results} ({hint}`bench list studies` names them).")
 
 
 def _check_shown(study: Study, tables: Collection[TableSpec], corpus: str | None) -> None:

@@ -16,6 +16,7 @@ from hycon.metrics import NARROW_PROTOCOLS
 from studies.aggregate.cells import TableResult, measures
 from studies.aggregate.inventory import may_fill
 from studies.aggregate.render import as_dict
+from studies.lookup import id_named
 from studies.registry import changed_code
 from studies.statistics.cell import cell
 from studies.store.record import RunRecord, RunSpec
@@ -34,22 +35,18 @@ def find(store: RunStore, word: str) -> RunRecord | Study:
     Raises UserError where there is none or are several, and for a run that is neither done nor failed.
     """
     studies = {study.id: study for study in load_studies(store)}
-    runs = store.ids()
-    known = [*studies, *runs]
-    found = [one for one in known if one == word] or [one for one in known if word and one.startswith(word)]
+    known = [*studies, *store.ids()]
+    found = id_named(word, known, "run or study")
     if not found:
         close = ", ".join(get_close_matches(word.lower(), [*TABLES, *known], cutoff=0.5))
         hint = f"nearest: {close}" if close else "see `bench list runs`"
         raise UserError(f"{store.root} has no run or study {word!r}, and there is no such table ({hint}).")
-    if len(found) > 1:
-        shown = ", ".join(found[:4]) + (", ..." if len(found) > 4 else "")
-        raise UserError(f"{word!r} does not name one run or study: {shown}; give more of its id.")
-    if found[0] in studies:
-        return studies[found[0]]
-    if record := store.get(found[0]) or store.failed(found[0]):
+    if found in studies:
+        return studies[found]
+    if record := store.get(found) or store.failed(found):
         return record
-    unknown = f"Run {found[0]} is neither done nor failed: it is under way, or was killed."
-    raise UserError(str(store.damage(found[0]) or unknown))
+    unknown = f"Run {found} is neither done nor failed: it is under way, or was killed."
+    raise UserError(str(store.damage(found) or unknown))
 
 
 def column_of(table: TableSpec, word: str) -> Column:

@@ -28,6 +28,7 @@ from studies.engines.executors import DEFAULT
 from studies.engines.machine import check_devices
 from studies.engines.options import EXECUTE
 from studies.engines.robustness import EXECUTE as ROBUST
+from studies.lookup import id_named
 from studies.registry import MODELS, changed_code, literal, other_source
 from studies.store.record import ENCODER_LAYERS, RunRecord, RunSpec
 from studies.store.run_store import RunStore
@@ -62,14 +63,10 @@ def find_run(store: RunStore, prefix: str) -> RunRecord:
     Raises UserError where there is none, where several begin so, and where the run is not done, failed or damaged.
     """
     ids = store.ids()
-    found = [run_id for run_id in ids if run_id.startswith(prefix)] if prefix else []
-    if not found:
+    run_id = id_named(prefix, ids, "run")
+    if not run_id:
         hint = f"nearest: {nearest(prefix, ids)}" if ids and len(ids) <= 20 else "see `bench list runs`"
         raise UserError(f"No run {prefix!r} in {store.root} ({hint}).")
-    if prefix not in found and len(found) > 1:
-        shown = ", ".join(found[:4]) + (", ..." if len(found) > 4 else "")
-        raise UserError(f"{prefix!r} does not name one run: {shown}; give more of its id.")
-    run_id = prefix if prefix in found else found[0]
     if record := store.get(run_id):
         return record
     reason = store.damage(run_id) or f"Run {run_id} is not finished"
