@@ -11,7 +11,9 @@ import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from hycon.errors import UserError, check_known
 from hycon.files import read_toml
@@ -22,6 +24,11 @@ from studies.cli.shared import write_file
 ENDING = ".toml"  # of what stands in the place of TABLE
 NOT_KEYS = ("help", "campaign")
 LISTS = ("A,B", "LIST")  # metavars of options that take names with commas between them
+TEXTS: Any = str | Annotated[list[str], msgspec.Meta(min_length=1)]
+NUMBERS: dict[str, tuple[Any, str]] = {  # metavars of options that take a text, and of numbers too
+    "N": (int | str, "a whole number, or a text"),
+    "SECONDS": (int | float | str, "a number, or a text"),
+}
 HEAD = """## A campaign: options of `bench run` in one file.
 ##
 ##   bench run {file} --dry-run
@@ -173,42 +180,36 @@ def _parsed(file: str) -> dict[str, Any]:
 
 def _value(name: str, value: Any, action: argparse.Action) -> Any:
     """What the command line would give for it. name: for messages."""
-    texts = isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
-    if isinstance(action.default, list) and "=" not in str(action.metavar):  # may be given again
-        if isinstance(value, str) or texts:
-            return [action.type(item) if callable(action.type) else item for item in (value if texts else [value])]
-        expected = "a list of texts"
-    elif isinstance(action.default, list):
-        if isinstance(value, dict):
-            return [f"{key}={_text(f'{name}.{key}', item)}" for key, item in value.items()]
-        expected = "a table, such as {" + str(action.metavar).lower().replace("=", ' = "') + '"}'
-    elif action.nargs == 0:
-        if isinstance(value, bool):
-            return value
-        expected = "true or false"
-    elif action.dest == "table":
-        if isinstance(value, str) or texts:
-            return value
-        expected = "a text, or a list of texts"
-    elif action.choices:
-        if value in action.choices:
-            return value
-        expected = " or ".join(action.choices)
-    elif action.metavar in LISTS:
-        if isinstance(value, str) or texts:
-            return value if isinstance(value, str) else ",".join(value)
-        expected = "a list of texts"
-    elif action.type in (int, float):
-        if type(value) is int or (type(value) is float and action.type is float):
-            return value
-        expected = "a whole number" if action.type is int else "a number"
-    else:
-        numbers: tuple[type, ...] = {"N": (int,), "SECONDS": (int, float)}.get(str(action.metavar), ())
-        if isinstance(value, str) or type(value) in numbers:
-            return str(value)
-        kind = {"N": "a whole number, or ", "SECONDS": "a number, or "}.get(str(action.metavar), "")
-        expected = f"{kind}a text"
-    raise UserError(f"{name} is {_shown(value)}; expected {expected}.")
+    kind, words = _kind(action)
+    try:
+        found = msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{name} is {_shown(value)}; expected {words}.") from error
+    if isinstance(found, dict):
+        return [f"{key}={_text(f'{name}.{key}', item)}" for key, item in found.items()]
+    if isinstance(action.default, list):
+        return [found] if isinstance(found, str) else found
+    if action.metavar in LISTS and isinstance(found, list):
+        return ",".join(found)
+    return str(found) if action.metavar in NUMBERS and action.type is None else found
+
+
+def _kind(action: argparse.Action) -> tuple[Any, str]:
+    """The type of what a key may hold, and that in words."""
+    metavar = str(action.metavar)
+    if isinstance(action.default, list) and "=" in metavar:
+        return dict[str, Any], "a table, such as {" + metavar.lower().replace("=", ' = "') + '"}'
+    if isinstance(action.default, list) or metavar in LISTS:
+        return TEXTS, "a list of texts"
+    if action.nargs == 0:
+        return bool, "true or false"
+    if action.dest == "table":
+        return TEXTS, "a text, or a list of texts"
+    if action.choices:
+        return Literal[tuple(action.choices)], " or ".join(action.choices)
+    if action.type in (int, float):
+        return action.type, "a whole number" if action.type is int else "a number"
+    return NUMBERS.get(metavar, (str, "a text"))
 
 
 def _text(name: str, value: Any) -> str:
