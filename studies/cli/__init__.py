@@ -52,22 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str] | None) -> int:
+    """Its exit code, or that of what stopped it."""
     try:
-        check_here()
-        root = parser()
-        asked = campaign.expand(root, arguments, root.parse_args(arguments))
-        check_empty(asked[0])
-        if getattr(asked[0], "offline", False) or offline():
-            go_offline()  # before anything imports Transformers
-        codes = []
-        if len(asked) > 1 and hasattr(asked[0], "check"):
-            for options in asked:  # no mistake is found after hours
-                options.check(options)
-        for options in asked:
-            if len(asked) > 1:
-                print(f"bench: {options.table}", file=sys.stderr)
-            codes.append(options.command(options) or 0)
-        return max(codes)
+        return _carry_out(arguments)
     except UserError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
@@ -82,6 +69,26 @@ def _main(arguments: Sequence[str] | None) -> int:
             raise
         print("bench: a path is longer than this system allows: give shorter ones.", file=sys.stderr)
         return 2
+
+
+def _carry_out(arguments: Sequence[str] | None) -> int:
+    """The worst exit code of the tables that a campaign names; of any other command, its own."""
+    check_here()
+    root = parser()
+    asked = campaign.expand(root, arguments, root.parse_args(arguments))
+    several = len(asked) > 1
+    check_empty(asked[0])
+    if getattr(asked[0], "offline", False) or offline():
+        go_offline()  # before anything imports Transformers
+    if several and hasattr(asked[0], "check"):
+        for options in asked:  # no mistake is found after hours
+            options.check(options)
+    codes = []
+    for options in asked:
+        if several:
+            print(f"bench: {options.table}", file=sys.stderr)
+        codes.append(options.command(options) or 0)
+    return max(codes)
 
 
 def check_here() -> None:
