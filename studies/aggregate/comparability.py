@@ -22,6 +22,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from studies.document.words import count_of
 from studies.store.record import ENCODER_LAYERS, RunRecord
 
 UNKNOWN = "not recorded"
@@ -104,7 +105,7 @@ def refusal(records: Sequence[RunRecord], mixed: Mapping[str, Mapping[str, Seque
 
 def _runs(ids: Sequence[str]) -> str:
     shown = ", ".join(run_id[:8] for run_id in ids[:5])  # chosen here: as many as a row has
-    return f"{len(ids)} run{'s' if len(ids) != 1 else ''}: {shown}{', ...' if len(ids) > 5 else ''}"
+    return f"{count_of(len(ids), 'run')}: {shown}{', ...' if len(ids) > 5 else ''}"
 
 
 def across(records_by_row: Mapping[str, Sequence[RunRecord]]) -> tuple[str, ...]:

@@ -278,8 +278,7 @@ def _budget(study: Study | None) -> str:
         by_hand = _set({k: v for k, v in fixed.items() if k not in ("epochs", "patience", "batch_size")}, study.profile)
         return ", ".join(by_hand)
     epochs, patience = fixed.pop("epochs", None), fixed.pop("patience", None)
-    count = len(study.trials)
-    parts = [f"{count} trial{'s' if count != 1 else ''}"]
+    parts = [count_of(len(study.trials), "trial")]
     if epochs:
         parts.append(f"at most {epochs} epoch{'s' if epochs != 1 else ''}")
     if patience:

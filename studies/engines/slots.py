@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from studies.document.words import count_of
 from studies.engines.history import History
 from studies.engines.machine import free_memory
 from studies.engines.options import How
@@ -115,7 +116,7 @@ class Slots:
             self.limits[run.device] = now = min(self.limits[run.device], shared)
         self.lowered["" if host else run.device] = now
         where = "" if host else f" on {run.device}"
-        return f"{shared} other{'s' * (shared > 1)} ran beside it, from here on at most {now} at a time{where}"
+        return f"{count_of(shared, 'other')} ran beside it, from here on at most {now} at a time{where}"
 
 
 def slots_for(how: How, history: History, lowered: dict[str, int]) -> Slots:

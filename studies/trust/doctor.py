@@ -22,6 +22,7 @@ from hycon.data.manifest import read_manifest
 from hycon.errors import UserError
 from hycon.saved import WEIGHTS, digest_in
 from studies.aggregate.comparability import described, mixture
+from studies.document.words import count_of
 from studies.engines import queue
 from studies.search.draws import select
 from studies.search.plan import seed_of
@@ -162,35 +163,47 @@ def _run(store: RunStore, run_id: str, records: dict[str, RunRecord], held: set[
         yield Finding("damaged", name, str(error))
         return
     there = sorted(path.name for path in folder.iterdir())
-    if record is not None:
-        records[run_id] = record
-        if FAILED in there:
-            yield Finding("stray", f"{name}/{FAILED}", "an old failure of a run that is done now", "delete")
-        for left in filter(CHECKPOINT_FILES.fullmatch, there):
-            yield Finding("stray", f"{name}/{left}", "a checkpoint of a run that is done now", "delete")
-        if WEIGHTS in there and digest_in(folder / WEIGHTS) != record.weights_sha256:
-            said = "not the weights of its record: `bench train` makes them again"
-            yield Finding("weights", f"{name}/{WEIGHTS}", said, "delete")
-    elif broken is not None:
+    if broken is not None:
         yield Finding("damaged", name, f"{broken.path.name} cannot be read ({broken.reason})", "quarantine")
         return
+    if record is not None:
+        records[run_id] = record
+        yield from _leftovers(folder, name, there, record)
     elif failed is not None:
-        times = f"{failed.attempts} time{'s' if failed.attempts != 1 else ''}"
+        times = count_of(failed.attempts, "time")
         yield Finding("failed", name, f"failed {times}: {failed.reason}; `bench run` tries it again")
-    elif epochs := checkpoint_epochs(store, run_id):
-        if _old(folder):
-            said = f"no record, but a checkpoint after epoch {epochs}: the next `bench run` goes on from it"
-            yield Finding("unfinished", name, said)
-    elif _old(folder):
-        what = ", ".join(there) or "empty"
-        yield Finding("unfinished", name, f"no record ({what})", "quarantine" if there else "delete")
-        return
+    elif unfinished := _unfinished(store, folder, name, there):
+        yield unfinished
+        if unfinished.action:  # of the whole folder
+            return
     if record or failed:
         held.add(run_id)
     for other in there:
         known = CHECKPOINT_FILES.fullmatch(other) or TEMPORARY.fullmatch(other)
         if other not in RUN_FILES and not known:
             yield Finding("stray", f"{name}/{other}", "no file of the suite: move it elsewhere")
+
+
+def _leftovers(folder: Path, name: str, there: Sequence[str], record: RunRecord) -> Iterator[Finding]:
+    """Files beside a record that are of an earlier state of the run, or are not the record's."""
+    if FAILED in there:
+        yield Finding("stray", f"{name}/{FAILED}", "an old failure of a run that is done now", "delete")
+    for left in filter(CHECKPOINT_FILES.fullmatch, there):
+        yield Finding("stray", f"{name}/{left}", "a checkpoint of a run that is done now", "delete")
+    if WEIGHTS in there and digest_in(folder / WEIGHTS) != record.weights_sha256:
+        said = "not the weights of its record: `bench train` makes them again"
+        yield Finding("weights", f"{name}/{WEIGHTS}", said, "delete")
+
+
+def _unfinished(store: RunStore, folder: Path, name: str, there: Sequence[str]) -> Finding | None:
+    """Of a run that is neither done nor failed; None where somebody may have begun it just now."""
+    if not _old(folder):
+        return None
+    if epochs := checkpoint_epochs(store, folder.name):
+        said = f"no record, but a checkpoint after epoch {epochs}: the next `bench run` goes on from it"
+        return Finding("unfinished", name, said)
+    what = ", ".join(there) or "empty"
+    return Finding("unfinished", name, f"no record ({what})", "quarantine" if there else "delete")
 
 
 def _numbers(store: RunStore, records: dict[str, RunRecord]) -> Iterator[Finding]:
