@@ -29,9 +29,9 @@ from studies.engines.machine import check_devices
 from studies.engines.options import EXECUTE
 from studies.engines.robustness import EXECUTE as ROBUST
 from studies.registry import MODELS, changed_code, literal, other_source
+from studies.store.recompute import flat
 from studies.store.record import ENCODER_LAYERS, RunRecord, RunSpec
 from studies.store.run_store import RunStore
-from studies.trust.recompute import flat
 
 IMPORTED_AGAIN = (
     "the corpus has the same files, but was imported anew since: nominal lengths, alignment and emotions were in no "
