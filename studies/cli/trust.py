@@ -48,6 +48,11 @@ def add_verify(commands) -> None:
     )
     modelling(added, "the file of a model outside the repository, as it was for the run")
     added.add_argument(
+        "--add-predictions",
+        action="store_true",
+        help="put predictions that the results folder lacks into it, where they have the sha256 of the record",
+    )
+    added.add_argument(
         "--workers", type=int, default=1, metavar="N", help="runs at a time, a process each (default: 1)"
     )
     here = names(lambda engine: not engine.remote, "or")
@@ -123,6 +128,7 @@ def do_verify(options) -> int:
             workers=options.workers,
             executor=options.executor,
             on_event=progress,
+            add_predictions=options.add_predictions,
         )
     if options.json:
         print_json([asdict(one) for one in found])

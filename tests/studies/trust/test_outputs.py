@@ -10,20 +10,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from archives import files, repacked
-from builders import spec
+from builders import run_spec, spec
 from commands import bench
 
 from hycon.data.corpus import read_answers
 from hycon.data.manifest import read_manifest
 from hycon.errors import UserError
 from hycon.metrics import all_protocols
-from studies.aggregate.predictions import compare_records, group_of
+from studies.aggregate.predictions import compare_records, group_of, separation_of
+from studies.engines.run import run
 from studies.store.arrays import npz_bytes
 from studies.store.outputs import OUTPUTS, Labels
 from studies.store.record import RunRecord
-from studies.store.run_store import RunStore
+from studies.store.run_store import PREDICTIONS, RunStore
 from studies.trust.archive import export, import_results
 from studies.trust.doctor import examine
+from studies.trust.verify import verify
 
 ROWS = ("HyCon", "HyCon (W/O Contrast Learning)")
 
@@ -222,7 +224,58 @@ def test_options_that_exclude_each_other(capsys, store, tmp_path):
 
 
 def test_representations_are_compared_by_the_number_kept(store, published):
-    from studies.aggregate.predictions import separation_of
-
     for record in store.records():
         assert separation_of(published, record) == separation_of(store, record) is not None
+
+
+@pytest.fixture(scope="module")
+def trained(corpora, tmp_path_factory):
+    store = RunStore(tmp_path_factory.mktemp("trained"))
+    given = run_spec(corpora)
+    run([given], store, executor="inline", data_root=corpora)
+    return store, store.get(given.id)
+
+
+@pytest.mark.parametrize("how", ["labels", "predictions"])
+def test_verify_adds_predictions_that_a_folder_lacks(trained, corpora, tmp_path, how):
+    store, record = trained
+    export(store, tmp_path / "x.tar.gz", **{how: False})
+    held = RunStore(tmp_path / "published")
+    import_results(tmp_path / "x.tar.gz", held)
+    before = files(held.root)
+    where = {"data": corpora, "executor": "inline"}
+    (found,) = verify([record], held, **where)
+    kept = "kept without labels" if how == "labels" else "not kept here"
+    assert found.outcome == "identical"
+    assert found.notes == (f"the run's predictions are {kept}: their sha256 is the same",)
+    assert files(held.root) == before
+    (found,) = verify([record], held, add_predictions=True, **where)
+    assert (found.outcome, found.notes[1:]) == ("identical", ("its predictions were added",))
+    assert files(held.root / "runs" / record.id).keys() == {"record.json", PREDICTIONS}
+    assert all(np.array_equal(a, held.predictions(record.id)[n]) for n, a in store.predictions(record.id).items())
+    assert verify([record], held, add_predictions=True, **where)[0].notes == ()
+
+
+def test_verify_adds_no_other_predictions(trained, corpora, tmp_path):
+    record = trained[1]
+    held = RunStore(tmp_path / "published")
+    other = dataclasses.replace(record, predictions={"file": PREDICTIONS, "sha256": "0" * 64})
+    held.folder(record.id).mkdir(parents=True)
+    (held.folder(record.id) / "record.json").write_bytes(other.to_json())
+    (found,) = verify([other], held, data=corpora, executor="inline", add_predictions=True)
+    assert "added" not in " ".join(found.notes)
+    assert not held.has_predictions(record.id)
+
+
+def test_verify_compares_outputs_bit_for_bit(trained, corpora, tmp_path):
+    store, record = trained
+    export(store, tmp_path / "x.tar.gz", labels=False)
+    held = RunStore(tmp_path / "published")
+    import_results(tmp_path / "x.tar.gz", held)
+    arrays = held.outputs(record.id)
+    arrays["test_prediction"] = np.nextafter(arrays["test_prediction"], np.float32(9))
+    (held.folder(record.id) / OUTPUTS).write_bytes(npz_bytes(arrays))
+    (found,) = verify([record], held, data=corpora, executor="inline")
+    assert found.outcome == "differs"
+    assert len(found.findings) == 1
+    assert found.findings[0].startswith("predictions: test_prediction: 16 of 16 utterances, by at most")
