@@ -87,7 +87,31 @@ def _scan(path: Path, wanted: set[str]) -> tuple[dict[str, np.ndarray], int]:
     """The wanted words' vectors, in one pass that keeps nothing else in memory; and the dimension."""
     keys = {word.encode(): word for word in wanted}
     found: dict[str, np.ndarray] = {}
-    dim = blank = 0
+    dim = 0
+    for number, line in _lines(path):
+        if number == 1:
+            header, dim = _first(line, path)
+            if dim > WIDEST:
+                raise UserError(f"{path.name} has vectors of {dim} dimensions; expected {WIDEST} at most.")
+            if header:
+                continue
+        spaces = line.count(b" ")
+        if spaces != dim:
+            _check_width(line, spaces, dim, f"{path.name}, line {number}")
+            key = line.rsplit(b" ", dim)[0]
+        else:
+            key = line[: line.index(b" ")]
+        word = keys.get(key)
+        if word is not None and word not in found:
+            found[word] = _numbers(line, dim, f"{path.name}, line {number}")
+    if dim == 0:
+        raise UserError(f"{path.name} is empty; expected a GloVe text file.")
+    return found, dim
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(number, line) without its end, of a file without blank lines but at its end. Says how far it is read."""
+    blank = 0
     try:
         with _open(path) as (handle, share):
             for number, line in enumerate(iter(lambda: handle.readline(LONGEST), b""), 1):
@@ -98,30 +122,14 @@ def _scan(path: Path, wanted: set[str]) -> tuple[dict[str, np.ndarray], int]:
                 line = line.rstrip(b" \r\n")
                 if number == 1:
                     line = line.removeprefix(codecs.BOM_UTF8)
-                    header, dim = _first(line, path)
-                    if dim > WIDEST:
-                        raise UserError(f"{path.name} has vectors of {dim} dimensions; expected {WIDEST} at most.")
-                    if header:
-                        continue
-                if not line:
+                elif not line:
                     blank = blank or number
                     continue
-                if blank:  # blank lines are harmless at the end only
+                if blank:
                     raise UserError(f"{path.name}, line {blank} is blank; the file is damaged.")
-                spaces = line.count(b" ")
-                if spaces != dim:
-                    _check_width(line, spaces, dim, f"{path.name}, line {number}")
-                    key = line.rsplit(b" ", dim)[0]
-                else:
-                    key = line[: line.index(b" ")]
-                word = keys.get(key)
-                if word is not None and word not in found:
-                    found[word] = _numbers(line, dim, f"{path.name}, line {number}")
+                yield number, line
     except BAD_ZIP as error:
         raise UserError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from error
-    if dim == 0:
-        raise UserError(f"{path.name} is empty; expected a GloVe text file.")
-    return found, dim
 
 
 @contextlib.contextmanager
