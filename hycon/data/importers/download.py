@@ -3,7 +3,7 @@
 A file grows as NAME.part and gets its name when it is whole. A cut connection is resumed where it broke (HTTP Range,
 with If-Range against a file that changed meanwhile): a few times here, and again by the next call. A whole file has
 the length that the server announced, opens as HDF5 (dead links answer with a web page), and has the sha256 that the
-caller gave or that the first download left in NAME.sha256; CMU publishes none.
+first download left in NAME.sha256, or that somebody put there; CMU publishes none.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,6 @@ class _Unusable(Exception):
 class _Options:
     timeout: tuple[float, float]
     pause: float  # seconds before the first repetition, doubled each time
-    checksums: Mapping[str, str]
 
 
 def download(
@@ -53,14 +52,13 @@ def download(
     *,
     base_urls: Sequence[str] | None = None,
     progress: bool = True,
-    checksums: Mapping[str, str] | None = None,
     timeout: tuple[float, float] = TIMEOUT,
     pause: float = 1.0,
 ) -> Path:
     """Fetch the .csd files of mosi or mosei into `<root>/downloads/<name>` and return that folder.
 
     base_urls: servers to try in turn in place of CMU's, each with the recipe's paths below it.
-    progress: a bar per file on a terminal, a line per file elsewhere.  checksums: file name -> sha256.
+    progress: a bar per file on a terminal, a line per file elsewhere.
     Raises UserError, with the manual route, where a file cannot be had or is not what it should be; what was
     fetched by then is kept, and the next call goes on from there.
     """
@@ -68,7 +66,7 @@ def download(
         raise UserError(f"No download is known for {name!r}; nearest: {nearest(name, RECIPES)}. Others: import a file.")
     if offline():
         raise UserError("A download needs the network, but --offline (or BENCH_OFFLINE) says to use none.")
-    options = _Options(timeout, pause, checksums or {})
+    options = _Options(timeout, pause)
     folder = data_root(root) / "downloads" / name
     addresses = _addresses(name)
     files = ", ".join(path.rsplit("/", 1)[-1] for _, path in addresses)
@@ -112,7 +110,7 @@ def _addresses(name: str) -> list[tuple[str, str]]:
 def _file(urls: Sequence[str], target: Path, options: _Options, bar: Callable[..., None]) -> None:
     """`target` from the first of `urls` that gives it; what is there already is only checked."""
     checksum = _beside(target, ".sha256")  # in the form that `sha256sum -c` reads
-    expected = options.checksums.get(target.name) or _text(checksum).split(" ")[0]
+    expected = _text(checksum).split(" ")[0]
     if target.exists():
         if expected and sha256_file(target) != expected:
             raise _Unusable(
