@@ -53,9 +53,7 @@ def read(path: Path, name: str) -> Imported:
         raise UserError(f"{TABLE} needs either a column label or columns {EMOTION}NAME; it has {', '.join(columns)}.")
     splits: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
     cropped: dict[str, dict[str, int]] = {split: {} for split in SPLITS}
-    with contextlib.ExitStack() as stack:
-        there = [m for m in MODALITIES if (path / f"{m}.npz").is_file() or (path / m).is_dir()]
-        arrays = {m: stack.enter_context(_arrays(path, m)) for m in there}
+    with _arrays(path) as arrays:
         missing = [f"{m}.npz" for m in ("audio", "vision") if m not in arrays]
         if missing:
             raise UserError(
@@ -78,7 +76,7 @@ def read_unlabelled(path: Path) -> list[dict[str, Any]]:
     path: the folder, or its table alone. Columns label, split and emotion:NAME need not be there, and are handed on as
     they are written.  Raises UserError where the table or an array is missing or damaged.
     """
-    table, folder = (path / TABLE, path) if path.is_dir() else (path, path.parent)
+    table = path / TABLE if path.is_dir() else path
     if not table.is_file():
         raise UserError(f"{path} has no {TABLE}; see docs/using-a-model.md.")
     rows, columns = _table(table, needs={"id"})
@@ -88,11 +86,7 @@ def read_unlabelled(path: Path) -> list[dict[str, Any]]:
         raise UserError(f"{table} has no column text; it has {', '.join(columns)}.")
     handed_on = [c for c in columns if c in ("split", "label") or c.startswith(EMOTION)]
     found, seen = [], set()
-    with contextlib.ExitStack() as stack:
-        there = (
-            [m for m in MODALITIES if (folder / f"{m}.npz").is_file() or (folder / m).is_dir()] if path.is_dir() else []
-        )
-        arrays = {m: stack.enter_context(_arrays(folder, m)) for m in there}
+    with _arrays(path) as arrays:
         for line, row in rows:
             name = identity(row["id"], f"{table.name}, line {line}")
             if name in seen:
@@ -172,7 +166,15 @@ def _present(cell: str, what: str) -> int:
 
 
 @contextlib.contextmanager
-def _arrays(folder: Path, modality: str) -> Iterator[Getter]:
+def _arrays(folder: Path) -> Iterator[dict[str, Getter]]:
+    """Modality -> its arrays, of those that the folder has; of no folder none."""
+    with contextlib.ExitStack() as stack:
+        there = [m for m in MODALITIES if (folder / f"{m}.npz").is_file() or (folder / m).is_dir()]
+        yield {m: stack.enter_context(_arrays_of(folder, m)) for m in there}
+
+
+@contextlib.contextmanager
+def _arrays_of(folder: Path, modality: str) -> Iterator[Getter]:
     """The arrays in MODALITY.npz, or else in MODALITY/<id>.npy."""
     packed = folder / f"{modality}.npz"
     if not packed.is_file():
