@@ -111,6 +111,18 @@ def other_source(name: str, source: str | None) -> str | None:
     return f"{asked}, and {path_of(name)} holds other content now ({known[:12]}): give it as it was ({kept})"
 
 
+def another_version(spec: Any) -> str | None:
+    """ "version 1 of tfn; this code has 2": of its model or of the suite, where a run was made with another than this
+    code's. spec: a RunSpec."""
+    for of, made, here in (
+        (spec.model, spec.version, literal(spec.model, "VERSION")),
+        ("the suite", spec.suite, type(spec).suite),
+    ):
+        if made != here:
+            return f"version {made} of {of}; this code has {here}"
+    return None
+
+
 def path_of(name: str) -> str:
     """The file of a model."""
     entry = MODELS[name]

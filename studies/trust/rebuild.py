@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hycon.errors import UserError, check_known
-from studies.registry import MODELS, build_model, literal, other_source
+from studies.registry import MODELS, another_version, build_model, other_source
 from studies.store.record import RunSpec
 
 if TYPE_CHECKING:
@@ -31,13 +31,7 @@ def build(
     if spec.source and (reason := other_source(spec.model, spec.source)):
         raise UserError(f"The model cannot be used here: {reason}.")
     check_known("model", spec.model, MODELS)
-    for what, made, here in (
-        (f"version {{}} of {spec.model}", spec.version, literal(spec.model, "VERSION")),
-        ("version {} of the suite", spec.suite, RunSpec.suite),
-    ):
-        if made != here:
-            raise UserError(
-                f"The model was made with {what.format(made)}; this code has {here}: use that of its commit."
-            )
+    if found := another_version(spec):
+        raise UserError(f"The model was made with {found}: use that of its commit.")
     with torch.random.fork_rng():
         return build_model(spec.model, text=spec.text, dims=dims, encoder=encoder, emotions=emotions, **spec.config)

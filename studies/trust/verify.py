@@ -30,7 +30,7 @@ from studies.engines.machine import check_devices
 from studies.engines.options import EXECUTE
 from studies.engines.robustness import EXECUTE as ROBUST
 from studies.lookup import id_named
-from studies.registry import MODELS, changed_code, literal, other_source
+from studies.registry import MODELS, another_version, changed_code, other_source
 from studies.store.outputs import NAMES
 from studies.store.recompute import flat
 from studies.store.record import ENCODER_LAYERS, RunRecord, RunSpec
@@ -182,15 +182,10 @@ def _check_repeatable(record: RunRecord, data: str | os.PathLike | None, encoder
 
 def of_other_code(record: RunRecord) -> str | None:
     """Why this code cannot make a run again, as part of a sentence; None: nothing is known against it."""
-    spec, then = record.spec, f"verify it with the code of commit {record.commit or 'unknown'}"
-    if spec.model not in MODELS:
-        return f"of model {spec.model!r}, which this suite does not have"
-    version = literal(spec.model, "VERSION")
-    if version != spec.version:
-        return f"of version {spec.version} of {spec.model}; this code has {version}: {then}"
-    if spec.suite != RunSpec.suite:
-        return f"of version {spec.suite} of the suite; this code has {RunSpec.suite}: {then}"
-    return None
+    if record.spec.model not in MODELS:
+        return f"of model {record.spec.model!r}, which this suite does not have"
+    found = another_version(record.spec)
+    return found and f"of {found}: verify it with the code of commit {record.commit or 'unknown'}"
 
 
 def _check_encoder(record: RunRecord, given: str | None) -> None:
