@@ -158,6 +158,10 @@ def test_labels_can_follow(store, published, tmp_path):
     assert files(published.root) == files(store.root)
     import_results(tmp_path / "x.tar.gz", published)  # and are not taken away again
     assert files(published.root) == files(store.root)
+    run_id = published.ids()[0]
+    (published.folder(run_id) / OUTPUTS).write_bytes(b"")  # where both lie, the whole ones are read
+    assert not published.has_outputs(run_id)
+    assert "test_multimodal" in published.predictions(run_id)
 
 
 def test_outputs_of_a_run_with_another_result_are_not_added(store, published, tmp_path):
