@@ -73,17 +73,10 @@ def corpora(options) -> list[dict[str, Any]]:
 
 
 def tables(options) -> list[dict[str, Any]]:
-    from studies.registry import MODELS
     from studies.tables import TABLES
 
     return [
-        {
-            "name": table.name,
-            "title": table.title,
-            "corpus": table.corpus,
-            "rows": len(table.rows),
-            "built": sum(row.model in MODELS for row in table.rows),
-        }
+        {"name": table.name, "title": table.title, "corpus": table.corpus, "rows": len(table.rows)}
         for table in TABLES.values()
     ]
 
