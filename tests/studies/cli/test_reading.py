@@ -9,6 +9,7 @@ import studies
 import studies.store.run_store
 import studies.store.study
 from hycon.errors import UserError
+from hycon.train import EPOCHS, PATIENCE
 from studies.aggregate.inventory import run_lines
 from studies.tables import TABLES
 
@@ -46,6 +47,12 @@ def test_runs_are_listed_with_metrics_as_tables_print_them():
     assert (emotion["valid_loss"], emotion["average_acc"], "happy_acc" in emotion) == (None, "71.2", False)
     (trial,) = run_lines([{**run, "valid_loss": 0.5, "test": {"acc2": None, "mae": None}}])
     assert (trial["acc2"], trial["mae"]) == (None, None)
+
+
+def test_help_names_the_epochs_and_the_patience_that_runs_have(capsys):
+    said = " ".join(bench(capsys, "run", "--help")[1].split())
+    assert f"(profile paper: {EPOCHS['tokens']} with BERT or XLNet, else {EPOCHS['vectors']})" in said
+    assert f"(profile paper: {PATIENCE})" in said
 
 
 def test_list_where_nothing_is(capsys, tmp_path):
