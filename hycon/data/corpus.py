@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -169,28 +169,6 @@ def read_labels(manifest: Manifest, root: str | os.PathLike | None = None) -> di
 
     None where that corpus is not in the data folder, or cannot be read. The digests of its files are not checked.
     """
-    found = _named(manifest, [f"{split}.label" for split in SPLITS], root)
-    return None if found is None else {split: found[f"{split}.label"] for split in SPLITS}
-
-
-def read_answers(
-    manifest: Manifest, splits: Sequence[str], root: str | os.PathLike | None = None
-) -> dict[str, np.ndarray] | None:
-    """{split}_id, (N,) of str, and {split}_label of a corpus, as `read_labels` gives them, with digests checked."""
-    try:
-        check_files(corpus_folder(manifest.name, root), manifest)
-    except UserError:
-        return None
-    found = _named(manifest, [f"{split}.{kind}" for split in splits for kind in ("label", "strings")], root)
-    if found is None:
-        return None
-    import numpy as np
-
-    ids = {f"{split}_id": np.array(strings_of(found, split)["ids"]) for split in splits}
-    return {**ids, **{f"{split}_label": found[f"{split}.label"] for split in splits}}
-
-
-def _named(manifest: Manifest, names: Sequence[str], root: str | os.PathLike | None) -> dict[str, np.ndarray] | None:
     from safetensors import SafetensorError, safe_open
 
     folder = corpus_folder(manifest.name, root)
@@ -198,7 +176,7 @@ def _named(manifest: Manifest, names: Sequence[str], root: str | os.PathLike | N
         if read_manifest(manifest.name, root).sha256 != manifest.sha256:
             return None
         with safe_open(folder / "corpus.safetensors", framework="np") as handle:
-            return {name: handle.get_tensor(name) for name in names}
+            return {split: handle.get_tensor(f"{split}.label") for split in SPLITS}
     except (UserError, SafetensorError, OSError):
         return None
 

@@ -5,8 +5,8 @@
     results/published/<name>/claims.json               optional: `bench claims --json` of the folder with predictions
     results/published/<name>/claims_beyond.json        optional: the same with `--claims beyond`
 
-A corpus's labels are not published. Without them two rows can only be compared by one number a run. What was judged with
-them, on the same runs, goes before.
+A corpus's labels are not published. Without them two rows can only be compared by one number a run. What was judged
+with them, on the same runs, goes before.
 """
 
 from __future__ import annotations

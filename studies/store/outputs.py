@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hycon.data.arrays import Damaged
-from hycon.data.corpus import read_answers
-from hycon.data.manifest import read_manifest
+from hycon.data.checksums import check_files
+from hycon.data.corpus import strings_of
+from hycon.data.manifest import Manifest, corpus_folder, read_manifest
 from hycon.errors import UserError
 from studies.store.arrays import read_arrays
 from studies.store.record import RunSpec
@@ -46,9 +47,25 @@ class Labels:
             manifest = read_manifest(spec.corpus, self.data)
             if spec.data not in (manifest.sha256, manifest.files_sha256):
                 return None
-            return read_answers(manifest, MEASURED, self.data)
+            return read_answers(manifest, self.data)
         except UserError:
             return None
+
+
+def read_answers(manifest: Manifest, data: str | os.PathLike | None = None) -> dict[str, np.ndarray]:
+    """{valid,test}_id and {valid,test}_label of a corpus, without torch. Raises UserError where it is not there, or is
+    another."""
+    from safetensors import SafetensorError, safe_open
+
+    folder = corpus_folder(manifest.name, data)
+    check_files(folder, manifest)
+    try:
+        with safe_open(folder / "corpus.safetensors", framework="np") as handle:
+            named = {f"{s}.{kind}": handle.get_tensor(f"{s}.{kind}") for s in MEASURED for kind in ("strings", "label")}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{folder} is damaged ({error}): import the corpus again.") from error
+    ids = {f"{split}_id": np.array(strings_of(named, split)["ids"]) for split in MEASURED}
+    return {**ids, **{f"{split}_label": named[f"{split}.label"] for split in MEASURED}}
 
 
 def with_labels(outputs: Mapping[str, np.ndarray], answers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

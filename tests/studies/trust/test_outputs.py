@@ -13,14 +13,13 @@ from archives import files, repacked
 from builders import run_spec, spec
 from commands import bench
 
-from hycon.data.corpus import read_answers
 from hycon.data.manifest import read_manifest
 from hycon.errors import UserError
 from hycon.metrics import all_protocols
 from studies.aggregate.predictions import compare_records, group_of, separation_of
 from studies.engines.run import run
 from studies.store.arrays import npz_bytes
-from studies.store.outputs import OUTPUTS, Labels
+from studies.store.outputs import OUTPUTS, Labels, read_answers
 from studies.store.record import RunRecord
 from studies.store.run_store import PREDICTIONS, RunStore
 from studies.trust.archive import export, import_results
@@ -33,7 +32,7 @@ ROWS = ("HyCon", "HyCon (W/O Contrast Learning)")
 def put(store: RunStore, data: Path, number: int, error: float) -> RunRecord:
     """A finished run on corpus small that is off by `error` and some noise."""
     manifest = read_manifest("small", data)
-    answers = read_answers(manifest, ("valid", "test"), data)
+    answers = read_answers(manifest, data)
     rng = np.random.default_rng([number, int(100 * error)])
     predictions = {
         s: answers[f"{s}_label"] + rng.normal(0, error, len(answers[f"{s}_label"])).astype(np.float32)
@@ -283,3 +282,16 @@ def test_verify_compares_outputs_bit_for_bit(trained, corpora, tmp_path):
     assert found.outcome == "differs"
     assert len(found.findings) == 1
     assert found.findings[0].startswith("predictions: test_prediction: 16 of 16 utterances, by at most")
+
+
+def test_emotions_too(corpora, tmp_path):
+    store, given = RunStore(tmp_path / "results"), run_spec(corpora, "ef_lstm", corpus="emotional")
+    run([given], store, executor="inline", data_root=corpora)
+    export(store, tmp_path / "x.tar.gz", labels=False)
+    held = RunStore(tmp_path / "published", labels=Labels(corpora))
+    import_results(tmp_path / "x.tar.gz", held)
+    assert "separation" not in held.outputs(given.id)
+    ours, theirs = (group_of(s, [store.get(given.id)]) for s in (held, store))
+    assert np.array_equal(ours.label, theirs.label)
+    assert np.array_equal(ours.prediction, theirs.prediction)
+    assert examine(held) == []
