@@ -154,7 +154,9 @@ def view_for(
     view = View(corpus, data, profile, names, protocol, mixed, {**(options or {}), **limits})
     other = stored_results(beside) if beside else None
     if corpus:
-        manifest_of(corpus, data, *filter(None, (results_root(results), other)))  # raises where there is none
+        found = manifest_of(corpus, data, *filter(None, (results_root(results), other)))  # raises where there is none
+        if len(tables) == 1:  # several of them: those that fit are shown
+            check_task(next(iter(tables)), found)
     folder = stored_results(results)
     store = RunStore(folder, beside=RunStore(other) if other else None)
     known = load_studies(store)
@@ -359,6 +361,14 @@ def corpus_name(table: TableSpec, profile: Profile | None, corpus: str | None) -
     """The corpus that was asked for, or the profile's for this kind of table, or the paper's."""
     demo = DEMO_CORPORA[table.task] if profile and profile.demo else None
     return corpus or demo or table.corpus
+
+
+def check_task(table: TableSpec, manifest: Manifest) -> None:
+    """Raises UserError where the labels of the corpus are not of the table's kind."""
+    if manifest.task != table.task:
+        raise UserError(
+            f"{table.name} is about {table.task}s; the labels of corpus {manifest.name} are {manifest.task}s."
+        )
 
 
 def corpus_for(name: str, data: str | os.PathLike | None, keep: bool = True) -> Manifest:

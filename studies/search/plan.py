@@ -14,7 +14,7 @@ from typing import Any
 
 from hycon.data.manifest import Manifest
 from hycon.errors import UserError
-from studies.lookup import Profile, corpus_for, corpus_name, fixed_options, recorded_profile
+from studies.lookup import Profile, check_task, corpus_for, corpus_name, fixed_options, recorded_profile
 from studies.registry import MODELS
 from studies.search.draws import draw
 from studies.search.seeds import derive_seed
@@ -63,10 +63,7 @@ def setting_for(
             "--patience is for early stopping; a measurement has none: each run takes all its epochs. Leave it out."
         )
     manifest = corpus_for(corpus_name(table, profile, corpus), data, keep=dry is None)
-    if manifest.task != table.task:
-        raise UserError(
-            f"{table.name} is about {table.task}s; the labels of corpus {manifest.name} are {manifest.task}s."
-        )
+    check_task(table, manifest)
     names = {**DEFAULT, **profile.encoders, **(encoders or {})}
     needed = {row.text for row in rows if row.model in MODELS} & set(DEFAULT)
     if dry is None:
