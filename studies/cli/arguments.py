@@ -27,7 +27,9 @@ class Parser(argparse.ArgumentParser):
             known = [o for action in self._actions for o in action.option_strings if o.startswith("--")]
             key = given.removeprefix("--").partition("=")[0].replace("-", "_")
             if not given.startswith("-"):
-                folder = ": a results folder is given by --results" if os.path.isdir(given) and "--results" in known else ""
+                folder = (
+                    ": a results folder is given by --results" if os.path.isdir(given) and "--results" in known else ""
+                )
                 message = f"{given!r} is one argument too many{folder}"
             elif "--set" in known and key in _options_of_runs():
                 message = f"unknown option {given}; an option of a model or its training is given by --set {key}=VALUE"

@@ -184,7 +184,10 @@ def _range_lines(report: dict[str, Any]) -> list[str]:
     wide = report["task"] == "sentiment" and report["label_range"][1] > NARROW
     if not wide or report["largest_label"] > NARROW:
         return []
-    return ["All labels lie in [-1, 1] and count as labels in [-3, 3]. If 1 is the most, import with --label-range 1.", ""]
+    return [
+        "All labels lie in [-1, 1] and count as labels in [-3, 3]. If 1 is the most, import with --label-range 1.",
+        "",
+    ]
 
 
 def _repeat_lines(repeats: Repeats) -> list[str]:

@@ -164,7 +164,10 @@ def test_a_zip_that_unpacks_to_far_more_than_it_is(root: Path, tmp_path: Path, m
             "id,split,label,text\na,train,1,well, fine\n",
             "line 2 has 5 columns, the header has 4: put a text with commas",
         ),
-        ("id,split,label,text\na,train,1,caf\u00e9\n".encode("latin-1"), r"not a readable UTF-8 .*\): save it as UTF-8"),
+        (
+            "id,split,label,text\na,train,1,caf\u00e9\n".encode("latin-1"),
+            r"not a readable UTF-8 .*\): save it as UTF-8",
+        ),
     ],
 )
 def test_what_spreadsheets_write_is_told(root: Path, tmp_path: Path, table, said) -> None:

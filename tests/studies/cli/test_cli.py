@@ -140,6 +140,20 @@ def test_what_an_import_says_comes_next_is_not_refused(capsys, tmp_path, name, t
         assert bench(capsys, *command, "--dry-run", *places(tmp_path)[2:])[0] == 0
 
 
+def test_gpus_of_two_kinds_are_refused_before_anything_runs(capsys, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "studies.engines.machine.unlike_gpus", lambda devices: asked.append(devices) or "0 is A, 1 is B"
+    )
+    command = [*RUN, *places(tmp_path), "--devices", "cuda:0,cuda:1", "--dry-run"]
+    code, out, err = bench(capsys, *command)
+    assert (code, out, asked) == (2, "", [("cuda:0", "cuda:1")])
+    assert err.startswith("bench: 0 is A, 1 is B: runs of one row on GPUs of several kinds are not averaged.")
+    for further in (["--mixed"], ["--executor", "slurm"]):  # whose GPUs are not these
+        assert "not averaged" not in bench(capsys, *command, *further)[2]
+    assert len(asked) == 1
+
+
 def test_a_table_of_other_labels_is_refused_where_it_is_read_too(capsys, copy):
     code, out, err = bench(capsys, "table", "table3", "--corpus", "synthetic", *places(copy))
     assert (code, out) == (2, "")

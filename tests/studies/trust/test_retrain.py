@@ -329,8 +329,12 @@ def test_train_by_id_and_predict_a_corpus(done, corpora, tmp_path, capsys):
     assert printed.astype(np.float32).tobytes() == np.ascontiguousarray(stored[:, 0]).tobytes()
 
 
-def test_a_folder_beside_it_that_holds_no_utterances_hides_no_corpus(done, folders, corpora, tmp_path, capsys, monkeypatch):
-    name = next(path.parent.name for path in sorted(Path(corpora).glob("*/manifest.json")) if "emotion" not in str(path))
+def test_a_folder_beside_it_that_holds_no_utterances_hides_no_corpus(
+    done, folders, corpora, tmp_path, capsys, monkeypatch
+):
+    name = next(
+        path.parent.name for path in sorted(Path(corpora).glob("*/manifest.json")) if "emotion" not in str(path)
+    )
     (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
     code, out, _ = bench(capsys, "predict", folders["text"], name, "--data", corpora)
