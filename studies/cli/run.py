@@ -196,8 +196,8 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
         print(f"bench: {amiss}", file=sys.stderr)
     if not options.mixed and not engine_of(how.executor).remote and (kinds := unlike_gpus(how.devices)):
         raise UserError(
-            f"{kinds}: runs of one row on GPUs of several kinds are not averaged. Give each command GPUs of one kind and "
-            "--rows of its own (they share the results folder), or --mixed."
+            f"{kinds}: runs of one row on GPUs of several kinds are not averaged. Give each command GPUs of one kind "
+            "and --rows of its own (they share the results folder), or --mixed."
         )
     if options.dry_run:
         _print_forecast(forecast(rows, setting, store, how, table.robust), setting, store, how)

@@ -121,7 +121,7 @@ def workers_for(workers: int | None, slots: Asked | None, devices: Sequence[str]
     return processors() if slots == "auto" else (slots or 1) * len(set(devices))
 
 
-UNITS = {"time": " (in minutes)", "memory": " (in GB)"}
+UNITS = {"time": "; time is in minutes", "memory": "; memory is in GB"}
 KINDS = {"int": "a whole number", "float": "a number", "str": "a text", "array": "a list", "object": "a table"}
 
 
@@ -164,4 +164,4 @@ def _checked(where: str, key: str, value: Any) -> Any:
         return msgspec.convert(value, kinds[key])
     except msgspec.ValidationError as error:
         said = re.sub(r"\w+", lambda word: KINDS.get(word[0], word[0]), str(error).lower().replace("`", ""))
-        raise UserError(f"{where}{key}{UNITS.get(key, '')} is {value!r}; {said}.") from error
+        raise UserError(f"{where}{key} is {value!r}; {said}{UNITS.get(key, '')}.") from error

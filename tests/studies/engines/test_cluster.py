@@ -95,7 +95,7 @@ def test_the_file_and_what_is_given_over_it(tmp_path):
         ("cpus = true", "cpus is True"),
         ("gpus = -1", "gpus is -1; expected a number >= 0"),
         ("slots = 0", "slots is 0; expected a number of at least 1, or auto"),
-        ('time = "2:00:00"', r"time \(in minutes\) is '2:00:00'; expected a whole number, got a text"),
+        ('time = "2:00:00"', "time is '2:00:00'; expected a whole number, got a text; time is in minutes"),
         ("slots = true", "slots is True; expected a number"),
         ("setup = [1]", "setup is .*expected a text, got a whole number"),
         ("time = ", "no TOML file"),
