@@ -19,6 +19,7 @@ from studies.authors.rows import own_rows, with_models
 from studies.authors.table_file import is_table_file, read_table_file
 from studies.registry import MODELS, literal, source_of
 from studies.store.inside import check_results, fit
+from studies.store.outputs import Labels
 from studies.store.run_store import RunStore
 from studies.store.study import Study, is_beside, load_studies
 from studies.tables import MEASURED_BATCH, MEASURED_EPOCHS, TABLES, Row, TableSpec, with_studies
@@ -158,7 +159,8 @@ def view_for(
         if len(tables) == 1:  # several of them: those that fit are shown
             check_task(next(iter(tables)), found)
     folder = stored_results(results)
-    store = RunStore(folder, beside=RunStore(other) if other else None)
+    labels = Labels(data)
+    store = RunStore(folder, beside=RunStore(other, labels=labels) if other else None, labels=labels)
     known = load_studies(store)
     named = [study_named(study, known, folder) for study in studies]
     for study in named:

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from studies.cli import parser
+from studies.store.outputs import read_outputs
 from studies.store.record import RunRecord, RunSpec
 from studies.store.study import Study
 
@@ -70,10 +71,18 @@ def test_modules_are_short_and_say_what_they_are(path: Path) -> None:
 
 
 def test_results_are_data_only() -> None:
-    tracked = [path for part in ("paper", "published") for path in (ROOT / "results" / part).rglob("*")]
+    tracked = [path for part in ("paper", "published", "under_way") for path in (ROOT / "results" / part).rglob("*")]
     code = {".py", ".ipynb", ".sh", ".pkl", ".pickle", ".pt", ".so"}
     assert [name(path) for path in tracked if path.suffix in code] == []
     assert len(list((ROOT / "results" / "paper").glob("*.csv"))) == 8
+
+
+def test_no_label_lies_in_the_repository() -> None:
+    """Corpora may not be distributed: of predictions, only what is without labels, ids and representations."""
+    arrays = list((ROOT / "results").glob("*/**/*.npz"))
+    assert {path.name for path in arrays} <= {"outputs.npz"}
+    for path in arrays:
+        read_outputs(path.read_bytes())
 
 
 def test_the_installed_copy_of_the_papers_numbers_is_current() -> None:

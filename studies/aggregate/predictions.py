@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from hycon.errors import UserError
 from studies.aggregate.cells import measures
 from studies.aggregate.robustness import KINDS
 from studies.statistics.comparison import Comparison, Group, compare, compare_seeded
+from studies.statistics.separation import centroid_ratio
+from studies.store.outputs import NAMES
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
 from studies.tables import COST
@@ -68,6 +71,27 @@ def compare_records(
         if first and second:
             return compare(first, second, metric, protocol=protocol, emotions=emotions_of(a))
     return compare_seeded(known_a, known_b)
+
+
+def separation_of(store: RunStore, record: RunRecord) -> float | None:
+    """How far the two classes of the test split lie apart in a run's multimodal representation (centroid_ratio); None
+    where it has none that is kept, and for emotions. Raises UserError where its predictions are not there."""
+    bare = store.has_outputs(record.id)
+    arrays = store.outputs(record.id) if bare else without_labels(store.predictions(record.id, ("test_label",)))
+    number = float(arrays.get("separation", math.nan))
+    return None if math.isnan(number) else number
+
+
+def without_labels(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Of a run's predictions, what may be published where labels may not: see studies.store.outputs.
+
+    A label of 0 is positive, as it is by default where pairs are made (docs/protocol.md, A3).
+    """
+    kept = {name: array for name, array in arrays.items() if name in NAMES}
+    points, label = arrays.get("test_multimodal"), arrays.get("test_label")
+    if points is not None and label is not None and label.ndim == 1:
+        kept["separation"] = np.array(centroid_ratio(points, label >= 0), np.float64)
+    return kept
 
 
 def emotions_of(records: Sequence[RunRecord]) -> tuple[str, ...]:

@@ -1,24 +1,20 @@
 """What claims are judged on: the seeded runs of rows, their predictions, and their representations.
 
 `separation` is the number behind section 4.5.6: how far the two classes lie apart in the multimodal representation of
-the test split, not in its t-SNE picture (studies.statistics.separation). A label of 0 is positive, as it is by default
-where pairs are made (docs/protocol.md, A3).
+the test split, not in its t-SNE picture (studies.statistics.separation).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from hycon.errors import UserError
 from studies.aggregate.cells import RowResult, measures
-from studies.aggregate.predictions import compare_records, group_of
+from studies.aggregate.predictions import compare_records, group_of, separation_of
 from studies.claims.kinds import METRICS, SEPARATION
 from studies.statistics.cell import CellStat, cell, range_of
 from studies.statistics.comparison import Comparison, Group, compare_seeded
-from studies.statistics.separation import centroid_ratio
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
 
@@ -70,13 +66,9 @@ class Evidence:
     def _separation(self, record: RunRecord) -> float | None:
         if record.id not in self.separations:
             try:
-                needs = ("test_label", "test_multimodal")
-                arrays: Mapping[str, np.ndarray] = self.store.predictions(record.id, needs)
-            except UserError:  # published records come without predictions
-                arrays = {}
-            points, label = arrays.get("test_multimodal"), arrays.get("test_label")
-            known = points is not None and label is not None and label.ndim == 1
-            self.separations[record.id] = centroid_ratio(points, label >= 0) if known else None  # type: ignore[arg-type,operator]
+                self.separations[record.id] = separation_of(self.store, record)
+            except UserError:  # published records may come without predictions
+                self.separations[record.id] = None
         return self.separations[record.id]
 
 

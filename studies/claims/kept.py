@@ -1,7 +1,8 @@
-"""What was judged while a folder's predictions were there: they hold a corpus's labels, so they are not published.
+"""What was judged while a folder's predictions and labels were there: a corpus's labels are not published.
 
 Without them two rows can only be compared by one number a run. `bench claims --json` of the folder with predictions is
 published as claims.json. Where it is of the same runs, its verdicts are shown in place of those by one number a run.
+Where the predictions are published without labels and the corpus is at hand, claims are judged by these instead.
 
 Of the file, only p and the ends of intervals are taken on trust, where a comparison needs predictions. Rows, seeds,
 means and differences must be those of the records, and each verdict must follow from the numbers beside it.
@@ -43,7 +44,7 @@ KEPT = {"paper": "claims.json", "beyond": "claims_beyond.json"}  # whose claims 
 NUMBERS = ("difference", "low", "high", "p", "p_interval", "p_adjusted")
 OF_RECORDS = NUMBERS[:-1]  # where no predictions are needed; p_adjusted is over all comparisons of a table
 SAME = 2e-6  # two numbers that are printed with six decimals
-WITH_PREDICTIONS = "Judged by the predictions of the test split, which are not published: they hold the labels."
+WITH_PREDICTIONS = "Judged by the predictions of the test split with its labels, which may not be published."
 
 log = logging.getLogger(__name__)
 

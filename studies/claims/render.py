@@ -39,8 +39,8 @@ TO_DECIDE = "What would decide undecided claims, with the same --results and --d
 LETTERED = "Verdicts with a letter are not about the paper's own setting:"
 OWN_LETTERED = "The verdicts with a letter:"
 SEEDS_ALONE = (
-    "The predictions of some runs are not in this folder (published results come without them): those intervals are "
-    "over seeds alone, and leave out the choice of the test utterances."
+    "The predictions of some runs, or the labels to them, are not at hand (published results come without labels, "
+    "which the corpus has): those intervals are over seeds alone, and leave out the choice of the test utterances."
 )
 KEPT_VERDICTS = (
     f"{WITH_PREDICTIONS} The folder keeps these verdicts in a file, whose rows, seeds and means are those of its runs."

@@ -173,9 +173,10 @@ def store_of(options):
     """The RunStore that --results and --storage name. Raises UserError for what is no URL of a database."""
     from studies.lookup import results_root
     from studies.store.database import storage_of
+    from studies.store.outputs import Labels
     from studies.store.run_store import RunStore
 
-    return RunStore(results_root(options.results), storage=storage_of(options.storage))
+    return RunStore(results_root(options.results), storage=storage_of(options.storage), labels=Labels(options.data))
 
 
 def print_json(value: Any) -> None:

@@ -48,6 +48,11 @@ def add_verify(commands) -> None:
     )
     modelling(added, "the file of a model outside the repository, as it was for the run")
     added.add_argument(
+        "--add-predictions",
+        action="store_true",
+        help="put predictions that the results folder lacks into it, where they have the sha256 of the record",
+    )
+    added.add_argument(
         "--workers", type=int, default=1, metavar="N", help="runs at a time, a process each (default: 1)"
     )
     here = names(lambda engine: not engine.remote, "or")
@@ -88,9 +93,13 @@ def add_export(commands) -> None:
     )
     added.add_argument("--corpus", metavar="NAME", help="runs on this corpus only (default: all)")
     added.add_argument("--profile", metavar="NAME", help="runs of this profile's studies only: paper, decisive or demo")
-    added.add_argument(
-        "--without-predictions", action="store_true", help="leave out predictions, which hold the corpus's labels"
+    without = added.add_mutually_exclusive_group()
+    without.add_argument(
+        "--without-labels",
+        action="store_true",
+        help="leave the corpus's labels, ids and representations out of the predictions",
     )
+    without.add_argument("--without-predictions", action="store_true", help="leave out the predictions")
     added.add_argument(
         "--schema", metavar="NAME", help="every_eval_ever: a JSON file a study with its test metrics, no archive"
     )
@@ -119,6 +128,7 @@ def do_verify(options) -> int:
             workers=options.workers,
             executor=options.executor,
             on_event=progress,
+            add_predictions=options.add_predictions,
         )
     if options.json:
         print_json([asdict(one) for one in found])
@@ -133,6 +143,7 @@ def do_verify(options) -> int:
 
 def do_diff(options) -> None:
     from studies.lookup import pick_rows, results_root, stored_results, table_spec
+    from studies.store.outputs import Labels
     from studies.store.run_store import RunStore
     from studies.trust.diff import as_dicts, diff, text
 
@@ -140,8 +151,9 @@ def do_diff(options) -> None:
     if options.rows is not None and table is None:
         raise UserError("--rows names rows of one table: name the TABLE too.")
     rows = pick_rows(table, named_rows(options)) if table and options.rows is not None else None
-    other = RunStore(stored_results(options.beside)) if options.beside else None
-    a, b = (RunStore(results_root(folder), beside=other) for folder in (options.a, options.b))
+    labels = Labels(options.data)
+    other = RunStore(stored_results(options.beside), labels=labels) if options.beside else None
+    a, b = (RunStore(results_root(folder), beside=other, labels=labels) for folder in (options.a, options.b))
     found = diff(a, b, view_of(options), table=table, rows=rows)
     if options.json:
         print_json(as_dicts(found))
@@ -187,6 +199,7 @@ def do_export(options) -> None:
         corpus=options.corpus,
         profile=options.profile,
         predictions=not options.without_predictions,
+        labels=not options.without_labels,
     )
     print(f"{options.file}: {done.runs} runs, {done.studies} studies, {done.size / 2**20:.1f} MiB")
     if done.weights:
@@ -202,7 +215,7 @@ def do_export(options) -> None:
     if done.predictions:
         print(
             f"bench: {done.predictions} runs with predictions, which hold the labels of the corpus: publish them only "
-            "where its licence lets you (--without-predictions leaves them out).",
+            "where its licence lets you (--without-labels leaves the labels out).",
             file=sys.stderr,
         )
 
@@ -214,8 +227,9 @@ def export_schema(options) -> None:
     from studies.trust.every_eval_ever import SCHEMA_VERSION, export_logs
 
     check_known("schema", options.schema, SCHEMAS)
-    if options.without_predictions:
-        raise UserError("--without-predictions is for an archive: with --schema, no predictions are written anyway.")
+    if options.without_predictions or options.without_labels:
+        given = "--without-labels" if options.without_labels else "--without-predictions"
+        raise UserError(f"{given} is for an archive: with --schema, no predictions are written anyway.")
     done = export_logs(
         RunStore(stored_results(options.results)),
         options.file,

@@ -78,10 +78,11 @@ def draw(source: Source) -> Drawing:
 
 def _read(source: Source, row: RowResult, i: int) -> Run:
     record = row.records[i]
-    if record.predictions and not source.store.has_predictions(record.id):
+    bare = source.store.has_outputs(record.id)
+    if record.predictions and (bare or not source.store.has_predictions(record.id)):
         raise UserError(
-            f"The representations of run {record.id} ({row.row.name}) lie with its predictions, which are not in this "
-            "folder: published results come without them."
+            f"The representations of run {record.id} ({row.row.name}) are not in this folder: published results come "
+            "without them."
         )
     arrays = source.store.predictions(record.id, ("test_label",))
     if "test_multimodal" not in arrays:

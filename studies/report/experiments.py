@@ -1,12 +1,12 @@
 """Published experiments: results folders below one folder, each read once, with what claims say by its runs.
 
-    results/published/<name>/runs, studies, corpora    what `bench` writes, without predictions
+    results/published/<name>/runs, studies, corpora    what `bench` writes, without labels, or without predictions
     results/published/<name>/about.md                  optional: what no record knows, in words and without numbers
     results/published/<name>/claims.json               optional: `bench claims --json` of the folder with predictions
     results/published/<name>/claims_beyond.json        optional: the same with `--claims beyond`
 
-Predictions hold a corpus's labels, so they are not published. Without them two rows can only be compared by one number
-a run. What was judged with them, on the same runs, goes before.
+A corpus's labels are not published. Without them two rows can only be compared by one number a run. What was judged
+with them, on the same runs, goes before.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ NO_SEEDS = "too few seeds for any p below 0.05"
 NO_DIFFERENCE = "no difference beyond chance"
 NUMBERS_ASKED = "it names a number, which is asked only of rows that were run as in the paper"
 SEEDS_ALONE = (
-    "Judged by one number a run: the intervals are over seeds alone. The predictions, which would add the choice of "
-    "the test utterances, are not published."
+    "Judged by one number a run: the intervals are over seeds alone. The predictions and labels, which would add the "
+    "choice of the test utterances, are not published."
 )
 
 

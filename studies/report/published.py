@@ -43,8 +43,9 @@ HEAD = """# Published results
 
 Each folder is a results folder as `bench` writes it: `runs/<id>/record.json` (every trial and every seeded run, with
 its configuration, learning curve, metrics in all protocols, versions and commit), `studies/` (which runs belong
-together, and the search as an Optuna journal), `corpora/` (manifests, no data). The predictions are left out: they hold
-the corpus's labels, which we may not distribute.
+together, and the search as an Optuna journal), `corpora/` (manifests, no data). The labels of the corpora are left out:
+we may not distribute them. Where a folder has the predictions, `runs/<id>/outputs.npz`, and you have the corpus, give
+its folder as `--data`: then `bench claims` judges by the predictions, as we did.
 
 All numbers below come from the records. `bench table`, `claims`, `show`, `report` and `verify` read the folders.
 [How they were made, and how to make them again](../../docs/evidence.md)."""

@@ -1,7 +1,7 @@
 """Damaged results are set aside, never deleted: <results>/quarantine/, where everything keeps its place.
 
 A run whose record cannot be read, or whose predictions do not have the sha256 of its record, counts as not done and is
-made again. A published folder keeps no predictions at all; that is no damage.
+made again. A published folder may keep no predictions at all; that is no damage.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hycon.errors import UserError
 from studies.store.inside import make_folder, refuse_links
+from studies.store.outputs import OUTPUTS
 from studies.store.record import Damage, RunSpec
 from studies.store.run_store import PREDICTIONS, RunStore
 
@@ -53,10 +54,16 @@ def set_aside_damaged(store: RunStore, specs: Iterable[RunSpec]) -> list[str]:
 def damage(store: RunStore, run_id: str) -> Damage | None:
     """What is damaged about a run, its predictions included; None where nothing is, or where there is no such run."""
     record = store.get(run_id)
-    if record is None or record.predictions is None or not store.has_predictions(run_id):
+    bare = store.has_outputs(run_id)
+    if record is None or record.predictions is None or not (bare or store.has_predictions(run_id)):
         return store.damage(run_id)
     try:
-        store.predictions(run_id)
+        if store.has_predictions(run_id):
+            store.predictions(run_id)
+        else:
+            store.outputs(run_id)
     except UserError:  # unreadable, of another sha256, or no arrays
+        if bare:
+            return Damage(run_id, store.folder(run_id) / OUTPUTS, "it does not hold the predictions of the record")
         return Damage(run_id, store.folder(run_id) / PREDICTIONS, "the file does not have the sha256 of the record")
     return None

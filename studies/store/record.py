@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -131,6 +132,10 @@ class RunRecord:
             del raw["robustness"], raw["robustness_draws"]
         return {"id": self.id, **raw, "spec": without_source(raw["spec"])}
 
+    def to_json(self) -> bytes:
+        text = json.dumps(_finite(self.to_dict()), indent=1, ensure_ascii=False, allow_nan=False)
+        return (text + "\n").encode("utf-8", "replace")  # a name of a file that is no UTF-8 may be in a reason
+
     @classmethod
     def from_json(cls, content: bytes, run_id: str, status: str, name: str = "The record") -> RunRecord:
         """The record of run `run_id` from its file, which `name` names in messages.
@@ -145,6 +150,15 @@ class RunRecord:
         if not raw.get("id") == run_id == record.id or record.status != status:
             raise ValueError("it is not the record of this run")
         return record
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: an undefined metric (a correlation with a constant) is stored as null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass(frozen=True)

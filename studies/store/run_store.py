@@ -1,6 +1,7 @@
 """The run store: a folder per run, and the only truth about what was measured.
 
     <root>/runs/<id>/predictions.npz   written first
+    <root>/runs/<id>/outputs.npz       in its place in a published folder: no labels, see studies.store.outputs
     <root>/runs/<id>/weights.safetensors   before it, only with --keep-weights
     <root>/runs/<id>/record.json       written last: a run is done if and only if it is there and readable
     <root>/runs/<id>/checkpoint*       how far a long run is; removed once the run is done
@@ -20,12 +21,9 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
-import io
 import itertools
 import json
-import math
 import os
-import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -34,22 +32,25 @@ from typing import Any
 
 import numpy as np
 
-from hycon.data.arrays import BAD_ZIP, Damaged, read_npz
+from hycon.data.arrays import Damaged
 from hycon.errors import UserError
 from hycon.files import sweep, temporary, write_atomic
+from studies.store.arrays import check_needs, npz_bytes, read_arrays
 from studies.store.database import Storage
 from studies.store.inside import SHARED, Unfit, fit, make_folder, open_log, read_inside
 from studies.store.leases import TTL, FileLeases, Held
 from studies.store.leases_postgres import PostgresLeases
+from studies.store.outputs import OUTPUTS, Labels, read_outputs, with_labels
+from studies.store.recompute import other_metrics
 from studies.store.record import RESULT, Damage, RunRecord, RunSpec
 
 PREDICTIONS = "predictions.npz"
+ANEW = "delete its folder and run it again"
 CURVE, LOG = "curve.jsonl", "log.txt"
 FOLDERS = ("runs", "leases", "queue", "studies")  # in which files are written
 DONE, FAILED = "record.json", "failed.json"
 CHECKPOINT, CHECKPOINT_TENSORS = "checkpoint.json", "checkpoint-*.safetensors"  # hycon/checkpoint.py writes them
 STATUS = {DONE: "done", FAILED: "failed"}  # of the record in a file
-LARGEST_ARRAYS = 2**29  # bytes that predictions unpack to; chosen here: the largest corpus takes 100 MB
 FAILURES = 20  # reasons of earlier attempts that a record keeps, the last ones; chosen here
 
 
@@ -60,12 +61,14 @@ class RunStore:
     storage: the database of the leases, and of Optuna's studies; None: both are files under `root`, too.
     beside: a folder whose finished runs and failures are read where this one has none of them (`--with`); nothing is
     written there.
+    labels: where the labels of runs are looked for that are kept without them; None: nowhere.
     Raises UserError where one of the folders in `root` is a link.
     """
 
     root: Path
     storage: Storage | None = field(default=None, compare=False)
     beside: RunStore | None = field(default=None, compare=False)
+    labels: Labels | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root).absolute())
@@ -134,13 +137,24 @@ class RunStore:
         yield from filter(None, map(self.failed, self.ids()))
 
     def has_predictions(self, run_id: str) -> bool:
-        """Whether the file is there; a published folder leaves it out."""
+        """Whether they are there with their labels. A published folder has them without, or not at all."""
         if self.beside and self.from_beside(run_id):
             return self.beside.has_predictions(run_id)
-        return os.path.lexists(self.folder(run_id) / PREDICTIONS)
+        if os.path.lexists(self.folder(run_id) / PREDICTIONS):
+            return True
+        record = self.get(run_id) if self.has_outputs(run_id) and self.labels else None
+        return record is not None and self.labels is not None and self.labels.of(record.spec) is not None
+
+    def has_outputs(self, run_id: str) -> bool:
+        """Whether a run's predictions are kept without their labels."""
+        if self.beside and self.from_beside(run_id):
+            return self.beside.has_outputs(run_id)
+        folder = self.folder(run_id)
+        return not os.path.lexists(folder / PREDICTIONS) and os.path.lexists(folder / OUTPUTS)
 
     def predictions(self, run_id: str, needs: Collection[str] = ()) -> dict[str, np.ndarray]:
-        """The arrays stored with a finished run, checked against the sha256 in its record.
+        """The arrays stored with a finished run, checked against the sha256 in its record; where they are kept without
+        labels, those of the corpus beside them, checked against the metrics.
 
         needs: arrays that must be there, and fit together.  Raises UserError.
         """
@@ -149,17 +163,49 @@ class RunStore:
         record = self.get(run_id)
         if record is None or record.predictions is None:
             raise UserError(f"{self.folder(run_id)} holds no finished run with predictions: run it first.")
+        if self.has_outputs(run_id):
+            return self._labelled(record, needs)
         path = self.folder(run_id) / PREDICTIONS
-        try:
-            content = read_inside(self.root, path)
-        except OSError as error:
-            raise UserError(f"Cannot read {path} ({error.strerror}): delete its folder and run it again.") from error
+        content = self._content(path)
         if not record.predictions_are(content):
-            raise UserError(f"{path} does not have the sha256 of its record: delete its folder and run it again.")
+            raise UserError(f"{path} does not have the sha256 of its record: {ANEW}.")
         try:
-            return _arrays(content, needs)
+            return read_arrays(content, needs)
         except Damaged as error:
-            raise UserError(f"{path} is damaged ({error}): delete its folder and run it again.") from error
+            raise UserError(f"{path} is damaged ({error}): {ANEW}.") from error
+
+    def outputs(self, run_id: str) -> dict[str, np.ndarray]:
+        """The arrays of a run that is kept without labels. Raises UserError."""
+        if self.beside and self.from_beside(run_id):
+            return self.beside.outputs(run_id)
+        path = self.folder(run_id) / OUTPUTS
+        try:
+            return read_outputs(self._content(path))
+        except Damaged as error:
+            raise UserError(f"{path} is damaged ({error}): {ANEW}.") from error
+
+    def _labelled(self, record: RunRecord, needs: Collection[str]) -> dict[str, np.ndarray]:
+        path = self.folder(record.id) / OUTPUTS
+        answers = self.labels.of(record.spec) if self.labels else None
+        if answers is None:
+            raise UserError(
+                f"{path} holds predictions without labels: import corpus {record.spec.corpus}, which has them, or give "
+                "its folder with --data."
+            )
+        try:
+            found = with_labels(self.outputs(record.id), answers)
+            if differs := other_metrics(record, found):
+                raise Damaged(differs)
+            check_needs(found, needs)
+        except Damaged as error:
+            raise UserError(f"{path} is damaged ({error}): {ANEW}.") from error
+        return found
+
+    def _content(self, path: Path) -> bytes:
+        try:
+            return read_inside(self.root, path)
+        except OSError as error:
+            raise UserError(f"Cannot read {path} ({error.strerror}): {ANEW}.") from error
 
     # ------------------------------------------------------------------------------------------ writing
 
@@ -182,26 +228,33 @@ class RunStore:
             history = _history(self._record(record.id, FAILED))
             record = dataclasses.replace(record, status="done", predictions=digest, **history)
             write_atomic(folder / PREDICTIONS, content)
-            write_atomic(folder / DONE, _to_json(record))
+            write_atomic(folder / DONE, record.to_json())
             (folder / FAILED).unlink(missing_ok=True)
             _remove_checkpoint(folder)
         return record
 
-    def adopt(self, run_id: str, record: bytes, predictions: bytes | None) -> RunRecord:
+    def adopt(self, run_id: str, record: bytes, files: Mapping[str, bytes]) -> RunRecord:
         """Store a run finished elsewhere, its files as they are, and return the record that is stored afterwards:
         the first one wins, as in `put`. Predictions that a published folder left out are added to their record.
 
+        files: PREDICTIONS or OUTPUTS, or both -> content; of both, the first is stored.
         Raises ValueError where `record` is damaged, and UserError where it cannot be written.
         """
         new = RunRecord.from_json(record, run_id, "done")
         with self._locked(run_id) as folder:
             first = self.get(run_id)
             kept = first or new
-            path = folder / PREDICTIONS
-            if first is None:
-                path.unlink(missing_ok=True)  # left by a run that was killed
+            path, outputs = folder / PREDICTIONS, folder / OUTPUTS
+            if first is None:  # left by a run that was killed
+                path.unlink(missing_ok=True)
+                outputs.unlink(missing_ok=True)
+            predictions = files.get(PREDICTIONS)
             if predictions is not None and not path.exists() and kept.predictions_are(predictions):
                 write_atomic(path, predictions)
+            if path.exists():
+                outputs.unlink(missing_ok=True)
+            elif OUTPUTS in files and not outputs.exists() and kept.predictions == new.predictions:
+                write_atomic(outputs, files[OUTPUTS])
             if first is None:
                 write_atomic(folder / DONE, record)
                 (folder / FAILED).unlink(missing_ok=True)
@@ -224,14 +277,14 @@ class RunStore:
                     f"that it was made with ({first.device or 'unknown'}), or delete {folder} to run it anew"
                 )
             whole = dataclasses.replace(first, robustness=again.robustness, robustness_draws=again.robustness_draws)
-            write_atomic(folder / DONE, _to_json(whole))
+            write_atomic(folder / DONE, whole.to_json())
         return ""
 
     def put_failed(self, spec: RunSpec, reason: str, **known: Any) -> RunRecord:
         """Note one more failed attempt, with whatever else is known of it (fields of RunRecord). Raises UserError."""
         with self._locked(spec.id) as folder:
             record = RunRecord(spec, "failed", reason, **_history(self._record(spec.id, FAILED)), **known)
-            write_atomic(folder / FAILED, _to_json(record))
+            write_atomic(folder / FAILED, record.to_json())
         return record
 
     def check_writable(self) -> None:
@@ -332,64 +385,11 @@ def _history(failure: RunRecord | None) -> dict[str, Any]:
 
 def _note_difference(folder: Path, first: RunRecord, second: RunRecord) -> None:
     """Note in the run's log that a second worker's result is not the stored one."""
-    stored, other = (json.loads(_to_json(record)) for record in (first, second))
+    stored, other = (json.loads(record.to_json()) for record in (first, second))
     if differing := ", ".join(name for name in RESULT if stored[name] != other[name]):
         note = "A second worker finished this run with another result; the first one stands. They differ in "
         with contextlib.suppress(OSError), open_log(folder / LOG, os.O_APPEND) as log:
             log.write(f"{note}{differing}. See `bench verify {first.id}`.\n")
-
-
-def _arrays(content: bytes, needs: Collection[str]) -> dict[str, np.ndarray]:
-    """The arrays of a .npz. Raises Damaged, also where they would take more memory than any run's, where one of `needs`
-    is not there, and where those of one split are not of the same utterances or hold other things than they must."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            size = sum(info.file_size for info in archive.infolist())
-    except BAD_ZIP as error:
-        raise Damaged(f"no readable .npz file ({error})") from error
-    if size > LARGEST_ARRAYS:
-        raise Damaged(f"it unpacks to {size} bytes")
-    arrays = dict(read_npz(content))
-    if lacking := sorted(set(needs) - arrays.keys()):
-        raise Damaged(f"it has no {lacking[0]}")
-    for split in ("valid", "test") if needs else ():
-        known = {name: found for name, found in arrays.items() if name.startswith(f"{split}_")}
-        odd = [name for name, found in known.items() if (found.dtype.kind == "U") != (name == f"{split}_id")]
-        odd += [name for name, found in known.items() if name.endswith("_multimodal") and found.ndim != 2]
-        if odd:
-            raise Damaged(f"{odd[0]} holds {known[odd[0]].ndim}-d {known[odd[0]].dtype}")
-        if len({np.shape(found)[:1] for found in known.values()}) > 1:
-            raise Damaged(f"the arrays of {split} are not of the same utterances")
-    return arrays
-
-
-def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """A compressed .npz as numpy.load reads it, the same bytes for the same arrays. Refuses pickles (TypeError)."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in sorted(arrays):
-            array = np.asarray(arrays[name])
-            if array.dtype.hasobject:
-                raise TypeError(f"array {name!r} holds Python objects; numbers or strings are expected")
-            member = zipfile.ZipInfo(f"{name}.npy")  # dated 1980: the time of writing must not enter the hash
-            member.compress_type = zipfile.ZIP_DEFLATED
-            with archive.open(member, "w", force_zip64=True) as handle:
-                np.lib.format.write_array(handle, array, allow_pickle=False)
-    return buffer.getvalue()
-
-
-def _to_json(record: RunRecord) -> bytes:
-    text = json.dumps(_finite(record.to_dict()), indent=1, ensure_ascii=False, allow_nan=False)
-    return (text + "\n").encode("utf-8", "replace")  # a name of a file that is no UTF-8 may be in a reason
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN: an undefined metric (a correlation with a constant) is stored as null."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def unwritable(path: Path, error: OSError) -> UserError:

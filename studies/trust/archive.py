@@ -2,10 +2,12 @@
 
 An export holds the records, predictions, failures and studies that were chosen, and the manifests of their corpora. It
 never holds data of a corpus; but predictions hold the labels of its validation and test split, so make an archive that
-you publish without them. Nor does it hold weights, which are large, or the files of models outside the repository,
-which are code. An import checks the whole archive before it writes anything. Then it adds what is missing, run by run,
-record last: killed at any point, it can be issued again. It never replaces a finished run; to one without robustness it
-adds what the same run in the archive has measured.
+you publish without labels (studies.store.outputs), or without predictions. Nor does it hold weights, which are large,
+or the files of models outside the repository, which are code.
+
+An import checks the whole archive before it writes anything. Then it adds what is missing, run by run, record last:
+killed at any point, it can be issued again. It never replaces a finished run; to one without robustness it adds what
+the same run in the archive has measured.
 """
 
 from __future__ import annotations
@@ -21,11 +23,15 @@ from typing import Any
 
 import msgspec
 
+from hycon.data.arrays import Damaged
 from hycon.data.manifest import FORMAT_VERSION, IDENTITY, Manifest
 from hycon.errors import UserError
 from hycon.saved import WEIGHTS
+from studies.aggregate.predictions import without_labels
 from studies.lookup import recorded_profile
+from studies.store.arrays import npz_bytes
 from studies.store.inside import largest, read_inside
+from studies.store.outputs import OUTPUTS, read_outputs
 from studies.store.record import RunRecord, RunSpec, read_object
 from studies.store.run_store import DONE, FAILED, PREDICTIONS, STATUS, RunStore
 from studies.store.soundness import sound_studies, unsound
@@ -33,7 +39,7 @@ from studies.store.study import Study, load_studies, read_study, write_result
 from studies.trust.tarball import MANIFEST, pack, unpack
 
 NAMES = re.compile(
-    r"runs/(?P<run>[0-9a-f]{16})/(?P<file>record\.json|failed\.json|predictions\.npz)"
+    r"runs/(?P<run>[0-9a-f]{16})/(?P<file>record\.json|failed\.json|predictions\.npz|outputs\.npz)"
     r"|studies/(?P<study>[0-9a-f]{16})\.(?P<kind>json|journal)"
     r"|corpora/(?P<corpus>[a-z0-9][a-z0-9_-]{0,63})/manifest\.json"
 )
@@ -43,7 +49,7 @@ WHAT = ("runs", "studies", "corpora", "failures", "robustness")
 @dataclass(frozen=True)
 class Exported:
     runs: int
-    predictions: int  # runs with them
+    predictions: int  # runs with them and their labels
     studies: int
     size: int  # bytes of the archive
     weights: int = 0  # runs whose kept weights are left out
@@ -68,9 +74,11 @@ def export(
     corpus: str | None = None,
     profile: str | None = None,
     predictions: bool = True,
+    labels: bool = True,
 ) -> Exported:
     """Write an archive of all finished runs, or those of a corpus or of a profile's studies, and what belongs to them.
 
+    predictions: whether with them.  labels: whether they go with their labels.
     Raises UserError where nothing is to be exported, where a record or its predictions are damaged, and where the
     archive cannot be written.
     """
@@ -90,9 +98,11 @@ def export(
         raise UserError(f"{store.root} holds no finished run{which} to export.")
     paths = [store.folder(r.id) / (DONE if r.status == "done" else FAILED) for r in chosen]
     kept = [r for r in done if predictions and (store.folder(r.id) / PREDICTIONS).exists()]
-    for record in kept:
-        store.predictions(record.id)  # raises where they are not the record's
-        paths.append(store.folder(record.id) / PREDICTIONS)
+    bare = [r for r in done if predictions and store.has_outputs(r.id)]
+    for record in (*kept, *bare):
+        (store.outputs if store.has_outputs(record.id) else store.predictions)(record.id)  # raises for damaged ones
+    paths += [store.folder(r.id) / OUTPUTS for r in bare]
+    paths += [store.folder(r.id) / PREDICTIONS for r in kept if labels]
     for study in studies:
         found = (store.root / "studies" / f"{study.id}.{kind}" for kind in ("json", "journal"))
         paths += [path for path in found if path.exists()]
@@ -104,10 +114,25 @@ def export(
     files: dict[str, Callable[[], bytes]] = {
         p.relative_to(store.root).as_posix(): partial(_bytes, store.root, p) for p in paths
     }
+    if not labels:
+        files |= {f"runs/{r.id}/{OUTPUTS}": partial(_without_labels, store, r.id) for r in kept}
+        kept = []
     size = pack(Path(file), files, {"corpora": corpora, "runs": len(done), "predictions": bool(kept)})
     weights = sum((store.folder(record.id) / WEIGHTS).exists() for record in done)
     models = tuple(sorted({record.spec.model for record in done if record.spec.source}))
     return Exported(len(done), len(kept), len(studies), size, weights, models)
+
+
+def _without_labels(store: RunStore, run_id: str) -> bytes:
+    """Raises UserError where predictions are damaged, not the record's, or such that an import would refuse them."""
+    if store.has_outputs(run_id):
+        return npz_bytes(store.outputs(run_id))
+    content = npz_bytes(without_labels(store.predictions(run_id)))
+    try:
+        _check_outputs(content)
+    except ValueError as error:
+        raise UserError(f"Run {run_id} cannot be exported without labels: {error}.") from error
+    return content
 
 
 def _check_manifest(root: Path, path: Path) -> None:
@@ -135,15 +160,16 @@ def import_results(file: str | os.PathLike, store: RunStore) -> Imported:
     path = Path(file)
     _check(path)
     report = Imported()
-    predictions: dict[str, bytes] = {}
+    files: dict[str, bytes] = {}  # of the run whose record comes next
     for name, content in unpack(path, largest):  # checked again as it is read: the file may have changed
         match = NAMES.fullmatch(name)
         if match is None:
             continue  # the manifest
-        if match["file"] == PREDICTIONS:
-            predictions = {match["run"]: content}  # its record is the next file
+        if match["file"] in (OUTPUTS, PREDICTIONS):
+            files[match["file"]] = content
         elif match["file"] == DONE:
-            _add_run(store, match["run"], content, predictions.get(match["run"]), report)
+            _add_run(store, match["run"], content, files, report)
+            files = {}
         elif match["file"] == FAILED:
             _add_failure(store, match["run"], name, content, report)
         elif match["study"]:
@@ -155,7 +181,7 @@ def import_results(file: str | os.PathLike, store: RunStore) -> Imported:
 
 def _check(path: Path) -> None:
     """Read the whole archive and refuse it for anything that is not as it must be. Raises UserError."""
-    pending: dict[str, str] = {}  # run id -> sha256 of predictions, which come before their record
+    pending: dict[str, str | None] = {}  # run id -> sha256 of predictions with labels, which come before their record
     specs: dict[str, RunSpec] = {}  # of finished runs, which come before the studies
     for name, content in unpack(path, largest):
         if name == MANIFEST:
@@ -175,9 +201,14 @@ def _refused(path: Path, reason: str) -> UserError:
     return UserError(f"{path} is refused, nothing was imported: {reason}.")
 
 
-def _check_file(match: re.Match[str], content: bytes, pending: dict[str, str], specs: dict[str, RunSpec]) -> None:
+def _check_file(
+    match: re.Match[str], content: bytes, pending: dict[str, str | None], specs: dict[str, RunSpec]
+) -> None:
     """Raises ValueError where a file is damaged or not the one of its name, UserError where a newer suite wrote it."""
-    if match["file"] == PREDICTIONS:
+    if match["file"] == OUTPUTS:
+        _check_outputs(content)
+        pending[match["run"]] = None
+    elif match["file"] == PREDICTIONS:
         pending[match["run"]] = hashlib.sha256(content).hexdigest()
     elif match["run"]:
         status = STATUS[match["file"]]
@@ -197,6 +228,13 @@ def _check_file(match: re.Match[str], content: bytes, pending: dict[str, str], s
         _name_as(match["corpus"], content)
 
 
+def _check_outputs(content: bytes) -> None:
+    try:
+        read_outputs(content)
+    except Damaged as error:
+        raise ValueError(error) from error
+
+
 def _name_as(corpus: str, manifest: bytes) -> None:
     """Raises ValueError where the manifest is not that of the corpus in whose folder it lies."""
     if _manifest(manifest).name != corpus:
@@ -207,9 +245,9 @@ def _manifest(content: bytes) -> Manifest:
     return msgspec.convert(read_object(content, "The manifest of a corpus", FORMAT_VERSION), Manifest)
 
 
-def _add_run(store: RunStore, run_id: str, content: bytes, predictions: bytes | None, report: Imported) -> None:
+def _add_run(store: RunStore, run_id: str, content: bytes, files: dict[str, bytes], report: Imported) -> None:
     before = store.get(run_id)
-    kept = store.adopt(run_id, content, predictions)
+    kept = store.adopt(run_id, content, files)
     new = RunRecord.from_json(content, run_id, "done")
     if before is None and kept == new:
         report.added["runs"] += 1

@@ -12,8 +12,8 @@ from studies.document import markdown
 from studies.document.blocks import Block, Bullets, Document, Grid, Notice, Section, Text, headings, numbers
 from studies.document.words import NOTHING, settings
 from studies.registry import MODELS
+from studies.store.recompute import flat
 from studies.store.record import RunRecord
-from studies.trust.recompute import flat
 
 CAUTION = (
     "It was trained for research on methods, on acted or online monologues in one language. Nothing here says how well "

@@ -27,14 +27,15 @@ from studies.search.draws import select
 from studies.search.plan import seed_of
 from studies.store.inside import check_results, fit, read_inside, refuse_links
 from studies.store.leases import TTL, Held
+from studies.store.outputs import OUTPUTS
 from studies.store.quarantine import damage, quarantine
+from studies.store.recompute import other_choice, other_metrics
 from studies.store.record import RunRecord
 from studies.store.run_store import CURVE, DONE, FAILED, FOLDERS, LOG, PREDICTIONS, RunStore, checkpoint_epochs
 from studies.store.soundness import unsound
 from studies.store.study import Study, load_studies, read_study
-from studies.trust.recompute import other_choice, other_metrics
 
-RUN_FILES = (DONE, PREDICTIONS, WEIGHTS, FAILED, LOG, CURVE)
+RUN_FILES = (DONE, PREDICTIONS, OUTPUTS, WEIGHTS, FAILED, LOG, CURVE)
 CHECKPOINT_FILES = re.compile(r"checkpoint\.json|checkpoint-\d+\.safetensors")
 STUDY_FILES = re.compile(r"[0-9a-f]{16}\.(json|journal|journal\.guard)")  # guard: of earlier versions of this suite
 LOCK = re.compile(r"[0-9a-f]{16}\.journal\.lock.*")  # Optuna's, on a journal that one of its tools writes
@@ -194,18 +195,18 @@ def _run(store: RunStore, run_id: str, records: dict[str, RunRecord], held: set[
 
 
 def _numbers(store: RunStore, records: dict[str, RunRecord]) -> Iterator[Finding]:
-    """A published folder keeps no predictions at all, which is no damage; a single file that is missing is."""
+    """A published folder may keep no predictions at all, which is no damage; a single file that is missing is."""
     wrong = {run_id: said for run_id, record in records.items() if (said := other_choice(record))}
     for run_id, said in wrong.items():
         yield Finding("metrics", f"runs/{run_id}", said, "quarantine")
     named = [run_id for run_id, record in records.items() if record.predictions is not None and run_id not in wrong]
-    kept = set(filter(store.has_predictions, named))
+    kept = {run_id for run_id in named if store.has_predictions(run_id) or store.has_outputs(run_id)}
     for run_id in named:
         if kept and run_id not in kept:
             yield Finding("predictions", f"runs/{run_id}", "gone: delete the folder to have the run made again")
         elif found := damage(store, run_id):
             yield Finding("predictions", f"runs/{run_id}", found.reason, "quarantine")
-        elif kept and (other := other_metrics(records[run_id], store.predictions(run_id))):
+        elif store.has_predictions(run_id) and (other := other_metrics(records[run_id], store.predictions(run_id))):
             yield Finding("metrics", f"runs/{run_id}", other, "quarantine")
 
 

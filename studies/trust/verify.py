@@ -3,7 +3,7 @@
 A record says completely what was trained, so training it again on the same device and versions must give the same
 weights, predictions, metrics and learning curve. Where it does not, this says what differs, how many numbers and by how
 much at most; where device or versions are others, it says which, since rounding alone may then explain it.
-Nothing is written to the results folder.
+Nothing is written to the results folder, unless predictions that it lacks are asked for.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ import numpy as np
 from hycon.data.manifest import read_manifest
 from hycon.errors import UserError, nearest
 from hycon.saved import WEIGHTS
+from studies.aggregate.predictions import without_labels
 from studies.engines.executors import DEFAULT
 from studies.engines.machine import check_devices
 from studies.engines.options import EXECUTE
 from studies.engines.robustness import EXECUTE as ROBUST
 from studies.registry import MODELS, changed_code, literal, other_source
+from studies.store.outputs import NAMES
+from studies.store.recompute import flat
 from studies.store.record import ENCODER_LAYERS, RunRecord, RunSpec
-from studies.store.run_store import RunStore
-from studies.trust.recompute import flat
+from studies.store.run_store import PREDICTIONS, RunStore
 
 IMPORTED_AGAIN = (
     "the corpus has the same files, but was imported anew since: nominal lengths, alignment and emotions were in no "
@@ -90,8 +92,10 @@ def verify(
     execute: str = EXECUTE,
     on_event: Callable[[Any], None] | None = None,
     weights: Path | None = None,
+    add_predictions: bool = False,
 ) -> list[Verification]:
     """Run each of `records` again and compare. weights: a folder that gets the weights of each, `weights_file`.
+    add_predictions: whether the store gets those that it lacks, if they have the sha256 of the record.
 
     device: where, such as "cuda:1"; by default the kind each was made on.  encoders: front-end -> name or folder of
     the pretrained text model, where its name alone does not lead to it.
@@ -131,7 +135,10 @@ def verify(
             if weights and made.exists():
                 shutil.move(made, weights_file(weights, record))
         reasons = {spec.id: reason for spec, reason in summary.failed}
-        return [_outcome(record, kept[record.id], specs[record.id], again, reasons) for record in records]
+        found = [_outcome(record, kept[record.id], specs[record.id], again, reasons) for record in records]
+        if add_predictions:
+            found = [_added(one, r, store, again.folder(specs[r.id].id)) for one, r in zip(found, records, strict=True)]
+        return found
 
 
 def weights_file(folder: Path, record: RunRecord) -> Path:
@@ -205,8 +212,21 @@ def _check_encoder(record: RunRecord, given: str | None) -> None:
 
 
 def _kept(store: RunStore, record: RunRecord) -> dict[str, np.ndarray] | None:
-    """The run's predictions, None where they are not kept (published folders). Raises UserError for damaged ones."""
+    """The run's predictions, or what published folders keep of them, None for nothing. Raises UserError for damaged
+    ones."""
+    if record.predictions and store.has_outputs(record.id):
+        return store.outputs(record.id)
     return store.predictions(record.id) if record.predictions and store.has_predictions(record.id) else None
+
+
+def _added(found: Verification, record: RunRecord, store: RunStore, made: Path) -> Verification:
+    """What was found, and whether the store has got the run's predictions, which lie in the folder `made`."""
+    lacked = record.predictions is not None and not (store.folder(record.id) / PREDICTIONS).exists()
+    content = (made / PREDICTIONS).read_bytes() if lacked and (made / PREDICTIONS).exists() else b""
+    if not record.predictions_are(content):
+        return found
+    store.adopt(record.id, record.to_json(), {PREDICTIONS: content})
+    return dataclasses.replace(found, notes=(*found.notes, "its predictions were added"))
 
 
 # ------------------------------------------------------------------------------------------------- comparing
@@ -221,14 +241,17 @@ def _outcome(
         return Verification(before.id, label, "failed", (reasons.get(spec.id, "no reason recorded"),))
     notes: list[str] = []
     findings = [*_weights(before, now), *_curve(before.curve, now.curve)]
+    made = again.predictions(spec.id)
+    bare = kept is not None and kept.keys() <= NAMES
     if kept is not None:
-        findings += _predictions(kept, again.predictions(spec.id))
-    else:
+        findings += _predictions(kept, without_labels(made) if bare else made)
+    if kept is None or bare:
         found = "weights, learning curve and metrics are compared, predictions are not"
         if before.predictions is not None:
             same = before.predictions == now.predictions
             found = "their sha256 is the same" if same else "their sha256 is another (newer code may keep more arrays)"
-        notes.append(f"the run's predictions are not kept here: {found}")
+        how = "not kept here" if kept is None else "kept without labels"
+        notes.append(f"the run's predictions are {how}: {found}")
     if spec.data != before.spec.data:
         notes.append(IMPORTED_AGAIN)
     findings += _numbers(before, now)

@@ -28,8 +28,9 @@ with atheris.instrument_imports(include=["hycon", "studies", "zipfile", "tarfile
     from hycon.data.importers.pickles import _load
     from hycon.data.importers.word_vectors import read_vectors
     from hycon.errors import UserError
+    from studies.store.arrays import npz_bytes
     from studies.store.record import RunRecord
-    from studies.store.run_store import RunStore, npz_bytes
+    from studies.store.run_store import RunStore
     from studies.store.study import read_study
     from studies.trust.archive import export, import_results
 

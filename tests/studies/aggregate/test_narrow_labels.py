@@ -12,11 +12,11 @@ from commands import bench, places
 
 import studies
 from hycon.metrics import NARROW, all_protocols, constant_metrics
+from studies.store.recompute import other_metrics
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
 from studies.store.study import remember_corpus, save_study
 from studies.tables import TABLES
-from studies.trust.recompute import other_metrics
 
 LABEL = np.float32([-1, -0.6, -0.1, 0, 0, 0.1, 0.4, 0.8, 1, 1])
 ROW = next(row for row in TABLES["table1"].rows if row.name == "TFN-GloVe")

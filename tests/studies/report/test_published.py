@@ -266,7 +266,7 @@ def test_the_commands_show_what_the_page_shows(root: Path, capsys, caplog) -> No
     assert verdict("--with", root / "mosi_under_way") == (SUPPORTED, False)  # other runs could join
     assert "not used" not in caplog.text
     said = bench(capsys, *command[:1], *command[2:])[1]
-    assert "Judged by the predictions of the test split, which are not published" in " ".join(said.split())
+    assert "Judged by the predictions of the test split with its labels" in " ".join(said.split())
     store = RunStore(folder)
     result = next(c for c in evaluated(read_scope(store, View())) if c.claim.id == one["id"])
     assert (result.verdict, result.kept) == (UNDECIDED, True)

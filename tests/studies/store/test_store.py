@@ -17,8 +17,9 @@ from fake_execute import spec
 from hycon.errors import UserError
 from hycon.files import temporary, write_atomic
 from studies.engines.child import _append
+from studies.store.arrays import npz_bytes
 from studies.store.record import RECORD_VERSION, RESULT, RunRecord
-from studies.store.run_store import FOLDERS, RunStore, npz_bytes
+from studies.store.run_store import FOLDERS, PREDICTIONS, RunStore
 
 ARRAYS = {"valid_prediction": np.arange(4, dtype=np.float32), "valid_id": np.array(["a", "b", "c", "ä"])}
 
@@ -171,9 +172,9 @@ def test_predictions_that_are_not_a_record_s_are_not_adopted(runs):
     folder = runs.folder(stored.id)
     content, right = (folder / "record.json").read_bytes(), (folder / "predictions.npz").read_bytes()
     (folder / "predictions.npz").unlink()
-    runs.adopt(stored.id, content, npz_bytes({"valid_prediction": np.ones(4)}))
+    runs.adopt(stored.id, content, {PREDICTIONS: npz_bytes({"valid_prediction": np.ones(4)})})
     assert not runs.has_predictions(stored.id)
-    runs.adopt(stored.id, content, right)
+    runs.adopt(stored.id, content, {PREDICTIONS: right})
     assert (folder / "predictions.npz").read_bytes() == right
 
 

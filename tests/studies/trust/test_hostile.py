@@ -28,7 +28,8 @@ from hycon.data.importers.pickles import load_pickle
 from hycon.data.importers.word_vectors import read_vectors
 from hycon.errors import UserError
 from studies.store import leases
-from studies.store.run_store import RunStore, npz_bytes
+from studies.store.arrays import npz_bytes
+from studies.store.run_store import RunStore
 from studies.store.study import load_studies
 
 fuzz = settings(

@@ -22,9 +22,10 @@ from studies.engines.tensorboard import Follower
 from studies.lookup import known_manifest
 from studies.search.ledger import write_ledger
 from studies.store import leases
+from studies.store.arrays import npz_bytes
 from studies.store.inside import LARGEST, SHARED, Unfit, make_folder
 from studies.store.record import RunRecord
-from studies.store.run_store import RunStore, npz_bytes
+from studies.store.run_store import RunStore
 from studies.store.study import load_studies, remember_corpus, save_study
 from studies.trust.archive import export, import_results
 from studies.trust.doctor import examine, repair
@@ -234,7 +235,7 @@ def test_predictions_that_unpack_to_gigabytes_are_refused_unread(store, monkeypa
     digest = {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     raw = json.loads((path.parent / "record.json").read_text())
     (path.parent / "record.json").write_text(json.dumps({**raw, "predictions": digest}))
-    monkeypatch.setattr("studies.store.run_store.LARGEST_ARRAYS", 2**20)
+    monkeypatch.setattr("studies.store.arrays.LARGEST_ARRAYS", 2**20)
     with pytest.raises(UserError, match="it unpacks to 2097152 bytes"):
         store.predictions(record.id)
     assert any(finding.kind == "predictions" for finding in examine(store))

@@ -14,8 +14,9 @@ from hycon.pretrained import identify
 from studies.cli import main
 from studies.engines.run import run
 from studies.registry import model_module, resolve
+from studies.store.arrays import npz_bytes
 from studies.store.record import ENCODER_LAYERS, RunRecord, RunSpec
-from studies.store.run_store import PREDICTIONS, RunStore, npz_bytes
+from studies.store.run_store import PREDICTIONS, RunStore
 from studies.trust.verify import PAGE, check_repeatable, find_run, verify
 from studies.trust.verify import _environment as different_environment
 

@@ -10,10 +10,10 @@ from builders import LABEL, fill, put, record, spec
 from hycon.errors import UserError
 from hycon.metrics import emotion_metrics, majority_metrics
 from studies.aggregate.predictions import group_of
+from studies.store.recompute import _same, other_metrics
 from studies.store.record import RESULT, RunRecord
 from studies.store.run_store import RunStore
 from studies.trust.doctor import examine, repair
-from studies.trust.recompute import _same, other_metrics
 from studies.trust.verify import _predictions
 
 
