@@ -155,9 +155,7 @@ def view_for(
     view = View(corpus, data, profile, names, protocol, mixed, {**(options or {}), **limits})
     other = stored_results(beside) if beside else None
     if corpus:
-        found = manifest_of(corpus, data, *filter(None, (results_root(results), other)))  # raises where there is none
-        if len(tables) == 1:  # several of them: those that fit are shown
-            check_task(next(iter(tables)), found)
+        manifest_of(corpus, data, *filter(None, (results_root(results), other)))  # raises where there is none
     folder = stored_results(results)
     labels = Labels(data)
     store = RunStore(folder, beside=RunStore(other, labels=labels) if other else None, labels=labels)
@@ -363,14 +361,6 @@ def corpus_name(table: TableSpec, profile: Profile | None, corpus: str | None) -
     """The corpus that was asked for, or the profile's for this kind of table, or the paper's."""
     demo = DEMO_CORPORA[table.task] if profile and profile.demo else None
     return corpus or demo or table.corpus
-
-
-def check_task(table: TableSpec, manifest: Manifest) -> None:
-    """Raises UserError where the labels of the corpus are not of the table's kind."""
-    if manifest.task != table.task:
-        raise UserError(
-            f"{table.name} is about {table.task}s; the labels of corpus {manifest.name} are {manifest.task}s."
-        )
 
 
 def corpus_for(name: str, data: str | os.PathLike | None, keep: bool = True) -> Manifest:

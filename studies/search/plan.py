@@ -14,7 +14,7 @@ from typing import Any
 
 from hycon.data.manifest import Manifest
 from hycon.errors import UserError
-from studies.lookup import Profile, check_task, corpus_for, corpus_name, fixed_options, recorded_profile
+from studies.lookup import Profile, corpus_for, corpus_name, fixed_options, recorded_profile
 from studies.registry import MODELS
 from studies.search.draws import draw
 from studies.search.seeds import derive_seed
@@ -72,6 +72,14 @@ def setting_for(
         identified, absent = _remembered({kind: names[kind] for kind in sorted(needed)}, dry)
     device = device.split(":")[0]
     return Setting(manifest, profile, identified, device, dict(options or {}), own_search, frozenset(absent))
+
+
+def check_task(table: TableSpec, manifest: Manifest) -> None:
+    """Raises UserError where the labels of the corpus are not of the table's kind."""
+    if manifest.task != table.task:
+        raise UserError(
+            f"{table.name} is about {table.task}s; the labels of corpus {manifest.name} are {manifest.task}s."
+        )
 
 
 def _remembered(names: Mapping[str, str], store: RunStore) -> tuple[dict[str, dict[str, str]], set[str]]:
