@@ -4,15 +4,12 @@ of that content says which model a run trained."""
 from __future__ import annotations
 
 import ast
-import atexit
 import hashlib
 import os
 import re
-import shutil
 import sys
-import tempfile
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
@@ -115,19 +112,6 @@ def load(file: ModelFile) -> ModuleType:
         what = "the file ends the program" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
         raise UserError(f"{place(error, file.path) or file.path}: {what}.") from error
     return module
-
-
-@cache
-def as_file(file: ModelFile) -> Path:
-    """A file with that content, for what reads files: its own while it is as it was, else one that goes with this
-    process (a worker on another machine has none)."""
-    path = Path(file.path)
-    if path.is_file() and path.read_bytes() == file.content:
-        return path
-    folder = Path(tempfile.mkdtemp(prefix="bench-model-"))
-    atexit.register(shutil.rmtree, folder, True)
-    (folder / f"{file.name}.py").write_bytes(file.content)
-    return folder / f"{file.name}.py"
 
 
 def place(error: BaseException, path: str | None) -> str | None:

@@ -2,7 +2,7 @@
 is seen.
 
     sources("hycon.model")   {"hycon/data/batch.py": "0f6c...", ..., "hycon/model.py": "93aa..."}
-    sources("mine/my.py")    a file of one's own: "my.py", and what it imports from beside it
+    sources(ModelFile(...))  a model of one's own: "my.py" as it was read, and what it imports from beside it
 
 Which files: the model's, SHARED, and all that these import of hycon and baselines, at any depth. Not among them are
   - NEUTRAL, which move no number: messages, paths, locks, and identities that are in a run's specification already;
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from hycon.host import source_root
+from hycon.model_file import ModelFile
 
 PACKAGES = ("hycon", "baselines")
 SHARED = ("hycon.train", "hycon.metrics", "hycon.pretrained", "hycon.data.corpus", "hycon.data.prepare")  # every run's
@@ -35,36 +36,36 @@ NO_PYTHON = "no Python"  # in place of the hash of a file that cannot be parsed
 # Fields of syntax trees that say nothing, or that only some versions of Python have.
 SILENT = {"ctx", "kind", "type_comment", "type_ignores", "annotation", "returns"}
 MOST_FILES, MOST_LABELS = 4, 6  # that a sentence names; chosen here
+Model = str | os.PathLike | ModelFile  # a module of hycon or baselines by its dotted name, a file, one that was read
+Code = Path | bytes  # a file; the content of a ModelFile, which is what runs, whatever stands in the file by now
 
 
-def sources(model: str | os.PathLike) -> dict[str, str]:
-    """File -> hash, of a model's code. model: a module of hycon or baselines by its dotted name, or a file's path.
-
-    Raises OSError where a file cannot be read.
-    """
-    return {name: digest(path) for name, path in files(model).items()}
+def sources(model: Model) -> dict[str, str]:
+    """File -> hash, of a model's code. Raises OSError where a file cannot be read."""
+    return {name: digest(code) for name, code in files(model).items()}
 
 
-def files(model: str | os.PathLike) -> dict[str, Path]:
-    """Name -> path of the files that are hashed, in order of their names."""
+def files(model: Model) -> dict[str, Code]:
+    """Name -> what is hashed, in order of the names."""
     root = source_root()
     first = _find(model, root) if isinstance(model, str) else None
-    first = first or Path(model).absolute()
+    first = first or Path(model.path if isinstance(model, ModelFile) else model).absolute()
     beside = None if first.is_relative_to(root) and first.relative_to(root).parts[0] in PACKAGES else first.parent
-    found: dict[str, Path] = {}
+    read = {first: model.content} if isinstance(model, ModelFile) else {}
+    found: dict[str, Code] = {}
     waiting = [first, *(path for name in SHARED if (path := _find(name, root)))]
     while waiting:
         path = waiting.pop()
         name = path.relative_to(beside if beside and path.is_relative_to(beside) else root).as_posix()
         if name not in found:
-            found[name] = path
-            waiting += _imported(path, root, beside)
+            found[name] = read.get(path, path)
+            waiting += _imported(path, found[name], root, beside)
     return dict(sorted(found.items()))
 
 
-def digest(path: Path) -> str:
-    """The hash of a file's meaning, or NO_PYTHON. Raises OSError."""
-    return _read(path)[0]
+def digest(code: Code) -> str:
+    """The hash of its meaning, or NO_PYTHON. Raises OSError."""
+    return _read(code)[0]
 
 
 def changed(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
@@ -105,9 +106,9 @@ def _find(module: str, folder: Path) -> Path | None:
     return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
 
 
-def _imported(path: Path, root: Path, beside: Path | None) -> Iterator[Path]:
+def _imported(path: Path, code: Code, root: Path, beside: Path | None) -> Iterator[Path]:
     """What a file imports from the packages, and from the folder of a model of one's own."""
-    for level, module in _read(path)[1]:
+    for level, module in _read(code)[1]:
         if level:
             folder: Path | None = path.parents[level - 1]
         else:
@@ -131,16 +132,18 @@ def _names(tree: ast.Module) -> Iterator[tuple[int, str]]:
 # ------------------------------------------------------------------------------------------------- meaning
 
 
-def _read(path: Path) -> tuple[str, tuple[tuple[int, str], ...]]:
+def _read(code: Code) -> tuple[str, tuple[tuple[int, str], ...]]:
     """(hash, imports) of a file, read again only where it has changed."""
-    found = path.stat()
-    return _parsed(path, found.st_mtime_ns, found.st_size)
+    if isinstance(code, bytes):
+        return _parsed(code)
+    found = code.stat()
+    return _parsed(code, found.st_mtime_ns, found.st_size)
 
 
 @cache
-def _parsed(path: Path, _changed: int, _size: int) -> tuple[str, tuple[tuple[int, str], ...]]:
+def _parsed(code: Code, _changed: int = 0, _size: int = 0) -> tuple[str, tuple[tuple[int, str], ...]]:
     try:
-        tree = _Meaning().visit(ast.parse(path.read_bytes(), str(path)))
+        tree = _Meaning().visit(ast.parse(code if isinstance(code, bytes) else code.read_bytes()))
     except (SyntaxError, ValueError):
         return NO_PYTHON, ()
     return hashlib.sha256("".join(_spelled(tree)).encode()).hexdigest()[:DIGITS], tuple(dict.fromkeys(_names(tree)))

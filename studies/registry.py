@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from hycon.errors import UserError, check_known, nearest
-from hycon.model_file import ModelFile, as_file, constant, front_ends, load
+from hycon.model_file import ModelFile, constant, front_ends, load
 from hycon.source import changed, sources
 
 if TYPE_CHECKING:
@@ -148,10 +148,9 @@ def literal(name: str, variable: str) -> Any:
         ) from error
 
 
-def source_file(name: str) -> Path:
+def source_file(name: str) -> Path | ModelFile:
     """A model's file, without importing it."""
-    file = MODELS[name].file
-    return as_file(file) if file else Path(path_of(name))
+    return MODELS[name].file or Path(path_of(name))
 
 
 def changed_code(records: Iterable[Any]) -> dict[str, list[str]]:

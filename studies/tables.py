@@ -232,6 +232,10 @@ SENSITIVE = (  # one option at a time; what the plain rows are, is Table 1's run
     _hycon("HyCon (read-out: mean; lineage 2023)", readout="mean"),
     _hycon("HyCon (batch size 16; lineage 2023)", batch_size=16),
     _hycon("HyCon (selection by MSE)", selection="mse"),  # the authors' sibling code
+    # The paper: 2e-5 for all layers. What other rows over BERT search around it; Self-MM's and MMIM's beside BERT.
+    _hycon("HyCon (learning rate 1e-5; lineage 2023)", lr=1e-5),
+    _hycon("HyCon (learning rate 5e-5)", lr=5e-5),
+    _hycon("HyCon (learning rate 1e-3 beside BERT)", head_lr=1e-3),
     _hycon("HyCon-v2", **V2),  # its reduction and gamma are searched
     _hycon("HyCon-v2 (γ = 0.01)", **V2, gamma=0.01),  # A9; a small number, as the paper's words have it
     _hycon("HyCon-v2 (γ = 0.1)", **V2, gamma=0.1),

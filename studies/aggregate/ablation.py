@@ -21,7 +21,7 @@ from studies.document.text import WIDTH
 from studies.document.words import between, p_value
 from studies.registry import model_module, resolve, unread
 from studies.statistics.cell import FEWEST
-from studies.statistics.comparison import Comparison, benjamini_hochberg
+from studies.statistics.comparison import Comparison, adjusted
 from studies.store.run_store import RunStore
 from studies.tables import EMOTION, SENTIMENT, Column, Row, TableSpec
 
@@ -72,7 +72,7 @@ def _removed(model: str, remove: Sequence[str]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Difference:
-    """Ablated less intact in one column, with its p adjusted over the columns (Benjamini-Hochberg)."""
+    """Ablated less intact in one column, with its p adjusted over the columns."""
 
     column: Column
     found: Comparison
@@ -89,6 +89,7 @@ class Difference:
         return {
             **{key: rounded(getattr(found, key)) for key in ("difference", "low", "high")},
             "p": found.p,
+            "p_interval": found.p_interval,
             "p_adjusted": self.p_adjusted,
             "n_intact": found.n_b,
             "n_ablated": found.n_a,
@@ -116,8 +117,8 @@ def differences(result: TableResult, store: RunStore) -> list[Difference]:
             )
         )
     ]
-    adjusted = benjamini_hochberg([found.p for _, found in compared])
-    return [Difference(column, found, p) for (column, found), p in zip(compared, adjusted, strict=True)]
+    found_p = adjusted([(found.p, found.p_interval) for _, found in compared])
+    return [Difference(column, found, p) for (column, found), p in zip(compared, found_p, strict=True)]
 
 
 # ------------------------------------------------------------------------------------------------- what is printed
@@ -149,7 +150,8 @@ def comparison(found: Sequence[Difference]) -> Grid:
         f"Ablated less intact: {runs}{tested}.",
         rest=(
             f"Interval: over seeds {'and utterances' if most.utterances else 'alone: a row keeps no predictions'}.",
-            "p: two-sided permutation test over seeds; adjusted over the metrics (Benjamini-Hochberg).",
+            "p: two-sided permutation test over seeds. Adjusted over the metrics (Benjamini-Hochberg): the larger of p "
+            "and the interval’s own.",
         ),
     )
     heads = (*headings("Metric"), *numbers("ablated - intact"), *headings("95 % interval", "p", "p adjusted"))

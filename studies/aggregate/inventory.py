@@ -19,7 +19,7 @@ from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
 from studies.store.soundness import sound_studies, unsound_in
 from studies.store.study import Study, goes_on, load_studies
-from studies.tables import TABLES, Row, TableSpec
+from studies.tables import SENTIMENT, TABLES, Column, Row, TableSpec, emotion_columns
 
 NO_TABLE = "of no row of a table (`bench ablate` prints its own)"
 
@@ -139,17 +139,18 @@ def list_runs(
 
 
 def run_lines(items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """`list_runs` for a terminal."""
+    """`list_runs` for a terminal; metrics as tables print them."""
 
-    def number(value: float | None) -> str | None:
-        return None if value is None else f"{value:.4g}"
+    def printed(column: Column, value: float | None) -> str | None:
+        return None if value is None else f"{column.scale * value:.{column.decimals}f}"
 
     shown = ("id", "kind", "row", "corpus", "status")
+    columns = {c.metric: c for c in (*SENTIMENT, *emotion_columns(())) if c.metric in ("acc2", "mae", "average_acc")}
     return [
         {
             **{key: item[key] for key in shown},
-            "valid_loss": number(item["valid_loss"]),
-            **{key: number(value) for key, value in item["test"].items() if key in ("acc2", "mae", "average_acc")},
+            "valid_loss": None if item["valid_loss"] is None else f"{item['valid_loss']:.4g}",
+            **{key: printed(columns[key], value) for key, value in item["test"].items() if key in columns},
             "best_epoch": item["best_epoch"],
             "seconds": item["seconds"],
             "reason": item["reason"],

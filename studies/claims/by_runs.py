@@ -42,7 +42,7 @@ from studies.claims.verdict import (
 from studies.lookup import DEFAULT_VIEW, View, manifest_of
 from studies.paper import paper_value
 from studies.statistics.cell import FEWEST, CellStat, tolerance_of
-from studies.statistics.comparison import benjamini_hochberg
+from studies.statistics.comparison import adjusted
 from studies.store.run_store import RunStore
 from studies.tables import COST, TABLES
 
@@ -171,25 +171,17 @@ def _counted(part: Part) -> Part:
 
 
 def _adjusted(parts: Mapping[Contest, Part]) -> dict[Contest, Part]:
-    """With p-values adjusted within each table's family, and verdicts.
-
-    Adjusted is the larger of both p: else of hundreds of intervals some would exclude 0 by the choice of utterances.
-    """
-    families: dict[str, dict[tuple, float | None]] = {}
-    for contest, part in parts.items():
-        families.setdefault(part.table, {})[question(contest)] = _larger(part)  # asked by two claims, it is one test
-    adjusted = {
-        table: dict(zip(family, benjamini_hochberg(list(family.values())), strict=True))
-        for table, family in families.items()
+    """With p-values adjusted within each table's family, and verdicts."""
+    families: dict[str, dict[tuple, tuple[float | None, float | None]]] = {}
+    for contest, part in parts.items():  # asked by two claims, it is one test
+        families.setdefault(part.table, {})[question(contest)] = part.p, part.p_interval
+    found = {
+        table: dict(zip(family, adjusted(list(family.values())), strict=True)) for table, family in families.items()
     }
     return {
-        contest: judged(replace(part, p_adjusted=adjusted[part.table][question(contest)]), tolerance_of(contest.metric))
+        contest: judged(replace(part, p_adjusted=found[part.table][question(contest)]), tolerance_of(contest.metric))
         for contest, part in parts.items()
     }
-
-
-def _larger(part: Part) -> float | None:
-    return None if part.p is None else max(part.p, part.p_interval or 0.0)
 
 
 # ------------------------------------------------------------------------------------------------- claims

@@ -14,8 +14,9 @@ from typing import Any
 from studies.aggregate.obstacles import is_paper_encoder
 from studies.claims.kinds import Contest, row_of
 from studies.claims.rows import COUNTED, Rows
-from studies.claims.verdict import LEVEL, UNDECIDED, Part
+from studies.claims.verdict import UNDECIDED, Part
 from studies.lookup import set_words
+from studies.statistics.comparison import LEVEL
 from studies.statistics.permutation import smallest_p
 from studies.tables import TABLES
 

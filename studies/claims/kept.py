@@ -36,6 +36,7 @@ from studies.claims.verdict import (
 )
 from studies.lookup import View
 from studies.statistics.cell import tolerance_of
+from studies.statistics.comparison import larger
 from studies.store.inside import read_inside
 from studies.store.run_store import RunStore
 from studies.store.study import load_studies
@@ -134,8 +135,8 @@ def _follows(part: Part, ours: Part, claim: Claim) -> bool:
         return part.verdict == UNDECIDED
     if part.contest.test == "count":  # no interval decides it
         return part.verdict == ours.verdict
-    larger = None if part.p is None else max(part.p, part.p_interval or 0.0)
-    if larger is not None and not larger - SAME <= (part.p_adjusted if part.p_adjusted is not None else -1.0) <= 1.0:
+    least = larger(part.p, part.p_interval)
+    if least is not None and not least - SAME <= (part.p_adjusted if part.p_adjusted is not None else -1.0) <= 1.0:
         return False
     found, tolerance = set(), tolerance_of(part.metric)
     for by, of_p in itertools.product((0.0, -SAME, SAME), repeat=2):

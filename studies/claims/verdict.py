@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from studies.claims.kinds import METRICS, Claim, Contest
+from studies.statistics.comparison import LEVEL
 
-LEVEL = 0.05  # of adjusted p-values, as everywhere in studies
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 NO_VERDICT, NOT_RUN = "no verdict", "not run"  # what was run says nothing of the paper; nothing was run
 DECIDED = (SUPPORTED, CONTRADICTED)

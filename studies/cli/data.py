@@ -17,13 +17,17 @@ def add(commands) -> None:
     added = command(actions, "import", do_import, "convert a file or folder of any known format, once")
     added.add_argument("name", help="the corpus's name from then on: mosi, mosei, iemocap, or one of your own")
     added.add_argument("file", help="a pickle, or a folder (MISA, .csd, plain table)")
-    added.add_argument("--format", default="auto", metavar="FORMAT", help="auto, mag, misa, mult, mmsa, csd or plain")
-    added.add_argument("--text-vectors", metavar="FILE", help="GloVe text file (plain, .gz or .zip), for `glove`")
+    added.add_argument(
+        "--format", default="auto", metavar="FORMAT", help="auto (default), mag, misa, mult, mmsa, csd or plain"
+    )
+    added.add_argument(
+        "--text-vectors", metavar="FILE", help="GloVe text file (.txt, .gz or .zip), for the rows with word vectors"
+    )
     added.add_argument(
         "--label-range",
         type=float,
         metavar="N",
-        help="1 where labels lie in [-1, 1], else 3 (default: read off the file)",
+        help="1 where labels lie in [-1, 1], else 3 (default: 3, but 1 for files of CH-SIMS)",
     )
     added.add_argument(
         "--note",

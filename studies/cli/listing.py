@@ -15,7 +15,9 @@ def add(commands) -> None:
     what = "list what there is: models, corpora, tables, ablations, claims, literature, studies or runs"
     added = command(commands, "list", do_list, what)
     kinds = ", ".join(LISTS)
-    added.add_argument("what", nargs="?", default="models", choices=LISTS, metavar="WHAT", help=kinds)
+    added.add_argument(
+        "what", nargs="?", default="models", choices=LISTS, metavar="WHAT", help=f"{kinds} (default: models)"
+    )
     added.add_argument("--row", metavar="A,B", help="of runs: only of these rows; * stands for anything")
     added.add_argument("--kind", metavar="KIND", help="of runs: only trial (of a search) or seed (of its winner)")
     added.add_argument("--corpus", metavar="NAME", help="of runs and studies: only on this corpus")
@@ -73,17 +75,10 @@ def corpora(options) -> list[dict[str, Any]]:
 
 
 def tables(options) -> list[dict[str, Any]]:
-    from studies.registry import MODELS
     from studies.tables import TABLES
 
     return [
-        {
-            "name": table.name,
-            "title": table.title,
-            "corpus": table.corpus,
-            "rows": len(table.rows),
-            "built": sum(row.model in MODELS for row in table.rows),
-        }
+        {"name": table.name, "title": table.title, "corpus": table.corpus, "rows": len(table.rows)}
         for table in TABLES.values()
     ]
 

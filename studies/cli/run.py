@@ -25,6 +25,7 @@ from studies.cli.shared import (
     mixing,
     modelling,
     naming,
+    placing,
     sharing_gpus,
     store_of,
     storing,
@@ -48,7 +49,9 @@ def add_run(commands) -> None:
     running(added)
     mixing(added)
     captioning(added)
-    added.add_argument("--format", default="text", metavar="FORMAT", help="of the table printed at the end")
+    added.add_argument(
+        "--format", default="text", metavar="FORMAT", help="of the table printed at the end (default: text)"
+    )
     added.set_defaults(check=check_run)
 
 
@@ -62,11 +65,13 @@ def add_ablate(commands) -> None:
     added.add_argument("--json", action="store_true", help="with --list: as JSON")
     added.add_argument("--model", metavar="NAME", help="the model, or its file (default: hycon; --list: all)")
     added.add_argument("--text", default="bert", metavar="NAME", help="its text front-end (default: bert)")
-    choosing(added, rows=False, campaign=False)  # whose --set has another meaning
+    choosing(added, rows=False, campaign=False, corpus="mosi")  # whose --set has another meaning
     running(added)
     mixing(added)
     captioning(added)
-    added.add_argument("--format", default="text", metavar="FORMAT", help="of the table printed at the end")
+    added.add_argument(
+        "--format", default="text", metavar="FORMAT", help="of the table printed at the end (default: text)"
+    )
 
 
 def running(added: argparse.ArgumentParser) -> None:
@@ -78,27 +83,38 @@ def running(added: argparse.ArgumentParser) -> None:
         "--epochs",
         type=int,
         metavar="N",
-        help="most epochs a run may take (default: the same for all rows with one kind of text)",
+        help="most epochs of a run (profile paper: 50 with BERT or XLNet, else 100)",
     )
     added.add_argument(
-        "--patience", type=int, metavar="N", help="epochs without a better validation loss that end a run"
+        "--patience",
+        type=int,
+        metavar="N",
+        help="epochs without a better validation loss that end a run (profile paper: 20)",
     )
     added.add_argument(
         "--own-search", action="store_true", help="search each variant by itself (default: its intact row's winner)"
     )
     added.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], help="fix an option of the model or its training"
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="fix an option of the model or its training: lr=1e-5",
     )
     added.add_argument(
         "--workers",
         type=int,
         metavar="N",
-        help="runs at a time, a process each (default: what --slots allow, or one a device)",
+        help="runs at a time, a process each (default: one a device, or what --slots allow)",
     )
-    added.add_argument("--slots", metavar="N", help="most runs at a time on one device; auto: until its memory is full")
-    added.add_argument("--devices", default="cpu", metavar="LIST", help="cpu, or cuda:0,cuda:1 ...")
+    added.add_argument(
+        "--slots", metavar="N", help="most runs at a time on one device; auto: as many as its memory holds"
+    )
+    placing(added)
     clusters = names(lambda engine: engine.takes_cluster)
-    added.add_argument("--executor", default=DEFAULT, metavar="NAME", help=f"{names(last='or')} (default: {DEFAULT})")
+    added.add_argument(
+        "--executor", default=DEFAULT, metavar="NAME", help=f"{names(last='or')} (default: {DEFAULT}, this machine)"
+    )
     added.add_argument("--address", metavar="ADDRESS", help="of a running Ray cluster (default: start one here)")
     added.add_argument("--cluster", metavar="FILE", help=f"with {clusters}: TOML file of what workers get")
     added.add_argument(

@@ -56,11 +56,14 @@ def known_models(options) -> list[str]:
     return [known_model(name) for name in options.model]
 
 
-def choosing(added: argparse.ArgumentParser, rows: bool = True, campaign: bool = True) -> None:
-    """Options of every command that picks results or runs. campaign: whether a campaign file may set them."""
+def choosing(
+    added: argparse.ArgumentParser, rows: bool = True, campaign: bool = True, corpus: str = "the table's"
+) -> None:
+    """Options of every command that picks results or runs. campaign: whether a campaign file may set them.
+    corpus: the one that is taken by default, in words."""
     if campaign:
         added.add_argument("--campaign", metavar="FILE", help="take options from a campaign file (see `bench init`)")
-    added.add_argument("--corpus", metavar="NAME", help="corpus (default: the table's, or the profile's)")
+    added.add_argument("--corpus", metavar="NAME", help=f"corpus (default: {corpus}, or the profile's)")
     added.add_argument(
         "--profile", metavar="NAME", help="paper (default), decisive (the paper's search, ten seeds) or demo"
     )
@@ -71,7 +74,7 @@ def choosing(added: argparse.ArgumentParser, rows: bool = True, campaign: bool =
         metavar="KIND=NAME",
         action="append",
         default=[],
-        help="pretrained model behind bert or xlnet: a Hugging Face name or a local folder",
+        help="pretrained model of the BERT or XLNet rows: a Hugging Face name or a local folder (bert=roberta-base)",
     )
 
 
@@ -106,7 +109,8 @@ def measuring(parser) -> None:
         "--protocol",
         default="paper",
         metavar="NAME",
-        help="metrics: paper, all, mult or mmsa; of labels in [-1, 1] sims or sims_non0; for both has0, non0",
+        help="how metrics are counted (docs/protocol.md): paper (default), all, mult, mmsa, has0 or non0; of labels in "
+        "[-1, 1]: paper, sims, sims_non0, has0 or non0",
     )
 
 
@@ -122,7 +126,8 @@ def storing(added: argparse.ArgumentParser) -> None:
     added.add_argument(
         "--storage",
         metavar="URL",
-        help="postgresql://USER@HOST/DATABASE: for leases and Optuna's studies (default: $BENCH_STORAGE, else files)",
+        help="a database for Optuna's studies and for who does which run: postgresql://USER@HOST/DATABASE (default: "
+        "$BENCH_STORAGE, else files)",
     )
 
 
@@ -131,8 +136,8 @@ def checkpointing(added: argparse.ArgumentParser) -> None:
     added.add_argument(
         "--checkpoint-every",
         metavar="SECONDS",
-        help="keep a checkpoint of a run at the end of an epoch, so often at the most; a run that was cut goes on from "
-        "it, with the same bits (default: $BENCH_CHECKPOINT_EVERY or 600; 0: after each epoch; inf: none)",
+        help="least time between checkpoints of a run; one that was cut goes on from the last, with the same bits "
+        "(default: $BENCH_CHECKPOINT_EVERY or 600; 0: after each epoch; inf: none)",
     )
 
 
@@ -145,14 +150,19 @@ def keep_checkpoints(options) -> None:
     checkpoint_every()
 
 
+def placing(added: argparse.ArgumentParser) -> None:
+    """The option of every command that does runs on several devices."""
+    added.add_argument("--devices", default="cpu", metavar="LIST", help="cpu (default), or NVIDIA GPUs: cuda:0,cuda:1")
+
+
 def sharing_gpus(added: argparse.ArgumentParser) -> None:
     """The option of every command that does runs on GPUs."""
     added.add_argument(
         "--mps",
         choices=("auto", "no"),
         default="auto",
-        help="auto: where several runs share a GPU of this machine and NVIDIA's Multi-Process Service is installed, "
-        "use it",
+        help="NVIDIA's Multi-Process Service, for runs that share a GPU of this machine: auto (default: where it is "
+        "installed) or no",
     )
 
 

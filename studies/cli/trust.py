@@ -72,7 +72,7 @@ def add_diff(commands) -> None:
     added.add_argument("b", metavar="B", help="another results folder")
     added.add_argument("table", nargs="?", metavar="TABLE", help="table1 to table8 (default: all that have runs)")
     added.add_argument("--data", metavar="DIR", help="folder of corpora (default: $BENCH_DATA or ./data)")
-    choosing(added)
+    choosing(added, corpus="all that A or B has runs on")
     beside(added, "take the rows that A or B has no runs of from this results folder")
     mixing(added)
     measuring(added)
@@ -80,7 +80,9 @@ def add_diff(commands) -> None:
 
 
 def add_doctor(commands) -> None:
-    added = command(commands, "doctor", do_doctor, "find what is wrong in a results folder, and repair what is safe")
+    added = command(
+        commands, "doctor", do_doctor, "find what is wrong in a results folder; --repair mends what is safe"
+    )
     added.add_argument("--repair", action="store_true", help="delete leftovers, move damaged files to quarantine/")
     storing(added)
     added.add_argument("--json", action="store_true", help="as JSON")
@@ -101,7 +103,9 @@ def add_export(commands) -> None:
     )
     without.add_argument("--without-predictions", action="store_true", help="leave out the predictions")
     added.add_argument(
-        "--schema", metavar="NAME", help="every_eval_ever: a JSON file a study with its test metrics, no archive"
+        "--schema",
+        metavar="NAME",
+        help="every_eval_ever: a JSON file for each study, with its test metrics, in place of an archive",
     )
     added.add_argument("--organization", metavar="NAME", help="who ran them, for --schema (default: unknown)")
 

@@ -13,6 +13,7 @@ from studies.cli.shared import (
     keep_checkpoints,
     known_models,
     modelling,
+    placing,
     sharing_gpus,
     store_of,
     storing,
@@ -23,21 +24,25 @@ def add(commands) -> None:
     added = command(
         commands, "worker", do_worker, "do runs that a `bench run` on the same results folder still has to do"
     )
-    added.add_argument("--devices", default="cpu", metavar="LIST", help="cpu, or cuda:0,cuda:1 ...")
+    placing(added)
     added.add_argument(
         "--slots",
         default="1",
         metavar="N",
-        help="runs at a time on each device (default: 1); auto: until its memory is full",
+        help="runs at a time on each device (default: 1); auto: as many as its memory holds",
     )
     added.add_argument(
         "--time",
         type=float,
         metavar="SECONDS",
-        help="end within so long; start no run that will take longer (default: no limit)",
+        help="end within this time, and start no run that would take longer (default: no limit)",
     )
     added.add_argument(
-        "--idle", type=float, default=60.0, metavar="SECONDS", help="end after so long with nothing to do (default: 60)"
+        "--idle",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="end after this time with nothing to do (default: 60)",
     )
     modelling(added, "a model outside the repository whose runs may be done here")
     added.add_argument("--once", action="store_true", help="end after one run")

@@ -122,7 +122,7 @@ def check_devices(devices: Sequence[str], here: bool = True) -> None:
     """Raises UserError for what is no device's name, and (here) for one that this machine does not have."""
     for device in devices:
         if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
-            raise UserError(f"Unknown device {device!r}; expected cpu, or a list such as cuda:0,cuda:1.")
+            raise UserError(f"Unknown device {device!r}; expected cpu, or NVIDIA GPUs such as cuda:0,cuda:1.")
     wanted = [int(device.partition(":")[2] or 0) for device in devices if device != "cpu"]
     if wanted and here:
         import torch

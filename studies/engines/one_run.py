@@ -22,7 +22,7 @@ import numpy as np
 
 from hycon.errors import UserError
 from hycon.host import source_root
-from hycon.source import digest, files
+from hycon.source import Code, digest, files
 from studies.engines.determinism import warnings_noted
 from studies.engines.energy import counters, joules
 from studies.engines.memory import forget_peak, peak
@@ -175,14 +175,15 @@ def code_of(model: str) -> dict[str, str]:
     """File -> hash of the code that runs in this process, as hycon.source counts it.
 
     A run is forked from a process that read the code when its command began. A file that was edited since is marked
-    UNSURE, which is no hash of any file: what ran is not what stands there.
+    UNSURE, which is no hash of any file: what ran is not what stands there. Of a ModelFile the content is what ran.
     """
     forked = multiprocessing.parent_process() is not None
     loaded = {getattr(module, "__file__", None) for module in list(sys.modules.values())} if forked else set()
-    return {
-        name: UNSURE if str(path) in loaded and _changed(path.stat()) > LOADED else digest(path)
-        for name, path in files(source_file(model)).items()
-    }
+
+    def unsure(code: Code) -> bool:
+        return isinstance(code, Path) and str(code) in loaded and _changed(code.stat()) > LOADED
+
+    return {name: UNSURE if unsure(code) else digest(code) for name, code in files(source_file(model)).items()}
 
 
 def _changed(file: os.stat_result) -> float:

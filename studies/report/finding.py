@@ -25,7 +25,6 @@ from studies.claims.verdict import (
     CONTRADICTED,
     DECIDED,
     JUDGED,
-    LEVEL,
     NO_VERDICT,
     NOT_RUN,
     SUPPORTED,
@@ -40,6 +39,7 @@ from studies.report.experiments import PUBLISHED, ROOT, Experiment, experiments,
 from studies.report.headline import headline, measured, tables_in_words
 from studies.report.marked import main
 from studies.report.sections import label
+from studies.statistics.comparison import LEVEL, adjusted
 
 EARLIER = PUBLISHED / "old_protocol/mosi_resampled"
 FIGURE = "docs/finding.svg"
@@ -151,22 +151,23 @@ def what_was_decided(e: Experiment) -> str:
     paper = Counter(claim.verdict for claim in against_paper() if claim.claim.id in asked)
     task = " and ".join(sorted({claim.claim.task for claim in found}))
     tested, not_run = differences(found), sum(claim.verdict == NOT_RUN for claim in found)
-    beyond = sum(p < LEVEL for p in tested.values())
+    beyond = sum(p is not None and p < LEVEL for p in tested.values())
     return (
         f"Of the paper's {len(found)} comparative claims on {task} these runs {_counts(found)}; {not_run} are not run. "
         f"That is said of what was run, not of the paper's setting. Of the {len(tested)} differences of two rows on "
-        f"one metric that they ask about, {beyond} are beyond chance (adjusted p below {LEVEL}). The paper's own "
-        f"tables contradict {paper[CONTRADICTED]} of the claims."
+        f"one metric that they ask about, {beyond} are beyond chance (p below {LEVEL}, adjusted over all of them). "
+        f"The paper's own tables contradict {paper[CONTRADICTED]} of the claims."
     )
 
 
-def differences(found: Sequence[ClaimResult]) -> dict[tuple, float]:
-    """Two rows and a metric -> the adjusted p of their difference, the smallest where several tables show it."""
-    tested: dict[tuple, float] = {}
-    for part in (part for claim in found for part in claim.parts if part.p_adjusted is not None):
+def differences(found: Sequence[ClaimResult]) -> dict[tuple, float | None]:
+    """Two rows and a metric -> the p of their difference, adjusted over all of them. A difference that several tables
+    show is one test, with one p in all; the families of the tables, which verdicts go by, do not bound their union."""
+    tests: dict[tuple, tuple[float | None, float | None]] = {}
+    for part in (part for claim in found for part in claim.parts if part.p is not None):
         key = frozenset(row_of(side).key for side in part.contest.sides), part.metric
-        tested[key] = min(part.p_adjusted or 0.0, tested.get(key, 1.0))
-    return tested
+        tests[key] = part.p, part.p_interval
+    return dict(zip(tests, adjusted(list(tests.values())), strict=True))
 
 
 def _counts(found: Sequence[ClaimResult]) -> str:

@@ -20,8 +20,9 @@ would be rough, and can come out as 0 by chance.
 
 The p-value answers a smaller question: could runs of one training procedure, told apart by their seeds alone, differ as
 much on these very utterances? It is a permutation test (studies.statistics.permutation). Utterances enter through the
-interval only, which has a p of its own, `p_interval`: below 0.05 where it excludes 0. With S pairs no p is below 2/2^S,
-so five pairs cannot reach 0.05: `underpowered`.
+interval only, which has a p of its own, `p_interval`: below 0.05 where it excludes 0. Over several comparisons the
+larger of the two is `adjusted`, everywhere. With S pairs no p is below 2/2^S, so five pairs cannot reach 0.05:
+`underpowered`.
 
 Nothing here imports scipy.stats, which takes half a second: every `bench claims` and `bench diff` would.
 """
@@ -40,7 +41,7 @@ from studies.statistics.cell import CONFIDENCE, FEWEST, range_of
 from studies.statistics.permutation import relabelled, sign_flips, smallest_p
 from studies.statistics.resample import Measure, measure
 
-LEVEL = 0.05  # a p below this is called significant, also after `benjamini_hochberg`
+LEVEL = 0.05  # a p below this is called significant, also an `adjusted` one
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +150,18 @@ def matched(a: Sequence[int], b: Sequence[int]) -> tuple[list[int], list[int], b
     if distinct and 2 * len(shared) > min(len(a), len(b)):
         return [a.index(seed) for seed in shared], [b.index(seed) for seed in shared], True
     return list(range(len(a))), list(range(len(b))), False
+
+
+def adjusted(tests: Sequence[tuple[float | None, float | None]]) -> list[float | None]:
+    """The adjusted p of each test of a family, as claims, ablations and `bench diff` have it. tests: (p, p_interval) of
+    each Comparison. It is below LEVEL only where the interval excludes 0, too."""
+    return benjamini_hochberg([larger(*test) for test in tests])
+
+
+def larger(p: float | None, p_interval: float | None) -> float | None:
+    """The p to adjust; None where there is none. By p alone, a difference could be found that other utterances would
+    not show; by the interval alone, one that is common among so few seeds."""
+    return None if p is None else max(p, p_interval or 0.0)
 
 
 def benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:

@@ -1,7 +1,7 @@
 """`bench diff`: two results folders, cell by cell, with an interval and a p for every difference.
 
 Where both folders keep the predictions, runs are compared by studies.statistics.comparison (paired by seed where
-seeds are shared), else by one number per run. The p-values of a table are adjusted together (Benjamini-Hochberg).
+seeds are shared), else by one number per run. The p-values of a table are adjusted together.
 Rows with the same runs and the same numbers are not tested. Every other row is followed by what may explain a
 difference: data, versions, environments, search, chosen configuration.
 """
@@ -25,7 +25,7 @@ from studies.document.blocks import headings
 from studies.document.text import table as aligned
 from studies.document.words import p_value
 from studies.lookup import DEFAULT_VIEW, View, manifest_of
-from studies.statistics.comparison import Comparison, Group, benjamini_hochberg
+from studies.statistics.comparison import Comparison, Group, adjusted
 from studies.store.inside import check_results
 from studies.store.record import RunRecord
 from studies.store.run_store import RunStore
@@ -49,6 +49,7 @@ class CellDiff:
     low: float | None = None
     high: float | None = None
     p: float | None = None
+    p_interval: float | None = None
     p_adjusted: float | None = None
     paired: bool = False
     compared: int | None = None  # pairs; None where they are not paired
@@ -192,6 +193,7 @@ def _cell(cell: CellDiff, found: Comparison | None, column: Column) -> CellDiff:
         low=found.low,
         high=found.high,
         p=found.p,
+        p_interval=found.p_interval,
         paired=found.paired,
         compared=found.n_a if found.paired else None,
         utterances=found.utterances,
@@ -218,10 +220,10 @@ def _explained(x: RowResult, y: RowResult) -> Iterator[str]:
 
 
 def _adjusted(rows: Sequence[RowDiff]) -> Iterator[RowDiff]:
-    adjusted = iter(benjamini_hochberg([cell.p for row in rows for cell in row.cells]))
+    found = iter(adjusted([(cell.p, cell.p_interval) for row in rows for cell in row.cells]))
     for row in rows:
         yield dataclasses.replace(
-            row, cells=tuple(dataclasses.replace(cell, p_adjusted=next(adjusted)) for cell in row.cells)
+            row, cells=tuple(dataclasses.replace(cell, p_adjusted=next(found)) for cell in row.cells)
         )
 
 

@@ -100,13 +100,13 @@ class Machine(RuleBasedStateMachine):
     def repair(self):
         self.bench("doctor", "--repair")
 
-    @rule()
+    @rule(without=st.sampled_from([[], ["--without-labels"]]))
     @precondition(lambda self: self.files())
-    def move(self):
+    def move(self, without):
         """Through an archive into another folder, and from there through one more back into an empty one."""
         for number in (1, 2):
             archive = str(self.place.folder / f"{number}.tar.gz")
-            if self.bench("export", archive).code != 0:
+            if self.bench("export", archive, *without).code != 0:
                 return  # refused with a sentence
             shutil.rmtree(self.results)
             assert self.bench("import-results", archive).code == 0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hycon.model_file import read_model_file
 from hycon.source import NO_PYTHON, changed, digest, files, said, sources
 
 MODEL = '''"""A model."""
@@ -114,6 +115,24 @@ def test_a_file_of_ones_own_has_what_it_imports_from_beside_it(tmp_path):
     assert "unused.py" not in found
     written(tmp_path, "X = 2\n", "layers.py")
     assert changed(found, sources(path)) == ["layers.py"]
+
+
+def test_a_model_file_is_hashed_as_it_was_read_whatever_stands_there_now(tmp_path, monkeypatch):
+    """It is what runs. Nothing is written for it: a folder that a worker process makes would stay."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    written(tmp_path, "X = 1\n", "layers.py")
+    parts = "class Model: ...\nclass Config: ...\nTRAINING = {}\nSEARCH_SPACE = {}\n"
+    path = written(tmp_path, f"import layers\n{MODEL}{parts}", "my-own.py")
+    file, before = read_model_file(path), sources(path)
+    assert {"my-own.py", "layers.py", "hycon/train.py"} <= before.keys()
+    assert sources(file) == before
+    path.write_text(path.read_text().replace("0.5", "0.25"))
+    assert sources(file) == before
+    assert changed(before, sources(path)) == ["my-own.py"]
+    path.unlink()
+    assert sources(file) == before
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_it_imports_no_torch():

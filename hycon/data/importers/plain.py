@@ -143,7 +143,7 @@ def _utterance(row: dict[str, str], line: int, arrays: dict[str, Getter], emotio
     if emotions:
         label: Any = np.array([_present(row[EMOTION + e], f"{place}: {e} of {name!r}") for e in emotions])
     else:
-        label = _number(row["label"], f"{place}: the label of {name!r}", "a number in [-3, 3]")
+        label = _number(row["label"], f"{place}: the label of {name!r}", "a number")
     values = {m: _rows(get(name), f"{m} of {name!r} ({place})") for m, get in arrays.items()}
     words = row["text"].split() if "text" in row else None
     return Utterance(id=name, label=label, words=words, **values)

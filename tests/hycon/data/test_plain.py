@@ -74,7 +74,7 @@ def test_a_column_twice_is_refused(root: Path, tmp_path: Path) -> None:
     ("edit", "reason"),
     [
         (lambda r, i: {**r, "split": "training"}, "line 2: split is 'training'"),
-        (lambda r, i: {**r, "label": "n/a"}, "line 2: the label of 'train_0' is 'n/a', which is not a number"),
+        (lambda r, i: {**r, "label": "?"}, r"label of 'train_0' is '\?', which is not a number; expected a number\."),
         (lambda r, i: {**r, "label": "nan"}, r"label of 'train_0' \(train\) is nan"),
         (lambda r, i: {**r, "emotion:x": 1}, "either a column label or columns emotion:NAME"),
         (lambda r, i: {"id": r["id"], "split": r["split"], "text": "a"}, "either a column label"),

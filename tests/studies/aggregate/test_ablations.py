@@ -16,6 +16,7 @@ from studies.aggregate.obstacles import CorpusInfo
 from studies.authors.conformance import build, loss_of
 from studies.cli.listing import ablations
 from studies.registry import MODELS, literal, model_module, resolve, search_space
+from studies.statistics.comparison import benjamini_hochberg
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
 from studies.tables import TABLES
@@ -145,7 +146,11 @@ def test_the_difference_is_ablated_less_intact_in_printed_units(tmp_path):
     assert found["acc2"]["difference"] == pytest.approx(-25.0)  # 1 of 4
     assert found["mae"]["difference"] == pytest.approx(0.5)  # 2 over 4
     assert found["mae"]["low"] < 0.5 < found["mae"]["high"]
-    assert found["acc2"]["p"] == found["acc2"]["p_adjusted"] == pytest.approx(2 / 2**6)  # all six signs alike
+    assert found["acc2"]["p"] == pytest.approx(2 / 2**6)  # all six signs alike
+    assert found["acc2"]["low"] < 0 < found["acc2"]["high"]  # but of one utterance in four
+    assert found["acc2"]["p_interval"] > 0.05
+    larger = [max(one["p"], one["p_interval"]) for one in found.values()]
+    assert [one["p_adjusted"] for one in found.values()] == benjamini_hochberg(larger)
     assert found["acc2"]["paired"]
     assert not found["acc2"]["underpowered"]
     assert (found["acc2"]["n_intact"], found["acc2"]["n_ablated"], found["acc2"]["utterances"]) == (6, 6, 4)

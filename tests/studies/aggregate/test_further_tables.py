@@ -16,8 +16,8 @@ from studies.aggregate.choice import choose
 from studies.aggregate.render import render
 from studies.aggregate.table import table_result
 from studies.lookup import pick_rows, table_spec
-from studies.registry import search_space
-from studies.search.plan import repeat_specs, trial_specs
+from studies.registry import resolve, search_space
+from studies.search.plan import following, repeat_specs, trial_specs
 from studies.search.run import run_rows
 from studies.statistics.cell import CellStat
 from studies.statistics.spread import Spread, spread
@@ -83,11 +83,32 @@ def test_sensitivity_changes_one_option_at_a_time():
     together = ({"iamcl", "iemcl", "scl"}, {"optimizer", "weight_decay"})
     assert all(len(options) <= 1 or options in together for options in changed)
     of_hycon = {"reduction", "gamma", "iamcl", "iemcl", "scl", "zero", "readout", "log", "h_inter", "batch_size"}
-    of_hycon |= {"selection", "weighted_refinement"}
+    of_hycon |= {"selection", "weighted_refinement", "lr", "head_lr"}
     assert set().union(*changed) == {*of_hycon, "combine", "loss", "optimizer", "weight_decay", "warmup"}
     assert {row.config["beta"] for row in TABLES["sensitivity"].rows if "beta" in row.config} == {0.1, 0.2, 0.3, 0.5}
     for row in TABLES["sensitivity"].rows:
         assert not set(row.config) & set(search_space(row.model, row.text, row.config))
+
+
+def test_sensitivity_has_the_learning_rates_that_other_rows_over_bert_search():
+    rows = {row.name: row for row in TABLES["sensitivity"].rows}
+    fixed = resolve("hycon", "bert", {})[1]
+    asked = {
+        option: {row.config[option] for row in rows.values() if option in row.config} for option in ("lr", "head_lr")
+    }
+    assert asked["lr"] | {fixed.lr} == set(search_space("gfn", "bert", {})["lr"])
+    assert fixed.head_lr is None
+    assert asked["head_lr"] <= set(search_space("self_mm", "bert", {})["head_lr"])
+    for name, rates in (
+        ("5e-5", (5e-5, None)),
+        ("1e-5; lineage 2023", (1e-5, None)),
+        ("1e-3 beside BERT", (2e-5, 1e-3)),
+    ):
+        row = rows[f"HyCon (learning rate {name})"]
+        study, _ = trial_specs(row.intact, setting())
+        followed = following(row, setting(), dataclasses.replace(study, selected=0))
+        for spec in repeat_specs(row, setting(), followed):
+            assert (spec.training["lr"], spec.training["head_lr"]) == rates
 
 
 def test_modalities_are_every_subset_and_without_text_the_rate_is_not_berts():

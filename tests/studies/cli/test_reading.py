@@ -9,6 +9,8 @@ import studies
 import studies.store.run_store
 import studies.store.study
 from hycon.errors import UserError
+from hycon.train import EPOCHS, PATIENCE
+from studies.aggregate.inventory import run_lines
 from studies.tables import TABLES
 
 
@@ -31,10 +33,26 @@ def test_list(capsys, finished, what):
     found = [item.get("id") or item.get("name") or item["row"] for item in items]
     assert [name for name in found if name not in out] == []
     if what == "tables":
-        assert {item["name"] for item in items} == set(TABLES)
+        assert {item["name"]: item["rows"] for item in items} == {name: len(TABLES[name].rows) for name in TABLES}
     if what == "runs":
         assert len(items) == len(records(finished))
         assert {item["status"] for item in items} == {"done"}
+
+
+def test_runs_are_listed_with_metrics_as_tables_print_them():
+    run = dict.fromkeys(("id", "kind", "row", "corpus", "status", "best_epoch", "seconds", "reason"))
+    (sentiment,) = run_lines([{**run, "valid_loss": 0.78164, "test": {"acc2": 0.82321, "f1": 0.8, "mae": 0.77341}}])
+    assert [sentiment[name] for name in ("valid_loss", "acc2", "mae")] == ["0.7816", "82.3", "0.773"]
+    (emotion,) = run_lines([{**run, "valid_loss": None, "test": {"happy_acc": 0.8, "average_acc": 0.71249}}])
+    assert (emotion["valid_loss"], emotion["average_acc"], "happy_acc" in emotion) == (None, "71.2", False)
+    (trial,) = run_lines([{**run, "valid_loss": 0.5, "test": {"acc2": None, "mae": None}}])
+    assert (trial["acc2"], trial["mae"]) == (None, None)
+
+
+def test_help_names_the_epochs_and_the_patience_that_runs_have(capsys):
+    said = " ".join(bench(capsys, "run", "--help")[1].split())
+    assert f"(profile paper: {EPOCHS['tokens']} with BERT or XLNet, else {EPOCHS['vectors']})" in said
+    assert f"(profile paper: {PATIENCE})" in said
 
 
 def test_list_where_nothing_is(capsys, tmp_path):

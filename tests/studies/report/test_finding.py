@@ -9,6 +9,9 @@ import pytest
 import report_folders
 from report_folders import TFN, fill, manifest
 
+from studies.claims.file import load_claims
+from studies.claims.kinds import Contest, Side
+from studies.claims.verdict import ClaimResult, Part
 from studies.report import finding
 from studies.report.experiments import experiments
 from studies.report.headline import headline
@@ -41,6 +44,24 @@ def test_the_sentences_follow_the_records(tmp_path: Path) -> None:
         "Table 1 on a pretrained text encoder was run."
     )
     assert [line[0].text for line in headline(result).rows] == ["HyCon-BERT"]
+
+
+def test_a_difference_that_two_tables_show_is_one_test_among_all() -> None:
+    """Alone in its table, p is adjusted over itself only; the sentence counts over both tables."""
+
+    def part(table: str, a: str, b: str, metric: str, p: float, p_interval: float, p_adjusted: float) -> Part:
+        contest = Contest(table, Side(table, a), Side(table, b), metric, "better")
+        return Part(contest, "mosi", "undecided", p=p, p_interval=p_interval, p_adjusted=p_adjusted)
+
+    parts = (
+        part("table4", "HyCon", "HyCon-v2", "acc2", 0.01, 0.04, 0.08),
+        part("table4", "HyCon", "HyCon (W/O L_IAMCL)", "acc2", 0.9, 0.1, 0.9),
+        part("table7", "HyCon-v2", "HyCon", "acc2", 0.01, 0.04, 0.04),
+        Part(Contest("table4", Side("table4", "HyCon"), None, "acc2", "about", 85.0), "mosi", "undecided"),
+    )
+    claim = load_claims()[0]
+    found = finding.differences([ClaimResult(claim, "undecided", parts[:2], ""), ClaimResult(claim, "", parts[2:], "")])
+    assert list(found.values()) == pytest.approx([0.08, 0.9])
 
 
 def test_means_that_are_equal_as_printed_share_a_place(tmp_path: Path) -> None:

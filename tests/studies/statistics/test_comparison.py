@@ -15,8 +15,10 @@ from predicted import sentiment
 from hycon.errors import UserError
 from hycon.metrics import sentiment_metrics
 from studies.statistics.comparison import (
+    LEVEL,
     Comparison,
     Group,
+    adjusted,
     benjamini_hochberg,
     compare,
     compare_seeded,
@@ -387,3 +389,16 @@ def test_adjusted_p_by_hand_and_what_is_not_tested_does_not_count():
     assert benjamini_hochberg([]) == []
     with pytest.raises(ValueError, match="0, 1"):
         benjamini_hochberg([0.5, 1.5])
+
+
+def test_the_larger_of_both_p_is_adjusted():
+    tests = [(0.01, 0.04), (0.2, 0.1), (None, None), (0.03, None)]
+    assert adjusted(tests) == [pytest.approx(0.06), pytest.approx(0.2), None, pytest.approx(0.06)]
+
+
+@pytest.mark.parametrize("shift", [0.5, 1.0])
+def test_an_adjusted_p_below_the_level_has_an_interval_without_0(shift):
+    draws = np.random.default_rng(int(10 * shift)).normal(size=(40, 2, 8))
+    for one in (compare_values(a + shift, b, paired=True) for a, b in draws):
+        (p,) = adjusted([(one.p, one.p_interval)])
+        assert p >= LEVEL or one.low > 0 or one.high < 0

@@ -282,3 +282,16 @@ def test_verify_compares_outputs_bit_for_bit(trained, corpora, tmp_path):
     assert found.outcome == "differs"
     assert len(found.findings) == 1
     assert found.findings[0].startswith("predictions: test_prediction: 16 of 16 utterances, by at most")
+
+
+def test_emotions_too(corpora, tmp_path):
+    store, given = RunStore(tmp_path / "results"), run_spec(corpora, "ef_lstm", corpus="emotional")
+    run([given], store, executor="inline", data_root=corpora)
+    export(store, tmp_path / "x.tar.gz", labels=False)
+    held = RunStore(tmp_path / "published", labels=Labels(corpora))
+    import_results(tmp_path / "x.tar.gz", held)
+    assert "separation" not in held.outputs(given.id)
+    ours, theirs = (group_of(s, [store.get(given.id)]) for s in (held, store))
+    assert np.array_equal(ours.label, theirs.label)
+    assert np.array_equal(ours.prediction, theirs.prediction)
+    assert examine(held) == []
