@@ -13,6 +13,7 @@ class NonFiniteLoss(Exception):
 
 
 MOST_OFFERED = 20  # names, where none is near; a results folder may have thousands of runs
+WORD = 3  # letters from which a part of a name is taken as meant; chosen here
 
 
 def install(extra: str) -> str:
@@ -27,13 +28,14 @@ def check_known(what: str, name: object, choices, of: str = "") -> None:
 
 
 def nearest(word: str, choices) -> str:
-    """'tfn, mfn' for 'tnf': the names to offer when `word` is none of `choices`."""
+    """'tfn, mfn' for 'tnf': the names to offer when `word` is none of `choices`; first those that hold it."""
     from difflib import get_close_matches
 
     choices = sorted(map(str, choices))
     by_lower = {choice.lower(): choice for choice in choices}
     close = get_close_matches(word.lower(), by_lower, n=3, cutoff=0.5)
-    close = close or [name for name in by_lower if word and word.lower() in name][:3]  # "1": table1
+    holding = [name for name in by_lower if word and word.lower() in name]  # "1": table1
+    close = list(dict.fromkeys([*holding, *close] if len(word) >= WORD else close or holding))[:3]
     if close or len(choices) <= MOST_OFFERED:
         return ", ".join([by_lower[name] for name in close] or choices) or "none"
     return f"{', '.join(choices[:MOST_OFFERED])} and {len(choices) - MOST_OFFERED} more"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hycon.data.manifest import PAPER
 from studies.aggregate.cells import TableResult
 from studies.aggregate.obstacles import PAPER_ENCODERS, encoder_in_words, in_words, is_paper_encoder
 from studies.aggregate.robustness import coarse
@@ -41,9 +42,15 @@ def brief(result: TableResult, title: str, warnings: Sequence[str] = ()) -> tupl
 
 
 def _corpus(result: TableResult) -> str:
-    name, papers, sizes = result.corpus.name, result.table.corpus, result.corpus.sizes
-    other = "" if name == papers else f" (the paper: {papers})"
-    return f"Corpus: {name}{other}{f', {in_words(sizes)} utterances' if sizes else ''}."
+    sizes = result.corpus.sizes
+    return f"Corpus: {corpus_in_words(result)}{f', {in_words(sizes)} utterances' if sizes else ''}."
+
+
+def corpus_in_words(result: TableResult) -> str:
+    """Its name, and that of the table's own corpus where it is another one: "mine (the paper: mosi)"."""
+    name, own = result.corpus.name, result.table.corpus
+    whose = "the paper" if own in PAPER else "the table's own"
+    return name if name == own else f"{name} ({whose}: {own})"
 
 
 def _search(result: TableResult) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from hycon.data.manifest import PAPER
 from hycon.source import said
-from studies.aggregate.brief import ROW_NAMES, brief
+from studies.aggregate.brief import ROW_NAMES, brief, corpus_in_words
 from studies.aggregate.cells import RowResult, TableResult
 from studies.aggregate.obstacles import (
     ALLOWED_SIZES,
@@ -55,10 +55,9 @@ def setting(result: TableResult) -> list[str]:
 
 
 def _data(result: TableResult) -> list[str]:
-    name, papers = result.corpus.name, result.table.corpus
     said = ["SYNTHETIC DATA: these numbers say nothing about the paper."] if result.corpus.synthetic else []
-    sizes = _sizes(result.corpus, papers if result.beside_paper else "")
-    return [*said, f"Corpus: {name}{'' if name == papers else f' (the paper: {papers})'}{sizes}."]
+    sizes = _sizes(result.corpus, result.table.corpus if result.beside_paper else "")
+    return [*said, f"Corpus: {corpus_in_words(result)}{sizes}."]
 
 
 def _sizes(corpus: CorpusInfo, papers: str) -> str:

@@ -28,6 +28,7 @@ FURTHER = 14  # steps of additional nominal length
 FITTED = 0.45  # share of the best constant's error that counts as overfitted
 STEPS = 80  # of Adam, within which eight utterances must be
 EMOTIONS = 4
+NOT_FINITE = "look for a division by zero or a log of zero"
 
 
 class Nonconforming(AssertionError):
@@ -95,9 +96,16 @@ def shown(net: Any, batch: Batch) -> Any:
 
 
 def check_forward(model: str, text: str, batch: Batch) -> None:
-    """The shapes of what `forward` returns."""
+    """The shapes of what `forward` returns, from a batch that it leaves as it is."""
     batch = batch.slice(0, ODD)
+    before = {m: getattr(batch, m).rows.clone() for m in MODALITIES}
     check_output(build(model, text, batch).forward(batch), len(batch))  # past hycon.held, which says less
+    changed = [f"batch.{m}" for m, rows in before.items() if not torch.equal(getattr(batch, m).rows, rows)]
+    expect(
+        not changed,
+        f"forward changes {' and '.join(changed)}",
+        "leave the batch as it is: later epochs read it again (x = x * 2 in place of x *= 2)",
+    )
 
 
 def check_output(output: Any, count: int) -> None:
@@ -111,6 +119,7 @@ def check_output(output: Any, count: int) -> None:
         f"the prediction of {count} utterances has shape {tuple(output.prediction.shape)}, not ({count},)",
         "give the head outputs(emotions) numbers and pass them through as_prediction(raw, emotions) (hycon.output)",
     )
+    expect(torch.isfinite(output.prediction).all(), "a prediction is not finite", NOT_FINITE)
     if output.representations is not None:
         expect(
             list(output.representations) == list(MODALITIES),
@@ -181,7 +190,7 @@ def check_batch_of_one_of(net: Any, batch: Batch) -> None:
 
 def _check_loss(loss: Tensor, what: str) -> None:
     expect(loss.dim() == 0, f"{what} has shape {tuple(loss.shape)}", "return a scalar: the mean over utterances")
-    expect(torch.isfinite(loss), f"{what} is {loss.item()}", "look for a division by zero or a log of zero")
+    expect(torch.isfinite(loss), f"{what} is {loss.item()}", NOT_FINITE)
 
 
 def _check_finite(net: nn.Module) -> None:
@@ -226,6 +235,12 @@ def check_own_prediction_of(net: Any, split: Batch) -> None:
         together.unique().numel() == len(picked),
         "different utterances get the same prediction",
         "look whether forward reads the batch",
+    )
+    _same(
+        net(batch).prediction,
+        together,
+        "in evaluation the same batch gets another prediction each time",
+        "draw random numbers in training alone (self.training)",
     )
     alone = torch.cat([net(batch.slice(i, i + 1)).prediction for i in range(len(picked))])
     _same(

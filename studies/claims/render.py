@@ -72,11 +72,15 @@ def render_claims(results: Sequence[ClaimResult], format: str, *, detailed: bool
 
 
 def _short(results: Sequence[ClaimResult], width: int) -> Grid:
-    """A line for each claim, to be read on a terminal; without its quotation where that would have no room."""
+    """A line for each claim, to be read on a terminal; without its quotation where that would have no room. Where some
+    were run, those of which nothing was are named below."""
     quoted = width >= QUOTED_FROM
-    rows = [(_verdict(r), r.claim.id, held(r), *((_quotation(r),) if quoted else ()), _line(r)) for r in results]
+    run = [r for r in results if any(part.verdict != NOT_RUN for part in r.parts)] or results
+    rows = [(_verdict(r), r.claim.id, held(r), *((_quotation(r),) if quoted else ()), _line(r)) for r in run]
     sentences = ("Quotation", "Deciding comparison") if quoted else ("Deciding comparison",)
-    notes = (*(() if quoted else (UNQUOTED,)), *seeds_alone(results))
+    others = ", ".join(r.claim.id for r in results if r not in run)
+    unrun = (f"Not run: {others}. --id says which rows are missing.",) if others else ()
+    notes = (*unrun, *(() if quoted else (UNQUOTED,)), *seeds_alone(results))
     heads = (*headings("Verdict", "Claim", "Parts"), *wide(*sentences))
     return Grid("claims", f"{summary(results)}.", heads, tuple(rows), notes=notes, lettered=_lettered(results))
 

@@ -6,6 +6,7 @@ import argparse
 import ast
 import json
 import math
+import os
 import re
 from collections.abc import Sequence
 from textwrap import shorten
@@ -25,7 +26,12 @@ class Parser(argparse.ArgumentParser):
             given = message.split(": ", 1)[1].split()[0]
             known = [o for action in self._actions for o in action.option_strings if o.startswith("--")]
             key = given.removeprefix("--").partition("=")[0].replace("-", "_")
-            if "--set" in known and key in _options_of_runs():
+            if not given.startswith("-"):
+                folder = (
+                    ": a results folder is given by --results" if os.path.isdir(given) and "--results" in known else ""
+                )
+                message = f"{given!r} is one argument too many{folder}"
+            elif "--set" in known and key in _options_of_runs():
                 message = f"unknown option {given}; an option of a model or its training is given by --set {key}=VALUE"
             else:
                 message = f"unknown option {given}; nearest: {nearest(given, known)}"

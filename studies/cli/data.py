@@ -69,17 +69,35 @@ def do_import(options) -> None:
 
 def next_step(report: dict[str, Any], data: str | None) -> str:
     """Where an imported corpus is, and what to do with it."""
+    from hycon.data import load
     from hycon.data.manifest import corpus_folder
+    from studies.search.run import served_rows
 
     name, place = report["name"], corpus_folder(report["name"], data)
-    words_alone = "words" in report["lengths"]["train"] and not report["vectors"]
-    if words_alone and report["task"] == "emotion":  # table3 has no other rows
-        return f"It is in {place}. The rows of table3 read word vectors: import it with --text-vectors FILE, too."
-    table = "table1" if report["task"] == "sentiment" else "table3"
-    rows = " --rows '*-BERT'" if words_alone else ""
+    table = _table_for(report)
+    served = served_rows(table, load(name, data))
+    if not served and table.task == "emotion":
+        return f"It is in {place}. The rows of {table.name} read word vectors: import it with --text-vectors FILE, too."
+    if not served:
+        return f"It is in {place}. It serves no row of {table.name}."
     there = f" --data {shlex.quote(data)}" if data else ""
-    command = f"bench run {table} --corpus {name}{rows}{there}"
-    return f"It is in {place}. Next:\n  {command} --dry-run\n  {command}"
+    command = f"bench run {table.name} --corpus {name}{there}"
+    some = f" --rows {shlex.quote(','.join(served))}" if len(served) < len(table.rows) else ""
+    quick = next((row for row in served if row.startswith("HyCon")), served[0])
+    return (
+        f"It is in {place}. Next, a quick try, and what the paper's search and seeds would run:\n"
+        f"  {command} --rows {quick} --profile demo\n"
+        f"  {command}{some} --dry-run"
+    )
+
+
+def _table_for(report: dict[str, Any]):
+    """The paper's table on the corpus that this one is named after; else its first for such labels."""
+    from studies.tables import TABLES
+
+    paper = (report["paper"] or {}).get("corpus")
+    fitting = [table for table in TABLES.values() if table.task == report["task"]]
+    return next((table for table in fitting if table.corpus == paper), fitting[0])
 
 
 def do_download(options) -> None:

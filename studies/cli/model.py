@@ -158,9 +158,11 @@ def do_predict(options) -> None:
 
     check_devices((options.device,))
     path = Path(options.utterances)
-    if not path.exists() and options.utterances not in corpus_names(options.data):
+    is_corpus = options.utterances in corpus_names(options.data)
+    own = path.is_file() or plain.recognise(path) or (path.exists() and not is_corpus)
+    if not own and not is_corpus:
         raise UserError(f"{path} is no file, no folder, and no corpus of `bench data list`.")
-    given = plain.read_unlabelled(path) if path.exists() else None
+    given = plain.read_unlabelled(path) if own else None
     seed_everything(0, options.device)  # only operations with repeatable bits
     model = load_model(options.folder, device=options.device)
     torch.set_num_threads(max(1, int(model.description.spec.get("threads", 1))))  # their number decides the last bits

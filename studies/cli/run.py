@@ -105,7 +105,7 @@ def running(added: argparse.ArgumentParser) -> None:
         "--workers",
         type=int,
         metavar="N",
-        help="runs at a time, a process each (default: 1, or what --slots allow)",
+        help="runs at a time, a process each (default: one a device, or what --slots allow)",
     )
     added.add_argument(
         "--slots", metavar="N", help="most runs at a time on one device; auto: as many as its memory holds"
@@ -196,6 +196,7 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     fixed: options of the model or its training.
     """
     from studies.aggregate.table import table_result
+    from studies.engines.machine import unlike_gpus
     from studies.engines.options import gpus_amiss
     from studies.engines.progress import Progress
     from studies.lookup import View
@@ -209,6 +210,11 @@ def _run(options, table, rows, fixed: dict[str, Any], show: Callable[[Any, Any],
     setting = _setting(options, table, rows, fixed)
     if engine_of(how.executor).takes_cluster and (amiss := gpus_amiss(how)):
         print(f"bench: {amiss}", file=sys.stderr)
+    if not options.mixed and not engine_of(how.executor).remote and (kinds := unlike_gpus(how.devices)):
+        raise UserError(
+            f"{kinds}: runs of one row on GPUs of several kinds are not averaged. Give each command GPUs of one kind "
+            "and --rows of its own (they share the results folder), or --mixed."
+        )
     if options.dry_run:
         _print_forecast(forecast(rows, setting, store, how, table.robust), setting, store, how)
         return 0
@@ -336,7 +342,7 @@ def how_of(options):
         raise UserError(f"--cluster, --cluster-set and --address are for {able}, not for {engine.name}.")
     return How(
         executor=engine.name,
-        workers=workers_for(options.workers, None if engine.remote else slots, devices),
+        workers=workers_for(options.workers, *((None, devices[:1]) if engine.remote else (slots, devices))),
         devices=tuple(devices),
         slots=slots,
         time_limit=options.time_limit,

@@ -285,7 +285,8 @@ def reading(options, tables):
     tables: those that the command shows.
     """
     from studies.aggregate.beside import none_beside
-    from studies.lookup import view_for
+    from studies.lookup import manifest_of, view_for
+    from studies.search.plan import check_task
 
     store, view, said = view_for(
         options.results,
@@ -302,6 +303,8 @@ def reading(options, tables):
         studies=options.study,
         beside=getattr(options, "beside", None),
     )
+    if options.corpus and len(tables) == 1:  # of several, those that fit are shown
+        check_task(tables[0], manifest_of(options.corpus, options.data, *store.roots))
     for sentence in filter(None, (said, _unread(store), none_beside(store, view, tables))):
         print(f"bench: {sentence}.", file=sys.stderr)
     return store, dataclasses.replace(view, given=tuple(given_options(options)))

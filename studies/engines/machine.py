@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from hycon.errors import UserError
 from studies.engines.fresh import take_environment
@@ -23,38 +24,53 @@ def processors() -> int:
 
 
 def free_memory(device: str) -> float:
-    """MiB that are free on `device` now. Raises UserError where that cannot be found out.
-
-    A GPU is asked by a process of its own: whoever asks takes some hundred MiB of it until it ends. It comes from the
-    server that workers are forked from, since to import PyTorch once more would take longer than to start them.
-    """
+    """MiB that are free on `device` now. Raises UserError where that cannot be found out."""
     if device == "cpu":
         return _host_memory() / 2**20
+    told, why = _told_apart(memory_of, device)
+    if why:
+        raise UserError(f"The memory of {device} cannot be read ({why}): give --slots a number.")
+    return told / 2**20
+
+
+def unlike_gpus(devices: Sequence[str]) -> str:
+    """Where GPUs of this machine are of several kinds, whose runs are not averaged: each kind and its devices, "cuda:0
+    is NVIDIA A100, cuda:1 is NVIDIA V100". Else "", and where a GPU does not tell."""
+    gpus = sorted({device for device in devices if device != "cpu"})
+    if len(gpus) < 2:
+        return ""
+    told = {gpu: _told_apart(name_of, gpu)[0] for gpu in gpus}
+    return ", ".join(f"{gpu} is {name}" for gpu, name in told.items()) if len({*told.values()} - {None}) > 1 else ""
+
+
+def _told_apart(ask: Callable[[str], Any], device: str) -> tuple[Any, str]:
+    """What `ask` says of a GPU, and why it says nothing.
+
+    It is asked by a process of its own: whoever asks takes some hundred MiB of the GPU until it ends. It comes from the
+    server that workers are forked from, since to import PyTorch once more would take longer than to start them.
+    """
     context = multiprocessing.get_context("forkserver")
     here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_tell_memory, args=(there, memory_of, device, dict(os.environ)), daemon=True)
+    process = context.Process(target=_tell, args=(there, ask, device, dict(os.environ)), daemon=True)
     try:
         process.start()
         there.close()
-        told = here.recv() if here.poll(PATIENCE) else f"no answer within {PATIENCE:g} s"
+        return here.recv() if here.poll(PATIENCE) else (None, f"no answer within {PATIENCE:g} s")
     except (EOFError, OSError):
-        told = "no answer"
+        return None, "no answer"
     finally:
         if process.pid is not None:
             process.kill()
             process.join()
         here.close()
-    if isinstance(told, str):
-        raise UserError(f"The memory of {device} cannot be read ({told}): give --slots a number.")
-    return told / 2**20
 
 
-def _tell_memory(pipe: Connection, ask: Callable[[str], int], device: str, environment: dict[str, str]) -> None:
+def _tell(pipe: Connection, ask: Callable[[str], Any], device: str, environment: dict[str, str]) -> None:
     take_environment(environment)  # the server's may be older
     try:
-        pipe.send(ask(device))
+        pipe.send((ask(device), ""))
     except Exception as error:
-        pipe.send(f"{type(error).__name__}: {error}")
+        pipe.send((None, f"{type(error).__name__}: {error}"))
 
 
 def memory_of(device: str) -> int:
@@ -62,6 +78,13 @@ def memory_of(device: str) -> int:
     import torch
 
     return torch.cuda.mem_get_info(device)[0]
+
+
+def name_of(device: str) -> str:
+    """A GPU's full name, as in a record."""
+    import torch
+
+    return torch.cuda.get_device_name(device)
 
 
 def _host_memory(root: Path = Path("/")) -> float:

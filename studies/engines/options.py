@@ -112,14 +112,16 @@ def parse_slots(text: str | int | None, name: str = "--slots") -> Asked | None:
 
 
 def workers_for(workers: int | None, slots: Asked | None, devices: Sequence[str]) -> int:
-    """--workers. Where it is not given: as many as the slots hold, with "auto" as many as there are processors."""
+    """--workers. Where it is not given: one a device, as many as the slots hold, or with "auto" as many as there are
+    processors."""
     if workers is not None and workers < 1:
         raise UserError(f"--workers is {workers}; expected at least 1.")
-    if workers is not None or slots is None:
-        return workers or 1
-    return processors() if slots == "auto" else slots * len(devices)
+    if workers is not None:
+        return workers
+    return processors() if slots == "auto" else (slots or 1) * len(set(devices))
 
 
+UNITS = {"time": "; time is in minutes", "memory": "; memory is in GB"}
 KINDS = {"int": "a whole number", "float": "a number", "str": "a text", "array": "a list", "object": "a table"}
 
 
@@ -155,4 +157,4 @@ def _checked(where: str, key: str, value: Any) -> Any:
         return msgspec.convert(value, kinds[key])
     except msgspec.ValidationError as error:
         said = re.sub(r"\w+", lambda word: KINDS.get(word[0], word[0]), str(error).lower().replace("`", ""))
-        raise UserError(f"{where}{key} is {value!r}; {said}.") from error
+        raise UserError(f"{where}{key} is {value!r}; {said}{UNITS.get(key, '')}.") from error

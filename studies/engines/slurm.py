@@ -201,7 +201,9 @@ def asked_of_slurm(store: RunStore, how: How) -> str:
     options = {**named, **found["slurm_additional_parameters"]}
     given = " ".join(f"--{key}" if value is True else f"--{key}={value}" for key, value in options.items())
     setup = ["Before a worker starts:", *(f"  {line}" for line in how.cluster.setup)] if how.cluster.setup else []
-    most = f"Slurm: up to {count_of(how.workers, 'job')} at a time, each a worker, submitted with"
+    slots = how.slots or how.cluster.slots
+    many = "" if slots == 1 else f" ({'as many runs as fit' if slots == 'auto' else f'{slots} runs'} on each device)"
+    most = f"Slurm: up to {count_of(how.workers, 'job')} at a time, each a worker{many}, submitted with"
     return "\n".join([most, f"  {given}", *setup, f"Their logs are in {store.root / 'slurm'}."])
 
 

@@ -63,10 +63,7 @@ def setting_for(
             "--patience is for early stopping; a measurement has none: each run takes all its epochs. Leave it out."
         )
     manifest = corpus_for(corpus_name(table, profile, corpus), data, keep=dry is None)
-    if manifest.task != table.task:
-        raise UserError(
-            f"{table.name} is about {table.task}s; the labels of corpus {manifest.name} are {manifest.task}s."
-        )
+    check_task(table, manifest)
     names = {**DEFAULT, **profile.encoders, **(encoders or {})}
     needed = {row.text for row in rows if row.model in MODELS} & set(DEFAULT)
     if dry is None:
@@ -75,6 +72,14 @@ def setting_for(
         identified, absent = _remembered({kind: names[kind] for kind in sorted(needed)}, dry)
     device = device.split(":")[0]
     return Setting(manifest, profile, identified, device, dict(options or {}), own_search, frozenset(absent))
+
+
+def check_task(table: TableSpec, manifest: Manifest) -> None:
+    """Raises UserError where the labels of the corpus are not of the table's kind."""
+    if manifest.task != table.task:
+        raise UserError(
+            f"{table.name} is about {table.task}s; the labels of corpus {manifest.name} are {manifest.task}s."
+        )
 
 
 def _remembered(names: Mapping[str, str], store: RunStore) -> tuple[dict[str, dict[str, str]], set[str]]:

@@ -36,9 +36,10 @@ from studies.search.plan import (
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
 from studies.store.study import Study, find_study, remember_corpus, remember_model, save_study
-from studies.tables import Row
+from studies.tables import Row, TableSpec
 
 if TYPE_CHECKING:
+    from hycon.data import Corpus
     from studies.engines.backlog import Summary
     from studies.engines.options import How
     from studies.engines.progress import Progress
@@ -190,6 +191,13 @@ def check_rows(rows: Sequence[Row], setting: Setting, data: str | os.PathLike | 
     for row in built(rows):
         configs = [resolve(row.model, row.text, overrides)[0] for overrides in possible(row, setting)]
         check_buildable(row.model, row.text, dims, len(manifest.emotions or ()), configs)
+
+
+def served_rows(table: TableSpec, corpus: Corpus) -> list[str]:
+    """The rows of a table that a corpus serves, whatever text encoder stands behind them."""
+    from studies.registry import unserved_because
+
+    return [row.name for row in built(table.rows) if unserved_because(row.model, row.text, corpus) is None]
 
 
 def _own_options(row: Row, setting: Setting) -> list[str]:

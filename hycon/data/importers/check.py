@@ -68,6 +68,7 @@ def _report(name: str, manifest: Manifest, arrays: dict[str, np.ndarray]) -> dic
         "version": manifest.version,
         "label_range": manifest.label_range or [-3.0, 3.0],
         "labels": {split: _labels(arrays[f"{split}.label"], manifest) for split in SPLITS},
+        "largest_label": max(float(np.abs(arrays[f"{split}.label"]).max()) for split in SPLITS),
         "same_label": [split for split in SPLITS if len(np.unique(arrays[f"{split}.label"], axis=0)) == 1],
         "nonfinite": manifest.nonfinite,
         "lengths": {split: _lengths(arrays, split) for split in SPLITS},
@@ -162,6 +163,7 @@ def render(report: dict[str, Any]) -> str:
             if same
             else []
         ),
+        *_range_lines(report),
         *_table(["rows per utterance", *(f"{p} %" if p < 100 else "longest" for p in PERCENTILES)], lengths),
         *length_lines(report["cropped"], report["nominal_lengths"]),
         *_repeat_lines(report["repeats"]),
@@ -175,6 +177,17 @@ def render(report: dict[str, Any]) -> str:
         *(f"  {sentence}" for sentence in differences),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _range_lines(report: dict[str, Any]) -> list[str]:
+    """Where labels look as if they were on a narrower scale than they count as."""
+    wide = report["task"] == "sentiment" and report["label_range"][1] > NARROW
+    if not wide or report["largest_label"] > NARROW:
+        return []
+    return [
+        "All labels lie in [-1, 1] and count as labels in [-3, 3]. If 1 is the most, import with --label-range 1.",
+        "",
+    ]
 
 
 def _repeat_lines(repeats: Repeats) -> list[str]:

@@ -113,7 +113,8 @@ def _table(path: Path, needs: Collection[str] = ("id", "split")) -> tuple[list[t
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         open_quote = isinstance(error, csv.Error) and "unexpected end" in str(error)
         why = "a quotation mark is not closed" if open_quote else error
-        raise UserError(f"{path.name} is not a readable UTF-8 comma-separated table ({why}).") from error
+        remedy = ": save it as UTF-8" if isinstance(error, UnicodeDecodeError) else ""
+        raise UserError(f"{path.name} is not a readable UTF-8 comma-separated table ({why}){remedy}.") from error
     twice = [column for column, n in Counter(columns).items() if n > 1]
     if twice:
         raise UserError(f"{path.name} has the column {twice[0]!r} more than once; keep one of them.")
@@ -191,7 +192,8 @@ def _arrays_of(folder: Path, modality: str) -> Iterator[Getter]:
     def get(name: str) -> np.ndarray:
         nonlocal total
         if name not in known:
-            raise UserError(f"{packed.name} has no array for utterance {name!r}.")
+            some = ", ".join(map(repr, [*known][:3])) + (" ..." if len(known) > 3 else "")
+            raise UserError(f"{packed.name} has no array for utterance {name!r}; it holds {some or 'none'}.")
         total += known[name].file_size
         if total > most:
             raise UserError(f"{packed.name} unpacks to over {most} bytes, more than {LARGER} times its size; not read.")

@@ -69,6 +69,17 @@ def test_labels_that_are_all_the_same_are_said(root: Path, write_pickle) -> None
     assert "All labels of test are the same: nothing can be learned or measured by them." in render(check("own", root))
 
 
+@pytest.mark.parametrize(("largest", "given", "said"), [(1.0, None, True), (1.0, 1.0, False), (1.5, None, False)])
+def test_labels_that_look_narrow_are_said(root: Path, write_pickle, largest, given, said) -> None:
+    content = mag_content()
+    for utterances in content.values():
+        for _, label, _ in utterances:
+            label[:] = -0.5
+    content["train"][0][1][:] = largest
+    import_corpus("own", write_pickle(content), root=root, label_range=given)
+    assert ("If 1 is the most, import with --label-range 1." in render(check("own", root))) == said
+
+
 @pytest.mark.parametrize(
     ("name", "corpus"),
     [("mosi_resampled", "mosi"), ("mosei-2024", "mosei"), ("mosei_mosi", "mosei"), ("mosi", "mosi"), ("mosix", None),

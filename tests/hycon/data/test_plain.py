@@ -164,12 +164,23 @@ def test_a_zip_that_unpacks_to_far_more_than_it_is(root: Path, tmp_path: Path, m
             "id,split,label,text\na,train,1,well, fine\n",
             "line 2 has 5 columns, the header has 4: put a text with commas",
         ),
+        (
+            "id,split,label,text\na,train,1,caf\u00e9\n".encode("latin-1"),
+            r"not a readable UTF-8 .*\): save it as UTF-8",
+        ),
     ],
 )
 def test_what_spreadsheets_write_is_told(root: Path, tmp_path: Path, table, said) -> None:
     folder = plain_folder(tmp_path / "in")
-    (folder / "utterances.csv").write_text(table)
+    (folder / "utterances.csv").write_bytes(table if isinstance(table, bytes) else table.encode())
     with pytest.raises(UserError, match=said):
+        import_corpus("own", folder, root=root)
+
+
+def test_one_array_for_all_utterances_is_told(root: Path, tmp_path: Path) -> None:
+    folder = plain_folder(tmp_path / "in")
+    np.savez(folder / "audio.npz", features=np.zeros((9, 6)), ids=np.zeros(9))
+    with pytest.raises(UserError, match="no array for utterance 'train_0'; it holds 'features', 'ids'"):
         import_corpus("own", folder, root=root)
 
 

@@ -35,6 +35,15 @@ BROKEN = {  # what the check says -> (the check, what is changed)
         (HIDDEN, '"idle": (0.1, 0.2)'),
     ),
     "has shape (13, 1), not (13,)": ("forward returns", (HEAD, "self.head(torch.cat(means, 1))")),
+    "a prediction is not finite": (
+        "forward returns",
+        (HEAD, HEAD.replace("means, 1", "[-m.abs() for m in means], 1).log(")),
+    ),
+    "forward changes batch.audio": ("forward returns", (MEANS, f"{MEANS}\n        batch.audio.rows.mul_(0.5)")),
+    "gets another prediction each time": (
+        "an utterance's prediction",
+        (MEANS, f"{MEANS}\n        means[0] = means[0] + torch.rand(1)"),
+    ),
     "no gradient reaches spare.weight": (
         "a finite loss",
         ("self.head = ", "self.spare = nn.Linear(2, 2)\n        self.head = "),

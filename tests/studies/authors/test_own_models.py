@@ -153,6 +153,11 @@ def test_a_table_file(written, tmp_path, capsys):
     assert code == 0
     assert "Wide" in out
     assert [column.metric for column in table_spec(str(file)).columns] == ["acc2", "mae"]
+    file.write_text(TABLE.replace("columns", 'corpus = "elsewhere"\ncolumns'))
+    for notes in ([], ["--notes"]):
+        code, out, _ = bench(capsys, "table", file, "--profile", "demo", *notes, *places(tmp_path))
+        assert "Corpus: synthetic (the table's own: elsewhere)" in " ".join(out.split())
+    file.write_text(TABLE)
     assert table_spec(str(file)).rows[2].intact == table_spec(str(file)).rows[1]
 
 

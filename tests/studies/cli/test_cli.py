@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import pickle
+import shlex
 import shutil
 import signal
 import subprocess
@@ -118,6 +119,47 @@ def test_mult_s_iemocap_file_from_import_to_table(capsys, tmp_path):
     assert found["rows"][-1]["metrics"] == before["metrics"]  # of the runs' own labels
 
 
+@pytest.mark.parametrize(("name", "table"), [("own", "table1"), ("mosei_own", "table2")])
+@pytest.mark.parametrize("vectors", [True, False])
+def test_what_an_import_says_comes_next_is_not_refused(capsys, tmp_path, name, table, vectors):
+    source, rng = tmp_path / "source", np.random.default_rng(0)
+    source.mkdir()
+    ids = [f"{split}{i}" for split in ("train", "valid", "test") for i in range(4)]
+    lines = [f"{i},{i.rstrip('0123')},{k % 3}.5,a good day" for k, i in enumerate(ids)]
+    (source / "utterances.csv").write_text("\n".join(["id,split,label,text", *lines]))
+    for modality, width in (("audio", 74), ("vision", 35)):  # not aligned: fewer rows than words
+        np.savez(source / f"{modality}.npz", **{i: rng.normal(size=(2, width)) for i in ids})
+    (tmp_path / "vectors.txt").write_text("a 1 2\ngood 3 4\nday 5 6\n")
+    given = ["--text-vectors", tmp_path / "vectors.txt"] if vectors else []
+    code, out, _ = bench(capsys, "data", "import", name, source, *given, *places(tmp_path)[:2])
+    assert code == 0
+    commands = [shlex.split(line)[1:] for line in out.splitlines() if line.startswith("  bench run")]
+    assert [command[1] for command in commands] == [table, table]
+    assert all(command[-1] == "--dry-run" or command[-2:] == ["--profile", "demo"] for command in commands)
+    for command in commands:
+        assert bench(capsys, *command, "--dry-run", *places(tmp_path)[2:])[0] == 0
+
+
+def test_gpus_of_two_kinds_are_refused_before_anything_runs(capsys, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "studies.engines.machine.unlike_gpus", lambda devices: asked.append(devices) or "0 is A, 1 is B"
+    )
+    command = [*RUN, *places(tmp_path), "--devices", "cuda:0,cuda:1", "--dry-run"]
+    code, out, err = bench(capsys, *command)
+    assert (code, out, asked) == (2, "", [("cuda:0", "cuda:1")])
+    assert err.startswith("bench: 0 is A, 1 is B: runs of one row on GPUs of several kinds are not averaged.")
+    for further in (["--mixed"], ["--executor", "slurm"]):  # whose GPUs are not these
+        assert "not averaged" not in bench(capsys, *command, *further)[2]
+    assert len(asked) == 1
+
+
+def test_a_table_of_other_labels_is_refused_where_it_is_read_too(capsys, copy):
+    code, out, err = bench(capsys, "table", "table3", "--corpus", "synthetic", *places(copy))
+    assert (code, out) == (2, "")
+    assert err == "bench: table3 is about emotions; the labels of corpus synthetic are sentiments.\n"
+
+
 def test_emotions_of_ones_own_from_import_to_table(capsys, tmp_path):
     """Their columns are the corpus's, in a table, in a comparison and in a figure."""
     source = tmp_path / "source"
@@ -136,7 +178,8 @@ def test_emotions_of_ones_own_from_import_to_table(capsys, tmp_path):
     given = ["data", "import", "own", source, "--text-vectors", tmp_path / "vectors.txt", *where[:2]]
     code, out, _ = bench(capsys, *given)
     assert code == 0
-    assert f"It is in {tmp_path / 'data' / 'own'}. Next:\n  bench run table3 --corpus own --data" in out
+    assert f"It is in {tmp_path / 'data' / 'own'}. Next, a quick try, and" in out
+    assert "\n  bench run table3 --corpus own --data" in out
     small = ["--profile", "demo", "--trials", "1", "--seeds", "2", "--epochs", "1", "--executor", "inline", "--quiet"]
     own = ["--rows", "LMF", "--corpus", "own"]
     code, out, err = bench(capsys, "run", "table3", *small, *own, *where, "--format", "json")

@@ -189,6 +189,8 @@ MISTAKES = [
     (["list", "runs"], "There is no results folder results"),
     (["list", "studies"], "There is no results folder results"),
     (["doctor"], "results is not there"),
+    (["doctor", "."], "'.' is one argument too many: a results folder is given by --results"),
+    (["claims", "table4"], "'table4' is one argument too many (see"),
     (["status", "table9"], "table8"),
     (["data", "lsit"], "list"),
     (["data", "check", "nosuch"], "No corpus 'nosuch'"),

@@ -42,11 +42,13 @@ def test_a_dry_run_shows_what_slurm_is_asked_for(tmp_path, capsys):
     asked = ["--executor", "slurm", "--workers", "16", "--cluster", str(tmp_path / "lab.toml")]
     assert main([*command, *asked]) == 0
     out = capsys.readouterr().out
-    assert "Slurm: up to 16 jobs at a time" in out
+    assert "Slurm: up to 16 jobs at a time, each a worker, submitted with" in out
     given = "--time=120 --cpus-per-task=1 --gpus-per-node=2 --partition=gpu --reservation=night --requeue"
     assert given in out
     assert "Before a worker starts:\n  module load cuda\n" in out
     assert not (tmp_path / "results" / "slurm").exists()
+    assert main([*command, *asked, "--slots", "3"]) == 0
+    assert "each a worker (3 runs on each device), submitted with" in capsys.readouterr().out
     assert main(command) == 0
     assert "Slurm" not in capsys.readouterr().out
 
@@ -93,6 +95,7 @@ def test_the_file_and_what_is_given_over_it(tmp_path):
         ("cpus = true", "cpus is True"),
         ("gpus = -1", "gpus is -1; expected a number >= 0"),
         ("slots = 0", "slots is 0; expected a number of at least 1, or auto"),
+        ('time = "2:00:00"', "time is '2:00:00'; expected a whole number, got a text; time is in minutes"),
         ("slots = true", "slots is True; expected a number"),
         ("setup = [1]", "setup is .*expected a text, got a whole number"),
         ("time = ", "no TOML file"),

@@ -148,7 +148,7 @@ def test_slots_and_workers(monkeypatch):
     automatic = slots_for(how(3, two, "auto"), History([took(100)]), {})
     assert (automatic.limits, automatic.memory) == ({"cuda:0": 3, "cuda:1": 3}, {"cuda:0": 100.0, "cuda:1": 200.0})
     assert budget(like(), automatic.history) is not None
-    assert [workers_for(None, given, two) for given in (None, 2, "auto")] == [1, 4, 6]
+    assert [workers_for(None, given, two) for given in (None, 2, "auto")] == [2, 4, 6]
     assert workers_for(5, 2, two) == 5
     assert (parse_slots(None), parse_slots("3"), parse_slots("auto")) == (None, 3, "auto")
 
@@ -224,6 +224,19 @@ def test_a_gpu_is_asked_by_another_process(monkeypatch):
     monkeypatch.setattr(machine, "PATIENCE", 0.1)
     with pytest.raises(UserError, match=r"cannot be read \(no answer within 0.1 s\)"):
         machine.free_memory(60)
+
+
+def kind_of_gpu(device):
+    return {"cuda:0": "NVIDIA A100", "cuda:1": "NVIDIA V100", "cuda:2": "NVIDIA A100"}[device]
+
+
+def test_gpus_of_two_kinds_are_told(monkeypatch):
+    monkeypatch.setattr(machine, "name_of", kind_of_gpu)
+    assert machine.unlike_gpus(("cuda:0", "cuda:1", "cuda:0")) == "cuda:0 is NVIDIA A100, cuda:1 is NVIDIA V100"
+    assert machine.unlike_gpus(("cuda:0", "cuda:2")) == ""
+    assert machine.unlike_gpus(("cuda:0", "cuda:9")) == ""  # the other tells nothing: its absence is another message
+    monkeypatch.setattr(machine, "name_of", dies)
+    assert machine.unlike_gpus(("cpu",)) == machine.unlike_gpus(("cuda:0", "cpu")) == ""  # nobody is asked
 
 
 def test_a_machine_without_a_gpu_says_so():

@@ -329,6 +329,22 @@ def test_train_by_id_and_predict_a_corpus(done, corpora, tmp_path, capsys):
     assert printed.astype(np.float32).tobytes() == np.ascontiguousarray(stored[:, 0]).tobytes()
 
 
+def test_a_folder_beside_it_that_holds_no_utterances_hides_no_corpus(
+    done, folders, corpora, tmp_path, capsys, monkeypatch
+):
+    name = next(
+        path.parent.name for path in sorted(Path(corpora).glob("*/manifest.json")) if "emotion" not in str(path)
+    )
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = bench(capsys, "predict", folders["text"], name, "--data", corpora)
+    assert code == 0
+    assert out.startswith("id,prediction")
+    (tmp_path / name / "utterances.csv").write_text("id,text\nmine,good\n")
+    code, out, _ = bench(capsys, "predict", folders["text"], name, "--data", corpora)
+    assert [line.split(",")[0] for line in out.splitlines()] == ["id", "mine"]
+
+
 def test_predict_a_table_of_sentences(folders, tmp_path, capsys):
     table = tmp_path / "ten.csv"
     table.write_text("id,text,label\na,what a good film,1\nb,bad,\n")
