@@ -21,7 +21,7 @@ from studies.registry import MODELS, literal, source_of
 from studies.store.inside import check_results, fit
 from studies.store.outputs import Labels
 from studies.store.run_store import RunStore
-from studies.store.study import Study, is_beside, load_studies
+from studies.store.study import Study, id_named, is_beside, load_studies
 from studies.tables import MEASURED_BATCH, MEASURED_EPOCHS, TABLES, Row, TableSpec, with_studies
 
 DEMO_CORPORA = {"sentiment": "synthetic", "emotion": "synthetic_emotions"}  # task -> name
@@ -177,18 +177,6 @@ def in_range(view: View, manifest: Manifest | None) -> View:
     if not manifest or manifest.task != "sentiment":
         return view
     return dataclasses.replace(view, protocol=protocol_for(view.protocol, manifest.label_bound))
-
-
-def id_named(word: str, ids: Collection[str], what: str) -> str | None:
-    """The one of `ids` that is `word`, or the only one that begins with it; None where none does. what: their noun.
-
-    Raises UserError where several begin with it.
-    """
-    found = [word] if word in ids else [one for one in ids if word and one.startswith(word)]
-    if len(found) > 1:
-        shown = ", ".join(found[:4]) + (", ..." if len(found) > 4 else "")
-        raise UserError(f"{word!r} does not name one {what}: {shown}; give more of its id.")
-    return found[0] if found else None
 
 
 def study_named(prefix: str, studies: Sequence[Study], results: Path) -> Study:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from hycon.data.manifest import Manifest
+from hycon.errors import UserError
 from hycon.files import write_atomic
 from hycon.model_file import ModelFile
 from studies.store.inside import make_folder, read_inside
@@ -172,3 +174,15 @@ def read_study(content: bytes, name: str = "The study") -> Study:
     if study.selected is not None and study.selected not in range(len(study.trials)):
         raise ValueError(f"its winner is {study.selected!r} of {len(study.trials)} trials")
     return study
+
+
+def id_named(word: str, ids: Collection[str], what: str) -> str | None:
+    """The one of `ids` that is `word`, or the only one that begins with it; None where none does. what: their noun.
+
+    Raises UserError where several begin with it.
+    """
+    found = [word] if word in ids else [one for one in ids if word and one.startswith(word)]
+    if len(found) > 1:
+        shown = ", ".join(found[:4]) + (", ..." if len(found) > 4 else "")
+        raise UserError(f"{word!r} does not name one {what}: {shown}; give more of its id.")
+    return found[0] if found else None

@@ -16,13 +16,12 @@ from hycon.metrics import NARROW_PROTOCOLS
 from studies.aggregate.cells import TableResult, measures
 from studies.aggregate.inventory import may_fill
 from studies.aggregate.render import as_dict
-from studies.lookup import id_named
 from studies.registry import changed_code
 from studies.statistics.cell import cell
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import LOG, RunStore
 from studies.store.soundness import unsound_in
-from studies.store.study import Study, load_studies
+from studies.store.study import Study, id_named, load_studies
 from studies.tables import TABLES, Column, TableSpec, narrowed
 from studies.trust.verify import of_other_code
 

@@ -29,12 +29,12 @@ from studies.engines.executors import DEFAULT
 from studies.engines.machine import check_devices
 from studies.engines.options import EXECUTE
 from studies.engines.robustness import EXECUTE as ROBUST
-from studies.lookup import id_named
 from studies.registry import MODELS, another_version, changed_code, other_source
 from studies.store.outputs import NAMES
 from studies.store.recompute import flat
 from studies.store.record import ENCODER_LAYERS, RunRecord, RunSpec
 from studies.store.run_store import PREDICTIONS, RunStore
+from studies.store.study import id_named
 
 IMPORTED_AGAIN = (
     "the corpus has the same files, but was imported anew since: nominal lengths, alignment and emotions were in no "
