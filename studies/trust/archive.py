@@ -99,8 +99,10 @@ def export(
     paths = [store.folder(r.id) / (DONE if r.status == "done" else FAILED) for r in chosen]
     kept = [r for r in done if predictions and (store.folder(r.id) / PREDICTIONS).exists()]
     bare = [r for r in done if predictions and store.has_outputs(r.id)]
-    for record in (*kept, *bare):
-        (store.outputs if store.has_outputs(record.id) else store.predictions)(record.id)  # raises for damaged ones
+    for record in kept:
+        store.predictions(record.id)  # raises where they are not the record's
+    for record in bare:
+        store.outputs(record.id)  # raises where they are damaged
     paths += [store.folder(r.id) / OUTPUTS for r in bare]
     paths += [store.folder(r.id) / PREDICTIONS for r in kept if labels]
     for study in studies:
@@ -125,8 +127,6 @@ def export(
 
 def _without_labels(store: RunStore, run_id: str) -> bytes:
     """Raises UserError where predictions are damaged, not the record's, or such that an import would refuse them."""
-    if store.has_outputs(run_id):
-        return npz_bytes(store.outputs(run_id))
     content = npz_bytes(without_labels(store.predictions(run_id)))
     try:
         _check_outputs(content)
