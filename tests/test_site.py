@@ -31,7 +31,8 @@ def test_links_are_strict(tmp_path: Path) -> None:
     pytest.importorskip("material", reason="needs the extra 'docs'")
     root = tmp_path / "clone"
     unread = shutil.ignore_patterns("runs", "studies", "__pycache__", "*.pyc")
-    for name in ("docs", "benchmarks", "results/published", "results/under_way", "results/gpu", "results/paper", "hycon"):
+    results = (f"results/{name}" for name in ("published", "under_way", "gpu", "paper"))
+    for name in ("docs", "benchmarks", "hycon", *results):
         shutil.copytree(ROOT / name, root / name, ignore=unread)
     for name in (
         "mkdocs.yml",
