@@ -15,9 +15,11 @@ from report_folders import HYCON, fill, manifest
 
 from hycon.data.conditions import CONDITIONS, DRAWS
 from hycon.errors import UserError
+from studies.claims.file import load_claims
 from studies.claims.kept import with_predictions
+from studies.claims.kinds import Contest, Side
 from studies.claims.render import as_list
-from studies.claims.verdict import CONTRADICTED, NO_VERDICT, SUPPORTED, UNDECIDED
+from studies.claims.verdict import CONTRADICTED, NO_VERDICT, SUPPORTED, UNDECIDED, ClaimResult, Part
 from studies.cli import parser
 from studies.cli.campaign import read as read_campaign
 from studies.lookup import View, pick_rows
@@ -180,6 +182,24 @@ def test_words_by_hand_have_no_numbers(root: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------- claims
+
+
+@pytest.mark.parametrize(
+    "test, value, p, why",
+    [
+        ("better", 0.0, 0.20, "no difference beyond chance"),
+        ("great", 1.0, 0.20, "no difference beyond chance"),
+        ("great", 1.0, 0.01, "the interval does not tell whether the size is as claimed"),
+        ("slight", 1.0, 0.01, "the interval does not tell whether the size is as claimed"),
+        ("gain", 0.0, 0.20, "the interval does not tell whether the size is as claimed"),  # "a similar performance"
+        ("about", 85.0, None, "the interval does not tell whether the size is as claimed"),
+    ],
+)
+def test_an_undecided_size_is_not_called_no_difference(test: str, value: float, p: float | None, why: str) -> None:
+    side = Side("table4", "HyCon")
+    contest = Contest("table4", side, side._replace(row="HyCon-v2") if p else None, "acc2", test, value)
+    part = Part(contest, "mosi", UNDECIDED, difference=1.0, low=0.3, high=1.7, p=p, p_adjusted=p)
+    assert undecided([ClaimResult(load_claims()[0], UNDECIDED, (part,), "")]) == {why: 1}
 
 
 def test_what_was_judged_with_predictions_goes_before(root: Path) -> None:
