@@ -228,7 +228,7 @@ def test_what_was_judged_with_predictions_goes_before(root: Path) -> None:
 
 
 def test_a_kept_verdict_must_follow_from_its_numbers(root: Path) -> None:
-    """What is published may have been edited: of the file, p and the ends of intervals alone are taken on trust."""
+    """What is published may have been edited: of the file, the ends of intervals and their p alone are on trust."""
     folder = root / "mosi_small"
     found = experiments(root)[1].claims["paper"]
     held = as_list(found)
@@ -248,7 +248,9 @@ def test_a_kept_verdict_must_follow_from_its_numbers(root: Path) -> None:
     refused("'undecided', is not that of its numbers", {"verdict": UNDECIDED}, verdict=UNDECIDED)
     refused("'undecided', is not that of its numbers", {"verdict": UNDECIDED, "reason": "so"}, verdict=UNDECIDED)
     refused("'supported', is not that of its numbers", {"low": -99.0, "high": 99.0})
-    refused("'supported', is not that of its numbers", {"p": 0.9})
+    refused("'supported', is not that of its numbers", {"p_interval": 0.9})
+    refused("'supported', is not that of its numbers", {"p_interval": None, "p_adjusted": 0.0})
+    refused("p of .* is 0.9, by the records", {"p": 0.9, "p_interval": 0.9, "p_adjusted": 0.9})
     refused("'supported', is not that of its numbers", {"p_adjusted": None})
     refused("difference of .* is 7.0, by the records", {"difference": 7.0})
     refused("underpowered of .* is True, by the records False", {"underpowered": True}, verdict=UNDECIDED)
