@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from hycon.errors import UserError
-from hycon.host import source_root
+from hycon.host import shipped
 
 METRICS = ("mae", "corr", "acc7", "acc2_has0", "acc2_non0", "f1_non0")
 
@@ -32,17 +32,11 @@ class Quotation:
     source: str
 
 
-def literature_folder() -> Path:
-    """Inside an installed wheel, else in the checkout."""
-    installed = source_root() / "studies" / "_ours" / "literature"
-    return installed if installed.is_dir() else source_root() / "results" / "literature"
-
-
 def quotations(folder: Path | None = None) -> list[Quotation]:
     """All of them, file by file. Raises UserError where a file is damaged."""
     names = [field.name for field in fields(Quotation)]
     found: list[Quotation] = []
-    for path in sorted((folder or literature_folder()).glob("*.csv")):
+    for path in sorted((folder or shipped("literature")).glob("*.csv")):
         with open(path, encoding="utf-8", newline="") as handle:
             reader = csv.DictReader(handle, strict=True)
             if list(reader.fieldnames or ()) != names:
