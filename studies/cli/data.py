@@ -8,7 +8,8 @@ from typing import Any
 from hycon.busy import busy
 from studies.cli.arguments import Parser
 from studies.cli.listing import do_list
-from studies.cli.shared import command, print_json
+from studies.cli.options import command
+from studies.cli.output import print_json
 
 
 def add(commands) -> None:
