@@ -141,7 +141,8 @@ def do_run(options) -> int:
 
 def check_run(options) -> None:
     """Raises UserError for what `do_run` would refuse. Of several tables, each is asked before the first is run."""
-    from studies.search.run import check_table, timed_alone
+    from studies.search.check import check_table
+    from studies.search.run import timed_alone
 
     table, rows = _searched(options)
     dry = argparse.Namespace(**{**vars(options), "dry_run": True})
