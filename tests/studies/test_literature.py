@@ -21,7 +21,7 @@ def test_every_number_has_a_source_and_stands_once_in_its_lineage():
 def test_damage_is_named(old, new, tmp_path):
     head = "model,dataset,metric,value,spread,protocol,lineage,source\n"
     (tmp_path / "a.csv").write_text((head + "MISA,mosi,mae,0.783,,mmsa,authors,paper\n").replace(old, new))
-    with pytest.raises(UserError, match="restore the file"):
+    with pytest.raises(UserError, match=r"a.csv, line \d: .*restore the file"):
         quotations(tmp_path)
 
 
