@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas
@@ -18,27 +18,23 @@ if TYPE_CHECKING:
     Folder = str | os.PathLike[str]
 
 
-class Options(TypedDict, total=False):
-    """What all three take beside the name of a table; None is as if it were left out.
-
-    rows, study: a name, a list, or "A,B"; rows may be patterns.  set, epochs, patience: only studies with these fixed
-    options.  encoder: {"bert": name}.  studies: of table tuning, searches per row.  results, data: folders.
-    """
-
-    corpus: str | None
-    profile: str | None
-    rows: Names | None
-    study: Names | None
-    set: Mapping[str, Any] | None
-    epochs: int | None
-    patience: int | None
-    encoder: Mapping[str, str] | None
-    studies: int | None
-    results: Folder | None
-    data: Folder | None
-
-
-def results(table: str, *, protocol: str = "paper", mixed: bool = True, **options: Unpack[Options]) -> pandas.DataFrame:
+def results(
+    table: str,
+    *,
+    corpus: str | None = None,
+    profile: str | None = None,
+    rows: Names | None = None,
+    study: Names | None = None,
+    set: Mapping[str, Any] | None = None,
+    epochs: int | None = None,
+    patience: int | None = None,
+    encoder: Mapping[str, str] | None = None,
+    studies: int | None = None,
+    protocol: str = "paper",
+    mixed: bool = True,
+    results: Folder | None = None,
+    data: Folder | None = None,
+) -> pandas.DataFrame:
     """`studies.results("table1", corpus="mosi")`: a line a finished seeded run of a table.
 
     table, row, study, run: where the run is from: the row's name, the id of its search and the run's.
@@ -50,19 +46,48 @@ def results(table: str, *, protocol: str = "paper", mixed: bool = True, **option
     valid_loss, best_epoch, environment, notes: of its record.
     config.NAME: every option of the model and its training; missing where the run's model has no such option.
 
-    Arguments are the options of `bench table`: protocol, mixed, and those of `studies.Options`: corpus, profile, rows,
-    study, set, epochs, patience, encoder, studies, results, data.
+    Arguments are the options of `bench table`: rows and study are a name, a list, or "A,B"; rows may be patterns. set,
+    epochs, patience: only studies with these fixed options.  encoder: {"bert": name}.
     mixed: with False, rows whose runs differ in data, versions or environment are left out, as `bench table` does; so
-    look at `environment` before you average.
-    Raises UserError for an unknown table, corpus, profile, protocol, row, study or argument, and where no results
-    folder is.
+    look at `environment` before you average.  results, data: folders.
+    Raises UserError for an unknown table, corpus, profile, protocol, row or study, and where no results folder is.
     """
     from studies.aggregate.frame import results_frame
 
-    return _read(results_frame, table, options, protocol=protocol, mixed=mixed)
+    return _read(
+        results_frame,
+        table,
+        rows,
+        studies,
+        results,
+        study,
+        corpus=corpus,
+        data=data,
+        profile=profile,
+        encoders=encoder,
+        options=set,
+        epochs=epochs,
+        patience=patience,
+        protocol=protocol,
+        mixed=mixed,
+    )
 
 
-def trials(table: str, **options: Unpack[Options]) -> pandas.DataFrame:
+def trials(
+    table: str,
+    *,
+    corpus: str | None = None,
+    profile: str | None = None,
+    rows: Names | None = None,
+    study: Names | None = None,
+    set: Mapping[str, Any] | None = None,
+    epochs: int | None = None,
+    patience: int | None = None,
+    encoder: Mapping[str, str] | None = None,
+    studies: int | None = None,
+    results: Folder | None = None,
+    data: Folder | None = None,
+) -> pandas.DataFrame:
     """`studies.trials("table1", corpus="mosi")`: a line a trial of the searches behind a table.
 
     table, row, study, run: as in `results`.  trial: its number, from 0, as in Optuna's tools.
@@ -71,54 +96,68 @@ def trials(table: str, **options: Unpack[Options]) -> pandas.DataFrame:
     seconds; reason, of a failure.  config.NAME: its options, as in `results`.
 
     Rows that were not searched have no lines: variants, which take the winner of their intact row, and Table 8.
-    Arguments: as of `results`, without protocol and mixed.
+    Arguments: as of `results`.
     """
     from studies.aggregate.frame import trials_frame
 
-    return _read(trials_frame, table, options)
+    return _read(
+        trials_frame,
+        table,
+        rows,
+        studies,
+        results,
+        study,
+        corpus=corpus,
+        data=data,
+        profile=profile,
+        encoders=encoder,
+        options=set,
+        epochs=epochs,
+        patience=patience,
+        mixed=True,
+    )
 
 
-def curves(table: str, **options: Unpack[Options]) -> pandas.DataFrame:
+def curves(
+    table: str,
+    *,
+    corpus: str | None = None,
+    profile: str | None = None,
+    rows: Names | None = None,
+    study: Names | None = None,
+    set: Mapping[str, Any] | None = None,
+    epochs: int | None = None,
+    patience: int | None = None,
+    encoder: Mapping[str, str] | None = None,
+    studies: int | None = None,
+    results: Folder | None = None,
+    data: Folder | None = None,
+) -> pandas.DataFrame:
     """`studies.curves("table1", corpus="mosi")`: a line an epoch of each seeded run, training ones too.
 
     table, row, study, run, seed_index, seed, state: as in `results` and `trials`.  epoch: from 1.
     train_loss: mean of the model's own loss over the epoch's steps, contrastive parts included.  valid_loss: the task
     loss over the whole validation split.
-    Arguments: as of `results`, without protocol and mixed.
+    Arguments: as of `results`.
     """
     from studies.aggregate.frame import curves_frame
 
-    return _read(curves_frame, table, options)
-
-
-def _read(
-    frame: Callable[..., pandas.DataFrame], table: str, options: Options, protocol: str = "paper", mixed: bool = True
-) -> pandas.DataFrame:
-    """`frame` of the rows of a table."""
-    from hycon.errors import check_known
-    from studies.lookup import pick_rows, table_spec, view_for
-
-    for name in options:
-        check_known("argument", name, Options.__annotations__)
-    spec = table_spec(table, options.get("studies"))
-    picked = pick_rows(spec, _names(options.get("rows")))
-    store, view, said = view_for(
-        options.get("results"),
-        [spec],
-        corpus=options.get("corpus"),
-        data=options.get("data"),
-        profile=options.get("profile"),
-        encoders=options.get("encoder"),
-        options=options.get("set"),
-        epochs=options.get("epochs"),
-        patience=options.get("patience"),
-        studies=_names(options.get("study")) or (),
-        protocol=protocol,
-        mixed=mixed,
+    return _read(
+        curves_frame,
+        table,
+        rows,
+        studies,
+        results,
+        study,
+        corpus=corpus,
+        data=data,
+        profile=profile,
+        encoders=encoder,
+        options=set,
+        epochs=epochs,
+        patience=patience,
+        mixed=True,
     )
-    if said:
-        logging.getLogger(__name__).warning("%s.", said)
-    return frame(spec, picked, store, view)
 
 
 def _names(given: Names | None) -> list[str] | None:
@@ -126,3 +165,23 @@ def _names(given: Names | None) -> list[str] | None:
     if given is None:
         return None
     return [name.strip() for name in (given.split(",") if isinstance(given, str) else given)]
+
+
+def _read(
+    frame: Callable[..., pandas.DataFrame],
+    table: str,
+    rows: Names | None,
+    studies: int | None,
+    results: Folder | None,
+    study: Names | None,
+    **asked: Any,
+) -> pandas.DataFrame:
+    """`frame` of the rows of a table. asked: as for studies.lookup.view_for."""
+    from studies.lookup import pick_rows, table_spec, view_for
+
+    spec = table_spec(table, studies)
+    picked = pick_rows(spec, _names(rows))
+    store, view, said = view_for(results, [spec], studies=_names(study) or (), **asked)
+    if said:
+        logging.getLogger(__name__).warning("%s.", said)
+    return frame(spec, picked, store, view)

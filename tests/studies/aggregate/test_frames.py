@@ -171,9 +171,3 @@ def test_importing_studies_is_light():
     code = "import json, sys, studies; print(json.dumps([m for m in ('pandas', 'torch', 'numpy') if m in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
-
-
-def test_an_argument_that_there_is_not_is_refused(filled):
-    for read, name in ((studies.results, "row"), (studies.trials, "protocol"), (studies.curves, "mixed")):
-        with pytest.raises(UserError, match=f"Unknown argument '{name}'; nearest: "):
-            read("table1", **filled, **{name: None})
