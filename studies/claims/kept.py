@@ -4,8 +4,9 @@ Without them two rows can only be compared by one number a run. `bench claims --
 published as claims.json. Where it is of the same runs, its verdicts are shown in place of those by one number a run.
 Where the predictions are published without labels and the corpus is at hand, claims are judged by these instead.
 
-Of the file, only p and the ends of intervals are taken on trust, where a comparison needs predictions. Rows, seeds,
-means and differences must be those of the records, and each verdict must follow from the numbers beside it.
+Of the file, only the ends of intervals and their p are taken on trust, where a comparison needs predictions. Rows,
+seeds, means, differences and the p of the permutation test must be those of the records, and each verdict must follow
+from the numbers beside it.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ from studies.claims.verdict import (
 )
 from studies.lookup import View
 from studies.statistics.cell import tolerance_of
-from studies.statistics.comparison import larger
 from studies.store.inside import read_inside
 from studies.store.run_store import RunStore
 from studies.store.study import load_studies
 
 KEPT = {"paper": "claims.json", "beyond": "claims_beyond.json"}  # whose claims -> what was judged with predictions
 NUMBERS = ("difference", "low", "high", "p", "p_interval", "p_adjusted")
+BY_RUNS = ("difference", "p")  # by one number a run: the permutation test is of the runs alone
 OF_RECORDS = NUMBERS[:-1]  # where no predictions are needed; p_adjusted is over all comparisons of a table
 SAME = 2e-6  # two numbers that are printed with six decimals
 WITH_PREDICTIONS = "Judged by the predictions of the test split with its labels, which may not be published."
@@ -135,9 +136,11 @@ def _follows(part: Part, ours: Part, claim: Claim) -> bool:
         return part.verdict == UNDECIDED
     if part.contest.test == "count":  # no interval decides it
         return part.verdict == ours.verdict
-    least = larger(part.p, part.p_interval)
-    if least is not None and not least - SAME <= (part.p_adjusted if part.p_adjusted is not None else -1.0) <= 1.0:
-        return False
+    if part.p is not None:
+        none = 1.0 if part.low is None else -1.0  # an adjusted p is lacking only where the interval is
+        adjusted = none if part.p_adjusted is None else part.p_adjusted
+        if not max(part.p, part.p_interval or 0.0) - SAME <= adjusted <= 1.0:
+            return False
     found, tolerance = set(), tolerance_of(part.metric)
     for by, of_p in itertools.product((0.0, -SAME, SAME), repeat=2):
         low, high = (None if x is None else x + sign * by for x, sign in ((part.low, -1), (part.high, 1)))
@@ -157,7 +160,7 @@ def _part(part: Part, known: Mapping[str, Any]) -> Part:
             row = part.row_a if name == "a" else part.row_b
             raise ValueError(f"{part.metric} of {row} is {theirs}, by the records {ours:.6f}")
     for name in OF_RECORDS if run and known["verdict"] != NOT_RUN else ():
-        if (name == "difference" or not part.seeds_alone) and not _same(getattr(part, name), known[name]):
+        if (name in BY_RUNS or not part.seeds_alone) and not _same(getattr(part, name), known[name]):
             raise ValueError(f"{name} of {called(part)} is {known[name]}, by the records {getattr(part, name)}")
     names = (*NUMBERS, "verdict", "underpowered", "seeds_needed", "reason", "n_a", "n_b", "paired", "a", "b")
     return dataclasses.replace(part, seeds_alone=False, **{name: known[name] for name in names})

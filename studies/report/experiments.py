@@ -26,14 +26,16 @@ from studies.claims.kept import KEPT, WITH_PREDICTIONS, with_predictions
 from studies.claims.verdict import CONTRADICTED, UNDECIDED, ClaimResult, Part, way
 from studies.lookup import View
 from studies.report.scope import Scope, read_scope
+from studies.statistics.comparison import LEVEL
 from studies.store.run_store import RunStore
 from studies.store.study import load_studies
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "results/published"
 NUMBER = re.compile(r"(?<![\w.-])\d[\d.,]*(?![\w-])")  # a number that is not part of a name, such as 3D-CNN
-NO_SEEDS = "too few seeds for any p below 0.05"
+NO_SEEDS = "too few seeds for any verdict"
 NO_DIFFERENCE = "no difference beyond chance"
+NO_SIZE = "the interval does not tell whether the size is as claimed"
 NUMBERS_ASKED = "it names a number, which is asked only of rows that were run as in the paper"
 SEEDS_ALONE = (
     "Judged by one number a run: the intervals are over seeds alone. The predictions and labels, which would add the "
@@ -150,7 +152,11 @@ def _why(result: ClaimResult) -> str:
 def _open(part: Part) -> str:
     if part.reason.startswith(OFF):
         return NUMBERS_ASKED
-    return part.reason.split(":")[0] or (NO_SEEDS if part.underpowered else NO_DIFFERENCE)
+    if part.reason or part.underpowered:
+        return part.reason.split(":")[0] or NO_SEEDS
+    same = part.contest.test == "gain" and part.contest.value == 0
+    differ = part.p_adjusted is None or part.p_adjusted < LEVEL
+    return NO_SIZE if same or (differ and part.contest.test != "better") else NO_DIFFERENCE
 
 
 # ------------------------------------------------------------------------------------------------- words by hand

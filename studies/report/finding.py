@@ -148,7 +148,8 @@ def _ours(row: RowResult) -> bool:
 def what_was_decided(e: Experiment) -> str:
     found = e.claims["paper"]
     asked = {claim.claim.id for claim in found}
-    paper = Counter(claim.verdict for claim in against_paper() if claim.claim.id in asked)
+    paper = [c for c in against_paper() if c.claim.id in asked and c.verdict == CONTRADICTED]
+    narrowly = sum(sum(part.verdict == CONTRADICTED for part in claim.parts) == 1 for claim in paper)
     task = " and ".join(sorted({claim.claim.task for claim in found}))
     tested, not_run = differences(found), sum(claim.verdict == NOT_RUN for claim in found)
     beyond = sum(p is not None and p < LEVEL for p in tested.values())
@@ -156,7 +157,7 @@ def what_was_decided(e: Experiment) -> str:
         f"Of the paper's {len(found)} comparative claims on {task} these runs {_counts(found)}; {not_run} are not run. "
         f"That is said of what was run, not of the paper's setting. Of the {len(tested)} differences of two rows on "
         f"one metric that they ask about, {beyond} are beyond chance (p below {LEVEL}, adjusted over all of them). "
-        f"The paper's own tables contradict {paper[CONTRADICTED]} of the claims."
+        f"The paper's own tables contradict {len(paper)} of the claims, {narrowly} of them in one comparison alone."
     )
 
 

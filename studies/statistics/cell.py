@@ -162,12 +162,16 @@ def explained(found: str, stat: CellStat | None, paper: float | None, tolerance:
 def seeds_to_settle(stat: CellStat, paper: float, tolerance: float) -> int | None:
     """How many seeds in all would make an inconclusive verdict conclusive with probability POWER, if our mean and sd
     are the true ones. None where there is no sd, or where more than MOST_SEEDS would be needed."""
-    if stat.sd is None:
+    if not stat.sd:
         return None
-    from scipy.special import ndtri, stdtrit
+    from scipy.special import ndtr, stdtrit
 
-    room = abs(abs(stat.mean - paper) - tolerance)  # from our mean to the nearer edge of the band
+    low, high = paper - tolerance - stat.mean, paper + tolerance - stat.mean
     for n in range(stat.n + 1, MOST_SEEDS + 1):
-        if (stdtrit(n - 1, 0.5 + CONFIDENCE / 2) + ndtri(POWER)) * stat.sd / math.sqrt(n) <= room:
+        error = stat.sd / math.sqrt(n)
+        half = float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2)) * error
+        within = max(0.0, ndtr((high - half) / error) - ndtr((low + half) / error))  # clear of both edges
+        beyond = ndtr((low - half) / error) + ndtr(-(high + half) / error)
+        if within + beyond >= POWER:
             return n
     return None

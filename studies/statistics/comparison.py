@@ -62,7 +62,8 @@ class Group:
 @dataclass(frozen=True)
 class Comparison:
     """difference: mean of a less mean of b, in the metric's own unit (fractions: times Column.scale to print).
-    low, high: its 95 % interval, None where a side has fewer than FEWEST runs.  p: two-sided permutation test, None
+    low, high: its 95 % interval, None where a side has fewer than FEWEST runs, or the metric is about fewer utterances:
+    one utterance tells nothing of others.  p: two-sided permutation test, None
     where a side has one run only.  p_interval: 1 less the confidence at which the interval would just reach 0.
     n_a, n_b: runs used.  utterances: those that the metric is about; 0 where only a number per run is known.
     paired: by seed.  underpowered: no outcome of this test could have given p < 0.05 with so few seeds.
@@ -159,9 +160,9 @@ def adjusted(tests: Sequence[tuple[float | None, float | None]]) -> list[float |
 
 
 def larger(p: float | None, p_interval: float | None) -> float | None:
-    """The p to adjust; None where there is none. By p alone, a difference could be found that other utterances would
-    not show; by the interval alone, one that is common among so few seeds."""
-    return None if p is None else max(p, p_interval or 0.0)
+    """The p to adjust; None where one of them is not known. By p alone, a difference could be found that other
+    utterances would not show; by the interval alone, one that is common among so few seeds."""
+    return None if p is None or p_interval is None else max(p, p_interval)
 
 
 def benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:
@@ -224,7 +225,7 @@ def _comparison(
     needed = _seeds_needed(len(a), len(b), paired)
     low = high = p = p_interval = None
     fewest = min(len(a), len(b))
-    if fewest >= FEWEST:
+    if fewest >= FEWEST and not 0 < utterances < FEWEST:
         half, p_interval = _interval(difference, [a - b] if paired else [a, b], shared, drawn)
         low, high = difference - half, difference + half
     if fewest > 1:
@@ -249,7 +250,8 @@ def _interval(difference: float, samples: Sequence[np.ndarray], shared: float, d
 
 
 def _seeds_needed(n_a: int, n_b: int, paired: bool) -> int | None:
-    """None where the smallest p that the test can give is below LEVEL, else the n in each row at which it would be."""
-    if smallest_p(n_a, n_b, paired) < LEVEL:
+    """None where there is an interval and the smallest p that the test can give is below LEVEL, else the n in each row
+    at which that would be so."""
+    if min(n_a, n_b) >= FEWEST and smallest_p(n_a, n_b, paired) < LEVEL:
         return None
-    return next(n for n in itertools.count(2) if smallest_p(n, n, paired) < LEVEL)
+    return next(n for n in itertools.count(FEWEST) if smallest_p(n, n, paired) < LEVEL)

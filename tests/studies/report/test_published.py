@@ -15,9 +15,11 @@ from report_folders import HYCON, fill, manifest
 
 from hycon.data.conditions import CONDITIONS, DRAWS
 from hycon.errors import UserError
+from studies.claims.file import load_claims
 from studies.claims.kept import with_predictions
+from studies.claims.kinds import Contest, Side
 from studies.claims.render import as_list
-from studies.claims.verdict import CONTRADICTED, NO_VERDICT, SUPPORTED, UNDECIDED
+from studies.claims.verdict import CONTRADICTED, NO_VERDICT, SUPPORTED, UNDECIDED, ClaimResult, Part
 from studies.cli import parser
 from studies.cli.campaign import read as read_campaign
 from studies.lookup import View, pick_rows
@@ -182,6 +184,24 @@ def test_words_by_hand_have_no_numbers(root: Path) -> None:
 # ------------------------------------------------------------------------------------------------- claims
 
 
+@pytest.mark.parametrize(
+    "test, value, p, why",
+    [
+        ("better", 0.0, 0.20, "no difference beyond chance"),
+        ("great", 1.0, 0.20, "no difference beyond chance"),
+        ("great", 1.0, 0.01, "the interval does not tell whether the size is as claimed"),
+        ("slight", 1.0, 0.01, "the interval does not tell whether the size is as claimed"),
+        ("gain", 0.0, 0.20, "the interval does not tell whether the size is as claimed"),  # "a similar performance"
+        ("about", 85.0, None, "the interval does not tell whether the size is as claimed"),
+    ],
+)
+def test_an_undecided_size_is_not_called_no_difference(test: str, value: float, p: float | None, why: str) -> None:
+    side = Side("table4", "HyCon")
+    contest = Contest("table4", side, side._replace(row="HyCon-v2") if p else None, "acc2", test, value)
+    part = Part(contest, "mosi", UNDECIDED, difference=1.0, low=0.3, high=1.7, p=p, p_adjusted=p)
+    assert undecided([ClaimResult(load_claims()[0], UNDECIDED, (part,), "")]) == {why: 1}
+
+
 def test_what_was_judged_with_predictions_goes_before(root: Path) -> None:
     first = experiments(root)[1]
     held = as_list(first.claims["paper"])
@@ -208,7 +228,7 @@ def test_what_was_judged_with_predictions_goes_before(root: Path) -> None:
 
 
 def test_a_kept_verdict_must_follow_from_its_numbers(root: Path) -> None:
-    """What is published may have been edited: of the file, p and the ends of intervals alone are taken on trust."""
+    """What is published may have been edited: of the file, the ends of intervals and their p alone are on trust."""
     folder = root / "mosi_small"
     found = experiments(root)[1].claims["paper"]
     held = as_list(found)
@@ -228,7 +248,9 @@ def test_a_kept_verdict_must_follow_from_its_numbers(root: Path) -> None:
     refused("'undecided', is not that of its numbers", {"verdict": UNDECIDED}, verdict=UNDECIDED)
     refused("'undecided', is not that of its numbers", {"verdict": UNDECIDED, "reason": "so"}, verdict=UNDECIDED)
     refused("'supported', is not that of its numbers", {"low": -99.0, "high": 99.0})
-    refused("'supported', is not that of its numbers", {"p": 0.9})
+    refused("'supported', is not that of its numbers", {"p_interval": 0.9})
+    refused("'supported', is not that of its numbers", {"p_interval": None, "p_adjusted": 0.0})
+    refused("p of .* is 0.9, by the records", {"p": 0.9, "p_interval": 0.9, "p_adjusted": 0.9})
     refused("'supported', is not that of its numbers", {"p_adjusted": None})
     refused("difference of .* is 7.0, by the records", {"difference": 7.0})
     refused("underpowered of .* is True, by the records False", {"underpowered": True}, verdict=UNDECIDED)

@@ -119,6 +119,14 @@ def test_the_smallest_p_that_a_number_of_seeds_allows():
     assert not compare_values(apart[:3] + 10, apart).underpowered  # 2 of 56
 
 
+def test_two_runs_against_many_are_underpowered_for_they_have_no_interval():
+    """Ten runs against two can give a p of 2 in 66, which alone speaks for no utterances but these."""
+    found = compare_values(np.arange(10.0) + 20, [1.0, 2.0])
+    assert (found.p, found.low, found.p_interval) == (pytest.approx(2 / 66), None, None)
+    assert (found.underpowered, found.seeds_needed) == (True, 4)
+    assert adjusted([(found.p, found.p_interval)]) == [None]
+
+
 @pytest.mark.parametrize("paired", [True, False])
 def test_beyond_what_is_counted_p_is_drawn_and_never_zero(paired):
     a, b = normals(5, 40) + 0.8, normals(6, 40)
@@ -257,6 +265,15 @@ def test_the_same_runs_on_both_sides_differ_by_nothing():
     )
 
 
+@pytest.mark.parametrize("n", [1, 2])
+def test_one_or_two_utterances_have_no_interval(n):
+    """Six seeds that all get the only utterance right, against six that get it wrong, show nothing of another one."""
+    right, label = Group(np.ones((6, n)), np.ones(n), tuple(range(6))), np.ones(n)
+    found = compare(right, Group(-np.ones((6, n)), label, tuple(range(6))), "acc2")
+    assert (found.difference, found.low, found.high, found.p_interval) == (1.0, None, None, None)
+    assert adjusted([(found.p, found.p_interval)]) == [None]
+
+
 def test_one_run_has_a_difference_and_nothing_more():
     prediction, label = sentiment()
     one, all_three = Group(prediction[:1], label, (9,)), Group(prediction, label, (1, 2, 3))
@@ -393,7 +410,7 @@ def test_adjusted_p_by_hand_and_what_is_not_tested_does_not_count():
 
 def test_the_larger_of_both_p_is_adjusted():
     tests = [(0.01, 0.04), (0.2, 0.1), (None, None), (0.03, None)]
-    assert adjusted(tests) == [pytest.approx(0.06), pytest.approx(0.2), None, pytest.approx(0.06)]
+    assert adjusted(tests) == [pytest.approx(0.08), pytest.approx(0.2), None, None]
 
 
 @pytest.mark.parametrize("shift", [0.5, 1.0])

@@ -148,6 +148,19 @@ def test_an_inconclusive_verdict_says_how_many_seeds_would_do():
     assert explained("too few seeds", two, 85.0, 1.0, 1) == "0.3 above the paper's, but 2 runs have no interval"
 
 
+@pytest.mark.parametrize("mean, sd", [(85.0, 1.0), (85.3, 0.8), (84.4, 0.6), (86.5, 0.8)])
+def test_so_many_seeds_settle_a_verdict_as_often_as_is_said(mean, sd):
+    """Also where our mean is the paper's: then the interval must be clear of both edges."""
+    half = float(scipy.stats.t.ppf(0.975, 4)) * sd / math.sqrt(5)
+    stat = CellStat(mean, sd, mean - half, mean + half, 5)
+    assert verdict(stat, 85.0, 1.0) == "inconclusive"
+    seeds = seeds_to_settle(stat, 85.0, 1.0)
+    assert seeds is not None
+    draws = np.random.default_rng(2).normal(mean, sd, (2000, seeds))
+    settled = np.mean([verdict(cell(list(row)), 85.0, 1.0) != "inconclusive" for row in draws])
+    assert 0.77 < settled < 0.86
+
+
 @pytest.mark.parametrize("mean", [85.4, 86.8])
 def test_so_many_seeds_settle_it_four_times_in_five(mean):
     """Simulated, with the mean and the sd of the runs at hand as the truth."""
