@@ -20,7 +20,7 @@ from studies.aggregate.obstacles import (
     obstacles,
     sizes_of,
 )
-from studies.aggregate.robustness import EMOTIONS, flat, of_split, robust_measures
+from studies.aggregate.robustness import EMOTIONS, flat, of_split, robust_measures, undisturbed
 from studies.paper import PaperValue, paper_value
 from studies.statistics.cell import CellStat, cell, range_of, tolerance_of, verdict
 from studies.statistics.spread import PARTS, spread
@@ -251,7 +251,8 @@ def _constant(
     tests: list[Mapping[str, Any]] = [record.metrics.get("test", {}) for record in records] if emotion else []
     lines = [flat(test["majority"]) for test in tests if "majority" in test]
     known = lines[0] if lines else of_protocol(corpus.constant or {}, EMOTIONS if emotion else protocol)
-    values = {c.metric: c.scale * known[c.metric] if c.metric in known else None for c in table.columns}
+    alike = {c: known.get(undisturbed(c.metric)) for c in table.columns}  # no condition moves a constant
+    values = {c.metric: None if value is None else c.scale * value for c, value in alike.items()}
     said = CONSTANT.replace("Acc7", ", ".join(c.heading for c in table.columns if c.metric in CLASSES) or "Acc7")
     name, reason = ("Majority class", "always the commoner answer") if emotion else ("Constant prediction", said)
     return (_reference(name, reason + ("" if known else f", {UNKNOWN}"), values),)

@@ -26,6 +26,13 @@ NOT_MEASURED = "robustness not measured"
 Curve = list[tuple[float, float | None]]
 
 
+def undisturbed(metric: str) -> str:
+    """ "missing_audio_acc2" -> "acc2", "auc_text_mae" -> "mae": the metric itself, whatever the condition."""
+    for kind, modality in itertools.product(("missing_", "auc_"), MODALITIES):
+        metric = metric.removeprefix(f"{kind}{modality}_")
+    return metric
+
+
 def of_split(found: Mapping[str, Any], protocol: str) -> Mapping[str, Any]:
     """Name -> fraction, of a split: those of a protocol, or for emotions "happy_acc" and so on."""
     return flat(found[EMOTIONS]) if EMOTIONS in found else of_protocol(found, protocol)

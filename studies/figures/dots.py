@@ -34,7 +34,7 @@ def draw(source: Source) -> Drawing:
         "publication"
     )
     caption = [
-        f"Dot: mean of our seeded runs on the test split ({n}) with its 95 % t-interval"
+        f"Dot: mean of our seeded runs on the test split ({n}) with its 95 % t-interval over seeds"
         f"{papers if result.beside_paper else ''}.",
         "An interval that ends in an arrow goes on beyond its axis.",
     ]

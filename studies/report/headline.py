@@ -11,7 +11,7 @@ from studies.report.sections import label
 from studies.tables import Column
 
 METRICS = ("acc2", "mae", "corr")  # what of a table of sentiment fits beside the rows' names
-CELLS = "mean ± sd (n) over seeded runs on the test split. Bold: best of the column."
+CELLS = "mean ± sd (n) over seeded runs on the test split. Bold: best mean of the column, which may be chance."
 
 
 def headline(result: TableResult) -> Grid:
