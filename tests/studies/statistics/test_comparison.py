@@ -225,6 +225,13 @@ def test_videos_that_say_nothing_leave_the_interval_as_it_is():
     assert many.p == plain.p
 
 
+def test_three_videos_are_enough_to_know_their_spread():
+    label, off = normals(30, 30), np.repeat([0.0, 1.0, 2.0], 10)
+    found = compare(*alike(label, label + off, label, np.repeat(["one", "two", "three"], 10)), "mae", protocol="all")
+    low, high = scipy.stats.t.interval(0.95, 2, scale=scipy.stats.sem([0.0, 1.0, 2.0]))
+    assert found.high - found.low == pytest.approx(high - low, rel=0.1)
+
+
 def test_few_utterances_are_not_taken_for_more_than_they_are():
     """Resampling n utterances gives (n - 1)/n of the variance of their mean: of five, four fifths."""
     label = np.array([1.0, -1.0, 2.0, -2.0, 0.5])
