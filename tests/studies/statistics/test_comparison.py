@@ -99,7 +99,7 @@ def _two_sided(values: np.ndarray, axis: int) -> float:
 
 
 @pytest.mark.parametrize(
-    "n_a, n_b, paired", [(8, 8, True), (20, 20, True), (5, 5, False), (12, 12, False), (3, 9, False)]
+    "n_a, n_b, paired", [(8, 8, True), (20, 20, True), (5, 5, False), (12, 12, False), (3, 9, False), (2, 12, False)]
 )
 def test_the_smallest_p_is_that_of_rows_that_do_not_overlap(n_a, n_b, paired):
     a, b = np.arange(n_a) + 100.0, np.arange(n_b)
