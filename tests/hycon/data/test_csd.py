@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -85,6 +86,19 @@ def test_the_average_is_mmsdks(tmp_path: Path) -> None:
 def test_the_standard_folds_have_the_papers_sizes() -> None:
     folds = standard_folds(import_mmsdk(), "mosi")
     assert [list(folds.values()).count(split) for split in ("train", "valid", "test")] == [52, 10, 31]
+
+
+def test_a_video_of_two_standard_folds_is_refused() -> None:
+    """It could be trained on and tested on."""
+
+    def folds(train: list[str], valid: list[str], test: list[str]) -> SimpleNamespace:
+        own = {"standard_train_fold": train, "standard_valid_fold": valid, "standard_test_fold": test}
+        return SimpleNamespace(cmu_mosi=SimpleNamespace(standard_folds=SimpleNamespace(**own)))
+
+    assert standard_folds(folds(["a", "a"], ["b"], ["c"]), "mosi") == {"a": "train", "b": "valid", "c": "test"}
+    for given, both in (((["a"], ["b"], ["a"]), "train and in test"), ((["a"], ["b"], ["c", "b"]), "valid and in test")):
+        with pytest.raises(UserError, match=f"standard folds of mosi have '[ab]' in {both}"):
+            standard_folds(folds(*given), "mosi")
 
 
 def test_what_is_left_out_and_filled_is_counted(root: Path, tmp_path: Path) -> None:
