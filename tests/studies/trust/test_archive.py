@@ -257,7 +257,7 @@ def members(*changes):
     return lambda content: {**content, **dict(changes)}
 
 
-RUN = "runs/" + "a" * 16
+RUN, ELSEWHERE = "runs/" + "a" * 16, "studies/" + "a" * 16 + ".json"
 HOSTILE = [
     (members(("/etc/passwd", b"x")), "no file of a results folder"),
     (members(("../outside.json", b"x")), "no file of a results folder"),
@@ -271,6 +271,7 @@ HOSTILE = [
     (members(("studies/" + "a" * 16 + ".json", b"{}")), "damaged"),
     (members(("corpora/mosi/manifest.json", b"{}")), "damaged"),
     (lambda c: {n.replace("mosi", "mosei"): b for n, b in c.items()}, "another corpus"),
+    (lambda c: {ELSEWHERE if n.startswith("studies/") else n: b for n, b in c.items()}, "it is another study"),
     (lambda c: {n: (b"x" if n.endswith(".npz") else b) for n, b in c.items()}, "predictions are not those"),
     (
         lambda c: {n: (b.replace(b'"record_version": 1', b'"record_version": 9')) for n, b in c.items()},
