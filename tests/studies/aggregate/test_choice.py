@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
@@ -32,6 +33,7 @@ def study(trials: int = 50, runs: int = 2, **changes) -> Study:
 BEFORE = [
     ("begun", study(10, 1, options={"lr": 1.0}), study(90, 0)),
     ("options", study(10, 1, data=THEN), study(90, 9, options={"lr": 1.0})),
+    ("options", study(10, 1, data=THEN), study(90, 9, profile="demo", options={"epochs": 5})),
     ("options", study(10, 1, profile="demo", options={"epochs": 5}), study(90, 9, options={"epochs": 5})),
     ("present", study(10, 1, model_version=3), study(90, 9, data=THEN)),
     ("version", study(10, 1), study(90, 9, model_version=3)),
@@ -56,6 +58,37 @@ def test_a_study_with_the_paper_s_encoder_comes_before_more_runs_of_another():
     assert (asked.best, asked.behind) == (second, {first.id: OTHERWISE})
 
 
+def test_a_profile_has_an_encoder_of_its_own():
+    demo, base, tiny = (
+        study(10, runs, text="bert", profile=profile, encoder=encoder)
+        for profile, encoder, runs in (("demo", {**TINY, "name": "demo"}, 1), ("demo", BERT, 2), ("paper", TINY, 9))
+    )
+    assert choose(BERT_ROW, [base, demo, tiny], "mosi", data=NOW).best == base
+    assert choose(BERT_ROW, [demo, tiny], "mosi", data=NOW).best == demo
+    assert choose(BERT_ROW, [base, demo], "mosi", View(profile="demo"), NOW).best == demo
+
+
+def held(started: dict[str, str], failed: tuple[str, ...] = ()) -> SimpleNamespace:
+    """A store of these runs: id -> when it began. failed: ids of others."""
+    records = {run: SimpleNamespace(spec=SimpleNamespace(suite=1), started=when) for run, when in started.items()}
+    return SimpleNamespace(get=records.get, failed=lambda run: "why" if run in failed else None, beside=None)
+
+
+def test_runs_that_are_still_to_do_are_waited_for_and_failed_ones_are_not():
+    whole, growing = study(50, 1), study(50, 3)
+    done = {run: "2026-01-01" for run in (*whole.runs, *growing.runs[:2])}
+    found = choose(ROW, [whole, growing], "mosi", data=NOW, store=held(done))
+    assert (found.best, found.behind) == (whole, {growing.id: BEHIND["whole"]})
+    assert choose(ROW, [whole, growing], "mosi", data=NOW, store=held(done, (growing.runs[2],))).best == growing
+
+
+def test_of_equal_studies_the_one_whose_last_run_began_later_is_shown():
+    first, second = study(50), study(60)
+    began = zip((*first.runs, *second.runs), ("2026-01-01", "2026-03-01", "2026-02-01", "2026-02-02"), strict=True)
+    found = choose(ROW, [first, second], "mosi", data=NOW, store=held(dict(began)))
+    assert (found.best, found.behind) == (first, {second.id: BEHIND["latest"]})
+
+
 def test_a_space_of_which_draws_are_left_is_not_whole():
     short = study(5, 9, space={"lr": [1, 2, 3], "hidden": [4, 5]})
     assert choose(ROW, [short, study(50, 1)], "mosi", data=NOW).behind == {short.id: BEHIND["whole"]}
@@ -66,6 +99,7 @@ def test_only_what_the_view_asks_for_fits():
     everything = [plain, fixed, demo]
     found = choose(ROW, everything, "mosi", View(options={"lr": 1.0}), NOW)
     assert (found.best, set(found.behind.values())) == (fixed, {OTHERWISE})
+    assert choose(ROW, everything, "mosi", View(options={"lr": 1.0, "epochs": 5}), NOW).best is None
     assert choose(ROW, everything, "mosi", View(profile="demo"), NOW).best == demo
     nothing = choose(ROW, everything, "mosi", View(options={"lr": 2.0}), NOW)
     assert (nothing.best, nothing.others, len(nothing.behind)) == (None, tuple(everything), 3)
