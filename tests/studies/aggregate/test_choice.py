@@ -60,8 +60,8 @@ def test_a_study_with_the_paper_s_encoder_comes_before_more_runs_of_another():
 
 def test_a_profile_has_an_encoder_of_its_own():
     demo, base, tiny = (
-        study(10, runs, text="bert", profile=profile, encoder=encoder)
-        for profile, encoder, runs in (("demo", {**TINY, "name": "demo"}, 1), ("demo", BERT, 2), ("paper", TINY, 9))
+        study(50, runs, text="bert", profile=profile, encoder=encoder)
+        for profile, encoder, runs in (("demo", {**TINY, "name": "demo"}, 2), ("demo", BERT, 1), ("paper", TINY, 9))
     )
     assert choose(BERT_ROW, [base, demo, tiny], "mosi", data=NOW).best == base
     assert choose(BERT_ROW, [demo, tiny], "mosi", data=NOW).best == demo
