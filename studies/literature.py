@@ -9,6 +9,7 @@ y > 0 where y is not 0), lineage (who ran it), source.
 from __future__ import annotations
 
 import csv
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -40,25 +41,34 @@ def literature_folder() -> Path:
 
 def quotations(folder: Path | None = None) -> list[Quotation]:
     """All of them, file by file. Raises UserError where a file is damaged."""
+    return [found for path in sorted((folder or literature_folder()).glob("*.csv")) for found in quotations_in(path)]
+
+
+def quotations_in(path: Path) -> list[Quotation]:
+    """Those of a file, ours or one's own. Raises UserError where it cannot be read, which names the line."""
     names = [field.name for field in fields(Quotation)]
-    found: list[Quotation] = []
-    for path in sorted((folder or literature_folder()).glob("*.csv")):
-        with open(path, encoding="utf-8", newline="") as handle:
-            reader = csv.DictReader(handle, strict=True)
-            if list(reader.fieldnames or ()) != names:
-                raise UserError(f"{path} has columns {reader.fieldnames}, expected {names}: restore the file.")
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as handle:
+            reader = csv.DictReader(handle, strict=True, restval="", restkey="further")
             try:
-                found += [_checked(Quotation(**line)) for line in reader]
-            except (ValueError, TypeError, csv.Error) as error:
-                raise UserError(f"{path}, line {reader.line_num}, is damaged ({error}): restore the file.") from error
-    return found
+                if list(reader.fieldnames or ()) != names:
+                    raise ValueError(f"expected {','.join(names)}")
+                return [_checked(line) for line in reader]
+            except (ValueError, csv.Error) as error:
+                raise UserError(f"{path}, line {reader.line_num}: {error}; correct or restore the file.") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def _checked(quotation: Quotation) -> Quotation:
-    if quotation.metric not in METRICS:
-        raise ValueError(f"{quotation.metric!r} is none of {', '.join(METRICS)}")
-    for text in filter(None, (quotation.value, quotation.spread)):
-        float(text)
-    if not quotation.source or not quotation.lineage:
-        raise ValueError("no source or no lineage")
-    return quotation
+def _checked(line: dict[str, str]) -> Quotation:
+    if "further" in line:
+        raise ValueError("it has too many fields (one with a comma needs quotes)")
+    if line["metric"] not in METRICS:
+        raise ValueError(f"metric {line['metric']!r} is none of {', '.join(METRICS)}")
+    for name in ("value", "spread") if line["spread"] else ("value",):
+        if not math.isfinite(float(line[name])):
+            raise ValueError(f"{name} is {line[name]}")
+    for name in ("model", "dataset", "lineage", "source"):
+        if not line[name]:
+            raise ValueError(f"it has no {name}")
+    return Quotation(**line)

@@ -11,9 +11,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (  # a room or top file of studies/ imports from lower floors only
-    ("store", "document", "statistics", "registry", "tables", "paper"),
+    ("store", "document", "statistics", "registry", "tables", "paper", "literature"),
     ("authors",),
-    ("lookup", "engines", "literature"),
+    ("lookup", "engines"),
     ("search", "aggregate"),
     ("claims", "figures"),
     ("report", "trust"),

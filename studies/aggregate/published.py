@@ -1,14 +1,16 @@
-"""What others published of a table's models, to be set below it: quoted numbers (results/literature), no verdicts."""
+"""What others published of a table's rows, to be set below it: quoted numbers, no verdicts."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from hycon.data.manifest import named_after
 from studies.aggregate.cells import TableResult
 from studies.document.blocks import Cell, Grid, headings, numbers
 from studies.document.words import NOTHING
-from studies.literature import Quotation, quotations
+from studies.literature import Quotation, quotations, quotations_in
+from studies.tables import LITERATURE
 
 SHOWN = {  # metric -> heading; as studies.literature defines them
     "mae": "MAE",
@@ -28,9 +30,10 @@ AUTHORS = "authors"  # the lineage of a model's own paper, which stands first
 
 def published(result: TableResult) -> list[Quotation]:
     """Of the rows of a table that is set beside the literature, on the corpus that it stands for; else nothing."""
-    if not result.table.published:
+    where, corpus = result.table.published, result.corpus
+    if not where:
         return []
-    every, corpus = quotations(), result.corpus
+    every = quotations() if where == LITERATURE else quotations_in(Path(where))
     known = named_after(corpus.name, sorted({q.dataset for q in every}))
     dataset = known or (result.table.corpus if corpus.synthetic else None)
     order = {row.row.name: place for place, row in enumerate(result.rows)}

@@ -5,6 +5,7 @@
     corpus = "mosi"                         # where --corpus names no other
     models = ["mean_pool.py"]               # files of models of one's own, from this file's folder
     columns = ["acc2", "f1", "mae"]         # default: all of the task's
+    published = "published.csv"             # what others published of its rows, as studies/literature.py has it
     rows = [
       "TFN-GloVe",                          # a row of Table 1 (of Table 3 where task = "emotion")
       { name = "Mean-pool", model = "mean_pool", text = "glove" },
@@ -25,6 +26,7 @@ import msgspec
 from hycon.errors import UserError, check_known
 from hycon.files import read_toml
 from studies.authors.rows import known_model
+from studies.literature import quotations_in
 from studies.registry import MODELS, resolve
 from studies.tables import EMOTION, SENTIMENT, TABLES, Column, Row, TableSpec
 
@@ -48,6 +50,7 @@ class _Table(msgspec.Struct, forbid_unknown_fields=True):
     corpus: str | None = None
     models: list[str] = []
     columns: list[str] | None = None
+    published: str | None = None
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -105,7 +108,15 @@ def _table(path: Path, found: _Table) -> TableSpec:
         tuple(rows.values()),
         task=found.task,
         beyond=BEYOND,
+        published=_published(path.parent / found.published, rows) if found.published else "",
     )
+
+
+def _published(path: Path, rows: Mapping[str, Row]) -> str:
+    """The file's path, once it has been read."""
+    for quotation in quotations_in(path):
+        check_known("row", quotation.model, rows, f" in {path.name}")
+    return str(path.resolve())
 
 
 def _of(base: TableSpec, name: str) -> Row:

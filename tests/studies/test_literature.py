@@ -22,18 +22,20 @@ def test_every_number_has_a_source_and_stands_once_in_its_lineage():
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("mae", "mea", "line 2, is damaged ('mea' is none of mae, "),
-        ("0.783", "x", "line 2, is damaged (could not convert string to float: 'x')"),
-        ("0.783,,", "0.783,x,", "line 2, is damaged (could not convert string to float: 'x')"),
-        ("authors,", ",", "line 2, is damaged (no source or no lineage)"),
-        (",paper", ",", "line 2, is damaged (no source or no lineage)"),
-        ("model,", "modal,", "has columns ['modal', "),
+        ("mae", "mea", "line 2: metric 'mea' is none of mae, "),
+        ("0.783", "x", "line 2: could not convert string to float: 'x'"),
+        ("0.783,,", "0.783,x,", "line 2: could not convert string to float: 'x'"),
+        ("0.783", "nan", "line 2: value is nan"),
+        ("0.783,,", "0.783,inf,", "line 2: spread is inf"),
+        ("authors,", ",", "line 2: it has no lineage"),
+        (",paper", ",", "line 2: it has no source"),
+        ("model,", "modal,", "line 1: expected model,dataset,"),
     ],
 )
 def test_damage_is_named(old, new, said, tmp_path):
     head = "model,dataset,metric,value,spread,protocol,lineage,source\n"
     (tmp_path / "a.csv").write_text((head + "MISA,mosi,mae,0.783,,mmsa,authors,paper\n").replace(old, new))
-    with pytest.raises(UserError, match=re.escape(said) + ".*: restore the file"):
+    with pytest.raises(UserError, match=re.escape(f"a.csv, {said}") + ".*restore the file"):
         quotations(tmp_path)
 
 

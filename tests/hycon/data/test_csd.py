@@ -96,7 +96,10 @@ def test_a_video_of_two_standard_folds_is_refused() -> None:
         return SimpleNamespace(cmu_mosi=SimpleNamespace(standard_folds=SimpleNamespace(**own)))
 
     assert standard_folds(folds(["a", "a"], ["b"], ["c"]), "mosi") == {"a": "train", "b": "valid", "c": "test"}
-    for given, both in (((["a"], ["b"], ["a"]), "train and in test"), ((["a"], ["b"], ["c", "b"]), "valid and in test")):
+    for given, both in (
+        ((["a"], ["b"], ["a"]), "train and in test"),
+        ((["a"], ["b"], ["c", "b"]), "valid and in test"),
+    ):
         with pytest.raises(UserError, match=f"standard folds of mosi have '[ab]' in {both}"):
             standard_folds(folds(*given), "mosi")
 

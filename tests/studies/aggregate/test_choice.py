@@ -1,4 +1,4 @@
-"""Which of several studies fills a row: each reason by itself, against a study that is ahead in all that counts less."""
+"""Which of several studies fills a row: each reason by itself, against a study that is ahead in what counts less."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ import pytest
 from predicted import EMOTIONS, sentiment
 
 from hycon.errors import UserError
-from hycon.metrics import all_protocols, emotion_metrics, sentiment_metrics
+from hycon.metrics import all_protocols, emotion_metrics
 from studies.aggregate.predictions import compare_records, emotions_of, group_of, without_labels
 from studies.statistics.comparison import compare
 from studies.statistics.separation import centroid_ratio

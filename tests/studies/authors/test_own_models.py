@@ -33,6 +33,14 @@ rows = [
 """
 
 
+QUOTING = TABLE.replace("rows = [", 'published = "numbers.csv"\nrows = [', 1)
+
+
+def numbers(folder, *lines):
+    head = "model,dataset,metric,value,spread,protocol,lineage,source"
+    (folder / "numbers.csv").write_text("\n".join([head, *lines]))
+
+
 def rows(out):
     return {row["row"]: (row["status"], row["n"]) for row in json.loads(out)["rows"]}
 
@@ -159,6 +167,15 @@ def test_a_table_file(written, tmp_path, capsys):
         assert "Corpus: synthetic (the table's own: elsewhere)" in " ".join(out.split())
     file.write_text(TABLE)
     assert table_spec(str(file)).rows[2].intact == table_spec(str(file)).rows[1]
+    numbers(tmp_path, 'Mean,mosi,mae,0.731,0.012,mmsa,authors,"Me, table 2"')
+    file.write_text(QUOTING)
+    shown = ["table", file, "--profile", "demo", *places(tmp_path)]
+    code, out, _ = bench(capsys, *shown)
+    assert code == 0
+    assert "Published by others on mosi, quoted and not measured here." in " ".join(out.split())
+    assert "0.731 ± 0.012†" in out
+    quoted = [row["published"] for row in json.loads(bench(capsys, *shown, "--format", "json")[1])["rows"]]
+    assert [(one["value"], one["source"]) for row in quoted for one in row] == [(0.731, "Me, table 2")]
 
 
 @pytest.mark.parametrize(
@@ -184,6 +201,28 @@ def test_mistakes_in_a_table_file(written, tmp_path, change, said):
     with pytest.raises(UserError, match=said) as caught:
         read_table_file(tmp_path / "mine.toml")
     assert "mine.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("Man,mosi,mae,0.7,,mmsa,authors,us", "mine.toml: Unknown row 'Man' in numbers.csv; nearest: Mean"),
+        ("Mean,mosi,mea,0.7,,mmsa,authors,us", "numbers.csv, line 2: metric 'mea' is none of mae, corr"),
+        ("Mean,mosi,mae,,,mmsa,authors,us", "numbers.csv, line 2: could not convert"),
+        ("Mean,mosi,mae,nan,,mmsa,authors,us", "numbers.csv, line 2: value is nan"),
+        ("Mean,mosi,mae,0.7,,mmsa,authors,", "numbers.csv, line 2: it has no source"),
+        ("Mean,mosi,mae,0.7,,mmsa,authors,us, table 2", "numbers.csv, line 2: it has too many fields"),
+        ("Mean,mosi", "numbers.csv, line 2: metric '' is none of"),
+        (None, "numbers.csv cannot be read: No such file"),
+    ],
+)
+def test_mistakes_in_published_numbers(written, tmp_path, line, said):
+    written()
+    (tmp_path / "mine.toml").write_text(QUOTING)
+    if line is not None:
+        numbers(tmp_path, line)
+    with pytest.raises(UserError, match=said):
+        read_table_file(tmp_path / "mine.toml")
 
 
 def test_a_table_of_the_suite_s_name_is_refused(written, tmp_path):

@@ -46,7 +46,7 @@ def test_arrays_that_do_not_belong_together_are_damage(change, said):
 
 def test_what_a_run_needs_is_there():
     content = npz_bytes({name: array for name, array in SOUND.items() if name != "test_prediction"})
-    with pytest.raises(Damaged, match="^it has no test_prediction"):
+    with pytest.raises(Damaged, match=r"^it has no test_prediction"):
         read_arrays(content, NEEDS)
     assert "valid_prediction" in read_arrays(content)
 
