@@ -89,6 +89,12 @@ def test_mult_an_utterance_of_padding_only_keeps_one_row(root: Path, write_pickl
     np.testing.assert_array_equal(rows_of(load("own", root), "valid", "text", 1), np.zeros((1, 300)))
 
 
+def with_both(pairs: np.ndarray) -> np.ndarray:
+    """The last emotion of the last utterance is absent and present."""
+    pairs[-1, -1] = 1
+    return pairs
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
@@ -97,6 +103,7 @@ def test_mult_an_utterance_of_padding_only_keeps_one_row(root: Path, write_pickl
         (lambda c: c["valid"].update(audio=c["valid"]["audio"][:, :-1]), "different padded lengths"),
         (lambda c: c["valid"].update(audio=c["valid"]["audio"][..., 0]), "audio in valid of corpus.pkl.*3 dimension"),
         (lambda c: c["valid"].update(labels=np.zeros((2, 4, 2))), "not one-hot"),
+        (lambda c: c["valid"].update(labels=with_both(np.eye(2)[np.zeros((2, 4), int)])), "not one-hot"),
         (lambda c: c["valid"].update(labels=np.eye(2)[np.zeros((2, 4), int)]), "sentiment labels in one split"),
         (lambda c: c["valid"].update(labels=np.zeros((2, 3))), r"shape \(2, 3\)"),
         (lambda c: c["valid"].update(labels=np.array(["a", "b"])), "labels in valid"),
