@@ -149,6 +149,26 @@ def test_seven_labels_and_unsorted_words(root: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(data.label.numpy(), [2.5, -1.5])
 
 
+def test_what_is_left_out_ends_nothing_and_segments_keep_their_place_in_the_file(root: Path, tmp_path: Path) -> None:
+    """A video without a fold, one without words and a segment without words come first; silence is no word."""
+    train = VIDEOS["train"]
+    wordless = min(standard_folds(import_mmsdk(), "mosi"))
+    assert wordless < train  # videos are read in this order
+
+    def segments(data):
+        intervals = [(50.0, 51.0), (1.8, 3.1), (0.0, 3.1), (0.0, 1.0)]
+        own = (intervals, np.array([[1.0], [-1.5], [0.5], [2.5]], np.float32))
+        return {"#none": own, wordless: own, **data, train: own}
+
+    counts = import_corpus("mosi", folder_of(tmp_path / "in", Opinion=segments), root=root).source["counts"]
+    split = load("mosi", root).splits["train"]
+    assert list(split.ids) == [f"{train}[{k}]" for k in (1, 2, 3)]
+    assert split.label.tolist() == [-1.5, 0.5, 2.5]
+    assert split.words == [["good", "bye"], ["hello", "there", "good", "bye"], ["hello", "there"]]
+    assert counts["videos without a fold"] == 2  # and `unknown_video`, the last
+    assert counts["videos without words, audio or vision"] == counts["segments without words"] == 1
+
+
 @pytest.mark.parametrize("skip", ["words", "COVAREP", "FACET 4.1", "Opinion Segment Labels"])
 def test_a_missing_sequence_is_named(root: Path, tmp_path: Path, skip: str) -> None:
     role = {"words": "words", "COVAREP": "audio", "FACET 4.1": "vision"}.get(skip, "labels")
