@@ -1,4 +1,4 @@
-"""This machine: where the packages lie, which processes are alive, and what training does with freed memory."""
+"""This machine: where the packages and their data lie, which processes are alive, and what becomes of freed memory."""
 
 from __future__ import annotations
 
@@ -11,12 +11,26 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hycon.errors import UserError
+
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt(3)
 
 
 def source_root() -> Path:
     """The folder that holds the packages: a checkout's root, or an environment's site-packages."""
     return Path(__file__).resolve().parent.parent
+
+
+def shipped(name: str) -> Path:
+    """results/NAME as it comes with the suite: in an installed wheel, where pyproject.toml puts it, else in a checkout.
+
+    Raises UserError where it is in neither.
+    """
+    installed, checkout = source_root() / "studies/_results" / name, source_root() / "results" / name
+    for path in (installed, checkout):
+        if path.exists():
+            return path
+    raise UserError(f"{name} is neither at {installed} nor at {checkout}: install the package again.")
 
 
 @cache

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from hycon.errors import UserError
-from hycon.host import source_root
+from hycon.host import shipped
 
 METRICS = ("mae", "corr", "acc7", "acc2_has0", "acc2_non0", "f1_non0")
 
@@ -33,15 +33,9 @@ class Quotation:
     source: str
 
 
-def literature_folder() -> Path:
-    """Inside an installed wheel, else in the checkout."""
-    installed = source_root() / "studies" / "_ours" / "literature"
-    return installed if installed.is_dir() else source_root() / "results" / "literature"
-
-
 def quotations(folder: Path | None = None) -> list[Quotation]:
     """All of them, file by file. Raises UserError where a file is damaged."""
-    return [found for path in sorted((folder or literature_folder()).glob("*.csv")) for found in quotations_in(path)]
+    return [found for path in sorted((folder or shipped("literature")).glob("*.csv")) for found in quotations_in(path)]
 
 
 def quotations_in(path: Path) -> list[Quotation]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from hycon.errors import UserError
-from hycon.host import source_root
+from hycon.host import shipped
 
 FIELDS = ("table", "section", "corpus", "row", "metric", "value", "quoted", "bold", "in_text", "note")
 
@@ -36,15 +36,6 @@ class PaperValue:
     note: str = ""
 
 
-def paper_folder() -> Path:
-    """The folder of the paper's numbers: inside an installed wheel, else in the checkout. Raises UserError."""
-    installed, checkout = source_root() / "studies" / "_paper", source_root() / "results" / "paper"
-    for folder in (installed, checkout):
-        if folder.is_dir():
-            return folder
-    raise UserError(f"The paper's numbers are in neither {installed} nor {checkout}: install the package again.")
-
-
 def paper_value(table: str, corpus: str, row: str, metric: str) -> PaperValue | None:
     """What `table` prints for `row` and `metric` on `corpus`; None where it prints nothing."""
     return paper_table(table).get((corpus, row, metric))
@@ -57,7 +48,7 @@ def paper_table(table: str) -> Mapping[tuple[str, str, str], PaperValue]:
     """
     if not re.fullmatch(r"[a-z0-9]+", table):
         return {}
-    return _read(paper_folder() / f"{table}.csv")
+    return _read(shipped("paper") / f"{table}.csv")
 
 
 @lru_cache

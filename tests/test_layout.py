@@ -86,10 +86,10 @@ def test_no_label_lies_in_the_repository() -> None:
 
 
 def test_the_installed_copy_of_the_papers_numbers_is_current() -> None:
-    from studies.paper import paper_folder
+    from hycon.host import shipped
 
     for path in (ROOT / "results" / "paper").iterdir():
-        assert (paper_folder() / path.name).read_bytes() == path.read_bytes(), f"install again: {path.name} changed"
+        assert (shipped("paper") / path.name).read_bytes() == path.read_bytes(), f"install again: {path.name} changed"
 
 
 # ------------------------------------------------------------------------------------------------- commands
@@ -240,9 +240,9 @@ def test_the_wheel_takes_what_it_needs() -> None:
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert build["packages"] == list(PACKAGES)
     assert build["force-include"] == {
-        "results/paper": "studies/_paper",
-        "results/claims_beyond.toml": "studies/_ours/claims_beyond.toml",
-        "results/literature": "studies/_ours/literature",
+        "results/paper": "studies/_results/paper",
+        "results/claims_beyond.toml": "studies/_results/claims_beyond.toml",
+        "results/literature": "studies/_results/literature",
     }
     for file in ("README.md", "LICENSE", "hycon/py.typed", "hycon/data/demo_vocabulary.txt"):
         assert (ROOT / file).is_file()

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from hycon.data.manifest import PAPER
 from hycon.source import said
-from studies.aggregate.brief import ROW_NAMES, brief, corpus_in_words
+from studies.aggregate.brief import brief
 from studies.aggregate.cells import RowResult, TableResult
+from studies.aggregate.facts import ROW_NAMES, Facts, facts_of
 from studies.aggregate.obstacles import (
     ALLOWED_SIZES,
     PAPER_ENCODERS,
@@ -20,7 +21,7 @@ from studies.aggregate.obstacles import (
 from studies.aggregate.robustness import coarse
 from studies.document.blocks import SIGNS, Caption
 from studies.document.words import DAGGER, sentence, span
-from studies.statistics.cell import COMPARED, FEWEST, TOO_FEW
+from studies.statistics.cell import FEWEST
 from studies.tables import PAPER_BUDGET
 
 LEGEND = {
@@ -31,33 +32,31 @@ LEGEND = {
 
 
 def caption(result: TableResult) -> Caption:
-    table = result.table
-    entries = [entry for row in result.rows for entry in row.cells.values()]
+    table, facts = result.table, facts_of(result)
     number = re.fullmatch(r"table(\d+)", table.name)
     title = f"{table.title} (the paper's Table {number[1]})." if number else f"{table.title}."
-    rest = [*_stand_ins(result), _cells(result), *coarse(table, result.corpus.one_row)]
-    lower = [column.heading for column in table.columns if not column.higher_is_better]
-    if lower:
-        rest.append(f"Lower is better: {', '.join(lower)}.")
+    rest = [*_stand_ins(result, facts), _cells(result, facts), *coarse(table, result.corpus.one_row)]
+    if facts.lower:
+        rest.append(f"Lower is better: {facts.lower}.")
     return Caption(
         " ".join(filter(None, (title, table.beyond, table.added))),
-        tuple(_data(result)),
+        _data(result, facts),
         tuple(rest),
-        "best measured mean of the column." if any(entry.best for entry in entries) else "",
-        tuple(_marks(result)),
-        brief(result, title, code_changed(result)),
+        "best measured mean of the column." if facts.best else "",
+        tuple(_marks(facts)),
+        brief(result, facts, title, code_changed(result)),
     )
 
 
 def setting(result: TableResult) -> list[str]:
     """What must stand wherever the result's numbers go, in a table or a figure: data, search, encoders."""
-    return [*_data(result), *_stand_ins(result)]
+    facts = facts_of(result)
+    return [*_data(result, facts), *_stand_ins(result, facts)]
 
 
-def _data(result: TableResult) -> list[str]:
-    said = ["SYNTHETIC DATA: these numbers say nothing about the paper."] if result.corpus.synthetic else []
+def _data(result: TableResult, facts: Facts) -> tuple[str, ...]:
     sizes = _sizes(result.corpus, result.table.corpus if result.beside_paper else "")
-    return [*said, f"Corpus: {corpus_in_words(result)}{sizes}."]
+    return (*facts.synthetic, f"Corpus: {facts.corpus}{sizes}.")
 
 
 def _sizes(corpus: CorpusInfo, papers: str) -> str:
@@ -72,8 +71,8 @@ def _sizes(corpus: CorpusInfo, papers: str) -> str:
     return f"{said} (the paper: {in_words(wanted)}{f'; {allowed}' if allowed else ''})"
 
 
-def _stand_ins(result: TableResult) -> list[str]:
-    return [*code_changed(result), *map(sentence, (*result.notes, *_budgets(result))), *_encoders(result)]
+def _stand_ins(result: TableResult, facts: Facts) -> list[str]:
+    return [*code_changed(result), *map(sentence, (*result.notes, *_searches(facts))), *_encoders(facts)]
 
 
 def code_changed(result: TableResult) -> list[str]:
@@ -99,41 +98,33 @@ def _partly(row: RowResult) -> str:
     return row.row.name + some
 
 
-def _budgets(result: TableResult) -> list[str]:
+def _searches(facts: Facts) -> list[str]:
     """One phrase for each search that is not the paper's 50 trials, naming its rows unless all share it."""
-    rows: dict[str, list[str]] = {}
-    for row in result.rows:
-        if row.budget and not row.row.measured:
-            rows.setdefault(row.budget, []).append(row.row.name)
+    alike = len(facts.searches) == 1
     return [
-        f"search of {budget}{'' if len(rows) == 1 else ' for ' + ', '.join(names)} (the paper: {PAPER_BUDGET})"
-        for budget, names in rows.items()
-        if budget != PAPER_BUDGET
+        f"search of {search}{'' if alike else ' for ' + ', '.join(rows)} (the paper: {PAPER_BUDGET})"
+        for search, rows in facts.searches.items()
+        if search != PAPER_BUDGET
     ]
 
 
-def _cells(result: TableResult) -> str:
-    counts = [row.n for row in result.rows if row.status == "measured"]
+def _cells(result: TableResult, facts: Facts) -> str:
     papers = "; column paper: the number that the paper prints" if result.beside_paper else ""
-    if not counts:
+    if not facts.counts:
         return f"No row is measured yet{papers}."
     metrics = f"metrics of protocol {result.protocol}"
     if result.table.task == "emotion":
         metrics = "accuracy and weighted F1 of each emotion and their averages"
     if any(column.metric == "train_seconds" for column in result.table.columns):
         metrics = "what each run cost: an epoch is the mean over those of the run, and includes its validation"
-    said = f"Cells: mean ± sample standard deviation (n) over seeded runs on the test split, n = {span(counts)}"
+    said = f"Cells: mean ± sample standard deviation (n) over seeded runs on the test split, n = {span(facts.counts)}"
     return f"{said}, {metrics}{papers}."
 
 
-def _encoders(result: TableResult) -> list[str]:
+def _encoders(facts: Facts) -> list[str]:
     """One sentence for each front-end among the measured rows: its encoder, and where that is not the paper's."""
     said = []
-    for text in dict.fromkeys(row.row.text for row in result.rows if row.n):
-        rows: dict[str, list[str]] = {}
-        for row in result.rows:
-            if row.n and row.row.text == text:
-                rows.setdefault(row.encoder or "unknown", []).append(row.row.name)
+    for text, rows in facts.encoders.items():
         papers = PAPER_ENCODERS[text][0] if text in PAPER_ENCODERS else ""
         if len(rows) > 1:
             used = ", ".join(f"{encoder_in_words(name)} ({', '.join(names)})" for name, names in rows.items())
@@ -149,17 +140,15 @@ def _encoders(result: TableResult) -> list[str]:
     return said
 
 
-def _marks(result: TableResult) -> list[str]:
+def _marks(facts: Facts) -> list[str]:
     """What the dagger and the signs mean, of those that are in the table, and why a row has none."""
-    entries = [entry for row in result.rows for entry in row.cells.values()]
     said = []
-    if any(entry.paper and entry.paper.quoted for entry in entries):
+    if facts.quoted:
         said.append(f"{DAGGER} quoted by the paper from another publication.")
-    shown = [verdict for verdict in COMPARED if any(entry.verdict == verdict for entry in entries)]
-    if shown:
-        said.append("; ".join(f"{SIGNS[verdict]} {LEGEND[verdict]}" for verdict in shown) + ".")
-    if any(entry.verdict == TOO_FEW for entry in entries):
+    if facts.verdicts:
+        said.append("; ".join(f"{SIGNS[verdict]} {LEGEND[verdict]}" for verdict in facts.verdicts) + ".")
+    if facts.too_few:
         said.append(f"Rows of fewer than {FEWEST} seeds get no verdict.")
-    if result.beside_paper and any(row.obstacles for row in result.rows):
+    if facts.unlike:
         said.append("Rows that were not run as in the paper get no verdict.")
     return said

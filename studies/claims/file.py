@@ -11,12 +11,12 @@ from typing import Annotated, Any
 import msgspec
 
 from hycon.errors import UserError, check_known, nearest
-from hycon.host import source_root
+from hycon.host import shipped
 from studies.claims.kinds import KINDS, SEPARATION, Claim, Side, contests, side
-from studies.paper import paper_folder
 from studies.tables import COST, TABLES
 
-CLAIMS = ("paper", "beyond")  # the paper's own; what we ask of the table `beyond`
+FILES = {"paper": "paper/claims.toml", "beyond": "claims_beyond.toml"}  # the paper's own; what we ask of table `beyond`
+CLAIMS = tuple(FILES)
 EVERY = {"id", "quote", "place", "tables", "kind"}  # keys that every claim has
 
 
@@ -30,7 +30,7 @@ class File(msgspec.Struct):
 
 def load_claims(path: Path | None = None) -> tuple[Claim, ...]:
     """The claims of `path` (default: the paper's), in its order. Raises UserError naming the claim that is wrong."""
-    path = path or paper_folder() / "claims.toml"
+    path = path or claims_file("paper")
     file = _read(path)
     claims = [_claim(item, i, file.groups, path.name) for i, item in enumerate(file.claim, 1)]
     ids = [claim.id for claim in claims]
@@ -41,11 +41,8 @@ def load_claims(path: Path | None = None) -> tuple[Claim, ...]:
 
 
 def claims_file(whose: str) -> Path:
-    """The file of one of CLAIMS: inside an installed wheel, else in the checkout."""
-    if whose == "paper":
-        return paper_folder() / "claims.toml"
-    installed = source_root() / "studies" / "_ours" / "claims_beyond.toml"
-    return installed if installed.is_file() else source_root() / "results" / "claims_beyond.toml"
+    """The file of one of CLAIMS."""
+    return shipped(FILES[whose])
 
 
 def pick(claims: Sequence[Claim], ids: Sequence[str]) -> tuple[Claim, ...]:
@@ -59,7 +56,7 @@ def pick(claims: Sequence[Claim], ids: Sequence[str]) -> tuple[Claim, ...]:
 
 def exact_counts(path: Path | None = None) -> dict[str, int]:
     """Row name -> its exact number of parameters, of those rows where it is known."""
-    return _read(path or paper_folder() / "claims.toml").counts
+    return _read(path or claims_file("paper")).counts
 
 
 def _read(path: Path) -> File:

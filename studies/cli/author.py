@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from studies.cli.shared import print_json
+from studies.cli.output import print_json
 
 
 def add(commands) -> None:

@@ -18,8 +18,8 @@ import msgspec
 from hycon.errors import UserError, check_known
 from hycon.files import read_toml
 from studies.cli.arguments import Parser
+from studies.cli.output import write_file
 from studies.cli.run import add_run
-from studies.cli.shared import write_file
 
 ENDING = ".toml"  # of what stands in the place of TABLE
 NOT_KEYS = ("help", "campaign")

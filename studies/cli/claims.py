@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from hycon.busy import busy
 from hycon.errors import UserError, check_known
-from studies.cli.shared import (
-    beside,
-    choosing,
-    command,
-    format_by_name,
-    layout,
-    measuring,
-    picking,
-    reading,
-    write_output,
-)
+from studies.cli.options import beside, choosing, command, measuring, picking
+from studies.cli.output import format_by_name, layout, write_output
+from studies.cli.selection import reading
 
 FORMATS = ("text", "md", "html", "latex", "json")  # of studies.claims.render, which --help need not import
 

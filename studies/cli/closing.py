@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studies.claims.file import CLAIMS
-from studies.cli.shared import PLACES, given_options
+from studies.cli.selection import PLACES, given_options
 from studies.document.text import wrapped
 from studies.document.words import count_of
 

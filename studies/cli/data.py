@@ -8,7 +8,8 @@ from typing import Any
 from hycon.busy import busy
 from studies.cli.arguments import Parser
 from studies.cli.listing import do_list
-from studies.cli.shared import command, print_json
+from studies.cli.options import command
+from studies.cli.output import print_json
 
 
 def add(commands) -> None:
@@ -71,7 +72,7 @@ def next_step(report: dict[str, Any], data: str | None) -> str:
     """Where an imported corpus is, and what to do with it."""
     from hycon.data import load
     from hycon.data.manifest import corpus_folder
-    from studies.search.run import served_rows
+    from studies.search.check import served_rows
 
     name, place = report["name"], corpus_folder(report["name"], data)
     table = _table_for(report)

@@ -5,18 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from hycon.errors import UserError, check_known
-from studies.cli.shared import (
-    choosing,
-    command,
-    format_by_name,
-    measuring,
-    named_rows,
-    picking,
-    print_grid,
-    print_json,
-    reading,
-    write_file,
-)
+from studies.cli.options import choosing, command, measuring, picking
+from studies.cli.output import format_by_name, print_grid, print_json, write_file
+from studies.cli.selection import named_rows, reading
 
 
 def add(commands) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from hycon.errors import UserError, check_known
-from studies.cli.shared import command, print_grid, print_json
+from studies.cli.options import command
+from studies.cli.output import print_grid, print_json
 
 KINDS = ("trial", "seed")
 FILTERS = ("row", "kind", "corpus", "failed")

@@ -13,7 +13,9 @@ from typing import Any
 
 from hycon.errors import UserError, check_known, install
 from studies.cli.arguments import parse_encoders
-from studies.cli.shared import choosing, command, known_models, mixing, modelling, picking, table_of, write_file
+from studies.cli.options import choosing, command, mixing, modelling, picking
+from studies.cli.output import write_file
+from studies.cli.selection import known_models, table_of
 
 SHAPES = "a run's id, or TABLE ROW"
 FORMATS = ("csv", "parquet")

@@ -6,17 +6,9 @@ from dataclasses import replace
 
 from hycon.busy import busy
 from hycon.errors import check_known
-from studies.cli.shared import (
-    choosing,
-    command,
-    format_by_name,
-    known_models,
-    measuring,
-    modelling,
-    picking,
-    reading,
-    write_output,
-)
+from studies.cli.options import choosing, command, measuring, modelling, picking
+from studies.cli.output import format_by_name, write_output
+from studies.cli.selection import known_models, reading
 
 
 def add(commands) -> None:

@@ -13,24 +13,11 @@ from hycon.errors import UserError, check_known
 from studies.cli.arguments import parse_encoders, parse_values
 from studies.cli.closing import closing, edges, forecast_text
 from studies.cli.listing import do_list
-from studies.cli.shared import (
-    asked_rows,
-    captioning,
-    checkpointing,
-    choosing,
-    command,
-    gpus_shared,
-    keep_checkpoints,
-    layout,
-    mixing,
-    modelling,
-    naming,
-    placing,
-    sharing_gpus,
-    store_of,
-    storing,
-)
+from studies.cli.options import captioning, choosing, command, mixing, modelling, naming, storing
+from studies.cli.output import layout
+from studies.cli.selection import asked_rows, store_of
 from studies.cli.terminal import columns
+from studies.cli.training import checkpointing, gpus_shared, keep_checkpoints, placing, sharing_gpus
 from studies.engines.executors import DEFAULT, engine_of, names
 
 MOST = 10_000  # trials, or seeds; chosen here: more than anybody trains, and all are planned before the first is run
@@ -154,7 +141,8 @@ def do_run(options) -> int:
 
 def check_run(options) -> None:
     """Raises UserError for what `do_run` would refuse. Of several tables, each is asked before the first is run."""
-    from studies.search.run import check_table, timed_alone
+    from studies.search.check import check_table
+    from studies.search.run import timed_alone
 
     table, rows = _searched(options)
     dry = argparse.Namespace(**{**vars(options), "dry_run": True})

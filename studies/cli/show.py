@@ -6,7 +6,9 @@ import shlex
 import sys
 
 from hycon.errors import UserError, check_known
-from studies.cli.shared import choosing, command, measuring, mixing, modelling, picking, print_json, table_of, view_of
+from studies.cli.options import choosing, command, measuring, mixing, modelling, picking
+from studies.cli.output import print_json
+from studies.cli.selection import table_of, view_of
 
 SHAPES = "TABLE ROW [METRIC], a run's id, or a study's"
 

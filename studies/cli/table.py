@@ -6,26 +6,20 @@ import sys
 from collections import Counter
 
 from hycon.errors import UserError, check_known
-from studies.cli.shared import (
-    asked_rows,
+from studies.cli.options import (
     beside,
     captioning,
     choosing,
     command,
-    format_by_name,
-    layout,
     measuring,
     mixing,
     modelling,
     naming,
     picking,
-    print_grid,
-    print_json,
-    reading,
     storing,
-    table_of,
-    write_output,
 )
+from studies.cli.output import format_by_name, layout, print_grid, print_json, write_output
+from studies.cli.selection import asked_rows, reading, table_of
 
 
 def add(commands) -> None:

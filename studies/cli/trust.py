@@ -7,20 +7,9 @@ from dataclasses import asdict
 
 from hycon.errors import UserError, check_known
 from studies.cli.arguments import parse_encoders
-from studies.cli.shared import (
-    beside,
-    choosing,
-    command,
-    known_models,
-    measuring,
-    mixing,
-    modelling,
-    named_rows,
-    print_json,
-    store_of,
-    storing,
-    view_of,
-)
+from studies.cli.options import beside, choosing, command, measuring, mixing, modelling, storing
+from studies.cli.output import print_json
+from studies.cli.selection import known_models, named_rows, store_of, view_of
 from studies.engines.executors import DEFAULT, names
 
 SCHEMAS = ("every_eval_ever",)  # of `bench export --schema`

@@ -6,18 +6,9 @@ import math
 import sys
 
 from hycon.errors import UserError
-from studies.cli.shared import (
-    checkpointing,
-    command,
-    gpus_shared,
-    keep_checkpoints,
-    known_models,
-    modelling,
-    placing,
-    sharing_gpus,
-    store_of,
-    storing,
-)
+from studies.cli.options import command, modelling, storing
+from studies.cli.selection import known_models, store_of
+from studies.cli.training import checkpointing, gpus_shared, keep_checkpoints, placing, sharing_gpus
 
 
 def add(commands) -> None:

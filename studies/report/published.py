@@ -19,7 +19,7 @@ from hycon.data.manifest import PAPER, SPLITS, Manifest, named_after
 from hycon.data.repeats import remarks
 from hycon.errors import UserError
 from hycon.files import write_atomic
-from studies.aggregate.brief import ROW_NAMES
+from studies.aggregate.facts import ROW_NAMES
 from studies.claims.render import OF_SIZES, effect
 from studies.claims.verdict import DECIDED, NO_VERDICT, NOT_RUN, RUN_VERDICTS, ClaimResult
 from studies.document.blocks import Bullets, Cell, Grid, Notice, Text, headings, numbers, wide

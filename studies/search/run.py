@@ -7,39 +7,33 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
-import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hycon.data.manifest import corpus_folder
 from hycon.errors import UserError
 from hycon.source import said
 from studies.registry import MODELS, changed_code
+from studies.search.check import check_table
 from studies.search.draws import select
 from studies.search.growth import grown, planned_search, said_of_fewer, stored_studies
 from studies.search.parts import Part, seeds_of, together, trials_of
 from studies.search.plan import (
     Setting,
     built,
-    configuration,
     expected,
     following,
     follows,
     measurement,
-    options_of,
     repeat_specs,
     searched_rows,
-    trial_specs,
 )
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
 from studies.store.study import Study, find_study, remember_corpus, remember_model, save_study
-from studies.tables import Row, TableSpec
+from studies.tables import Row
 
 if TYPE_CHECKING:
-    from hycon.data import Corpus
     from studies.engines.backlog import Summary
     from studies.engines.options import How
     from studies.engines.progress import Progress
@@ -145,73 +139,6 @@ def _check_kept(store: RunStore, specs: Sequence[RunSpec]) -> None:
             f"{len(lost)} of {len(specs)} runs that have ended are gone from {store.root}: was the folder deleted or "
             "replaced meanwhile? Issue the same command again."
         )
-
-
-def check_table(rows: Sequence[Row], setting: Setting, how: How) -> None:
-    """Raises UserError as `check_rows` does, and where executor or devices cannot do what is asked."""
-    from studies.engines.machine import check_bf16
-    from studies.engines.run import check
-
-    engine = check(how, here=True)
-    asked = {setting.options.get("precision"), *(row.config.get("precision") for row in rows)}
-    if "bf16" in asked and setting.device == "cpu" and not engine.remote:
-        check_bf16()
-    check_rows(rows, setting, how.data_root)
-
-
-def check_rows(rows: Sequence[Row], setting: Setting, data: str | os.PathLike | None) -> None:
-    """Raises UserError where the corpus is damaged or cannot serve a row, or a row's configurations cannot be built."""
-    from hycon.data import load
-    from studies.registry import check_buildable, resolve, unread, unserved_because
-
-    for row in rows:
-        if own := _own_options(row, setting):
-            raise UserError(
-                f"--set {own[0]} is what makes the row {row.name!r}: leave it out, or name other rows by --rows."
-            )
-    run = {row.key: row for row in (*rows, *searched_rows(rows, setting))}.values()
-    idle = [unread(r.model, r.text, configuration({}, r.config, options_of(r, setting))) for r in built(list(run))]
-    for option in set.intersection(*idle) & setting.options.keys() if idle else ():
-        raise UserError(f"--set {option} has no effect on {', '.join(row.name for row in rows)}: leave it out.")
-    manifest = setting.manifest
-    there = (corpus_folder(manifest.name, data) / "manifest.json").exists()  # not where a dry run made it up
-    corpus = load(manifest.name, data) if there else None
-    dims = {m: manifest.dims[m] for m in ("audio", "vision")}
-    unserved: dict[str, list[str]] = {}  # reason -> rows
-    for row in built(rows):
-        encoder = None if row.text in setting.absent else setting.encoders.get(row.text)
-        if corpus and (reason := unserved_because(row.model, row.text, corpus, encoder)):
-            unserved.setdefault(reason, []).append(row.name)
-    if unserved:
-        why = "; ".join(f"{reason} ({', '.join(names)})" for reason, names in unserved.items())
-        names = {name for of_reason in unserved.values() for name in of_reason}
-        served = ",".join(row.name for row in built(rows) if row.name not in names)
-        others = f"leave them out: --rows {shlex.quote(served)}" if served else "name others with --rows, or a --corpus"
-        raise UserError(f"Corpus {manifest.name!r} {why}: {others}.")
-    for row in built(rows):
-        configs = [resolve(row.model, row.text, overrides)[0] for overrides in possible(row, setting)]
-        check_buildable(row.model, row.text, dims, len(manifest.emotions or ()), configs)
-
-
-def served_rows(table: TableSpec, corpus: Corpus) -> list[str]:
-    """The rows of a table that a corpus serves, whatever text encoder stands behind them."""
-    from studies.registry import unserved_because
-
-    return [row.name for row in built(table.rows) if unserved_because(row.model, row.text, corpus) is None]
-
-
-def _own_options(row: Row, setting: Setting) -> list[str]:
-    """The options set by hand that are the row's own. What a variant fixes may be set to another value for the row that
-    it follows: Text-BERT stays one of the text where HyCon is run without vision."""
-    intact = follows(row, setting)
-    left = {k for k, v in row.config.items() if intact and k not in intact.config and setting.options.get(k) != v}
-    return sorted(({*row.config, *row.named} - left) & setting.options.keys())
-
-
-def possible(row: Row, setting: Setting) -> list[dict[str, Any]]:
-    """The overrides that runs of the row may have: one for each draw of the search on which they depend."""
-    draws = [{}] if row.measured else trial_specs(follows(row, setting) or row, setting)[0].draws
-    return [configuration(drawn, row.config, options_of(row, setting)) for drawn in draws]
 
 
 def run_rows(

@@ -6,7 +6,7 @@ import pytest
 
 from hycon.errors import UserError
 from studies import paper
-from studies.paper import paper_folder, paper_table, paper_value
+from studies.paper import paper_table, paper_value
 
 # rows x metrics: 22 x 5, 22 x 5, 9 x 10, 10 x 5, 4 x 5, 4 x 5, 6 x 5, 7 x 2
 COUNTS = {
@@ -102,13 +102,6 @@ def test_best_cells_of_table_1_are_bold():
     assert bold == {"HyCon-v2-XLNet"}
 
 
-def test_an_installed_folder_comes_first(tmp_path, monkeypatch):
-    assert (paper_folder() / "table1.csv").is_file()
-    (tmp_path / "studies" / "_paper").mkdir(parents=True)
-    monkeypatch.setattr(paper, "source_root", lambda: tmp_path)
-    assert paper_folder() == tmp_path / "studies" / "_paper"
-
-
 HEADER = ",".join(paper.FIELDS)
 
 
@@ -125,6 +118,6 @@ HEADER = ",".join(paper.FIELDS)
 )
 def test_a_damaged_file_is_refused_in_one_sentence(tmp_path, monkeypatch, text):
     (tmp_path / "table1.csv").write_text(text)
-    monkeypatch.setattr(paper, "paper_folder", lambda: tmp_path)
+    monkeypatch.setattr(paper, "shipped", lambda name: tmp_path)
     with pytest.raises(UserError, match=r"table1\.csv.*restore the file"):
         paper_table("table1")

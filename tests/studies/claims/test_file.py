@@ -10,10 +10,9 @@ import pytest
 from claim_cases import BEATS, FULL, IAMCL, SCL, beats, claim
 
 from hycon.errors import UserError
-from studies.claims import load_claims, pick
+from studies.claims import claims_file, load_claims, pick
 from studies.claims.file import exact_counts
 from studies.claims.kinds import Side, contests
-from studies.paper import paper_folder
 from studies.tables import TABLES
 
 
@@ -42,7 +41,7 @@ def test_every_row_and_metric_of_every_comparison_exists():
 
 
 def test_the_groups_are_the_tables_baselines():
-    groups = tomllib.loads((paper_folder() / "claims.toml").read_text())["groups"]
+    groups = tomllib.loads(claims_file("paper").read_text())["groups"]
     table1 = [row for row in TABLES["table1"].rows if row.model != "hycon"]
     assert groups["baselines"] == [row.name for row in table1]
     assert groups["glove"] == [row.name for row in table1 if row.text == "glove"]

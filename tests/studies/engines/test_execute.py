@@ -34,8 +34,8 @@ from studies.engines.one_run import (
 )
 from studies.lookup import profile_of
 from studies.registry import build_model
+from studies.search.check import check_rows
 from studies.search.plan import setting_for
-from studies.search.run import check_rows
 from studies.store.record import ENCODER_LAYERS
 from studies.store.run_store import RunStore
 from studies.tables import TABLES

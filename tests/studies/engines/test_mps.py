@@ -14,7 +14,7 @@ from fake_execute import pids, spec
 from waiting import wait_for
 
 from hycon.errors import UserError
-from studies.cli.shared import gpus_shared
+from studies.cli.training import gpus_shared
 from studies.engines import mps
 from studies.engines.mps import Unavailable, daemon, shared, sharing
 from studies.engines.options import How
@@ -37,7 +37,7 @@ esac
 """
 COMMAND = """
 import sys, time
-from studies.cli.shared import gpus_shared
+from studies.cli.training import gpus_shared
 from studies.engines import mps
 mps.PROBE = "raise SystemExit(0)"
 with mps.sharing(["cuda:0"], 4, 4) as why:

@@ -11,8 +11,9 @@ from studies.aggregate.table import OTHER_DATA, _budget, _origins, table_result
 from studies.engines.options import Cluster, How
 from studies.lookup import PROFILES, View
 from studies.search import run as search_run
+from studies.search.check import check_rows
 from studies.search.plan import following, repeat_specs, setting_for, trial_specs
-from studies.search.run import check_rows, run_table
+from studies.search.run import run_table
 from studies.store.run_store import RunStore
 from studies.store.study import Study, load_studies, save_study
 from studies.tables import TABLES, Row

@@ -18,9 +18,10 @@ from studies.lookup import PROFILES, View, pick_rows, profile_of
 from studies.registry import model_module
 from studies.report.scope import read_scope
 from studies.report.write import report
+from studies.search.check import possible
 from studies.search.edges import at_edge
 from studies.search.plan import Setting, following, repeat_specs, trial_specs
-from studies.search.run import forecast, possible, run_rows
+from studies.search.run import forecast, run_rows
 from studies.store.run_store import RunStore
 from studies.store.study import load_studies, read_study
 from studies.tables import TABLES, Row
