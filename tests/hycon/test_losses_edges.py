@@ -1,5 +1,6 @@
 """The hybrid loss on odd batches and huge inputs, its cost on a device, and what it refuses."""
 
+import dataclasses
 import math
 
 import pytest
@@ -148,6 +149,29 @@ def test_kernels_do_not_grow_with_the_batch():
     assert len(counts) == 1
 
 
+# --- defaults -------------------------------------------------------------------------------------------------------
+
+
+def test_the_defaults_are_those_of_the_paper_and_of_the_protocol():
+    assert dataclasses.asdict(HybridConfig()) == {
+        "iamcl": 1.0,
+        "iemcl": 1.0,
+        "scl": 1.0,
+        "margin": 0.8,
+        "refinement": True,
+        "beta": None,
+        "gamma": 1.0,
+        "select_positives": True,
+        "select_negatives": True,
+        "reduction": "sample",
+        "log": False,
+        "h_inter": "same",
+        "weighted_refinement": "weighted",
+        "contrastive": "hycon",
+        "hinge": True,
+    }
+
+
 # --- callers' mistakes ----------------------------------------------------------------------------------------------
 
 
@@ -180,6 +204,8 @@ def test_shapes_are_checked():
         hybrid_loss(x, torch.zeros(4), modalities=())
     with pytest.raises(UserError, match="expected one \\(K, d\\) for all"):
         hybrid_loss({**x, "text": x["text"][:, :3]}, torch.zeros(4))
+    with pytest.raises(UserError, match="expected one \\(K, d\\) for all"):
+        hybrid_loss({modality: rows[:, None] for modality, rows in x.items()}, torch.zeros(4))
     with pytest.raises(UserError, match=r"expected \(4,\), one for each sample"):
         hybrid_loss(x, torch.zeros(4, 1))
     with pytest.raises(UserError, match="above 0"):

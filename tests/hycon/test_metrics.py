@@ -216,6 +216,7 @@ def test_majority_line():
         (np.zeros((3, 2)), np.full((3, 2), 2), "label holds values other than 0 and 1"),
         (np.full((3, 2, 2), np.nan), np.zeros((3, 2)), "12 of 12 prediction values are not finite"),
         (np.zeros((0, 2)), np.zeros((0, 2)), "a column each"),
+        (np.zeros((3, 2)), np.zeros((3, 2, 2)), "label has shape .3, 2, 2.: expected .N, 2."),
     ],
 )
 def test_emotion_mistakes_are_named(prediction, label, said):

@@ -1,5 +1,7 @@
 """Published numbers as data."""
 
+import re
+
 import pytest
 
 from hycon.errors import UserError
@@ -17,11 +19,23 @@ def test_every_number_has_a_source_and_stands_once_in_its_lineage():
     assert all(q.source for q in found)
 
 
-@pytest.mark.parametrize(("old", "new"), [("mae", "mea"), ("0.783", "x"), ("model,", "modal,")])
-def test_damage_is_named(old, new, tmp_path):
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("mae", "mea", "line 2: metric 'mea' is none of mae, "),
+        ("0.783", "x", "line 2: could not convert string to float: 'x'"),
+        ("0.783,,", "0.783,x,", "line 2: could not convert string to float: 'x'"),
+        ("0.783", "nan", "line 2: value is nan"),
+        ("0.783,,", "0.783,inf,", "line 2: spread is inf"),
+        ("authors,", ",", "line 2: it has no lineage"),
+        (",paper", ",", "line 2: it has no source"),
+        ("model,", "modal,", "line 1: expected model,dataset,"),
+    ],
+)
+def test_damage_is_named(old, new, said, tmp_path):
     head = "model,dataset,metric,value,spread,protocol,lineage,source\n"
     (tmp_path / "a.csv").write_text((head + "MISA,mosi,mae,0.783,,mmsa,authors,paper\n").replace(old, new))
-    with pytest.raises(UserError, match=r"a.csv, line \d: .*restore the file"):
+    with pytest.raises(UserError, match=re.escape(f"a.csv, {said}") + ".*restore the file"):
         quotations(tmp_path)
 
 

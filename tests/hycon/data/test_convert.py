@@ -67,6 +67,16 @@ def test_emotions_have_names_of_their_own(root: Path, names: list[str], said: st
         load("own", root)
 
 
+@pytest.mark.parametrize("label", [[0, 2], [0.5, 1], [0, 1, 0], [1], 1])
+def test_emotions_are_there_or_not(root: Path, label: object) -> None:
+    rows = np.ones((2, 3), np.float32)
+    splits = {s: [Utterance(f"{s}_0", [0, 1], rows, rows, ["a", "b"])] for s in ("train", "valid")}
+    splits["test"] = [Utterance("test_0", label, rows, rows, ["a", "b"])]
+    with pytest.raises(UserError, match=r"emotion labels of test must be 0 or 1, one per emotion of .'sad'"):
+        convert("own", splits, source={"file": "x"}, root=root, emotions=["sad", "angry"])
+    assert not (root / "own").exists()
+
+
 def test_a_full_disk_and_a_file_in_the_way_change_nothing(
     root: Path, tmp_path: Path, write_pickle, monkeypatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -87,6 +88,22 @@ def test_the_standard_folds_have_the_papers_sizes() -> None:
     assert [list(folds.values()).count(split) for split in ("train", "valid", "test")] == [52, 10, 31]
 
 
+def test_a_video_of_two_standard_folds_is_refused() -> None:
+    """It could be trained on and tested on."""
+
+    def folds(train: list[str], valid: list[str], test: list[str]) -> SimpleNamespace:
+        own = {"standard_train_fold": train, "standard_valid_fold": valid, "standard_test_fold": test}
+        return SimpleNamespace(cmu_mosi=SimpleNamespace(standard_folds=SimpleNamespace(**own)))
+
+    assert standard_folds(folds(["a", "a"], ["b"], ["c"]), "mosi") == {"a": "train", "b": "valid", "c": "test"}
+    for given, both in (
+        ((["a"], ["b"], ["a"]), "train and in test"),
+        ((["a"], ["b"], ["c", "b"]), "valid and in test"),
+    ):
+        with pytest.raises(UserError, match=f"standard folds of mosi have '[ab]' in {both}"):
+            standard_folds(folds(*given), "mosi")
+
+
 def test_what_is_left_out_and_filled_is_counted(root: Path, tmp_path: Path) -> None:
     train, valid = VIDEOS["train"], VIDEOS["valid"]
 
@@ -130,6 +147,26 @@ def test_seven_labels_and_unsorted_words(root: Path, tmp_path: Path) -> None:
     data = load("mosi", root).splits["test"]
     assert data.words == [["hello", "there"], ["good", "bye"]]
     np.testing.assert_allclose(data.label.numpy(), [2.5, -1.5])
+
+
+def test_what_is_left_out_ends_nothing_and_segments_keep_their_place_in_the_file(root: Path, tmp_path: Path) -> None:
+    """A video without a fold, one without words and a segment without words come first; silence is no word."""
+    train = VIDEOS["train"]
+    wordless = min(standard_folds(import_mmsdk(), "mosi"))
+    assert wordless < train  # videos are read in this order
+
+    def segments(data):
+        intervals = [(50.0, 51.0), (1.8, 3.1), (0.0, 3.1), (0.0, 1.0)]
+        own = (intervals, np.array([[1.0], [-1.5], [0.5], [2.5]], np.float32))
+        return {"#none": own, wordless: own, **data, train: own}
+
+    counts = import_corpus("mosi", folder_of(tmp_path / "in", Opinion=segments), root=root).source["counts"]
+    split = load("mosi", root).splits["train"]
+    assert list(split.ids) == [f"{train}[{k}]" for k in (1, 2, 3)]
+    assert split.label.tolist() == [-1.5, 0.5, 2.5]
+    assert split.words == [["good", "bye"], ["hello", "there", "good", "bye"], ["hello", "there"]]
+    assert counts["videos without a fold"] == 2  # and `unknown_video`, the last
+    assert counts["videos without words, audio or vision"] == counts["segments without words"] == 1
 
 
 @pytest.mark.parametrize("skip", ["words", "COVAREP", "FACET 4.1", "Opinion Segment Labels"])

@@ -89,6 +89,12 @@ def test_mult_an_utterance_of_padding_only_keeps_one_row(root: Path, write_pickl
     np.testing.assert_array_equal(rows_of(load("own", root), "valid", "text", 1), np.zeros((1, 300)))
 
 
+def with_both(pairs: np.ndarray) -> np.ndarray:
+    """The last emotion of the last utterance is absent and present."""
+    pairs[-1, -1] = 1
+    return pairs
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
@@ -97,6 +103,7 @@ def test_mult_an_utterance_of_padding_only_keeps_one_row(root: Path, write_pickl
         (lambda c: c["valid"].update(audio=c["valid"]["audio"][:, :-1]), "different padded lengths"),
         (lambda c: c["valid"].update(audio=c["valid"]["audio"][..., 0]), "audio in valid of corpus.pkl.*3 dimension"),
         (lambda c: c["valid"].update(labels=np.zeros((2, 4, 2))), "not one-hot"),
+        (lambda c: c["valid"].update(labels=with_both(np.eye(2)[np.zeros((2, 4), int)])), "not one-hot"),
         (lambda c: c["valid"].update(labels=np.eye(2)[np.zeros((2, 4), int)]), "sentiment labels in one split"),
         (lambda c: c["valid"].update(labels=np.zeros((2, 3))), r"shape \(2, 3\)"),
         (lambda c: c["valid"].update(labels=np.array(["a", "b"])), "labels in valid"),
@@ -150,8 +157,10 @@ def test_mmsa_without_bert_ids_and_lengths_trims_trailing_zeros(root: Path, writ
     for raw in content.values():
         for key in ("text_bert", "audio_lengths", "vision_lengths"):
             del raw[key]
+    content["test"]["audio"][1] = 0  # nothing was heard: one row is left
     import_corpus("own", write_pickle(content), root=root)
     corpus = load("own", root)
+    assert rows_of(corpus, "test", "audio", 1).tolist() == [[0] * 5]
     assert [len(rows_of(corpus, "test", m, 2)) for m in ("text", "audio", "vision")] == [
         (count("test", 2) + 2) * t for t in (1, 2, 3)
     ]
@@ -170,6 +179,7 @@ def test_mmsa_without_bert_ids_and_lengths_trims_trailing_zeros(root: Path, writ
         (lambda r: r.update(audio_lengths=[1]), "audio_lengths in valid"),
         (lambda r: r.update(audio_lengths=["a", "b"]), "audio_lengths in valid"),
         (lambda r: r.update(audio_lengths=[4, 0]), r"audio_lengths in valid of corpus.pkl gives 'valid\$_\$1' 0 rows"),
+        (lambda r: r.update(vision_lengths=[31, 4]), r"gives 'valid\$_\$0' 31 rows; expected 1 to 30"),
         (lambda r: r.update(vision_lengths=[500, 4]), r"gives 'valid\$_\$0' 500 rows; expected 1 to 30"),
         (lambda r: r.update(vision_lengths=[4, 4.5]), r"gives 'valid\$_\$1' 4.5 rows"),
         (lambda r: r.update(vision_lengths=[4, np.nan]), r"gives 'valid\$_\$1' nan rows"),
@@ -185,6 +195,14 @@ def test_damaged_mmsa_files(root: Path, write_pickle, damage, reason: str) -> No
     with pytest.raises(UserError, match=reason):
         import_corpus("own", write_pickle(content), root=root)
     assert not root.exists()
+
+
+def test_mmsa_an_utterance_may_be_as_long_as_the_padding(root: Path, write_pickle) -> None:
+    content = mmsa_content(aligned=False)
+    content["valid"].update(audio_lengths=[20, 1], vision_lengths=[1, 30])
+    import_corpus("own", write_pickle(content), root=root)
+    corpus = load("own", root)
+    assert [len(rows_of(corpus, "valid", m, i)) for m in ("audio", "vision") for i in (0, 1)] == [20, 1, 1, 30]
 
 
 def test_mmsa_splits_of_different_padded_lengths_are_refused(root: Path, write_pickle) -> None:

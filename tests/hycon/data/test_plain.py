@@ -102,6 +102,18 @@ def test_plain_ids_do_not_leave_the_folder(root: Path, tmp_path: Path) -> None:
         import_corpus("own", folder, root=root)
 
 
+def test_plain_an_utterance_without_its_array_is_named(root: Path, tmp_path: Path) -> None:
+    folder = plain_folder(tmp_path / "in", packed=False)
+    (folder / "audio" / "train_0.npy").unlink()
+    with pytest.raises(UserError, match=r"audio/train_0\.npy is missing: utterance 'train_0' has no audio"):
+        import_corpus("own", folder, root=root)
+
+
+def test_plain_a_folder_without_a_table_has_nothing_to_predict(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"has no utterances\.csv; see docs/using-a-model\.md"):
+        plain.read_unlabelled(tmp_path)
+
+
 def test_plain_arrays_missing_damaged_or_pickled(root: Path, tmp_path: Path) -> None:
     folder = plain_folder(tmp_path / "in")
     whole = (folder / "audio.npz").read_bytes()

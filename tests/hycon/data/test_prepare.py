@@ -102,6 +102,14 @@ def test_each_word_of_a_split_is_tokenised_once(corpus):
     assert calls == [["ab", "c"], ["a", "b"], ["a", "b"]]
 
 
+@pytest.mark.parametrize("text", ["bert", "xlnet"])
+def test_sentences_are_padded_with_the_tokenizer_s_own_piece(corpus, text):
+    made = corpus(train=[utterance("one", ["ab", "c"]), utterance("two", ["c"])])
+    batch = prepare(made, text, tokenizer=WordPieces(letters, cls=CLS, sep=SEP, pad=7))["train"]
+    padded = batch.text.padded(batch.text.longest)
+    assert [row.tolist().count(7) for row in padded] == [0, 2]
+
+
 def test_unaligned_corpora_keep_their_own_time(corpus):
     """More audio than words: nothing can be repeated, so each modality keeps its steps, up to its nominal length."""
     odd = [utterance("one", ["ab", "c"], audio=np.ones((7, 2)), vision=np.ones((3, 1)))]
@@ -180,6 +188,16 @@ def test_maxabs_scale_is_the_train_split_s(corpus):
     np.testing.assert_allclose(batches["train"].vision.rows[:, 0], [-1, 0.25, 0, 0.25])
     np.testing.assert_allclose(batches["test"].vision.rows[0, 0], 2)  # the test split may leave [-1, 1]
     assert torch.equal(batches["train"].audio.rows, scaled(corpus, "none")["train"].audio.rows)  # vision only
+
+
+def test_maxabs_scale_of_features_below_one_and_of_one_that_is_always_zero(corpus):
+    train = [utterance("one", ["a", "a"], vision=[[0.5, 0], [-0.25, 0]])]
+    valid = [utterance("v0", ["a"], vision=[[1, 0]])]
+    test = [utterance("e0", ["a"], vision=[[0.25, 3]])]
+    made = corpus(train=train, valid=valid, test=test, vectors=VECTORS)
+    batches = prepare(made, "glove", scale="maxabs")
+    assert batches["train"].vision.rows.tolist() == [[1, 0], [-0.5, 0]]
+    assert batches["test"].vision.rows.tolist() == [[0.5, 3]]  # nothing is divided by zero
 
 
 def test_scaling_leaves_special_pieces_at_zero(corpus):

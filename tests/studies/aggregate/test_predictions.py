@@ -5,9 +5,10 @@ import pytest
 from predicted import EMOTIONS, sentiment
 
 from hycon.errors import UserError
-from hycon.metrics import emotion_metrics, sentiment_metrics
-from studies.aggregate.predictions import compare_records, emotions_of, group_of
+from hycon.metrics import all_protocols, emotion_metrics
+from studies.aggregate.predictions import compare_records, emotions_of, group_of, without_labels
 from studies.statistics.comparison import compare
+from studies.statistics.separation import centroid_ratio
 from studies.store.record import RunRecord, RunSpec
 from studies.store.run_store import RunStore
 
@@ -19,7 +20,7 @@ def stored(store, predictions, label, model="hycon", seeds=None, ids=None, kept=
         seed = (seeds or range(len(predictions)))[i]
         spec = RunSpec(model, 1, "bert", "toy", "0" * 64, {}, {}, seed=seed)
         if prediction.ndim == 1:
-            metrics = {"paper": sentiment_metrics(prediction, label)}
+            metrics = all_protocols(prediction, label)
         else:
             metrics = {"emotions": emotion_metrics(prediction, label, EMOTIONS)}
         record = RunRecord(spec, "done", metrics={"test": metrics}, seconds=10.0 + i)
@@ -47,6 +48,26 @@ def test_records_are_compared_by_their_predictions(store):
     assert found.paired
     assert found.utterances > 0
     assert compare_records(store, a, b, "acc2", groups=groups) == found
+
+
+def test_records_are_compared_under_the_protocol_that_is_asked_for(store):
+    prediction, label = sentiment()
+    label[:8] = 0.0  # these count under `all` alone
+    a, b = stored(store, prediction, label), stored(store, prediction + 0.5, label, "tfn")
+    groups = group_of(store, a), group_of(store, b)
+    found = compare_records(store, a, b, "acc2", protocol="all")
+    assert found == compare(*groups, "acc2", protocol="all")
+    assert found.utterances == len(label) == compare_records(store, a, b, "acc2").utterances + (label == 0).sum()
+
+
+def test_the_separation_that_is_kept_without_labels_has_a_label_of_0_among_the_positive_ones():
+    points = np.array([[0.0, 1.0], [0.0, 3.0], [4.0, 1.0], [4.0, 2.0]])
+    given = {"test_multimodal": points, "test_label": np.array([0.0, 1.5, -1.0, -0.2]), "test_prediction": np.zeros(4)}
+    kept = without_labels(given)
+    assert kept["separation"] == centroid_ratio(points, np.array([1, 1, 0, 0]))
+    assert "test_label" not in kept
+    assert "separation" not in without_labels({**given, "test_label": np.ones((4, 2))})  # of emotions
+    assert "separation" not in without_labels({"test_label": given["test_label"]})
 
 
 @pytest.mark.parametrize(

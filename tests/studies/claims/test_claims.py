@@ -260,14 +260,11 @@ def test_other_utterances_stop_one_comparison_and_not_the_rest(store, tmp_path):
 
 
 def test_folding_by_hand(tmp_path):
-    parts = verdicts = []
-
     def folded(most: bool, *verdicts: str) -> str:
         contest = Contest("table4", Side("table4", FULL), None, "acc2", "better")
         one = dataclasses.replace(claim(tmp_path, BEATS), most=most)
         return fold(one, [Part(contest, "mosi", v) for v in verdicts], "supported", "undecided")
 
-    del parts, verdicts
     yes, no, open_, missing = "supported", "contradicted", "undecided", "not run"
     assert folded(False, yes, yes) == yes
     assert folded(False, yes, missing, no) == no

@@ -223,11 +223,44 @@ def sized(test: str, low: float, high: float, p: float, by: float = 1.0) -> str:
         (0.2, 1.8, 0.01, OPEN, OPEN),
         (-2.0, -1.0, 0.01, NO, NO),
         (-2.0, 2.0, 0.90, OPEN, OPEN),
+        (0.2, 1.0, 0.01, YES, OPEN),  # the number itself is claimed by both
+        (1.0, 2.0, 0.01, OPEN, YES),
     ],
 )
 def test_slight_and_great_are_judged_by_one_rule(low, high, p, slight, great):
     """The test tells whether it is a gain; the interval, on which side of the number it lies."""
     assert (sized("slight", low, high, p), sized("great", low, high, p)) == (slight, great)
+
+
+@pytest.mark.parametrize(
+    ("by", "low", "high", "p", "expected"),
+    [
+        (1.0, 0.1, 2.0, 0.01, YES),  # give or take the tolerance of 1.0
+        (1.0, 0.1, 2.0, 0.20, OPEN),  # the size is right, but it may be chance that it is a gain
+        (1.0, 0.0, 2.0, 0.01, OPEN),
+        (1.0, 0.1, 2.1, 0.01, OPEN),
+        (1.0, 2.0, 3.0, 0.01, OPEN),
+        (1.0, 2.1, 3.0, 0.01, NO),
+        (1.0, -0.5, -0.1, 0.01, NO),
+        (1.0, -0.5, -0.1, 0.20, NO),
+        (0.0, -1.0, 1.0, 0.90, YES),  # no difference
+        (0.0, 0.5, 1.5, 0.01, OPEN),
+        (0.0, 1.0, 1.5, 0.01, OPEN),
+        (0.0, 1.1, 1.5, 0.20, NO),
+        (0.0, -1.5, -1.1, 0.20, NO),
+    ],
+)
+def test_a_gain_is_as_large_as_claimed_and_a_gain(by, low, high, p, expected):
+    assert sized("gain", low, high, p, by) == expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(-2.0, 0.0, YES), (-2.0, 0.1, OPEN), (0.0, 0.1, OPEN), (0.1, 0.2, NO)]
+)
+def test_at_most_allows_the_number_itself(low, high, expected):
+    contest = Contest("table4", Side("table4", FULL), None, "acc2", "at_most", 99.0)  # low, high: from the number
+    part = Part(contest, "mosi", "", difference=(low + high) / 2, low=low, high=high)
+    assert judged(part, 1.0).verdict == expected
 
 
 @pytest.mark.parametrize(

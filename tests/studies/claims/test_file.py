@@ -10,7 +10,7 @@ import pytest
 from claim_cases import BEATS, FULL, IAMCL, SCL, beats, claim
 
 from hycon.errors import UserError
-from studies.claims import claims_file, load_claims
+from studies.claims import claims_file, load_claims, pick
 from studies.claims.file import exact_counts
 from studies.claims.kinds import Side, contests
 from studies.tables import TABLES
@@ -163,3 +163,10 @@ def test_pages_say_how_many_claims_there_are(page):
     text = (Path(__file__).parents[3] / page).read_text(encoding="utf-8")
     told = re.findall(r"(\d+) (?:comparative statements|sentences of)", text)
     assert told == [str(len(load_claims()))]
+
+
+def test_claims_are_picked_by_their_ids_once_and_in_the_order_asked():
+    claims = load_claims()
+    assert [c.id for c in pick(claims, ["margin-best", "accuracy-85", "margin-best"])] == ["margin-best", "accuracy-85"]
+    with pytest.raises(UserError, match=r"No claim 'margin-bset'; nearest: margin-best.* \(see `bench list claims`\)"):
+        pick(claims, ["accuracy-85", "margin-bset"])

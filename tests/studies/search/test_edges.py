@@ -23,6 +23,7 @@ PUBLISHED = Path(__file__).parents[3] / "results" / "published" / "old_protocol"
         ((32, 48), 48, None),  # each of two is an end
         (("none", "standard", "maxabs"), "maxabs", None),
         ((False, True, 2), 2, None),
+        (("auto", 1, 2, 3), 3, None),  # numbers and a word have no order
         ((None, 0.1, 0.2, 0.3), 0.3, None),  # None, no bound, lies above
         ((None, 0.1, 0.2, 0.3), 0.1, "lowest"),
         ((None, 0.1, 0.2, 0.3), None, None),

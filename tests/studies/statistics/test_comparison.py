@@ -99,7 +99,7 @@ def _two_sided(values: np.ndarray, axis: int) -> float:
 
 
 @pytest.mark.parametrize(
-    "n_a, n_b, paired", [(8, 8, True), (20, 20, True), (5, 5, False), (12, 12, False), (3, 9, False)]
+    "n_a, n_b, paired", [(8, 8, True), (20, 20, True), (5, 5, False), (12, 12, False), (3, 9, False), (2, 12, False)]
 )
 def test_the_smallest_p_is_that_of_rows_that_do_not_overlap(n_a, n_b, paired):
     a, b = np.arange(n_a) + 100.0, np.arange(n_b)
@@ -231,6 +231,13 @@ def test_videos_that_say_nothing_leave_the_interval_as_it_is():
     assert many.low <= plain.low
     assert many.high >= plain.high
     assert many.p == plain.p
+
+
+def test_three_videos_are_enough_to_know_their_spread():
+    label, off = normals(30, 30), np.repeat([0.0, 1.0, 2.0], 10)
+    found = compare(*alike(label, label + off, label, np.repeat(["one", "two", "three"], 10)), "mae", protocol="all")
+    low, high = scipy.stats.t.interval(0.95, 2, scale=scipy.stats.sem([0.0, 1.0, 2.0]))
+    assert found.high - found.low == pytest.approx(high - low, rel=0.1)
 
 
 def test_few_utterances_are_not_taken_for_more_than_they_are():
@@ -375,6 +382,22 @@ def test_one_number_a_run_is_paired_by_seed_as_predictions_are():
     assert compare_seeded(a[:2], b[:3]) == compare_values([5.0, 7.0], [5.5, 1.0, 6.5])  # one of two seeds is shared
 
 
+def test_a_comparison_is_printed_in_the_unit_of_the_table():
+    found = compare_values([0.5, 0.75, 0.7], [0.25, 0.5, 0.6])
+    shown = found.printed("acc2", 100.0)
+    assert (shown.difference, shown.low, shown.high) == (100 * found.difference, 100 * found.low, 100 * found.high)
+    assert (shown.p, shown.n_a, shown.n_b) == (found.p, 3, 3)
+    two = compare_values([0.5, 0.75], [0.25, 0.5]).printed("acc2", 100.0)
+    assert (two.difference, two.low, two.high) == (25.0, None, None)
+
+
+def test_a_printed_interval_ends_where_no_two_values_differ_more():
+    for metric, scale, most in (("acc2", 100.0, 100.0), ("corr", 1.0, 2.0)):
+        shown = compare_values([4.0, 0.0, 2.0], [0.0, 4.0, 1.0]).printed(metric, scale)
+        assert (shown.low, shown.high) == (-most, most)
+    assert compare_values([4.0, 0.0, 2.0], [0.0, 4.0, 1.0]).printed("mae", 1.0).low < -2.0
+
+
 def test_other_utterances_are_refused():
     prediction, label = sentiment()
     with pytest.raises(UserError, match="not of the same utterances"):
@@ -404,6 +427,7 @@ def test_adjusted_p_by_hand_and_what_is_not_tested_does_not_count():
     assert benjamini_hochberg([0.01, None, 0.04, 0.03]) == [pytest.approx(0.03), None, 0.04, 0.04]
     assert benjamini_hochberg([None, None]) == [None, None]
     assert benjamini_hochberg([]) == []
+    assert benjamini_hochberg([1.0, 0.0]) == [1.0, 0.0]  # both are p-values: of equal rows, of rows far apart
     with pytest.raises(ValueError, match="0, 1"):
         benjamini_hochberg([0.5, 1.5])
 

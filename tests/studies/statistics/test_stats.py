@@ -79,6 +79,7 @@ def test_a_cell_needs_finite_values(values):
         (84.5, 86.1, "inconclusive"),
         (80.0, 90.0, "inconclusive"),
         (83.0, 84.0, "inconclusive"),  # touches the band
+        (86.0, 87.0, "inconclusive"),  # from above, too
         (83.0, 83.9, "differs"),
         (86.1, 87.0, "differs"),
     ],
@@ -171,6 +172,20 @@ def test_so_many_seeds_settle_it_four_times_in_five(mean):
     assert settled == pytest.approx(0.8, abs=0.06)
 
 
+def test_as_many_seeds_are_needed_below_the_paper_s_number_as_above_it():
+    above, below = (seeds_to_settle(CellStat(mean, 0.8, mean - 1, mean + 1, 5), 85.0, 1.0) for mean in (85.4, 84.6))
+    assert below == above
+
+
+def test_100_seeds_are_the_most_that_are_asked_for():
+    def needed(n):
+        """With a mean so far from the edge, in standard deviations, that n seeds would do and n - 1 would not."""
+        room = (scipy.stats.t.ppf(0.975, n - 1) + scipy.stats.norm.ppf(0.8)) / math.sqrt(n) + 1e-6
+        return seeds_to_settle(CellStat(87.0 - room, 1.0, 86.0, 88.0, 5), 85.0, 2.0)
+
+    assert [needed(n) for n in (6, 99, 100, 101)] == [6, 99, 100, None]
+
+
 def test_a_verdict_that_compares_nothing_has_no_size():
     assert explained("not run", None, 85.0, 1.0, 1) == ""
     assert explained("not comparable", CellStat(85.0, 0.1, 84.9, 85.1, 5), 85.0, 1.0, 1) == ""
@@ -181,7 +196,7 @@ def test_tolerances_are_what_their_reasons_say():
     assert set(TOLERANCES) == {"acc7", "acc2", "f1", "mae", "corr", "acc", "parameters"}
     assert all(tolerance.reason for tolerance in TOLERANCES.values())
     assert [name for name, tolerance in TOLERANCES.items() if tolerance.value == 0] == ["parameters"]
-    assert tolerance_of("happy_acc") == tolerance_of("average_f1") == tolerance_of("acc2") == 1.0
+    assert tolerance_of("happy_acc") == tolerance_of("average_f1") == tolerance_of("acc2") == tolerance_of("f1") == 1.0
     assert "emotion" in tolerance_for("happy_f1").reason
     assert "Tables 1 and 2" in tolerance_for("f1").reason
     assert tolerance_of("train_seconds") is None

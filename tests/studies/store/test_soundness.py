@@ -80,6 +80,34 @@ def test_a_forged_study_is_refused_and_set_aside(store, tmp_path, capsys, forge,
     assert sound_studies(store) == []
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"measured": True}, "it is measured, but has trials"),
+        (
+            {"winner_of": "f" * 16, "trials": ["a" * 16, "b" * 16], "draws": [{}, {}]},
+            "it takes another study's winner, but has 2 trials",
+        ),
+        ({"selected": None}, "it has seeded runs, but no winner"),
+        ({"row": {"beta": 0.2}}, "has beta = None, not 0.2"),
+        ({"options": {"beta": 0.2}}, None),  # an option that older runs do not tell is no forgery, a row's own is
+    ],
+)
+def test_each_field_is_held_against_the_runs(store, change, said):
+    study = dataclasses.replace(fill(store, [0.1, 0.2]), **change)
+    found = unsound(study, lambda run: (record := store.get(run)) and record.spec)
+    assert (found is None) if said is None else (said in found)
+
+
+def test_a_run_that_is_named_twice_is_found_and_one_on_other_data_is_no_forgery(store):
+    study = fill(store, [0.1, 0.2])
+    twice = dataclasses.replace(study, runs=[*study.runs, study.runs[0]])
+    assert unsound(twice, lambda run: None) == f"it names seeded run {study.runs[0]} more than once"
+    other = put(store, dataclasses.replace(store.get(study.runs[0]).spec, data="f" * 64))
+    mixed = dataclasses.replace(study, runs=[*study.runs, other.id])
+    assert unsound(mixed, lambda run: (record := store.get(run)) and record.spec) is None
+
+
 def test_an_archive_with_a_forged_study_is_refused(store, tmp_path, monkeypatch):
     save_study(store, _other_options(store, fill(store, [0.1, 0.2], trials=2)))
     monkeypatch.setattr("studies.trust.archive.sound_studies", load_studies)

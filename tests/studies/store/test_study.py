@@ -67,10 +67,22 @@ def test_a_newer_study_is_refused(store):
         load_studies(store)
 
 
-@pytest.mark.parametrize("change", [{"encoder": {}}, {"encoder": {"sha256": 1}}, {"version": "1"}, {"trials": None}])
-def test_a_damaged_study_is_a_value_error(store, change):
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"encoder": {}}, "its encoder has no name"),
+        ({"encoder": {"name": "demo"}}, "its encoder has no sha256"),
+        ({"encoder": {"sha256": 1}}, "Expected `str`, got `int`"),
+        ({"version": "1"}, "version"),
+        ({"trials": None}, "Expected `array`, got `null`"),
+        ({"draws": []}, "it has 0 draws and 1 trials"),
+        ({"selected": 1}, "its winner is 1 of 1 trials"),
+        ({"selected": -1}, "its winner is -1 of 1 trials"),
+    ],
+)
+def test_a_damaged_study_is_a_value_error(store, change, said):
     content = json.dumps({**dataclasses.asdict(fill(store, [0.1])), **change}).encode()
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=said):
         read_study(content)
 
 

@@ -257,7 +257,7 @@ def members(*changes):
     return lambda content: {**content, **dict(changes)}
 
 
-RUN = "runs/" + "a" * 16
+RUN, ELSEWHERE = "runs/" + "a" * 16, "studies/" + "a" * 16 + ".json"
 HOSTILE = [
     (members(("/etc/passwd", b"x")), "no file of a results folder"),
     (members(("../outside.json", b"x")), "no file of a results folder"),
@@ -271,6 +271,7 @@ HOSTILE = [
     (members(("studies/" + "a" * 16 + ".json", b"{}")), "damaged"),
     (members(("corpora/mosi/manifest.json", b"{}")), "damaged"),
     (lambda c: {n.replace("mosi", "mosei"): b for n, b in c.items()}, "another corpus"),
+    (lambda c: {ELSEWHERE if n.startswith("studies/") else n: b for n, b in c.items()}, "it is another study"),
     (lambda c: {n: (b"x" if n.endswith(".npz") else b) for n, b in c.items()}, "predictions are not those"),
     (
         lambda c: {n: (b.replace(b'"record_version": 1', b'"record_version": 9')) for n, b in c.items()},
@@ -330,6 +331,28 @@ def test_members_that_are_not_as_the_manifest_says(archive, tmp_path):
     refused(written(bad, [*content[:3], content[2], *content[3:]]), tmp_path, "does not name|twice")
     refused(written(bad, [content[0], content[2], content[1], *content[3:]]), tmp_path, "out of order")
     refused(written(bad, content[1:]), tmp_path, "does not begin with")
+
+
+def test_no_size_is_negative(archive, tmp_path):
+    """One would make room for any other in the sum."""
+    bad = tmp_path / "bad.tar.gz"
+    with tarfile.open(archive) as given:
+        content = {m.name: given.extractfile(m).read() for m in given.getmembers()}
+    about = json.loads(content["manifest.json"])
+    next(iter(about["files"].values()))["size"] = -1
+    content["manifest.json"] = json.dumps(about).encode()
+    refused(written(bad, [(tarfile.TarInfo(n), b) for n, b in content.items()]), tmp_path, "declares a negative size")
+    info = tarfile.TarInfo("manifest.json")
+    info.size = -1
+    bad.write_bytes(gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + bytes(1024)))
+    refused(bad, tmp_path, "'manifest.json' has -1 bytes")
+
+
+def test_a_member_that_ends_too_early_in_a_whole_gzip_is_refused(archive, tmp_path):
+    whole = gzip.decompress(archive.read_bytes())
+    bad = tmp_path / "bad.tar.gz"
+    bad.write_bytes(gzip.compress(whole[: tarfile.BLOCKSIZE + 100]))
+    refused(bad, tmp_path, "it ends within 'manifest.json'")
 
 
 def test_bombs_are_refused_by_what_they_declare_and_by_what_they_hold(archive, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ import resource
 import shutil
 import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -221,6 +222,55 @@ def test_forged_tensors_are_refused(corpus, harm):
         content = save(arrays)
     with_tensors(corpus, content)
     with pytest.raises(UserError, match="damaged"):
+        load("small", corpus.parent)
+
+
+def shorter(arrays: dict, name: str) -> None:
+    """One id, or one sentence, fewer in train."""
+    strings = json.loads(arrays["train.strings"].tobytes())
+    strings[name].pop()
+    arrays["train.strings"] = np.frombuffer(json.dumps(strings).encode(), np.uint8)
+
+
+def numbered(arrays: dict) -> None:
+    strings = json.loads(arrays["train.strings"].tobytes())
+    strings["ids"] = list(range(len(strings["ids"])))
+    arrays["train.strings"] = np.frombuffer(json.dumps(strings).encode(), np.uint8)
+
+
+def offsets(change) -> Callable[[dict], None]:
+    def changed(arrays: dict) -> None:
+        arrays["train.audio.offsets"] = change(arrays["train.audio.offsets"])
+
+    return changed
+
+
+DIFFERENT, OFFSETS = "train has ids, labels or sequences of different numbers", "train.audio has offsets that are not"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda arrays: shorter(arrays, "ids"), DIFFERENT),
+        (lambda arrays: shorter(arrays, "words"), DIFFERENT),
+        (numbered, DIFFERENT),
+        (offsets(lambda found: found[:-1]), DIFFERENT),
+        (offsets(lambda found: found.astype(np.float64)), "train.audio is no table of rows"),
+        (offsets(lambda found: found + (np.arange(len(found)) == 0)), OFFSETS),  # the first row is nobody's
+        (offsets(lambda found: found - (np.arange(len(found)) == len(found) - 1)), OFFSETS),  # nor is the last
+        (offsets(lambda found: np.where(np.arange(len(found)) == 1, 0, found)), OFFSETS),  # one has no row
+        (lambda arrays: arrays.update({"test.label": arrays["test.label"][:, None]}), "test.label has shape"),
+        (lambda arrays: arrays.update({"valid.audio.rows": arrays["valid.audio.rows"][:, 1:]}), "valid.audio has"),
+    ],
+)
+def test_arrays_that_do_not_belong_together_are_refused(corpus, change, said):
+    from safetensors.numpy import load as read
+    from safetensors.numpy import save
+
+    arrays = read((corpus / "corpus.safetensors").read_bytes())
+    change(arrays)
+    with_tensors(corpus, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+    with pytest.raises(UserError, match=f"damaged .{said}"):
         load("small", corpus.parent)
 
 
