@@ -179,8 +179,8 @@ def test_as_many_seeds_are_needed_below_the_paper_s_number_as_above_it():
 
 def test_100_seeds_are_the_most_that_are_asked_for():
     def needed(n):
-        """With a mean so far from one edge, in standard deviations, that n seeds would do and n - 1 would not; the other
-        edge is out of reach."""
+        """With a mean so far from one edge, in standard deviations, that n seeds would do and n - 1 would not. The
+        other edge is out of reach."""
         room = (scipy.stats.t.ppf(0.975, n - 1) + scipy.stats.norm.ppf(0.8)) / math.sqrt(n) + 1e-6
         return seeds_to_settle(CellStat(90.0 - room, 1.0, 89.0, 91.0, 5), 85.0, 5.0)
 
