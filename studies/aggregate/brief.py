@@ -65,17 +65,14 @@ def _reading(result: TableResult, facts: Facts) -> list[str]:
     if not facts.counts:
         return ["No row is measured yet."]
     of = "" if result.protocol == "paper" or result.table.task == "emotion" else f", protocol {result.protocol}"
-    said = [f"Cells: mean ± sd (n) of seeded runs on the test split, n = {span(facts.counts)}{of}."]
-    if facts.lower:
-        said.append(f"Lower is better: {facts.lower}.")
-    if facts.best:
-        said.append("* best of the column.")
-    if facts.quoted:
-        said.append(f"{DAGGER} quoted by the paper.")
-    if facts.verdicts:
-        said.append(", ".join(f"{SIGNS[verdict]} {verdict}" for verdict in facts.verdicts) + ".")
-    if facts.too_few:
-        said.append(f"Fewer than {FEWEST} seeds: no verdict.")
-    if facts.unlike:
-        said.append("Rows not run as in the paper: no verdict.")
-    return said
+    return [
+        f"Cells: mean ± sd (n) of seeded runs on the test split, n = {span(facts.counts)}{of}.",
+        *facts.told(
+            lower=f"Lower is better: {facts.lower}.",
+            best="* best of the column.",
+            quoted=f"{DAGGER} quoted by the paper.",
+            verdicts=", ".join(f"{SIGNS[verdict]} {verdict}" for verdict in facts.verdicts) + ".",
+            too_few=f"Fewer than {FEWEST} seeds: no verdict.",
+            unlike="Rows not run as in the paper: no verdict.",
+        ),
+    ]

@@ -142,13 +142,9 @@ def _encoders(facts: Facts) -> list[str]:
 
 def _marks(facts: Facts) -> list[str]:
     """What the dagger and the signs mean, of those that are in the table, and why a row has none."""
-    said = []
-    if facts.quoted:
-        said.append(f"{DAGGER} quoted by the paper from another publication.")
-    if facts.verdicts:
-        said.append("; ".join(f"{SIGNS[verdict]} {LEGEND[verdict]}" for verdict in facts.verdicts) + ".")
-    if facts.too_few:
-        said.append(f"Rows of fewer than {FEWEST} seeds get no verdict.")
-    if facts.unlike:
-        said.append("Rows that were not run as in the paper get no verdict.")
-    return said
+    return facts.told(
+        quoted=f"{DAGGER} quoted by the paper from another publication.",
+        verdicts="; ".join(f"{SIGNS[verdict]} {LEGEND[verdict]}" for verdict in facts.verdicts) + ".",
+        too_few=f"Rows of fewer than {FEWEST} seeds get no verdict.",
+        unlike="Rows that were not run as in the paper get no verdict.",
+    )

@@ -35,6 +35,10 @@ class Facts:
     too_few: bool
     unlike: bool
 
+    def told(self, **sentences: str) -> list[str]:
+        """Of the sentences, those whose fact, by its name here, is so."""
+        return [text for name, text in sentences.items() if getattr(self, name)]
+
 
 def facts_of(result: TableResult) -> Facts:
     searches: dict[str, list[str]] = {}

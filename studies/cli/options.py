@@ -47,13 +47,14 @@ def choosing(
     )
     if rows:
         added.add_argument("--rows", metavar="A,B", help="rows by the paper's names or by patterns: TFN-BERT,'HyCon*'")
-    added.add_argument(
-        "--encoder",
-        metavar="KIND=NAME",
-        action="append",
-        default=[],
-        help="pretrained model of the BERT or XLNet rows: a Hugging Face name or a local folder (bert=roberta-base)",
+    encoding(
+        added, "pretrained model of the BERT or XLNet rows: a Hugging Face name or a local folder (bert=roberta-base)"
     )
+
+
+def encoding(added: argparse.ArgumentParser, text: str) -> None:
+    """The option of every command that reads text with pretrained models."""
+    added.add_argument("--encoder", metavar="KIND=NAME", action="append", default=[], help=text)
 
 
 def picking(added: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from hycon.errors import UserError, check_known
 from studies.cli.arguments import parse_encoders
-from studies.cli.options import beside, choosing, command, measuring, mixing, modelling, storing
+from studies.cli.options import beside, choosing, command, encoding, measuring, mixing, modelling, storing
 from studies.cli.output import print_json
 from studies.cli.selection import known_models, named_rows, store_of, view_of
 from studies.engines.executors import DEFAULT, names
@@ -28,13 +28,7 @@ def add_verify(commands) -> None:
     added = command(commands, "verify", do_verify, "run finished runs again and compare what comes out bit for bit")
     added.add_argument("runs", nargs="+", metavar="RUN", help="a run's id, or the beginning of it")
     added.add_argument("--device", metavar="NAME", help="where, such as cuda:1 (default: the kind it was made on)")
-    added.add_argument(
-        "--encoder",
-        metavar="KIND=NAME",
-        action="append",
-        default=[],
-        help="folder of the pretrained model behind bert or xlnet, where its name alone does not lead to it",
-    )
+    encoding(added, "folder of the pretrained model behind bert or xlnet, where its name alone does not lead to it")
     modelling(added, "the file of a model outside the repository, as it was for the run")
     added.add_argument(
         "--add-predictions",
